@@ -1,0 +1,72 @@
+"""Where and in which number format the network runs."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+__all__ = ["PRECISIONS", "autocast", "has_native_bfloat16", "resolve_device"]
+
+#: Values of the parameter ``precision``.
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+
+def resolve_device(device: str | torch.device) -> torch.device:
+    """Return the device that ``device`` names; ``"auto"`` is the GPU where there is one, else the CPU.
+
+    Parameters
+    ----------
+    device : str or torch.device
+        ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``, ...
+
+    Returns
+    -------
+    torch.device
+
+    Raises
+    ------
+    ValueError
+        If the name is not a device of this machine.
+
+    Examples
+    --------
+    >>> from skastw._device import resolve_device
+    >>> resolve_device("cpu")
+    device(type='cpu')
+    """
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"Got device={device!r}, expected 'auto', 'cpu' or a device of this machine: {reason}") from error
+    return found
+
+
+def has_native_bfloat16(device: torch.device) -> bool:
+    """Say whether ``device`` multiplies bfloat16 matrices in hardware.
+
+    Emulated bfloat16 is many times slower than float32, so it is never chosen automatically.
+    """
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return False
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager:
+    """Return the context in which the network's matrix products run during training.
+
+    ``"auto"`` is bfloat16 where the hardware has native instructions for it and float32 elsewhere; weights,
+    gradients and optimiser states stay in float32 throughout.
+    """
+    if precision == "bfloat16" or (precision == "auto" and has_native_bfloat16(device)):
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return nullcontext()

@@ -1,0 +1,221 @@
+"""What the estimators share on disk: one folder out, one folder in, the Hub on top."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from sklearn.utils.validation import check_is_fitted
+
+from skastw import hub
+from skastw._component import component_from_config, component_to_config
+from skastw._estimator import AudioEstimator, Components
+from skastw._sklearn import InvalidParameterError
+from skastw._version import __version__
+from skastw.artifact import (
+    FORMAT_VERSION,
+    Artifact,
+    labels_from_json,
+    labels_to_json,
+    read_artifact,
+    write_artifact,
+)
+from skastw.augment import Augment
+from skastw.card import model_card
+from skastw.encoders import Encoder
+from skastw.errors import ArtifactError, ComponentError
+from skastw.features import Features
+from skastw.model import count_parameters
+from skastw.pooling import Pooling
+
+__all__ = ["PretrainedEstimator"]
+
+E = TypeVar("E", bound="PretrainedEstimator")
+
+_KINDS = {"features": Features, "encoder": Encoder, "pooling": Pooling}
+#: Parameters that say how to run on one machine; they do not travel with a saved model.
+_MACHINE_PARAMS = ("device", "n_jobs", "verbose", "random_state")
+
+
+class PretrainedEstimator(AudioEstimator):
+    """Estimators that are saved as a folder and loaded from one."""
+
+    def save_pretrained(self, folder: str | os.PathLike[str], *, featurizer: Any = None) -> str:
+        """Save the fitted estimator as a folder of six files, ready for the Hugging Face Hub.
+
+        Parameters
+        ----------
+        folder : path
+            Made if missing; the six files in it are replaced, others are kept.
+        featurizer : ASTWFeaturizer, optional
+            What computed the frames, needed with ``features="precomputed"``; the saved model then takes clips.
+
+        Returns
+        -------
+        str
+            The folder.
+
+        Raises
+        ------
+        ArtifactError
+            If the folder cannot be written, or precomputed frames come without their featurizer.
+        sklearn.exceptions.NotFittedError
+            Before ``fit``.
+        """
+        check_is_fitted(self, "model_")
+        components, sample_rate = self._resolve_components(), self.sample_rate
+        if components.precomputed:
+            if featurizer is None or getattr(featurizer, "output", None) != "frames":
+                raise ArtifactError(
+                    "A classifier of precomputed frames cannot be saved alone, because it does not know how they were "
+                    "computed: pass featurizer=, the ASTWFeaturizer(output='frames') of the pipeline."
+                )
+            components = replace(components, features=featurizer.resolve_features())
+            sample_rate = featurizer.sample_rate
+        title = Path(folder).resolve().name
+        return str(write_artifact(folder, self._to_artifact(title, components, sample_rate)))
+
+    def push_to_hub(self, repo_id: str, *, private: bool | None = None, token: str | None = None) -> str:
+        """Save the fitted estimator to a repository of the Hugging Face Hub.
+
+        Parameters
+        ----------
+        repo_id : str
+            ``"user/name"``; made if missing.
+        private : bool, optional
+            Visibility of a new repository.
+        token : str, optional
+            Access token; by default the one that ``hf auth login`` stored.
+
+        Returns
+        -------
+        str
+            Address of the commit.
+
+        Raises
+        ------
+        HubError
+            If the repository cannot be written.
+        """
+        with tempfile.TemporaryDirectory() as parent:
+            folder = self.save_pretrained(Path(parent) / repo_id.rpartition("/")[2])
+            return hub.push(folder, repo_id, private=private, token=token)
+
+    @classmethod
+    def from_pretrained(
+        cls: type[E],
+        model: str | os.PathLike[str],
+        *,
+        revision: str | None = None,
+        token: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        device: str = "auto",
+    ) -> E:
+        """Load an estimator from a folder or from the Hugging Face Hub.
+
+        Parameters
+        ----------
+        model : path or str
+            A folder that ``save_pretrained`` wrote, or a repository ``"user/name"``.
+        revision : str, optional
+            Branch, tag or, to get the same bytes for ever, full commit hash of the repository.
+        token : str, optional
+            Access token for a private repository.
+        cache_dir : path, optional
+            Where downloads are kept.
+        device : str, default="auto"
+            Where to predict.
+
+        Returns
+        -------
+        estimator
+            Fitted.
+
+        Raises
+        ------
+        ArtifactError
+            If the folder is incomplete, inconsistent or holds another kind of estimator.
+        HubError
+            If the repository cannot be read.
+        """
+        artifact = read_artifact(hub.fetch(model, revision=revision, token=token, cache_dir=cache_dir))
+        try:
+            return cls._from_artifact(artifact, device)
+        except (ComponentError, InvalidParameterError, KeyError, TypeError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise ArtifactError(f"{os.fspath(model)!r} is not a consistent {cls.__name__}: {reason[:500]}") from error
+
+    def _to_artifact(self, title: str, components: Components, sample_rate: int) -> Artifact:
+        params = {k: v for k, v in self.get_params(deep=False).items() if k not in (*self._components, *_MACHINE_PARAMS)}
+        params["sample_rate"] = int(sample_rate)
+        if isinstance(params.get("class_weight"), dict):
+            params["class_weight"] = [[k, v] for k, v in params["class_weight"].items()]
+        config = {
+            "format_version": FORMAT_VERSION,
+            "library": "skastw",
+            "library_version": __version__,
+            "estimator": type(self).__name__,
+            **{kind: component_to_config(getattr(components, kind)) for kind in _KINDS},
+            "augment": [component_to_config(item) for item in components.augment],
+            "params": params,
+            "n_outputs": self.model_.head.out_features,
+        }
+        best = self.history_[self.best_epoch_ - 1]
+        validation = {name.removeprefix("val_"): best[name] for name in best if name.startswith("val_")}
+        metrics = {
+            **self._data_summary,
+            "n_epochs": self.n_epochs_,
+            "best_epoch": self.best_epoch_,
+            "validation": validation or None,
+            "history": self.history_,
+        }
+        labels = labels_to_json(self.classes_)
+        card = model_card(
+            title=title,
+            module="skastw",
+            estimator=type(self).__name__,
+            version=__version__,
+            labels=labels["labels"],
+            sample_rate=sample_rate,
+            n_parameters=count_parameters(self.model_),
+            components={**{k: repr(getattr(components, k)) for k in _KINDS}, "augment": repr(list(components.augment))},
+            params=params,
+            metrics=metrics,
+        )
+        preprocessor = components.features.to_preprocessor(sample_rate, self.chunk_length)
+        return Artifact(self.model_.state_dict(), config, preprocessor, labels, metrics, card)
+
+    @classmethod
+    def _from_artifact(cls: type[E], artifact: Artifact, device: str) -> E:
+        config = artifact.config
+        if config["estimator"] != cls.__name__:
+            raise ArtifactError(f"The folder holds a model of {config['estimator']!r}, expected {cls.__name__!r}.")
+        params = dict(config["params"])
+        if isinstance(params.get("class_weight"), list):
+            params["class_weight"] = dict(params["class_weight"])
+        estimator = cls(
+            **{kind: component_from_config(base, config[kind]) for kind, base in _KINDS.items()},
+            augment=[component_from_config(Augment, item) for item in config["augment"]],
+            device=device,
+            **params,
+        )
+        estimator._validate_params()
+        estimator.classes_ = labels_from_json(artifact.labels)
+        if len(estimator.classes_) != config["n_outputs"]:
+            raise ArtifactError(f"Got {len(estimator.classes_)} labels, expected n_outputs={config['n_outputs']}.")
+        n_features = estimator.features.build(estimator.sample_rate).n_features
+        with torch.random.fork_rng(devices=[]):
+            model = estimator._build(estimator._resolve_components(), config["n_outputs"], n_features)
+        model.load_state_dict(artifact.weights)
+        metrics = artifact.metrics
+        estimator.model_ = model.eval()
+        estimator.history_ = metrics["history"]
+        estimator.best_epoch_ = metrics["best_epoch"]
+        estimator.n_epochs_ = metrics["n_epochs"]
+        estimator._n_features_out = model.head.in_features
+        estimator._data_summary = {name: metrics[name] for name in ("n_train", "n_validation", "split")}
+        return estimator

@@ -1,0 +1,220 @@
+"""What ``X`` may be, and how one clip becomes one waveform.
+
+An array is an array and a list is a list of clips: a 2-D numeric array is n clips of equal length at the
+estimator's own rate, anything indexable is a sequence of clips. The forms of a clip:
+
+=========================================  =========================================================
+``str`` or ``Path``                        an audio file
+1-D array                                  samples at the estimator's ``sample_rate``
+2-D array ``(channels, samples)``          averaged to mono
+``(array, sample_rate)``                   resampled
+``{"array": ..., "sample_rate": ...}``     resampled; ``sampling_rate`` is accepted too
+``{"path": ..., "bytes": ...}``            decoded, as in rows of Hugging Face ``datasets``
+=========================================  =========================================================
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from skastw.audio.decode import decode
+from skastw.audio.resample import check_sample_rate, resample
+from skastw.errors import ClipError, ClipTypeError, ClipValueError
+
+__all__ = ["as_clips", "clip_path", "is_array_input", "load_waveform"]
+
+_FORMS = "a path, a 1-D array, a (channels, samples) array, an (array, sample_rate) tuple, or a dict with 'array' or 'path'"
+_PCM_SCALE = {"int8": 2.0**7, "int16": 2.0**15, "int32": 2.0**31}
+
+
+def is_array_input(X: object) -> bool:
+    """Say whether ``X`` is a numeric array (n clips of equal length), as opposed to a sequence of clips.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skastw.audio import is_array_input
+    >>> is_array_input(np.zeros((3, 16000))), is_array_input(["a.wav"]), is_array_input(np.array(["a.wav"]))
+    (True, False, False)
+    """
+    if isinstance(X, list | tuple | str | bytes | Mapping | os.PathLike) or _is_frame(X) or _is_series(X):
+        return False
+    if isinstance(X, np.ndarray):
+        return X.dtype.kind not in "OUST"
+    return hasattr(X, "__array__") or hasattr(X, "toarray")  # tensors, array-likes; sparse matrices to be refused
+
+
+def as_clips(X: Any) -> Sequence[Any]:
+    """Return the clips in ``X`` as a list, whatever container they came in.
+
+    Parameters
+    ----------
+    X : list, tuple, Series, one-column DataFrame, object array of shape (n,) or (n, 1), or one path or dict
+        The container; a bare path or dict is one clip.
+
+    Returns
+    -------
+    list of clips, of length n_clips
+
+    Raises
+    ------
+    ClipTypeError, ClipValueError
+        If ``X`` is no such container, with the remedy.
+
+    Examples
+    --------
+    >>> from skastw.audio import as_clips
+    >>> as_clips("dog.wav")
+    ['dog.wav']
+    """
+    if isinstance(X, str | os.PathLike | Mapping):
+        return [X]
+    if isinstance(X, tuple) and len(X) == 2 and isinstance(X[1], int | float) and np.ndim(X[0]) > 0:
+        raise ClipTypeError("got one (array, sample_rate) tuple, expected a list of clips: pass [(array, sample_rate)].")
+    if _is_frame(X):
+        if X.shape[1] != 1:
+            raise ClipValueError(
+                f"got a DataFrame with {X.shape[1]} columns ({', '.join(map(str, X.columns[:5]))}), expected the audio "
+                f"column alone: pass df[{str(X.columns[0])!r}]."
+            )
+        X = X.iloc[:, 0]
+    if _is_series(X):
+        return X.tolist()
+    if isinstance(X, np.ndarray):
+        if X.ndim == 2 and X.shape[1] == 1:
+            X = X[:, 0]
+        if X.ndim != 1:
+            raise ClipValueError(f"got an array of shape {X.shape} and dtype {X.dtype}, expected shape (n,) or (n, 1).")
+        return list(X)
+    if isinstance(X, list | tuple):
+        return list(X)
+    if hasattr(X, "__len__") and hasattr(X, "__getitem__") and not isinstance(X, bytes | bytearray | set):
+        return [X[i] for i in range(len(X))]
+    raise ClipTypeError(f"got X of type {type(X).__name__}, expected a list of clips; a clip is {_FORMS}.")
+
+
+def load_waveform(clip: Any, sample_rate: float, *, index: int | None = None) -> np.ndarray:
+    """Turn one clip into a mono waveform at ``sample_rate``.
+
+    Parameters
+    ----------
+    clip : any form of the table above
+    sample_rate : float
+        Samples per second of the result (Hz); bare arrays are taken to be at this rate already.
+    index : int, optional
+        Position of the clip in ``X``, for error messages.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,), float32
+        At least one sample, all finite. 8-, 16- and 32-bit integers are scaled to [-1, 1); unsigned
+        bytes are centred first; 64-bit integers are no audio format and are kept as they are.
+
+    Raises
+    ------
+    ClipError
+        Naming the clip's index and path, what is wrong and the remedy.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skastw.audio import load_waveform
+    >>> load_waveform((np.zeros((2, 4410)), 44100), 16000).shape
+    (1600,)
+    """
+    try:
+        samples, rate = _samples_and_rate(clip, sample_rate)
+        mono = _to_mono(samples)
+        if not mono.size:
+            raise ClipValueError("has no samples (zero length).")
+        if not np.isfinite(mono).all():
+            what = "NaN" if np.isnan(mono).any() else "infinite"
+            raise ClipValueError(f"has {what} samples; repair or drop the clip.")
+        return resample(mono, rate, sample_rate)
+    except ClipError as error:
+        raise type(error)(error.reason, index=index, path=error.path or clip_path(clip)) from error.__cause__
+
+
+def clip_path(clip: Any) -> str | None:
+    """Return the file that a clip comes from, or None for arrays."""
+    if isinstance(clip, Mapping):
+        clip = clip.get("path")
+    return os.fspath(clip) if isinstance(clip, str | os.PathLike) else None
+
+
+def _samples_and_rate(clip: Any, sample_rate: float) -> tuple[np.ndarray, float]:
+    """Return samples of shape (n,) or (channels, n), and their rate."""
+    if isinstance(clip, str | os.PathLike):
+        samples, rate = decode(clip)
+        return samples.T, check_sample_rate(rate)
+    if isinstance(clip, Mapping):
+        return _from_mapping(clip)
+    if isinstance(clip, tuple) and len(clip) == 2 and np.ndim(clip[0]) == 0 and np.ndim(clip[1]) > 0:
+        raise ClipTypeError("got a (sample_rate, array) tuple, expected (array, sample_rate): swap the two.")
+    if isinstance(clip, tuple) and len(clip) == 2 and np.ndim(clip[0]) > 0:
+        return _as_samples(clip[0]), check_sample_rate(clip[1])
+    return _as_samples(clip), sample_rate
+
+
+def _from_mapping(clip: Mapping[str, Any]) -> tuple[np.ndarray, float]:
+    if clip.get("array") is not None:
+        rate = clip.get("sample_rate", clip.get("sampling_rate"))
+        if rate is None:
+            raise ClipValueError("got a dict with 'array' and no rate, expected 'sample_rate' (or 'sampling_rate') too.")
+        return _as_samples(clip["array"]), check_sample_rate(rate)
+    source = clip.get("bytes") or clip.get("path")
+    if source is None:
+        raise ClipValueError(f"got a dict with keys {sorted(map(str, clip))}, expected 'array', 'bytes' or 'path'.")
+    samples, rate = decode(source)
+    return samples.T, check_sample_rate(rate)
+
+
+def _as_samples(value: Any) -> np.ndarray:
+    if value is None or np.ndim(value) == 0:
+        got = "a missing value" if _is_missing(value) else f"{type(value).__name__} {value!r}"
+        raise ClipTypeError(f"got {got}, expected {_FORMS}.")
+    try:
+        samples = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ClipTypeError(f"got {type(value).__name__}, expected {_FORMS} ({error}).") from error
+    if samples.dtype.kind not in "fiu":
+        raise ClipTypeError(f"got samples of dtype {samples.dtype}, expected integers or floats: {_FORMS}.")
+    return samples
+
+
+def _is_missing(value: Any) -> bool:
+    try:
+        return value is None or bool(value != value)  # NaN and NaT differ from themselves
+    except TypeError:  # pandas.NA does not say
+        return True
+
+
+def _to_mono(samples: np.ndarray) -> np.ndarray:
+    if samples.ndim > 2:
+        raise ClipValueError(f"got an array of shape {samples.shape}, expected (samples,) or (channels, samples).")
+    if samples.ndim == 2 and samples.shape[0] > samples.shape[1] > 0:
+        raise ClipValueError(
+            f"got an array of shape {samples.shape} with more rows than columns, expected (channels, samples): "
+            "transpose it with array.T."
+        )
+    mono = _scale_pcm(samples)
+    return np.ascontiguousarray(mono.mean(axis=0) if mono.ndim == 2 else mono)
+
+
+def _scale_pcm(samples: np.ndarray) -> np.ndarray:
+    if samples.dtype.name == "uint8":
+        return (samples.astype(np.float32) - 128.0) / 128.0
+    with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite, which is reported
+        return samples.astype(np.float32) / np.float32(_PCM_SCALE.get(samples.dtype.name, 1.0))
+
+
+def _is_frame(X: object) -> bool:
+    return hasattr(X, "iloc") and hasattr(X, "columns")
+
+
+def _is_series(X: object) -> bool:
+    return hasattr(X, "iloc") and not hasattr(X, "columns")

@@ -1,0 +1,12 @@
+"""Augmentations: batch -> batch, during training only."""
+
+from typing import TYPE_CHECKING, Any
+
+from skastw._component import export_components
+from skastw.augment._base import Augment
+
+__all__ = ["Augment", *export_components(__name__, __path__, Augment, globals())]
+
+if TYPE_CHECKING:  # the classes are found when the package is imported
+
+    def __getattr__(name: str) -> Any: ...

@@ -1,0 +1,91 @@
+"""SpecAugment: hide bands of frequency and stretches of time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from numbers import Integral
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from skastw._sklearn import Interval
+from skastw.augment._base import Augment
+from skastw.batching import Batch, length_mask
+
+__all__ = ["SpecAugment"]
+
+
+class SpecAugment(Augment):
+    """Replace random frequency bands and time stretches of each item by its mean value.
+
+    Widths are drawn uniformly from 0 to the maximum, positions uniformly from where the mask fits. Time
+    masks lie within the valid frames and leave at least half of them visible in a short clip.
+
+    Parameters
+    ----------
+    freq_masks : int, default=2
+        Frequency masks for each item.
+    freq_width : int, default=8
+        Largest width of a frequency mask in bins.
+    time_masks : int, default=2
+        Time masks for each item.
+    time_width : int, default=20
+        Largest width of a time mask in valid frames; at most half of the clip's frames, shared among the masks.
+
+    References
+    ----------
+    Park et al., "SpecAugment: A Simple Data Augmentation Method for Automatic Speech Recognition", 2019
+    (masking; no time warping).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastw.augment import SpecAugment
+    >>> from skastw.batching import Batch
+    >>> batch = Batch(torch.randn(2, 50, 80), torch.tensor([50, 30]), torch.zeros(2), torch.ones(2))
+    >>> masked = SpecAugment().apply(batch, torch.Generator().manual_seed(0))
+    >>> bool((masked.inputs != batch.inputs).any())
+    True
+    """
+
+    name = "spec_augment"
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "freq_masks": [Interval(Integral, 0, 100, closed="both")],
+        "freq_width": [Interval(Integral, 0, None, closed="left")],
+        "time_masks": [Interval(Integral, 0, 100, closed="both")],
+        "time_width": [Interval(Integral, 0, None, closed="left")],
+    }
+
+    def __init__(
+        self, *, freq_masks: int = 2, freq_width: int = 8, time_masks: int = 2, time_width: int = 20
+    ) -> None:
+        self.freq_masks = freq_masks
+        self.freq_width = freq_width
+        self.time_masks = time_masks
+        self.time_width = time_width
+
+    def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """Return the batch with masks; see :class:`~skastw.augment.Augment`."""
+        frames, lengths = batch.inputs, batch.lengths
+        n_items, n_frames, n_bins = frames.shape
+        bins = torch.full((n_items,), n_bins, device=lengths.device)
+        freq_width = torch.full_like(bins, min(self.freq_width, n_bins // 2))
+        time_width = (lengths // (2 * max(self.time_masks, 1))).clamp(max=self.time_width)
+
+        hidden = _draw_masks(bins, freq_width, self.freq_masks, n_bins, generator)[:, None, :]
+        hidden = hidden | _draw_masks(lengths, time_width, self.time_masks, n_frames, generator)[:, :, None]
+        hidden = hidden & length_mask(lengths, n_frames)[:, :, None]
+
+        mean = frames.sum(dim=(1, 2), keepdim=True) / (lengths * n_bins)[:, None, None]
+        return replace(batch, inputs=torch.where(hidden, mean, frames))
+
+
+def _draw_masks(extent: Tensor, max_width: Tensor, n_masks: int, size: int, generator: torch.Generator) -> Tensor:
+    """Draw ``n_masks`` intervals inside ``[0, extent)`` for each item; return their union, shape (B, size), bool."""
+    draws = torch.rand(2, len(extent), n_masks, generator=generator).to(extent.device)
+    width = (draws[0] * (max_width[:, None] + 1)).floor()
+    start = (draws[1] * (extent[:, None] - width + 1)).floor()
+    position = torch.arange(size, device=extent.device)
+    inside = (position >= start[:, :, None]) & (position < (start + width)[:, :, None])
+    return inside.any(dim=1)

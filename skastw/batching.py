@@ -1,0 +1,172 @@
+"""Batches of variable-length sequences: lengths, masks, padding, length buckets, chunks.
+
+Time is axis 1, padding is zeros at the end, ``lengths`` travels with the tensor. A clip's result never
+depends on what it is batched with; batching only decides how much of a batch is padding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["Batch", "FrameSet", "length_mask", "pad", "shuffled_buckets", "sorted_buckets", "split_evenly"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What travels through augmentation and the network.
+
+    Attributes
+    ----------
+    inputs : Tensor of shape (B, T, F), float32
+        Frames, zero beyond each item's length.
+    lengths : Tensor of shape (B,), int64
+        Valid frames of each item.
+    targets : Tensor of shape (B,) or (B, K)
+        Encoded targets.
+    weights : Tensor of shape (B,), float32
+        Weight of each item in the loss.
+    """
+
+    inputs: Tensor
+    lengths: Tensor
+    targets: Tensor
+    weights: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch on ``device``."""
+        return Batch(*(t.to(device, non_blocking=True) for t in (self.inputs, self.lengths, self.targets, self.weights)))
+
+
+@dataclass(frozen=True)
+class FrameSet:
+    """A data set ready for training: frames in memory, targets encoded.
+
+    Attributes
+    ----------
+    frames : sequence of Tensors of shape (T_i, F), float32
+    targets : Tensor of shape (n,) or (n, K)
+    weights : Tensor of shape (n,), float32
+    """
+
+    frames: Sequence[Tensor]
+    targets: Tensor
+    weights: Tensor
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def batch(self, indices: np.ndarray, max_frames: int, rng: np.random.Generator) -> Batch:
+        """Collate the items ``indices``; of an item longer than ``max_frames`` take a random chunk."""
+        chunks = []
+        for i in indices:
+            item = self.frames[i]
+            start = int(rng.integers(len(item) - max_frames + 1)) if len(item) > max_frames else 0
+            chunks.append(item[start : start + max_frames])
+        inputs, lengths = pad(chunks)
+        return Batch(inputs, lengths, self.targets[indices], self.weights[indices])
+
+
+def length_mask(lengths: Tensor, size: int) -> Tensor:
+    """Return the mask of real positions.
+
+    Parameters
+    ----------
+    lengths : Tensor of shape (B,)
+    size : int
+        Padded length T.
+
+    Returns
+    -------
+    Tensor of shape (B, T), bool
+        True where the position is real.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastw.batching import length_mask
+    >>> length_mask(torch.tensor([1, 3]), 3).int().tolist()
+    [[1, 0, 0], [1, 1, 1]]
+    """
+    return torch.arange(size, device=lengths.device) < lengths[:, None]
+
+
+def pad(items: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Stack sequences of different lengths, zeros at the end.
+
+    Parameters
+    ----------
+    items : sequence of Tensors of shape (T_i, ...)
+
+    Returns
+    -------
+    padded : Tensor of shape (B, max T_i, ...)
+    lengths : Tensor of shape (B,), int64
+    """
+    lengths = torch.tensor([len(item) for item in items])
+    return torch.nn.utils.rnn.pad_sequence(list(items), batch_first=True), lengths
+
+
+def shuffled_buckets(
+    lengths: np.ndarray, batch_size: int, rng: np.random.Generator, *, jitter: float = 0.05
+) -> list[np.ndarray]:
+    """Draw an epoch of batches whose items have similar lengths and differ from epoch to epoch.
+
+    Items are sorted by their length times a random factor in [1 - jitter, 1 + jitter], cut into batches at
+    a random offset, and the batches are shuffled.
+
+    Parameters
+    ----------
+    lengths : ndarray of shape (n,)
+    batch_size : int
+    rng : numpy.random.Generator
+    jitter : float
+        0 sorts strictly; large values approach a plain shuffle.
+
+    Returns
+    -------
+    list of ndarrays of indices
+        Every index once; batches hold ``batch_size`` items, the first and the last one possibly fewer.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skastw.batching import shuffled_buckets
+    >>> batches = shuffled_buckets(np.array([9, 1, 8, 2]), 2, np.random.default_rng(0), jitter=0.0)
+    >>> sorted(np.concatenate(batches).tolist())
+    [0, 1, 2, 3]
+    """
+    n = len(lengths)
+    order = np.argsort(lengths * rng.uniform(1 - jitter, 1 + jitter, size=n), kind="stable")
+    whole = -(-n // batch_size) * batch_size == n
+    first = batch_size if whole else int(rng.integers(n % batch_size, batch_size + 1))
+    batches = np.split(order, range(first, n, batch_size))
+    return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def sorted_buckets(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
+    """Yield batches of indices in order of length, longest first, so that memory peaks at once."""
+    order = np.argsort(-np.asarray(lengths), kind="stable").tolist()
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]
+
+
+def split_evenly(length: int, limit: int) -> list[tuple[int, int]]:
+    """Cut ``length`` into the fewest consecutive chunks of at most ``limit``, equal to within one.
+
+    Equal chunks cover the whole, tail included, without a last chunk of a few frames whose prediction
+    would count as much as the others.
+
+    Examples
+    --------
+    >>> from skastw.batching import split_evenly
+    >>> split_evenly(10, 4)
+    [(0, 3), (3, 6), (6, 10)]
+    """
+    n = max(1, -(-length // limit))
+    bounds = [length * i // n for i in range(n + 1)]
+    return list(zip(bounds[:-1], bounds[1:], strict=True))

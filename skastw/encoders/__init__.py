@@ -1,0 +1,12 @@
+"""Encoders: frames -> frames of embeddings."""
+
+from typing import TYPE_CHECKING, Any
+
+from skastw._component import export_components
+from skastw.encoders._base import Encoder
+
+__all__ = ["Encoder", *export_components(__name__, __path__, Encoder, globals())]
+
+if TYPE_CHECKING:  # the classes are found when the package is imported
+
+    def __getattr__(name: str) -> Any: ...

@@ -1,0 +1,29 @@
+"""The contract of an encoder."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import ClassVar
+
+from torch import nn
+
+from skastw._component import Component
+
+__all__ = ["Encoder"]
+
+
+class Encoder(Component):
+    """Parameters of an encoder.
+
+    ``build(n_features, max_frames)`` returns a module with
+
+    * ``forward(frames (B, T, F), lengths (B,)) -> (frames (B, T', D), lengths (B,))`` for any
+      ``1 <= T <= max_frames``, where padding an item changes none of its outputs;
+    * ``n_outputs``, the width D of its output.
+    """
+
+    kind: ClassVar[str] = "encoder"
+
+    @abstractmethod
+    def build(self, n_features: int, max_frames: int) -> nn.Module:
+        """Return the module, with fresh weights from torch's random generator."""

@@ -1,0 +1,155 @@
+"""The ASTW encoder: a compact Whisper-like transformer trained from scratch."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from skastw._sklearn import Interval
+from skastw.batching import length_mask
+from skastw.encoders._base import Encoder
+from skastw.errors import ComponentError
+
+__all__ = ["ASTWEncoder"]
+
+
+class ASTWEncoder(Encoder):
+    """Two convolutions over time, learned positions, pre-norm transformer blocks, a final norm.
+
+    ==========  ==========================================================  ==============
+    layer       what                                                        output
+    ==========  ==========================================================  ==============
+    stem 1      Conv1d, kernel 3, GELU                                      (T, d_model)
+    stem 2      Conv1d, kernel 3, stride 2, GELU                            (T/2, d_model)
+    positions   learned, added                                              (T/2, d_model)
+    block x L   x + attention(norm(x)); x + feed-forward(norm(x)), GELU     (T/2, d_model)
+    norm        LayerNorm                                                   (T/2, d_model)
+    ==========  ==========================================================  ==============
+
+    Padding a clip changes none of its outputs. With the defaults, 80 features and 3000 frames it has
+    15.3 million parameters.
+
+    Parameters
+    ----------
+    d_model : int, default=384
+        Width of the encoder; a multiple of ``num_heads``.
+    num_heads : int, default=6
+        Attention heads.
+    num_layers : int, default=8
+        Transformer blocks L.
+    ff_mult : int, default=4
+        Width of the feed-forward layer in multiples of ``d_model``.
+    dropout : float, default=0.1
+        Dropout after the stem, the attention and the feed-forward layer.
+
+    References
+    ----------
+    Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision", 2022 (the encoder's
+    shape); Vaswani et al., "Attention Is All You Need", 2017; Xiong et al., "On Layer Normalization in
+    the Transformer Architecture", 2020 (pre-norm).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastw.encoders import ASTWEncoder
+    >>> module = ASTWEncoder(d_model=32, num_heads=2, num_layers=1).build(n_features=80, max_frames=100)
+    >>> frames, lengths = module(torch.zeros(2, 9, 80), torch.tensor([9, 4]))
+    >>> tuple(frames.shape), lengths.tolist()
+    ((2, 5, 32), [5, 2])
+    """
+
+    name = "astw"
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "d_model": [Interval(Integral, 1, 8192, closed="both")],
+        "num_heads": [Interval(Integral, 1, 256, closed="both")],
+        "num_layers": [Interval(Integral, 1, 128, closed="both")],
+        "ff_mult": [Interval(Integral, 1, 32, closed="both")],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+    }
+
+    def __init__(
+        self,
+        *,
+        d_model: int = 384,
+        num_heads: int = 6,
+        num_layers: int = 8,
+        ff_mult: int = 4,
+        dropout: float = 0.1,
+    ) -> None:
+        self.d_model = d_model
+        self.num_heads = num_heads
+        self.num_layers = num_layers
+        self.ff_mult = ff_mult
+        self.dropout = dropout
+
+    def build(self, n_features: int, max_frames: int) -> nn.Module:
+        """Return the module; see :class:`~skastw.encoders.Encoder`."""
+        if self.d_model % self.num_heads:
+            raise ComponentError(f"Got d_model={self.d_model}, expected a multiple of num_heads={self.num_heads}.")
+        return _ASTWModule(self, n_features, max_frames)
+
+
+class _ASTWModule(nn.Module):
+    def __init__(self, params: ASTWEncoder, n_features: int, max_frames: int) -> None:
+        super().__init__()
+        d_model = params.d_model
+        self.n_outputs = d_model
+        self.conv1 = nn.Conv1d(n_features, d_model, kernel_size=3, padding=1)
+        self.conv2 = nn.Conv1d(d_model, d_model, kernel_size=3, stride=2, padding=1)
+        self.positions = nn.Parameter(torch.empty((max_frames + 1) // 2, d_model))
+        nn.init.trunc_normal_(self.positions, std=0.02)
+        self.dropout = nn.Dropout(params.dropout)
+        self.blocks = nn.ModuleList(
+            _Block(d_model, params.num_heads, params.ff_mult, params.dropout) for _ in range(params.num_layers)
+        )
+        self.norm = nn.LayerNorm(d_model)
+
+    def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        x, lengths = self._stem(frames, lengths)
+        x = self.dropout(x + self.positions[: x.shape[1]])
+        padded = bool((lengths != x.shape[1]).any())
+        mask = length_mask(lengths, x.shape[1]) if padded else None
+        for block in self.blocks:
+            x = block(x, mask)
+        return self.norm(x), lengths
+
+    def _stem(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Halve the frame rate. Frames beyond a clip are zeroed between the convolutions, as at its own end."""
+        x = F.gelu(self.conv1(frames.transpose(1, 2)))
+        x = x * length_mask(lengths, x.shape[2])[:, None]
+        x = F.gelu(self.conv2(x))
+        return x.transpose(1, 2), (lengths + 1) // 2
+
+
+class _Block(nn.Module):
+    """A pre-norm transformer block: attention, then feed-forward, each added to its input."""
+
+    def __init__(self, d_model: int, num_heads: int, ff_mult: int, dropout: float) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.norm1 = nn.LayerNorm(d_model)
+        self.qkv = nn.Linear(d_model, 3 * d_model)
+        self.out = nn.Linear(d_model, d_model)
+        self.norm2 = nn.LayerNorm(d_model)
+        self.up = nn.Linear(d_model, ff_mult * d_model)
+        self.down = nn.Linear(ff_mult * d_model, d_model)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        x = x + self._drop(self._attention(self.norm1(x), mask))
+        return x + self._drop(self.down(F.gelu(self.up(self.norm2(x)))))
+
+    def _attention(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        batch, time, width = x.shape
+        qkv = self.qkv(x).view(batch, time, 3, self.num_heads, width // self.num_heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)
+        keys = None if mask is None else mask[:, None, None, :]
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=keys)
+        return self.out(attended.transpose(1, 2).reshape(batch, time, width))
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.dropout, self.training)

@@ -1,0 +1,89 @@
+"""The errors that skastw raises, all under one root.
+
+Every error that a caller can cause derives from :class:`SkastwError` and from the built-in type that
+scikit-learn users expect (``ValueError``, ``TypeError``, ...), so ``except ValueError`` keeps working.
+Each message names the value, what was expected, and the remedy.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ArtifactError",
+    "ClipError",
+    "ClipTypeError",
+    "ClipValueError",
+    "ComponentError",
+    "HubError",
+    "MissingDependencyError",
+    "SkastwError",
+    "TrainingError",
+]
+
+
+class SkastwError(Exception):
+    """Root of every error that skastw raises on purpose."""
+
+
+class ClipError(SkastwError):
+    """A clip cannot be used.
+
+    Parameters
+    ----------
+    reason : str
+        What is wrong and what to do about it.
+    index : int, optional
+        Position of the clip in ``X``.
+    path : str, optional
+        File that the clip came from.
+
+    Examples
+    --------
+    >>> from skastw.errors import ClipValueError
+    >>> print(ClipValueError("the file is empty.", index=3, path="dog.wav"))
+    Clip 3 ('dog.wav'): the file is empty.
+    """
+
+    def __init__(self, reason: str, *, index: int | None = None, path: str | None = None) -> None:
+        self.reason = reason
+        self.index = index
+        self.path = path
+        super().__init__(reason)
+
+    def __str__(self) -> str:
+        where = "Clip" if self.index is None else f"Clip {self.index}"
+        return f"{where} ({self.path!r}): {self.reason}" if self.path else f"{where}: {self.reason}"
+
+    def __reduce__(self):  # keyword-only arguments: tell pickle (joblib workers) how to rebuild
+        return _rebuild_clip_error, (type(self), self.reason, self.index, self.path)
+
+
+def _rebuild_clip_error(cls: type[ClipError], reason: str, index: int | None, path: str | None) -> ClipError:
+    return cls(reason, index=index, path=path)
+
+
+class ClipValueError(ClipError, ValueError):
+    """A clip has the right type and unusable content: missing, empty, truncated, NaN, an absurd rate."""
+
+
+class ClipTypeError(ClipError, TypeError):
+    """A clip is not one of the forms that ``X`` may hold."""
+
+
+class ComponentError(SkastwError, ValueError):
+    """A component (features, encoder, pooling, augment) is unknown or has wrong parameters."""
+
+
+class ArtifactError(SkastwError, ValueError):
+    """A saved folder is missing, incomplete, inconsistent, or written by a newer release."""
+
+
+class HubError(SkastwError, OSError):
+    """A repository of the Hugging Face Hub cannot be read or written."""
+
+
+class TrainingError(SkastwError, RuntimeError):
+    """Training cannot go on, for example because the loss is no longer finite."""
+
+
+class MissingDependencyError(SkastwError, ImportError):
+    """An optional package is needed and not installed."""

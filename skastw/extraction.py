@@ -1,0 +1,103 @@
+"""From clips to frames: decode, resample and run the front end, clip by clip, in threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from joblib import Parallel, delayed
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from skastw.audio import load_waveform
+from skastw.errors import ClipTypeError, ClipValueError
+
+__all__ = ["check_frames", "extract_frames"]
+
+
+def extract_frames(
+    clips: Sequence[Any],
+    front_end: nn.Module,
+    *,
+    sample_rate: int,
+    indices: Iterable[int] | None = None,
+    n_jobs: int | None = None,
+    verbose: int = 0,
+) -> Iterator[Tensor]:
+    """Yield the frames of each clip, in order.
+
+    Each clip goes through the front end alone, so its frames do not depend on the others.
+
+    Parameters
+    ----------
+    clips : sequence of clips
+        See :func:`skastw.audio.load_waveform`.
+    front_end : Module
+        Built by a ``Features`` component.
+    sample_rate : int
+        Rate of the waveforms that the front end takes (Hz).
+    indices : iterable of int, optional
+        Which clips, by default all; errors name these positions.
+    n_jobs : int, optional
+        Threads, counted as joblib counts.
+    verbose : int
+        At least 1 shows a progress bar.
+
+    Yields
+    ------
+    Tensor of shape (T_i, F), float32
+
+    Raises
+    ------
+    ClipError
+        For the first clip that cannot be used, with its index and path.
+    """
+
+    chosen = list(range(len(clips)) if indices is None else indices)
+
+    def frames_of(index: int) -> Tensor:
+        waveform = torch.from_numpy(load_waveform(clips[index], sample_rate, index=index))
+        with torch.no_grad():
+            frames, _ = front_end(waveform[None], torch.tensor([len(waveform)]))
+        return frames[0]
+
+    workers = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")
+    results = workers(delayed(frames_of)(index) for index in chosen)
+    yield from tqdm(results, total=len(chosen), desc="features", unit="clip", disable=not verbose)
+
+
+def check_frames(items: Sequence[Any], n_features: int | None) -> list[Tensor]:
+    """Check precomputed frames.
+
+    Parameters
+    ----------
+    items : sequence of arrays of shape (T_i, F)
+    n_features : int or None
+        Expected F; None takes that of the first item.
+
+    Returns
+    -------
+    list of Tensors of shape (T_i, F), float32
+
+    Raises
+    ------
+    ClipTypeError, ClipValueError
+        Naming the index, the shape and what was expected.
+    """
+    checked = []
+    for index, item in enumerate(items):
+        if not hasattr(item, "shape") or np.ndim(item) != 2:
+            got = f"shape {np.shape(item)}" if hasattr(item, "shape") else f"type {type(item).__name__}"
+            raise ClipTypeError(
+                f"got {got}, expected frames of shape (n_frames, n_features) because features='precomputed'.", index=index
+            )
+        frames = torch.as_tensor(np.asarray(item), dtype=torch.float32)
+        n_features = frames.shape[1] if n_features is None else n_features
+        if frames.shape[1] != n_features or not len(frames):
+            raise ClipValueError(f"got frames of shape {tuple(frames.shape)}, expected (n_frames, {n_features}).", index=index)
+        if not bool(frames.isfinite().all()):
+            raise ClipValueError("has NaN or infinite frames.", index=index)
+        checked.append(frames)
+    return checked

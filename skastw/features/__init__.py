@@ -1,0 +1,12 @@
+"""Front ends: waveform -> frames."""
+
+from typing import TYPE_CHECKING, Any
+
+from skastw._component import export_components
+from skastw.features._base import Features
+
+__all__ = ["Features", *export_components(__name__, __path__, Features, globals())]
+
+if TYPE_CHECKING:  # the classes are found when the package is imported
+
+    def __getattr__(name: str) -> Any: ...

@@ -1,0 +1,45 @@
+"""The contract of a front end."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+from torch import nn
+
+from skastw._component import Component
+
+__all__ = ["Features"]
+
+
+class Features(Component):
+    """Parameters of a front end.
+
+    ``build(sample_rate)`` returns a module with
+
+    * ``forward(waveform (B, N) float32, lengths (B,)) -> (frames (B, T, F) float32, lengths (B,))``, where
+      padding a clip changes none of its frames and frames beyond its length are zero;
+    * ``n_features``, the number F of values in a frame.
+    """
+
+    kind: ClassVar[str] = "features"
+
+    @abstractmethod
+    def build(self, sample_rate: int) -> nn.Module:
+        """Return the module that computes frames at ``sample_rate`` (Hz)."""
+
+    @abstractmethod
+    def frames_per_second(self, sample_rate: int) -> float:
+        """Return the frame rate (Hz)."""
+
+    def to_preprocessor(self, sample_rate: int, chunk_length: float) -> dict[str, Any]:
+        """Return the content of ``preprocessor_config.json``, which describes the front end to other tools.
+
+        Parameters
+        ----------
+        sample_rate : int
+            Hz.
+        chunk_length : float
+            Seconds.
+        """
+        return {"feature_extractor_type": type(self).__name__, "sampling_rate": sample_rate, "chunk_length": chunk_length}

@@ -1,0 +1,237 @@
+"""Log-mel spectrogram with Whisper's normalisation."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from skastw._sklearn import Interval
+from skastw.batching import length_mask
+from skastw.errors import ComponentError
+from skastw.features._base import Features
+
+__all__ = ["LogMel", "mel_filter_bank", "power_spectrogram", "whisper_scale"]
+
+
+class LogMel(Features):
+    """Log-mel spectrogram: short-time power spectrum, mel filter bank, log10, Whisper's scaling.
+
+    A frame is centred on every ``hop_length``-th sample, so a clip of N samples has ``ceil(N / hop_length)``
+    frames; the signal is mirrored at its start and followed by zeros at its end, as in Whisper's padded
+    input. Padding a clip changes none of its frames.
+
+    Parameters
+    ----------
+    n_mels : int, default=80
+        Mel bands F.
+    n_fft : int, default=400
+        Length of the Fourier transform in samples.
+    hop_length : int, default=160
+        Step between frames in samples.
+    win_length : int or None, default=None
+        Length of the Hann window in samples, centred in ``n_fft``; None is ``n_fft``.
+    fmin, fmax : float, default=0.0 and None
+        Range of the mel bands in Hz; ``fmax=None`` is half the sample rate.
+
+    References
+    ----------
+    Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision", 2022, section 2.2.
+    Mel scale and band weights: Slaney, "Auditory Toolbox", 1998.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastw.features import LogMel
+    >>> module = LogMel().build(16000)
+    >>> frames, lengths = module(torch.zeros(2, 16000), torch.tensor([16000, 8000]))
+    >>> tuple(frames.shape), lengths.tolist()
+    ((2, 100, 80), [100, 50])
+    """
+
+    name = "log_mel"
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "n_mels": [Interval(Integral, 1, 1024, closed="both")],
+        "n_fft": [Interval(Integral, 8, 65536, closed="both")],
+        "hop_length": [Interval(Integral, 1, 65536, closed="both")],
+        "win_length": [Interval(Integral, 2, 65536, closed="both"), None],
+        "fmin": [Interval(Real, 0, None, closed="left")],
+        "fmax": [Interval(Real, 0, None, closed="neither"), None],
+    }
+
+    def __init__(
+        self,
+        *,
+        n_mels: int = 80,
+        n_fft: int = 400,
+        hop_length: int = 160,
+        win_length: int | None = None,
+        fmin: float = 0.0,
+        fmax: float | None = None,
+    ) -> None:
+        self.n_mels = n_mels
+        self.n_fft = n_fft
+        self.hop_length = hop_length
+        self.win_length = win_length
+        self.fmin = fmin
+        self.fmax = fmax
+
+    def build(self, sample_rate: int) -> nn.Module:
+        """Return the module; see :class:`~skastw.features.Features`."""
+        return _LogMelModule(self, sample_rate)
+
+    def frames_per_second(self, sample_rate: int) -> float:
+        """Return the frame rate (Hz)."""
+        return sample_rate / self.hop_length
+
+    def to_preprocessor(self, sample_rate: int, chunk_length: float) -> dict[str, Any]:
+        """Return the settings in the words of ``transformers``' ``WhisperFeatureExtractor``."""
+        n_samples = round(chunk_length * sample_rate)
+        return {
+            "feature_extractor_type": "WhisperFeatureExtractor",
+            "sampling_rate": sample_rate,
+            "feature_size": self.n_mels,
+            "n_fft": self.n_fft,
+            "hop_length": self.hop_length,
+            "chunk_length": int(chunk_length) if chunk_length == int(chunk_length) else chunk_length,
+            "n_samples": n_samples,
+            "nb_max_frames": n_samples // self.hop_length,
+            "padding_side": "right",
+            "padding_value": 0.0,
+            "dither": 0.0,
+            "return_attention_mask": False,
+        }
+
+
+class _LogMelModule(nn.Module):
+    window: Tensor
+    filters: Tensor
+
+    def __init__(self, params: LogMel, sample_rate: int) -> None:
+        super().__init__()
+        win_length = params.win_length or params.n_fft
+        if win_length > params.n_fft:
+            raise ComponentError(f"Got win_length={win_length}, expected at most n_fft={params.n_fft}.")
+        self.n_features = params.n_mels
+        self.n_fft = params.n_fft
+        self.hop_length = params.hop_length
+        filters = mel_filter_bank(sample_rate, params.n_fft, params.n_mels, params.fmin, params.fmax)
+        before = (params.n_fft - win_length) // 2
+        window = nn.functional.pad(torch.hann_window(win_length), (before, params.n_fft - win_length - before))
+        self.register_buffer("window", window, persistent=False)
+        self.register_buffer("filters", torch.from_numpy(filters), persistent=False)
+
+    def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        power = power_spectrogram(waveform, self.window, self.n_fft, self.hop_length)
+        mel = power @ self.filters.T
+        n_frames = (lengths + self.hop_length - 1) // self.hop_length
+        mel = mel[:, : int(n_frames.max())]
+        return whisper_scale(mel, n_frames), n_frames
+
+
+def power_spectrogram(waveform: Tensor, window: Tensor, n_fft: int, hop_length: int) -> Tensor:
+    """Return the squared magnitude of the short-time Fourier transform.
+
+    Parameters
+    ----------
+    waveform : Tensor of shape (B, N)
+        Zero beyond each clip's length.
+    window : Tensor of shape (n_fft,)
+    n_fft, hop_length : int
+        In samples.
+
+    Returns
+    -------
+    Tensor of shape (B, at least ceil(N / hop_length), n_fft // 2 + 1)
+        Frame t is centred on sample ``t * hop_length``.
+    """
+    # Zeros behind the longest clip give every clip of the batch the same surroundings at its end.
+    padded = nn.functional.pad(waveform, (0, n_fft))
+    spectrum = torch.stft(padded, n_fft, hop_length, window=window, center=True, return_complex=True)
+    return (spectrum.real.square() + spectrum.imag.square()).transpose(1, 2)
+
+
+def mel_filter_bank(
+    sample_rate: float, n_fft: int, n_mels: int, fmin: float = 0.0, fmax: float | None = None
+) -> np.ndarray:
+    """Return triangular mel filters of unit area on Slaney's mel scale.
+
+    Parameters
+    ----------
+    sample_rate : float
+        Samples per second (Hz).
+    n_fft : int
+        Length of the Fourier transform in samples.
+    n_mels : int
+        Number of bands.
+    fmin, fmax : float
+        Range of the bands in Hz; ``fmax=None`` is half the sample rate.
+
+    Returns
+    -------
+    ndarray of shape (n_mels, n_fft // 2 + 1), float32
+
+    Raises
+    ------
+    ComponentError
+        If the range is empty or passes half the sample rate.
+
+    Notes
+    -----
+    The scale is linear below 1 kHz (15 mel per kHz) and logarithmic above (27 mel per factor of 6.4);
+    each triangle is divided by half its width in Hz.
+
+    Examples
+    --------
+    >>> from skastw.features.log_mel import mel_filter_bank
+    >>> mel_filter_bank(16000, 400, 80).shape
+    (80, 201)
+    """
+    fmax = sample_rate / 2 if fmax is None else fmax
+    if not 0 <= fmin < fmax <= sample_rate / 2:
+        raise ComponentError(
+            f"Got fmin={fmin!r} and fmax={fmax!r}, expected 0 <= fmin < fmax <= {sample_rate / 2:g} Hz, "
+            f"half of sample_rate={sample_rate:g}."
+        )
+    edges = _mel_to_hz(np.linspace(_hz_to_mel(fmin), _hz_to_mel(fmax), n_mels + 2))
+    bins = np.arange(n_fft // 2 + 1) * sample_rate / n_fft
+    lower, centre, upper = edges[:-2, None], edges[1:-1, None], edges[2:, None]
+    rising = (bins - lower) / (centre - lower)
+    falling = (upper - bins) / (upper - centre)
+    triangles = np.maximum(0, np.minimum(rising, falling))
+    return (triangles * 2 / (upper - lower)).astype(np.float32)
+
+
+def _hz_to_mel(hz: float | np.ndarray) -> np.ndarray:
+    hz = np.asarray(hz, dtype=np.float64)
+    above = 15 + 27 * np.log(np.maximum(hz, 1000) / 1000) / np.log(6.4)
+    return np.where(hz < 1000, hz * 15 / 1000, above)
+
+
+def _mel_to_hz(mel: np.ndarray) -> np.ndarray:
+    above = 1000 * np.exp((np.maximum(mel, 15) - 15) * np.log(6.4) / 27)
+    return np.where(mel < 15, mel * 1000 / 15, above)
+
+
+def whisper_scale(mel: Tensor, lengths: Tensor) -> Tensor:
+    """Return log10 of the mel power, floored 8 below the clip's maximum, then ``(x + 4) / 4``.
+
+    Parameters
+    ----------
+    mel : Tensor of shape (B, T, F)
+        Mel power, at least 0.
+    lengths : Tensor of shape (B,)
+        Valid frames.
+
+    Returns
+    -------
+    Tensor of shape (B, T, F)
+        Zero beyond each length. A range of 80 dB becomes a range of 2.
+    """
+    mask = length_mask(lengths, mel.shape[1])[:, :, None]
+    log = mel.clamp(min=1e-10).log10()
+    floor = log.masked_fill(~mask, -10.0).amax(dim=(1, 2), keepdim=True) - 8.0
+    return ((torch.maximum(log, floor) + 4.0) / 4.0) * mask

@@ -1,0 +1,51 @@
+"""Frames that another step has computed: the front end of a classifier behind ``ASTWFeaturizer``."""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from skastw._sklearn import Interval
+from skastw.features._base import Features
+
+__all__ = ["Precomputed"]
+
+
+class Precomputed(Features):
+    """No front end: X holds frames of shape (T, F) in place of clips.
+
+    Parameters
+    ----------
+    frame_rate : float, default=100.0
+        Frames per second (Hz), which turns the estimator's ``chunk_length`` into frames; the default is that
+        of ``LogMel`` at 16 kHz.
+
+    Examples
+    --------
+    >>> from skastw.features import Precomputed
+    >>> Precomputed().frames_per_second(16000)
+    100.0
+    """
+
+    name = "precomputed"
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {"frame_rate": [Interval(Real, 0, None, closed="neither")]}
+
+    def __init__(self, *, frame_rate: float = 100.0) -> None:
+        self.frame_rate = frame_rate
+
+    def build(self, sample_rate: int) -> nn.Module:
+        """Return a module that passes frames through; its ``n_features`` is known when X is."""
+        return _PassThrough()
+
+    def frames_per_second(self, sample_rate: int) -> float:
+        """Return the frame rate (Hz)."""
+        return float(self.frame_rate)
+
+
+class _PassThrough(nn.Module):
+    n_features: int | None = None
+
+    def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        return frames, lengths

@@ -1,0 +1,172 @@
+"""The front end as a scikit-learn transformer."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from sklearn.base import TransformerMixin
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+
+from skastw._component import ComponentParams, resolve_component
+from skastw._estimator import check_clips
+from skastw._sklearn import Interval, StrOptions, fit_context
+from skastw.audio import is_array_input
+from skastw.errors import ComponentError
+from skastw.extraction import extract_frames
+from skastw.features import Features, Precomputed
+from skastw.features.statistics import frame_statistics, statistic_names
+
+__all__ = ["ASTWFeaturizer"]
+
+
+def _makes_a_table(featurizer: ASTWFeaturizer) -> bool:
+    if featurizer.output == "statistics":
+        return True
+    raise AttributeError(f"Got output={featurizer.output!r}: only output='statistics' has named columns.")
+
+
+class ASTWFeaturizer(TransformerMixin, ComponentParams):
+    """Turn clips into frames for a network, or into a table of statistics for classical models.
+
+    ``make_pipeline(ASTWFeaturizer(), ASTWClassifier(features="precomputed"))`` trains the same network as
+    the classifier alone; ``make_pipeline(ASTWFeaturizer(output="statistics"), StandardScaler(), SVC())`` is a
+    classical baseline that trains in seconds.
+
+    Parameters
+    ----------
+    sample_rate : int, default=16000
+        Rate that clips are resampled to, and that bare arrays have (Hz).
+    features : str or Features, default="log_mel"
+        Front end.
+    output : {"frames", "statistics"}, default="frames"
+        ``"frames"``: one array of shape (n_frames, n_features) a clip. ``"statistics"``: one row a clip with mean,
+        standard deviation and standard deviation of the change over time of each band and of 20 cepstral
+        coefficients.
+    n_jobs : int or None, default=None
+        Threads that decode clips.
+    verbose : int, default=0
+        1 shows a progress bar.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Width of X, when X was a 2-D array.
+
+    Examples
+    --------
+    >>> from skastw import ASTWFeaturizer
+    >>> from skastw.datasets import make_tones
+    >>> clips, y = make_tones(n_clips=4, random_state=0)
+    >>> ASTWFeaturizer(output="statistics").fit_transform(clips).shape
+    (4, 300)
+    >>> ASTWFeaturizer().fit_transform(clips)[0].shape[1]
+    80
+    """
+
+    _components: ClassVar = {"features": Features}
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "sample_rate": [Interval(Integral, 1000, 1_000_000, closed="both")],
+        "features": [str, Features],
+        "output": [StrOptions({"frames", "statistics"})],
+        "n_jobs": [Integral, None],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        *,
+        sample_rate: int = 16000,
+        features: Any = "log_mel",
+        output: str = "frames",
+        n_jobs: int | None = None,
+        verbose: int = 0,
+    ) -> None:
+        self.sample_rate = sample_rate
+        self.features = features
+        self.output = output
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any = None) -> ASTWFeaturizer:
+        """Check the parameters and X; nothing is learned.
+
+        Parameters
+        ----------
+        X : sequence of clips, or ndarray of shape (n_clips, n_samples)
+        y : ignored
+
+        Returns
+        -------
+        self
+        """
+        check_clips(self, X, reset=True)
+        self._n_bands = self.resolve_features().build(self.sample_rate).n_features
+        return self
+
+    def transform(self, X: Any) -> Any:
+        """Compute frames or statistics.
+
+        Parameters
+        ----------
+        X : sequence of clips, one path or dict, or ndarray of shape (n_clips, n_samples)
+
+        Returns
+        -------
+        list of n_clips ndarrays of shape (n_frames, n_features), float32
+            With ``output="frames"``; for an array X, one ndarray of shape (n_clips, n_frames, n_features).
+        ndarray of shape (n_clips, n_statistics), float32
+            With ``output="statistics"``.
+
+        Raises
+        ------
+        ClipError
+            If a clip cannot be used, naming its index and path.
+        """
+        check_is_fitted(self, "_n_bands")
+        clips = check_clips(self, X, reset=False)
+        front_end = self.resolve_features().build(self.sample_rate)
+        frames = extract_frames(
+            clips, front_end, sample_rate=self.sample_rate, n_jobs=self.n_jobs, verbose=int(self.verbose)
+        )
+        if self.output == "statistics":
+            return torch.stack([frame_statistics(item) for item in frames]).numpy()
+        arrays = [item.numpy() for item in frames]
+        return np.stack(arrays) if is_array_input(X) and np.ndim(X) == 2 else arrays
+
+    @available_if(_makes_a_table)
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Return the names of the columns of ``output="statistics"``.
+
+        Parameters
+        ----------
+        input_features : ignored
+
+        Returns
+        -------
+        ndarray of shape (n_statistics,) of str
+        """
+        check_is_fitted(self, "_n_bands")
+        return np.asarray(statistic_names(self._n_bands), dtype=object)
+
+    def resolve_features(self) -> Features:
+        """Return the checked front end.
+
+        Returns
+        -------
+        Features
+
+        Raises
+        ------
+        ComponentError
+            If it is unknown, has wrong parameters, or is ``"precomputed"``.
+        """
+        features = resolve_component(Features, self.features)
+        features.check_params()
+        if isinstance(features, Precomputed):
+            raise ComponentError("Got features='precomputed', expected a front end that takes clips.")
+        return features

@@ -1,0 +1,61 @@
+"""Batched inference: frames of many clips -> one embedding each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from skastw._device import autocast
+from skastw.batching import pad, sorted_buckets, split_evenly
+from skastw.model import AudioModel
+
+__all__ = ["embed_clips"]
+
+
+@torch.inference_mode()
+def embed_clips(
+    model: AudioModel, frames: Sequence[Tensor], *, batch_size: int, device: torch.device, precision: str = "float32"
+) -> Tensor:
+    """Embed clips of any length, in batches of similar lengths, in their own order.
+
+    A clip longer than the encoder takes at once is cut into equal consecutive chunks that cover all of it,
+    and its embedding is the mean of theirs. An embedding does not depend on the other clips.
+
+    Parameters
+    ----------
+    model : AudioModel
+        Put into evaluation mode.
+    frames : sequence of Tensors of shape (T_i, F)
+    batch_size : int
+        Chunks at a time.
+    device : torch.device
+        Where the model is.
+    precision : str
+        See :func:`skastw._device.autocast`.
+
+    Returns
+    -------
+    Tensor of shape (n_clips, D), float32, on the CPU
+    """
+    model.eval()
+    chunks = [
+        (clip, start, stop)
+        for clip, item in enumerate(frames)
+        for start, stop in split_evenly(len(item), model.max_frames)
+    ]
+    embeddings: Tensor | None = None
+    counts = torch.zeros(len(frames), 1)
+    for bucket in sorted_buckets([stop - start for _, start, stop in chunks], batch_size):
+        inputs, lengths = pad([frames[clip][start:stop] for clip, start, stop in (chunks[i] for i in bucket)])
+        with autocast(precision, device):
+            embedded = model.embed(inputs.to(device), lengths.to(device)).cpu()
+        clips = torch.tensor([chunks[i][0] for i in bucket])
+        if embeddings is None:
+            embeddings = torch.zeros(len(frames), embedded.shape[1])
+        embeddings.index_add_(0, clips, embedded)
+        counts.index_add_(0, clips, torch.ones(len(clips), 1))
+    if embeddings is None:
+        raise ValueError("Got no clips, expected at least one.")
+    return embeddings / counts

@@ -1,0 +1,157 @@
+"""Pooling: frames of embeddings -> one embedding. Padding a clip does not change its embedding."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from numbers import Integral
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from skastw._component import Component
+from skastw._sklearn import Interval
+from skastw.batching import length_mask
+
+__all__ = ["AttentiveStatsPooling", "MaxPooling", "MeanPooling", "Pooling", "masked_mean"]
+
+
+class Pooling(Component):
+    """Parameters of a pooling.
+
+    ``build(n_inputs)`` returns a module with ``forward(frames (B, T, D), lengths (B,)) -> embedding (B, D')``
+    and ``n_outputs``, the width D'.
+    """
+
+    kind: ClassVar[str] = "pooling"
+
+    @abstractmethod
+    def build(self, n_inputs: int) -> nn.Module:
+        """Return the module for frames of width ``n_inputs``."""
+
+
+class MeanPooling(Pooling):
+    """Mean over the real frames.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastw.pooling import MeanPooling
+    >>> frames = torch.tensor([[[1.0], [3.0], [0.0]]])
+    >>> MeanPooling().build(1)(frames, torch.tensor([2])).tolist()
+    [[2.0]]
+    """
+
+    name = "mean"
+
+    def __init__(self) -> None:
+        pass
+
+    def build(self, n_inputs: int) -> nn.Module:
+        """Return the module; see :class:`~skastw.pooling.Pooling`."""
+        return _Masked(masked_mean, n_inputs)
+
+
+class MaxPooling(Pooling):
+    """Maximum over the real frames, for events that fill a small part of a clip.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastw.pooling import MaxPooling
+    >>> MaxPooling().build(1)(torch.tensor([[[-1.0], [-3.0], [0.0]]]), torch.tensor([2])).tolist()
+    [[-1.0]]
+    """
+
+    name = "max"
+
+    def __init__(self) -> None:
+        pass
+
+    def build(self, n_inputs: int) -> nn.Module:
+        """Return the module; see :class:`~skastw.pooling.Pooling`."""
+        return _Masked(_masked_max, n_inputs)
+
+
+class AttentiveStatsPooling(Pooling):
+    """Attention-weighted mean and standard deviation over the real frames.
+
+    A small network scores each frame for each dimension, the scores become weights by a softmax over time,
+    and the weighted mean and standard deviation are concatenated: D' = 2 D.
+
+    Parameters
+    ----------
+    hidden : int, default=128
+        Width of the scoring network.
+
+    References
+    ----------
+    Okabe, Koshinaka and Shinoda, "Attentive Statistics Pooling for Deep Speaker Embedding", 2018.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastw.pooling import AttentiveStatsPooling
+    >>> tuple(AttentiveStatsPooling().build(16)(torch.zeros(2, 5, 16), torch.tensor([5, 3])).shape)
+    (2, 32)
+    """
+
+    name = "attentive_stats"
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {"hidden": [Interval(Integral, 1, 8192, closed="both")]}
+
+    def __init__(self, *, hidden: int = 128) -> None:
+        self.hidden = hidden
+
+    def build(self, n_inputs: int) -> nn.Module:
+        """Return the module; see :class:`~skastw.pooling.Pooling`."""
+        return _AttentiveStats(n_inputs, self.hidden)
+
+
+class _Masked(nn.Module):
+    """A pooling without weights."""
+
+    def __init__(self, function: Any, n_inputs: int) -> None:
+        super().__init__()
+        self.function = function
+        self.n_outputs = n_inputs
+
+    def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        return self.function(frames, lengths)
+
+
+class _AttentiveStats(nn.Module):
+    def __init__(self, n_inputs: int, hidden: int) -> None:
+        super().__init__()
+        self.n_outputs = 2 * n_inputs
+        self.project = nn.Linear(n_inputs, hidden)
+        self.score = nn.Linear(hidden, n_inputs)
+
+    def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        mask = length_mask(lengths, frames.shape[1])[:, :, None]
+        scores = self.score(torch.tanh(self.project(frames))).float()
+        weights = scores.masked_fill(~mask, float("-inf")).softmax(dim=1)
+        frames = frames.float()
+        mean = (weights * frames).sum(dim=1)
+        variance = (weights * (frames - mean[:, None]).square()).sum(dim=1)
+        return torch.cat([mean, variance.clamp(min=1e-6).sqrt()], dim=1)
+
+
+def masked_mean(frames: Tensor, lengths: Tensor) -> Tensor:
+    """Return the mean over the real frames.
+
+    Parameters
+    ----------
+    frames : Tensor of shape (B, T, D)
+    lengths : Tensor of shape (B,)
+
+    Returns
+    -------
+    Tensor of shape (B, D), float32
+    """
+    mask = length_mask(lengths, frames.shape[1])[:, :, None]
+    return (frames.float() * mask).sum(dim=1) / lengths[:, None]
+
+
+def _masked_max(frames: Tensor, lengths: Tensor) -> Tensor:
+    mask = length_mask(lengths, frames.shape[1])[:, :, None]
+    return frames.float().masked_fill(~mask, float("-inf")).amax(dim=1)

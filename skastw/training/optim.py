@@ -1,0 +1,56 @@
+"""Which optimiser updates which weight."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from skastw.training.muon import Muon
+
+__all__ = ["build_optimizers", "matrix_weights"]
+
+_MATRIX_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)
+
+
+def matrix_weights(model: nn.Module) -> list[nn.Parameter]:
+    """Return the weights that Muon updates: those of linear and convolution layers.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from skastw.training.optim import matrix_weights
+    >>> [tuple(w.shape) for w in matrix_weights(nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2)))]
+    [(2, 3)]
+    """
+    return [m.weight for m in model.modules() if isinstance(m, _MATRIX_LAYERS) and m.weight.requires_grad]
+
+
+def build_optimizers(
+    model: nn.Module, *, muon_lr: float, adam_lr: float, weight_decay: float
+) -> list[torch.optim.Optimizer]:
+    """Return Muon for the matrix-shaped weights and AdamW for the rest.
+
+    Biases, norms and other vectors are not decayed.
+
+    Parameters
+    ----------
+    model : Module
+    muon_lr, adam_lr : float
+        Learning rates of the two.
+    weight_decay : float
+        Decoupled weight decay.
+
+    Returns
+    -------
+    list of Optimizer
+        ``[Muon, AdamW]``.
+    """
+    matrices = matrix_weights(model)
+    taken = {id(weight) for weight in matrices}
+    rest = [weight for weight in model.parameters() if weight.requires_grad and id(weight) not in taken]
+    groups = [
+        {"params": [weight for weight in rest if weight.ndim > 1], "weight_decay": weight_decay},
+        {"params": [weight for weight in rest if weight.ndim <= 1], "weight_decay": 0.0},
+    ]
+    muon = Muon(matrices, lr=muon_lr, weight_decay=weight_decay)
+    return [muon, torch.optim.AdamW([group for group in groups if group["params"]], lr=adam_lr)]
