@@ -209,7 +209,12 @@ def export_components(package: str, path: Iterable[str], base: type[Component], 
     for module_info in pkgutil.iter_modules(path):
         module = importlib.import_module(f"{package}.{module_info.name}")
         for name, value in vars(module).items():
-            if isinstance(value, type) and issubclass(value, base) and value.__module__ == module.__name__ and value.name:
+            if (
+                isinstance(value, type)
+                and issubclass(value, base)
+                and value.__module__ == module.__name__
+                and value.name
+            ):
                 found[name] = value
     namespace.update(found)
     return sorted(found)

@@ -75,7 +75,9 @@ def check_clips(estimator: Any, X: Any, *, reset: bool) -> Sequence[Any]:
         return validate_data(estimator, X, reset=reset)
     clips = list(X) if is_array_input(X) else as_clips(X)
     if not clips:
-        raise ValueError(f"Found array with 0 sample(s) in X while a minimum of 1 is required by {type(estimator).__name__}.")
+        raise ValueError(
+            f"Found array with 0 sample(s) in X while a minimum of 1 is required by {type(estimator).__name__}."
+        )
     return clips
 
 
@@ -183,7 +185,9 @@ class AudioEstimator(ComponentParams):
         return FrameSet(frames, torch.from_numpy(y_val), torch.from_numpy(weights.astype(np.float32)))
 
     def _resolve_components(self) -> Components:
-        listed = [] if self.augment is None else self.augment if isinstance(self.augment, list | tuple) else [self.augment]
+        listed = (
+            [] if self.augment is None else self.augment if isinstance(self.augment, list | tuple) else [self.augment]
+        )
         components = Components(
             resolve_component(Features, self.features),
             resolve_component(Encoder, self.encoder),
@@ -241,9 +245,7 @@ class AudioEstimator(ComponentParams):
         for start in range(0, len(clips), _BLOCK):
             index = np.arange(start, min(start + _BLOCK, len(clips)))
             frames = list(self._frames(clips, index, front_end, components, model.features.n_features))
-            blocks.append(
-                embed_clips(model, frames, batch_size=self.batch_size, device=device, precision=precision)
-            )
+            blocks.append(embed_clips(model, frames, batch_size=self.batch_size, device=device, precision=precision))
         return torch.cat(blocks)
 
     def _logits(self, X: Any) -> np.ndarray:

@@ -150,7 +150,9 @@ class PretrainedEstimator(AudioEstimator):
             raise ArtifactError(f"{os.fspath(model)!r} is not a consistent {cls.__name__}: {reason[:500]}") from error
 
     def _to_artifact(self, title: str, components: Components, sample_rate: int) -> Artifact:
-        params = {k: v for k, v in self.get_params(deep=False).items() if k not in (*self._components, *_MACHINE_PARAMS)}
+        params = {
+            k: v for k, v in self.get_params(deep=False).items() if k not in (*self._components, *_MACHINE_PARAMS)
+        }
         params["sample_rate"] = int(sample_rate)
         if isinstance(params.get("class_weight"), dict):
             params["class_weight"] = [[k, v] for k, v in params["class_weight"].items()]

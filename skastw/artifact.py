@@ -27,7 +27,15 @@ from torch import Tensor
 
 from skastw.errors import ArtifactError
 
-__all__ = ["FILES", "FORMAT_VERSION", "Artifact", "labels_from_json", "labels_to_json", "read_artifact", "write_artifact"]
+__all__ = [
+    "FILES",
+    "FORMAT_VERSION",
+    "Artifact",
+    "labels_from_json",
+    "labels_to_json",
+    "read_artifact",
+    "write_artifact",
+]
 
 FORMAT_VERSION = 1
 WEIGHTS, CONFIG, PREPROCESSOR, LABELS, METRICS, CARD = FILES = (
@@ -153,7 +161,8 @@ def labels_to_json(classes: np.ndarray) -> dict[str, Any]:
     values = classes.tolist()
     if classes.dtype.kind not in "biufU" and not all(isinstance(value, str) for value in values):
         raise ArtifactError(
-            f"Cannot save classes of dtype {classes.dtype} ({values[:3]}), expected strings, integers, booleans or floats."
+            f"Cannot save classes of dtype {classes.dtype} ({values[:3]}), expected strings, integers, booleans or "
+            "floats."
         )
     return {"dtype": classes.dtype.str if classes.dtype.kind in "biufU" else "object", "labels": values}
 
@@ -188,7 +197,9 @@ def _temporary_folder_beside(target: Path) -> Iterator[Path]:
 
 
 def _move_into_place(temporary: Path, target: Path) -> None:
-    temporary.chmod(0o755)  # mkdtemp makes folders that only their owner may read
+    temporary.chmod(0o755)  # temporary folders and safetensors' files are private to their owner
+    for name in FILES:
+        (temporary / name).chmod(0o644)
     if not target.exists():
         temporary.rename(target)
         return

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -39,7 +40,9 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on ``device``."""
-        return Batch(*(t.to(device, non_blocking=True) for t in (self.inputs, self.lengths, self.targets, self.weights)))
+        return Batch(
+            *(t.to(device, non_blocking=True) for t in (self.inputs, self.lengths, self.targets, self.weights))
+        )
 
 
 @dataclass(frozen=True)
@@ -169,4 +172,4 @@ def split_evenly(length: int, limit: int) -> list[tuple[int, int]]:
     """
     n = max(1, -(-length // limit))
     bounds = [length * i // n for i in range(n + 1)]
-    return list(zip(bounds[:-1], bounds[1:], strict=True))
+    return list(pairwise(bounds))

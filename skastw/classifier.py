@@ -337,7 +337,9 @@ class ASTWClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transform
             return self.class_weight
         unknown = sorted(set(map(str, self.class_weight)) - set(map(str, self.classes_)))
         if unknown:
-            raise ValueError(f"Got class_weight for {unknown[:5]}, expected classes of y: {self.classes_.tolist()[:10]}.")
+            raise ValueError(
+                f"Got class_weight for {unknown[:5]}, expected classes of y: {self.classes_.tolist()[:10]}."
+            )
         return {i: self.class_weight.get(label, 1.0) for i, label in enumerate(self.classes_.tolist())}
 
     def _check_validation(self, X_val: Any, y_val: Any, weights: Any) -> tuple[Any, np.ndarray, np.ndarray] | None:

@@ -91,12 +91,15 @@ def check_frames(items: Sequence[Any], n_features: int | None) -> list[Tensor]:
         if not hasattr(item, "shape") or np.ndim(item) != 2:
             got = f"shape {np.shape(item)}" if hasattr(item, "shape") else f"type {type(item).__name__}"
             raise ClipTypeError(
-                f"got {got}, expected frames of shape (n_frames, n_features) because features='precomputed'.", index=index
+                f"got {got}, expected frames of shape (n_frames, n_features) because features='precomputed'.",
+                index=index,
             )
         frames = torch.as_tensor(np.asarray(item), dtype=torch.float32)
         n_features = frames.shape[1] if n_features is None else n_features
         if frames.shape[1] != n_features or not len(frames):
-            raise ClipValueError(f"got frames of shape {tuple(frames.shape)}, expected (n_frames, {n_features}).", index=index)
+            raise ClipValueError(
+                f"got frames of shape {tuple(frames.shape)}, expected (n_frames, {n_features}).", index=index
+            )
         if not bool(frames.isfinite().all()):
             raise ClipValueError("has NaN or infinite frames.", index=index)
         checked.append(frames)

@@ -58,7 +58,11 @@ def fetch(
 
     try:
         found = snapshot_download(
-            model, revision=revision, token=token, cache_dir=cache_dir, allow_patterns=list(FILES)
+            model,
+            revision=revision,
+            token=token,
+            cache_dir=None if cache_dir is None else Path(cache_dir),
+            allow_patterns=list(FILES),
         )
     except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
         at = f" at revision {revision!r}" if revision else ""
@@ -108,7 +112,7 @@ def push(
     try:
         api.create_repo(repo_id, private=private, exist_ok=True)
         commit = api.upload_folder(
-            repo_id=repo_id, folder_path=folder, allow_patterns=list(FILES), commit_message=commit_message
+            repo_id=repo_id, folder_path=Path(folder), allow_patterns=list(FILES), commit_message=commit_message
         )
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         reason = " ".join(str(error).split())

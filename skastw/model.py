@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from skastw.encoders import Encoder
-from skastw.features import Features
-from skastw.pooling import Pooling
+from skastw.encoders import Encoder, EncoderModule
+from skastw.features import Features, FeaturesModule
+from skastw.pooling import Pooling, PoolingModule
 
 __all__ = ["AudioModel", "build_model", "count_parameters"]
 
@@ -39,12 +39,14 @@ class AudioModel(nn.Module):
     (2, 4)
     """
 
-    def __init__(self, features: nn.Module, encoder: nn.Module, pooling: nn.Module, n_outputs: int, max_frames: int) -> None:
+    def __init__(
+        self, features: FeaturesModule, encoder: EncoderModule, pooling: PoolingModule, n_outputs: int, max_frames: int
+    ) -> None:
         super().__init__()
         self.features = features
         self.encoder = encoder
         self.pooling = pooling
-        self.head = nn.Linear(int(pooling.n_outputs), n_outputs)
+        self.head = nn.Linear(pooling.n_outputs, n_outputs)
         self.max_frames = max_frames
 
     def embed(self, frames: Tensor, lengths: Tensor) -> Tensor:
@@ -92,8 +94,8 @@ def build_model(
     if n_features is not None:
         front_end.n_features = n_features
     max_frames = max(1, round(chunk_length * features.frames_per_second(sample_rate)))
-    body = encoder.build(int(front_end.n_features), max_frames)
-    return AudioModel(front_end, body, pooling.build(int(body.n_outputs)), n_outputs, max_frames)
+    body = encoder.build(front_end.n_features, max_frames)
+    return AudioModel(front_end, body, pooling.build(body.n_outputs), n_outputs, max_frames)
 
 
 def count_parameters(model: nn.Module) -> int:

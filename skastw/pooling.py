@@ -13,7 +13,19 @@ from skastw._component import Component
 from skastw._sklearn import Interval
 from skastw.batching import length_mask
 
-__all__ = ["AttentiveStatsPooling", "MaxPooling", "MeanPooling", "Pooling", "masked_mean"]
+__all__ = ["AttentiveStatsPooling", "MaxPooling", "MeanPooling", "Pooling", "PoolingModule", "masked_mean"]
+
+
+class PoolingModule(nn.Module):
+    """A built pooling: ``(frames (B, T, D), lengths (B,)) -> embedding (B, D')``.
+
+    Attributes
+    ----------
+    n_outputs : int
+        Width of the embedding, D'.
+    """
+
+    n_outputs: int
 
 
 class Pooling(Component):
@@ -26,7 +38,7 @@ class Pooling(Component):
     kind: ClassVar[str] = "pooling"
 
     @abstractmethod
-    def build(self, n_inputs: int) -> nn.Module:
+    def build(self, n_inputs: int) -> PoolingModule:
         """Return the module for frames of width ``n_inputs``."""
 
 
@@ -47,7 +59,7 @@ class MeanPooling(Pooling):
     def __init__(self) -> None:
         pass
 
-    def build(self, n_inputs: int) -> nn.Module:
+    def build(self, n_inputs: int) -> PoolingModule:
         """Return the module; see :class:`~skastw.pooling.Pooling`."""
         return _Masked(masked_mean, n_inputs)
 
@@ -68,7 +80,7 @@ class MaxPooling(Pooling):
     def __init__(self) -> None:
         pass
 
-    def build(self, n_inputs: int) -> nn.Module:
+    def build(self, n_inputs: int) -> PoolingModule:
         """Return the module; see :class:`~skastw.pooling.Pooling`."""
         return _Masked(_masked_max, n_inputs)
 
@@ -102,12 +114,12 @@ class AttentiveStatsPooling(Pooling):
     def __init__(self, *, hidden: int = 128) -> None:
         self.hidden = hidden
 
-    def build(self, n_inputs: int) -> nn.Module:
+    def build(self, n_inputs: int) -> PoolingModule:
         """Return the module; see :class:`~skastw.pooling.Pooling`."""
         return _AttentiveStats(n_inputs, self.hidden)
 
 
-class _Masked(nn.Module):
+class _Masked(PoolingModule):
     """A pooling without weights."""
 
     def __init__(self, function: Any, n_inputs: int) -> None:
@@ -119,7 +131,7 @@ class _Masked(nn.Module):
         return self.function(frames, lengths)
 
 
-class _AttentiveStats(nn.Module):
+class _AttentiveStats(PoolingModule):
     def __init__(self, n_inputs: int, hidden: int) -> None:
         super().__init__()
         self.n_outputs = 2 * n_inputs

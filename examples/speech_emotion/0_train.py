@@ -1,6 +1,6 @@
 """Train on RAVDESS speech (neutral, calm, angry, surprised), with whole actors held out.
 
-    python examples/speech_emotion/0_train.py --data-dir path/to/ravdess
+python examples/speech_emotion/0_train.py --data-dir path/to/ravdess
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from skastw.encoders import ASTWEncoder
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--data-dir", type=Path, required=True, help="folder that holds Actor_01, Actor_02, ...")
     parser.add_argument("--output-dir", type=Path, default=Path("exports/speech_emotion"))
-    parser.add_argument("--test-actors", type=int, nargs="+", default=[21, 22, 23, 24], help="actors never heard in training")
+    parser.add_argument(
+        "--test-actors", type=int, nargs="+", default=[21, 22, 23, 24], help="actors never heard in training"
+    )
     parser.add_argument("--epochs", type=int, default=24)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--pooling", choices=component_names("pooling"), default="mean")
@@ -57,7 +57,9 @@ def main() -> None:
     folder = clf.save_pretrained(args.output_dir)
     best = clf.history_[clf.best_epoch_ - 1]
     print(f"{clf.n_epochs_} epochs in {seconds:.0f} s ({seconds / clf.n_epochs_:.1f} s an epoch)")
-    print(f"best epoch {clf.best_epoch_}: validation macro-F1 {best['val_macro_f1']:.3f} on actors held out of training")
+    print(
+        f"best epoch {clf.best_epoch_}: validation macro-F1 {best['val_macro_f1']:.3f} on actors held out of training"
+    )
     print(f"saved {folder}")
 
 

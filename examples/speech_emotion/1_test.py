@@ -1,6 +1,6 @@
 """Evaluate the saved model on the held-out actors; write metrics.json and confusion_matrix.png.
 
-    python examples/speech_emotion/1_test.py --data-dir path/to/ravdess
+python examples/speech_emotion/1_test.py --data-dir path/to/ravdess
 """
 
 from __future__ import annotations

@@ -27,7 +27,9 @@ from skastw.errors import ClipError, ClipTypeError, ClipValueError
 
 __all__ = ["as_clips", "clip_path", "is_array_input", "load_waveform"]
 
-_FORMS = "a path, a 1-D array, a (channels, samples) array, an (array, sample_rate) tuple, or a dict with 'array' or 'path'"
+_FORMS = (
+    "a path, a 1-D array, a (channels, samples) array, an (array, sample_rate) tuple, or a dict with 'array' or 'path'"
+)
 _PCM_SCALE = {"int8": 2.0**7, "int16": 2.0**15, "int32": 2.0**31}
 
 
@@ -74,7 +76,9 @@ def as_clips(X: Any) -> Sequence[Any]:
     if isinstance(X, str | os.PathLike | Mapping):
         return [X]
     if isinstance(X, tuple) and len(X) == 2 and isinstance(X[1], int | float) and np.ndim(X[0]) > 0:
-        raise ClipTypeError("got one (array, sample_rate) tuple, expected a list of clips: pass [(array, sample_rate)].")
+        raise ClipTypeError(
+            "got one (array, sample_rate) tuple, expected a list of clips: pass [(array, sample_rate)]."
+        )
     if _is_frame(X):
         if X.shape[1] != 1:
             raise ClipValueError(
@@ -164,7 +168,9 @@ def _from_mapping(clip: Mapping[str, Any]) -> tuple[np.ndarray, float]:
     if clip.get("array") is not None:
         rate = clip.get("sample_rate", clip.get("sampling_rate"))
         if rate is None:
-            raise ClipValueError("got a dict with 'array' and no rate, expected 'sample_rate' (or 'sampling_rate') too.")
+            raise ClipValueError(
+                "got a dict with 'array' and no rate, expected 'sample_rate' (or 'sampling_rate') too."
+            )
         return _as_samples(clip["array"]), check_sample_rate(rate)
     source = clip.get("bytes") or clip.get("path")
     if source is None:

@@ -101,11 +101,7 @@ def _decode_with_ffmpeg(content: bytes) -> tuple[np.ndarray, int]:
                 raise ClipValueError("has no audio stream.")
             stream = container.streams.audio[0]
             resampler = av.AudioResampler(format="fltp")
-            blocks = [
-                block.to_ndarray()
-                for frame in container.decode(stream)
-                for block in resampler.resample(frame)
-            ]
+            blocks = [block.to_ndarray() for frame in container.decode(stream) for block in resampler.resample(frame)]
             rate = int(stream.codec_context.sample_rate)
     except av.FFmpegError as error:
         raise ClipValueError(f"cannot be decoded by FFmpeg ({error.strerror}).") from error

@@ -57,9 +57,7 @@ class SpecAugment(Augment):
         "time_width": [Interval(Integral, 0, None, closed="left")],
     }
 
-    def __init__(
-        self, *, freq_masks: int = 2, freq_width: int = 8, time_masks: int = 2, time_width: int = 20
-    ) -> None:
+    def __init__(self, *, freq_masks: int = 2, freq_width: int = 8, time_masks: int = 2, time_width: int = 20) -> None:
         self.freq_masks = freq_masks
         self.freq_width = freq_width
         self.time_masks = time_masks

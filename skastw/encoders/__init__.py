@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 from skastw._component import export_components
-from skastw.encoders._base import Encoder
+from skastw.encoders._base import Encoder, EncoderModule
 
-__all__ = ["Encoder", *export_components(__name__, __path__, Encoder, globals())]
+__all__ = ["Encoder", "EncoderModule", *export_components(__name__, __path__, Encoder, globals())]
 
 if TYPE_CHECKING:  # the classes are found when the package is imported
 

@@ -9,7 +9,19 @@ from torch import nn
 
 from skastw._component import Component
 
-__all__ = ["Encoder"]
+__all__ = ["Encoder", "EncoderModule"]
+
+
+class EncoderModule(nn.Module):
+    """A built encoder: ``(frames (B, T, F), lengths (B,)) -> (frames (B, T', D), lengths (B,))``.
+
+    Attributes
+    ----------
+    n_outputs : int
+        Width of its output, D.
+    """
+
+    n_outputs: int
 
 
 class Encoder(Component):
@@ -25,5 +37,5 @@ class Encoder(Component):
     kind: ClassVar[str] = "encoder"
 
     @abstractmethod
-    def build(self, n_features: int, max_frames: int) -> nn.Module:
+    def build(self, n_features: int, max_frames: int) -> EncoderModule:
         """Return the module, with fresh weights from torch's random generator."""

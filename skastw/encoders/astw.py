@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from skastw._sklearn import Interval
 from skastw.batching import length_mask
-from skastw.encoders._base import Encoder
+from skastw.encoders._base import Encoder, EncoderModule
 from skastw.errors import ComponentError
 
 __all__ = ["ASTWEncoder"]
@@ -86,14 +86,14 @@ class ASTWEncoder(Encoder):
         self.ff_mult = ff_mult
         self.dropout = dropout
 
-    def build(self, n_features: int, max_frames: int) -> nn.Module:
+    def build(self, n_features: int, max_frames: int) -> EncoderModule:
         """Return the module; see :class:`~skastw.encoders.Encoder`."""
         if self.d_model % self.num_heads:
             raise ComponentError(f"Got d_model={self.d_model}, expected a multiple of num_heads={self.num_heads}.")
         return _ASTWModule(self, n_features, max_frames)
 
 
-class _ASTWModule(nn.Module):
+class _ASTWModule(EncoderModule):
     def __init__(self, params: ASTWEncoder, n_features: int, max_frames: int) -> None:
         super().__init__()
         d_model = params.d_model

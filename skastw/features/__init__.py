@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 from skastw._component import export_components
-from skastw.features._base import Features
+from skastw.features._base import Features, FeaturesModule
 
-__all__ = ["Features", *export_components(__name__, __path__, Features, globals())]
+__all__ = ["Features", "FeaturesModule", *export_components(__name__, __path__, Features, globals())]
 
 if TYPE_CHECKING:  # the classes are found when the package is imported
 

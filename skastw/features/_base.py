@@ -9,7 +9,19 @@ from torch import nn
 
 from skastw._component import Component
 
-__all__ = ["Features"]
+__all__ = ["Features", "FeaturesModule"]
+
+
+class FeaturesModule(nn.Module):
+    """A built front end: ``(waveform (B, N), lengths (B,)) -> (frames (B, T, F), lengths (B,))``.
+
+    Attributes
+    ----------
+    n_features : int
+        Values in a frame, F.
+    """
+
+    n_features: int
 
 
 class Features(Component):
@@ -25,7 +37,7 @@ class Features(Component):
     kind: ClassVar[str] = "features"
 
     @abstractmethod
-    def build(self, sample_rate: int) -> nn.Module:
+    def build(self, sample_rate: int) -> FeaturesModule:
         """Return the module that computes frames at ``sample_rate`` (Hz)."""
 
     @abstractmethod
@@ -42,4 +54,8 @@ class Features(Component):
         chunk_length : float
             Seconds.
         """
-        return {"feature_extractor_type": type(self).__name__, "sampling_rate": sample_rate, "chunk_length": chunk_length}
+        return {
+            "feature_extractor_type": type(self).__name__,
+            "sampling_rate": sample_rate,
+            "chunk_length": chunk_length,
+        }

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from skastw._sklearn import Interval
 from skastw.batching import length_mask
 from skastw.errors import ComponentError
-from skastw.features._base import Features
+from skastw.features._base import Features, FeaturesModule
 
 __all__ = ["LogMel", "mel_filter_bank", "power_spectrogram", "whisper_scale"]
 
@@ -79,7 +79,7 @@ class LogMel(Features):
         self.fmin = fmin
         self.fmax = fmax
 
-    def build(self, sample_rate: int) -> nn.Module:
+    def build(self, sample_rate: int) -> FeaturesModule:
         """Return the module; see :class:`~skastw.features.Features`."""
         return _LogMelModule(self, sample_rate)
 
@@ -106,7 +106,7 @@ class LogMel(Features):
         }
 
 
-class _LogMelModule(nn.Module):
+class _LogMelModule(FeaturesModule):
     window: Tensor
     filters: Tensor
 

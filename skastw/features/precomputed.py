@@ -5,10 +5,10 @@ from __future__ import annotations
 from numbers import Real
 from typing import Any, ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from skastw._sklearn import Interval
-from skastw.features._base import Features
+from skastw.features._base import Features, FeaturesModule
 
 __all__ = ["Precomputed"]
 
@@ -35,7 +35,7 @@ class Precomputed(Features):
     def __init__(self, *, frame_rate: float = 100.0) -> None:
         self.frame_rate = frame_rate
 
-    def build(self, sample_rate: int) -> nn.Module:
+    def build(self, sample_rate: int) -> FeaturesModule:
         """Return a module that passes frames through; its ``n_features`` is known when X is."""
         return _PassThrough()
 
@@ -44,8 +44,8 @@ class Precomputed(Features):
         return float(self.frame_rate)
 
 
-class _PassThrough(nn.Module):
-    n_features: int | None = None
+class _PassThrough(FeaturesModule):
+    n_features = 0  # set when X is known
 
     def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         return frames, lengths

@@ -125,7 +125,9 @@ def train(
         row |= {"muon_lr": config.muon_lr * factor, "adam_lr": config.adam_lr * factor}
         row["seconds"] = time.perf_counter() - began
         history.append(row)
-        bar.set_postfix({name: f"{row[name]:.3f}" for name in ("loss", "val_loss", f"val_{task.selects}") if name in row})
+        bar.set_postfix(
+            {name: f"{row[name]:.3f}" for name in ("loss", "val_loss", f"val_{task.selects}") if name in row}
+        )
 
         if valid_set is None:
             best_epoch = epoch

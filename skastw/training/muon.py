@@ -76,7 +76,7 @@ class Muon(torch.optim.Optimizer):
                     raise ValueError(f"Got a weight of shape {tuple(weight.shape)}, expected at least two dimensions.")
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every weight that has a gradient."""
         loss = None
         if closure is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from skastw.training.muon import Muon
 
@@ -12,7 +12,7 @@ __all__ = ["build_optimizers", "matrix_weights"]
 _MATRIX_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)
 
 
-def matrix_weights(model: nn.Module) -> list[nn.Parameter]:
+def matrix_weights(model: nn.Module) -> list[Tensor]:
     """Return the weights that Muon updates: those of linear and convolution layers.
 
     Examples

@@ -62,7 +62,9 @@ def split_validation(
     n_classes = len(np.unique(y[free]))
     stratify = n_classes <= n_valid <= len(free) - n_classes
     candidates = free if stratify else np.arange(n)
-    splitter = (StratifiedShuffleSplit if stratify else ShuffleSplit)(1, test_size=min(n_valid, n - 1), random_state=seed)
+    splitter = (StratifiedShuffleSplit if stratify else ShuffleSplit)(
+        1, test_size=min(n_valid, n - 1), random_state=seed
+    )
     _, chosen = next(splitter.split(candidates, y[candidates]))
     valid = np.sort(candidates[chosen])
     return np.setdiff1d(np.arange(n), valid), valid

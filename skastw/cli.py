@@ -1,0 +1,71 @@
+"""The ``skastw`` command. Arguments in, library calls, text out; no logic of its own."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import click
+
+from skastw._version import __version__
+
+__all__ = ["main"]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="skastw")
+def cli() -> None:
+    """Train compact audio classifiers from scratch and use them."""
+
+
+@cli.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--model", "-m", required=True, metavar="DIR_OR_REPO", help="A saved folder, or a repository of the Hub.")
+@click.option("--revision", metavar="REV", help="Branch, tag or commit hash of the repository.")
+@click.option(
+    "--top-k", "-k", type=click.IntRange(1), default=3, show_default=True, help="Classes to show for each clip."
+)
+@click.option("--device", default="auto", show_default=True, help="Where to compute: auto, cpu, cuda, ...")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each file, for machines.")
+def predict(files: tuple[str, ...], model: str, revision: str | None, top_k: int, device: str, as_json: bool) -> None:
+    """Print the most probable classes of audio files.
+
+    \b
+    skastw predict dog.wav cat.flac --model exports/animals --top-k 3
+    skastw predict *.wav --model user/animals --json
+    """
+    from skastw import ASTWClassifier
+
+    classifier = ASTWClassifier.from_pretrained(model, revision=revision, device=device)
+    predictions = classifier.predict_top_k(list(files), k=top_k)
+    if as_json:
+        for file, top in zip(files, predictions, strict=True):
+            ranked = [{"label": label, "probability": probability} for label, probability in top]
+            click.echo(json.dumps({"file": file, "predictions": ranked}, ensure_ascii=False))
+        return
+    for line in _table(files, predictions):
+        click.echo(line)
+
+
+def _table(files: tuple[str, ...], predictions: list[list[tuple[object, float]]]) -> list[str]:
+    """Lay out one row a class: file (once), label, probability."""
+    rows = [("file", "label", "probability")]
+    for file, top in zip(files, predictions, strict=True):
+        rows += [(file if i == 0 else "", str(label), f"{p:.4f}") for i, (label, p) in enumerate(top)]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    return [f"{file:<{widths[0]}}  {label:<{widths[1]}}  {p:>{widths[2]}}" for file, label, p in rows]
+
+
+def main() -> None:
+    """Run the command; turn the errors of skastw into one line and exit status 1."""
+    from skastw.errors import SkastwError
+
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit("skastw: interrupted")
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (SkastwError, ValueError, OSError) as error:
+        sys.exit(f"skastw: {' '.join(str(error).split())}")
