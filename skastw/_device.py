@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-__all__ = ["PRECISIONS", "autocast", "has_native_bfloat16", "resolve_device"]
+__all__ = ["PRECISIONS", "autocast", "has_native_bfloat16", "resolve_device", "weight_dtype"]
 
 #: Values of the parameter ``precision``.
-PRECISIONS = ("auto", "float32", "bfloat16")
+PRECISIONS = ("auto", "float32", "bfloat16", "float64")
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
@@ -73,3 +73,8 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager:
     if precision == "bfloat16" or (precision == "auto" and has_native_bfloat16(device)):
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return nullcontext()
+
+
+def weight_dtype(precision: str) -> torch.dtype:
+    """Return the number format of the weights: float64 if asked for, else float32."""
+    return torch.float64 if precision == "float64" else torch.float32

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, v
 from torch import Tensor
 
 from skastw._component import ComponentParams, resolve_component
-from skastw._device import PRECISIONS, resolve_device
+from skastw._device import PRECISIONS, resolve_device, weight_dtype
 from skastw._sklearn import Interval, StrOptions
 from skastw.audio import as_clips, is_array_input
 from skastw.augment import Augment
@@ -71,10 +71,12 @@ def check_clips(estimator: Any, X: Any, *, reset: bool) -> Sequence[Any]:
     """
     if reset and hasattr(estimator, "n_features_in_"):
         del estimator.n_features_in_
-    if is_array_input(X) and np.ndim(X) != 3:
-        return validate_data(estimator, X, reset=reset)
-    clips = list(X) if is_array_input(X) else as_clips(X)
-    if not clips:
+    if is_array_input(X):
+        array = X if hasattr(X, "shape") else np.asarray(X)
+        clips = list(array) if len(array.shape) == 3 else validate_data(estimator, array, reset=reset)
+    else:
+        clips = as_clips(X)
+    if len(clips) == 0:
         raise ValueError(
             f"Found array with 0 sample(s) in X while a minimum of 1 is required by {type(estimator).__name__}."
         )
@@ -113,7 +115,7 @@ class AudioEstimator(ComponentParams):
 
     def _fit(
         self,
-        X: Any,
+        clips: Sequence[Any],
         y: np.ndarray,
         *,
         n_outputs: int,
@@ -123,7 +125,6 @@ class AudioEstimator(ComponentParams):
     ) -> None:
         """Train a fresh network on clips and encoded targets, and set what ``fit`` sets."""
         components = self._resolve_components()
-        clips = check_clips(self, X, reset=True)
         check_consistent_length(clips, y, weights, groups)
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         device = resolve_device(self.device)
@@ -144,7 +145,7 @@ class AudioEstimator(ComponentParams):
         devices = [device] if device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(seed)
-            model = self._build(components, n_outputs, frames[0].shape[1]).to(device)
+            model = self._build(components, n_outputs, frames[0].shape[1]).to(device, weight_dtype(self.precision))
             result = train(model, train_set, valid_set, self._task, self._config(device, seed), components.augment)
 
         self.model_ = model
@@ -163,7 +164,7 @@ class AudioEstimator(ComponentParams):
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
         """Return the clips of non-zero weight, and positions among them to train and to validate on."""
         kept = np.flatnonzero(weights > 0)
-        if not len(kept):
+        if len(kept) == 0:
             raise ValueError("Got sample_weight that is zero for every clip, expected a positive weight somewhere.")
         everything, nothing = np.arange(len(kept)), np.arange(0)
         if explicit:
@@ -240,7 +241,7 @@ class AudioEstimator(ComponentParams):
         device = resolve_device(self.device)
         front_end = components.features.build(self.sample_rate)
         model = self.model_.to(device)
-        precision = "bfloat16" if self.precision == "bfloat16" else "float32"
+        precision = "float32" if self.precision == "auto" else self.precision
         blocks = []
         for start in range(0, len(clips), _BLOCK):
             index = np.arange(start, min(start + _BLOCK, len(clips)))
@@ -253,4 +254,4 @@ class AudioEstimator(ComponentParams):
         embeddings = self._embed(X)
         head = self.model_.head
         with torch.inference_mode():
-            return head(embeddings.to(head.weight.device)).float().cpu().numpy()
+            return head(embeddings.to(head.weight.device)).cpu().numpy()

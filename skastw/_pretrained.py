@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skastw import hub
 from skastw._component import component_from_config, component_to_config
+from skastw._device import weight_dtype
 from skastw._estimator import AudioEstimator, Components
 from skastw._sklearn import InvalidParameterError
 from skastw._version import __version__
@@ -212,7 +213,7 @@ class PretrainedEstimator(AudioEstimator):
         n_features = estimator.features.build(estimator.sample_rate).n_features
         with torch.random.fork_rng(devices=[]):
             model = estimator._build(estimator._resolve_components(), config["n_outputs"], n_features)
-        model.load_state_dict(artifact.weights)
+        model.to(weight_dtype(estimator.precision)).load_state_dict(artifact.weights)
         metrics = artifact.metrics
         estimator.model_ = model.eval()
         estimator.history_ = metrics["history"]

@@ -9,9 +9,9 @@ import torch
 from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, column_or_1d
+from sklearn.utils.validation import column_or_1d
 
-from skastw._estimator import AudioEstimator
+from skastw._estimator import AudioEstimator, check_clips
 from skastw._pretrained import PretrainedEstimator
 from skastw._sklearn import StrOptions, check_sample_weight, fit_context
 from skastw.training import CLASSIFICATION
@@ -63,9 +63,9 @@ class ASTWClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transform
         Epochs without a better validation macro-F1 after which training stops.
     device : str or torch.device, default="auto"
         ``"auto"`` is the GPU where there is one.
-    precision : {"auto", "float32", "bfloat16"}, default="auto"
+    precision : {"auto", "float32", "bfloat16", "float64"}, default="auto"
         Number format of the matrix products: ``"auto"`` trains in bfloat16 where the hardware has native
-        instructions for it and predicts in float32. Weights are float32 throughout.
+        instructions for it and predicts in float32. Weights are float32, except with ``"float64"``.
     n_jobs : int or None, default=None
         Threads that decode clips.
     random_state : int, RandomState or None, default=42
@@ -168,6 +168,7 @@ class ASTWClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transform
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.poor_score = True  # a power spectrum drops the sign that toy blobs differ by
+        tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
 
     @fit_context(prefer_skip_nested_validation=True)
@@ -211,6 +212,7 @@ class ASTWClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transform
         TrainingError
             If the loss is no longer finite.
         """
+        clips = check_clips(self, X, reset=True)
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
         targets = self._encode(y, reset=True)
@@ -218,7 +220,7 @@ class ASTWClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transform
         if self.class_weight is not None:
             weights = weights * compute_sample_weight(self._encoded_class_weight(), targets)
         valid = self._check_validation(X_val, y_val, sample_weight_val)
-        self._fit(X, targets, n_outputs=len(self.classes_), weights=weights, groups=groups, valid=valid)
+        self._fit(clips, targets, n_outputs=len(self.classes_), weights=weights, groups=groups, valid=valid)
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -232,7 +234,8 @@ class ASTWClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transform
         -------
         ndarray of shape (n_clips,)
         """
-        return self.classes_[self._check_logits(X).argmax(axis=1)]
+        winners = self._logits(X).argmax(axis=1)
+        return self.classes_[winners]
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Return the logits of each clip; of two classes, the second's minus the first's.
@@ -245,7 +248,7 @@ class ASTWClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transform
         -------
         ndarray of shape (n_clips, n_classes), or (n_clips,) for two classes, float32
         """
-        logits = self._check_logits(X)
+        logits = self._logits(X)
         return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
 
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -260,7 +263,7 @@ class ASTWClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transform
         ndarray of shape (n_clips, n_classes), float32
             Columns in the order of ``classes_``.
         """
-        return torch.from_numpy(self._check_logits(X)).softmax(dim=1).numpy()
+        return torch.from_numpy(self._logits(X)).softmax(dim=1).numpy()
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
         """Return the logarithm of :meth:`predict_proba`.
@@ -273,7 +276,7 @@ class ASTWClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transform
         -------
         ndarray of shape (n_clips, n_classes), float32
         """
-        return torch.from_numpy(self._check_logits(X)).log_softmax(dim=1).numpy()
+        return torch.from_numpy(self._logits(X)).log_softmax(dim=1).numpy()
 
     def predict_top_k(self, X: Any, *, k: int = 5) -> list[list[tuple[Any, float]]]:
         """Return the ``k`` most probable classes of each clip, most probable first.
@@ -312,10 +315,6 @@ class ASTWClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transform
         ndarray of shape (n_clips, n_embedding), float32
         """
         return self._embed(X).numpy()
-
-    def _check_logits(self, X: Any) -> np.ndarray:
-        check_is_fitted(self, "model_")
-        return self._logits(X)
 
     def _encode(self, y: Any, *, reset: bool) -> np.ndarray:
         """Return y as positions in ``classes_``, int64."""

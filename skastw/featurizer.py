@@ -14,7 +14,6 @@ from sklearn.utils.validation import check_is_fitted
 from skastw._component import ComponentParams, resolve_component
 from skastw._estimator import check_clips
 from skastw._sklearn import Interval, StrOptions, fit_context
-from skastw.audio import is_array_input
 from skastw.errors import ComponentError
 from skastw.extraction import extract_frames
 from skastw.features import Features, Precomputed
@@ -43,7 +42,7 @@ class ASTWFeaturizer(TransformerMixin, ComponentParams):
     features : str or Features, default="log_mel"
         Front end.
     output : {"frames", "statistics"}, default="frames"
-        ``"frames"``: one array of shape (n_frames, n_features) a clip. ``"statistics"``: one row a clip with mean,
+        ``"frames"``: an array of shape (n_frames, n_features) for each clip. ``"statistics"``: one row a clip with mean,
         standard deviation and standard deviation of the change over time of each band and of 20 cepstral
         coefficients.
     n_jobs : int or None, default=None
@@ -91,6 +90,11 @@ class ASTWFeaturizer(TransformerMixin, ComponentParams):
         self.n_jobs = n_jobs
         self.verbose = verbose
 
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any = None) -> ASTWFeaturizer:
         """Check the parameters and X; nothing is learned.
@@ -117,8 +121,9 @@ class ASTWFeaturizer(TransformerMixin, ComponentParams):
 
         Returns
         -------
-        list of n_clips ndarrays of shape (n_frames, n_features), float32
-            With ``output="frames"``; for an array X, one ndarray of shape (n_clips, n_frames, n_features).
+        ndarray of n_clips items of shape (n_frames, n_features), float32
+            With ``output="frames"``: of shape (n_clips, n_frames, n_features) where all clips are equally long,
+            else of shape (n_clips,) and dtype object.
         ndarray of shape (n_clips, n_statistics), float32
             With ``output="statistics"``.
 
@@ -135,8 +140,7 @@ class ASTWFeaturizer(TransformerMixin, ComponentParams):
         )
         if self.output == "statistics":
             return torch.stack([frame_statistics(item) for item in frames]).numpy()
-        arrays = [item.numpy() for item in frames]
-        return np.stack(arrays) if is_array_input(X) and np.ndim(X) == 2 else arrays
+        return _as_array([item.numpy() for item in frames])
 
     @available_if(_makes_a_table)
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
@@ -170,3 +174,12 @@ class ASTWFeaturizer(TransformerMixin, ComponentParams):
         if isinstance(features, Precomputed):
             raise ComponentError("Got features='precomputed', expected a front end that takes clips.")
         return features
+
+
+def _as_array(items: list[np.ndarray]) -> np.ndarray:
+    """Return the items as one array where their shapes agree, else as an array of arrays."""
+    if len({item.shape for item in items}) == 1:
+        return np.stack(items)
+    array = np.empty(len(items), dtype=object)
+    array[:] = items
+    return array

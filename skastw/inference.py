@@ -37,7 +37,7 @@ def embed_clips(
 
     Returns
     -------
-    Tensor of shape (n_clips, D), float32, on the CPU
+    Tensor of shape (n_clips, D), of the dtype of the weights, on the CPU
     """
     model.eval()
     chunks = [
@@ -53,7 +53,7 @@ def embed_clips(
             embedded = model.embed(inputs.to(device), lengths.to(device)).cpu()
         clips = torch.tensor([chunks[i][0] for i in bucket])
         if embeddings is None:
-            embeddings = torch.zeros(len(frames), embedded.shape[1])
+            embeddings = torch.zeros(len(frames), embedded.shape[1], dtype=embedded.dtype)
         embeddings.index_add_(0, clips, embedded)
         counts.index_add_(0, clips, torch.ones(len(clips), 1))
     if embeddings is None:

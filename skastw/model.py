@@ -51,11 +51,11 @@ class AudioModel(nn.Module):
 
     def embed(self, frames: Tensor, lengths: Tensor) -> Tensor:
         """Turn frames (B, T, F) of lengths (B,) into embeddings (B, D)."""
-        return self.pooling(*self.encoder(frames, lengths)).float()
+        return self.pooling(*self.encoder(frames.to(self.head.weight.dtype), lengths)).to(self.head.weight.dtype)
 
     def classify(self, frames: Tensor, lengths: Tensor) -> Tensor:
         """Turn frames (B, T, F) of lengths (B,) into logits (B, n_outputs)."""
-        return self.head(self.embed(frames, lengths)).float()
+        return self.head(self.embed(frames, lengths)).to(self.head.weight.dtype)
 
     def forward(self, waveform: Tensor, lengths: Tensor) -> Tensor:
         """Turn waveforms (B, N) of lengths (B,) into logits (B, n_outputs)."""

@@ -140,12 +140,17 @@ class _AttentiveStats(PoolingModule):
 
     def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
         mask = length_mask(lengths, frames.shape[1])[:, :, None]
-        scores = self.score(torch.tanh(self.project(frames))).float()
+        scores = _in_full(self.score(torch.tanh(self.project(frames))))
         weights = scores.masked_fill(~mask, float("-inf")).softmax(dim=1)
-        frames = frames.float()
+        frames = _in_full(frames)
         mean = (weights * frames).sum(dim=1)
         variance = (weights * (frames - mean[:, None]).square()).sum(dim=1)
         return torch.cat([mean, variance.clamp(min=1e-6).sqrt()], dim=1)
+
+
+def _in_full(x: Tensor) -> Tensor:
+    """Leave half precision, in which sums over many frames lose digits."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 def masked_mean(frames: Tensor, lengths: Tensor) -> Tensor:
@@ -161,9 +166,9 @@ def masked_mean(frames: Tensor, lengths: Tensor) -> Tensor:
     Tensor of shape (B, D), float32
     """
     mask = length_mask(lengths, frames.shape[1])[:, :, None]
-    return (frames.float() * mask).sum(dim=1) / lengths[:, None]
+    return (_in_full(frames) * mask).sum(dim=1) / lengths[:, None]
 
 
 def _masked_max(frames: Tensor, lengths: Tensor) -> Tensor:
     mask = length_mask(lengths, frames.shape[1])[:, :, None]
-    return frames.float().masked_fill(~mask, float("-inf")).amax(dim=1)
+    return _in_full(frames).masked_fill(~mask, float("-inf")).amax(dim=1)

@@ -33,7 +33,7 @@ _FORMS = (
 _PCM_SCALE = {"int8": 2.0**7, "int16": 2.0**15, "int32": 2.0**31}
 
 
-def is_array_input(X: object) -> bool:
+def is_array_input(X: Any) -> bool:
     """Say whether ``X`` is a numeric array (n clips of equal length), as opposed to a sequence of clips.
 
     Examples
@@ -43,11 +43,16 @@ def is_array_input(X: object) -> bool:
     >>> is_array_input(np.zeros((3, 16000))), is_array_input(["a.wav"]), is_array_input(np.array(["a.wav"]))
     (True, False, False)
     """
-    if isinstance(X, list | tuple | str | bytes | Mapping | os.PathLike) or _is_frame(X) or _is_series(X):
+    if hasattr(X, "toarray"):  # a sparse matrix, which scikit-learn's check refuses
+        return True
+    if isinstance(X, list | tuple | str | bytes | Mapping | os.PathLike) or _is_series(X):
         return False
+    if _is_frame(X):  # a table of numbers is an array; one column is a column of clips
+        return X.shape[1] > 1 and all(dtype.kind in "biuf" for dtype in X.dtypes)
     if isinstance(X, np.ndarray):
-        return X.dtype.kind not in "OUST"
-    return hasattr(X, "__array__") or hasattr(X, "toarray")  # tensors, array-likes; sparse matrices to be refused
+        numbers_as_objects = X.dtype.kind == "O" and X.ndim == 2 and X.shape[1] != 1
+        return X.dtype.kind not in "OUST" or numbers_as_objects
+    return hasattr(X, "__array__")  # a tensor or another array-like
 
 
 def as_clips(X: Any) -> Sequence[Any]:

@@ -180,7 +180,7 @@ def _validate(model: AudioModel, valid_set: FrameSet, task: Task, config: Traini
         precision=config.precision,
     )
     with torch.inference_mode():
-        logits = model.head(embeddings.to(config.device)).float().cpu()
+        logits = model.head(embeddings.to(config.device)).cpu()
     losses = task.loss(logits, valid_set.targets, 0.0)
     loss = (losses * valid_set.weights).sum() / valid_set.weights.sum()
     scores = task.scores(logits, valid_set.targets, valid_set.weights)
