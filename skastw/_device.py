@@ -69,6 +69,12 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager:
 
     ``"auto"`` is bfloat16 where the hardware has native instructions for it and float32 elsewhere; weights,
     gradients and optimiser states stay in float32 throughout.
+
+    Parameters
+    ----------
+    precision : str
+        One of :data:`PRECISIONS`.
+    device : torch.device
     """
     if precision == "bfloat16" or (precision == "auto" and has_native_bfloat16(device)):
         return torch.autocast(device.type, dtype=torch.bfloat16)
@@ -76,5 +82,5 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager:
 
 
 def weight_dtype(precision: str) -> torch.dtype:
-    """Return the number format of the weights: float64 if asked for, else float32."""
+    """Return the number format of the weights for a ``precision``: float64 if asked for, else float32."""
     return torch.float64 if precision == "float64" else torch.float32

@@ -35,7 +35,13 @@ _BLOCK = 256
 
 @dataclass(frozen=True)
 class Components:
-    """The checked components of an estimator."""
+    """The checked components of an estimator.
+
+    Attributes
+    ----------
+    features, encoder, pooling : component
+    augment : tuple of Augment
+    """
 
     features: Features
     encoder: Encoder

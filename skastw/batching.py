@@ -152,7 +152,18 @@ def shuffled_buckets(
 
 
 def sorted_buckets(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
-    """Yield batches of indices in order of length, longest first, so that memory peaks at once."""
+    """Yield batches of indices in order of length, longest first, so that memory peaks at once.
+
+    Parameters
+    ----------
+    lengths : sequence of int
+    batch_size : int
+
+    Yields
+    ------
+    list of int
+        At most ``batch_size`` indices.
+    """
     order = np.argsort(-np.asarray(lengths), kind="stable").tolist()
     for start in range(0, len(order), batch_size):
         yield order[start : start + batch_size]

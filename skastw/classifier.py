@@ -168,7 +168,7 @@ class ASTWClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transform
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.poor_score = True  # a power spectrum drops the sign that toy blobs differ by
-        tags.transformer_tags.preserves_dtype = ["float32"]
+        tags.transformer_tags.preserves_dtype = ["float64" if self.precision == "float64" else "float32"]
         return tags
 
     @fit_context(prefer_skip_nested_validation=True)

@@ -42,8 +42,8 @@ class ASTWFeaturizer(TransformerMixin, ComponentParams):
     features : str or Features, default="log_mel"
         Front end.
     output : {"frames", "statistics"}, default="frames"
-        ``"frames"``: an array of shape (n_frames, n_features) for each clip. ``"statistics"``: one row a clip with mean,
-        standard deviation and standard deviation of the change over time of each band and of 20 cepstral
+        ``"frames"``: an array of shape (n_frames, n_features) for each clip. ``"statistics"``: one row a clip with
+        mean, standard deviation and standard deviation of the change over time of each band and of 20 cepstral
         coefficients.
     n_jobs : int or None, default=None
         Threads that decode clips.

@@ -99,5 +99,5 @@ def build_model(
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Return the number of trainable values."""
+    """Return the number of trainable values of ``model``."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)

@@ -1,7 +1,8 @@
 """What ``X`` may be, and how one clip becomes one waveform.
 
-An array is an array and a list is a list of clips: a 2-D numeric array is n clips of equal length at the
-estimator's own rate, anything indexable is a sequence of clips. The forms of a clip:
+An array is an array and a list is a list of clips: a 2-D numeric array (or table, or plain nested lists) is n
+clips of equal length at the estimator's own rate, anything else that can be indexed is a sequence of clips.
+The forms of a clip:
 
 =========================================  =========================================================
 ``str`` or ``Path``                        an audio file
@@ -45,7 +46,9 @@ def is_array_input(X: Any) -> bool:
     """
     if hasattr(X, "toarray"):  # a sparse matrix, which scikit-learn's check refuses
         return True
-    if isinstance(X, list | tuple | str | bytes | Mapping | os.PathLike) or _is_series(X):
+    if isinstance(X, list):
+        return _is_nested_list_of_numbers(X)
+    if isinstance(X, tuple | str | bytes | Mapping | os.PathLike) or _is_series(X):
         return False
     if _is_frame(X):  # a table of numbers is an array; one column is a column of clips
         return X.shape[1] > 1 and all(dtype.kind in "biuf" for dtype in X.dtypes)
@@ -229,3 +232,10 @@ def _is_frame(X: object) -> bool:
 
 def _is_series(X: object) -> bool:
     return hasattr(X, "iloc") and not hasattr(X, "columns")
+
+
+def _is_nested_list_of_numbers(X: list[Any]) -> bool:
+    """Say whether X is an array written as plain lists, which scikit-learn's users and its checks pass."""
+    if not X or not all(isinstance(row, list) for row in X):
+        return False
+    return len({len(row) for row in X}) == 1 and all(isinstance(row[0], int | float) for row in X if row)

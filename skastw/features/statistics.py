@@ -42,7 +42,7 @@ def frame_statistics(frames: Tensor) -> Tensor:
 
 
 def statistic_names(n_features: int) -> list[str]:
-    """Return the names of the values of :func:`frame_statistics`, in order.
+    """Return the names of the values of :func:`frame_statistics` for ``n_features`` bands, in order.
 
     Examples
     --------

@@ -29,7 +29,18 @@ __all__ = ["TrainingConfig", "TrainingResult", "train"]
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Settings of a training run; the names and meanings are those of the estimators' parameters."""
+    """Settings of a training run; the names and meanings are those of the estimators' parameters.
+
+    Attributes
+    ----------
+    epochs, batch_size : int
+    muon_lr, adam_lr, weight_decay, warmup_ratio, label_smoothing : float
+    patience : int or None
+    device : torch.device
+    precision : str
+    seed : int
+    verbose : int
+    """
 
     epochs: int
     batch_size: int

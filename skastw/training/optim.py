@@ -13,7 +13,7 @@ _MATRIX_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)
 
 
 def matrix_weights(model: nn.Module) -> list[Tensor]:
-    """Return the weights that Muon updates: those of linear and convolution layers.
+    """Return the weights that Muon updates: those of the linear and convolution layers of ``model``.
 
     Examples
     --------

@@ -1,0 +1,233 @@
+"""The artifact: six files, the same probabilities to the bit, clear refusals."""
+
+import json
+import os
+
+import huggingface_hub
+import numpy as np
+import pytest
+import yaml
+from sklearn.pipeline import make_pipeline
+from transformers import WhisperFeatureExtractor
+
+from skastw import ASTWClassifier, ASTWFeaturizer
+from skastw.artifact import FILES
+from skastw.augment import SpecAugment
+from skastw.datasets import make_tones
+from skastw.encoders import ASTWEncoder
+from skastw.errors import ArtifactError, HubError
+from skastw.features import LogMel
+
+TINY = ASTWEncoder(d_model=16, num_heads=2, num_layers=1)
+CLIPS, Y = make_tones(n_clips=24, random_state=0)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return ASTWClassifier(encoder=TINY, epochs=3).fit(CLIPS, np.array(["low", "mid", "high"])[Y])
+
+
+@pytest.fixture
+def folder(fitted, tmp_path):
+    return fitted.save_pretrained(tmp_path / "tones")
+
+
+def test_six_files_and_the_same_bits_after_a_round_trip(fitted, folder):
+    assert sorted(os.listdir(folder)) == sorted(FILES)
+    loaded = ASTWClassifier.from_pretrained(folder)
+    for method in ("predict_proba", "predict_log_proba", "decision_function", "transform", "predict"):
+        np.testing.assert_array_equal(getattr(loaded, method)(CLIPS), getattr(fitted, method)(CLIPS))
+    assert loaded.history_ == fitted.history_
+    assert (loaded.best_epoch_, loaded.n_epochs_) == (fitted.best_epoch_, fitted.n_epochs_)
+    again = loaded.save_pretrained(folder + "-again")
+    for name in FILES[:5]:
+        with open(os.path.join(folder, name), "rb") as first, open(os.path.join(again, name), "rb") as second:
+            assert first.read() == second.read()
+
+
+def test_a_loaded_estimator_can_be_trained_again(folder):
+    loaded = ASTWClassifier.from_pretrained(folder)
+    assert loaded.set_params(epochs=1).fit(CLIPS, Y).n_epochs_ == 1
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"pooling": "attentive_stats", "augment": None, "class_weight": "balanced"},
+        {"features": LogMel(n_mels=20, n_fft=256, hop_length=64, fmin=50.0), "sample_rate": 8000, "pooling": "max"},
+        {
+            "augment": [SpecAugment(freq_masks=1), SpecAugment(time_masks=0)],
+            "class_weight": {0: 2.0},
+            "val_split": None,
+        },
+        {"precision": "float64", "chunk_length": 0.25},
+    ],
+)
+def test_every_setting_survives_the_round_trip(params, tmp_path):
+    clf = ASTWClassifier(encoder=TINY, epochs=1, **params).fit(CLIPS, Y)
+    loaded = ASTWClassifier.from_pretrained(clf.save_pretrained(tmp_path / "model"))
+    np.testing.assert_array_equal(loaded.predict_proba(CLIPS), clf.predict_proba(CLIPS))
+    for name in ("class_weight", "val_split", "chunk_length", "sample_rate", "precision"):
+        assert getattr(loaded, name) == getattr(clf, name)
+
+
+@pytest.mark.parametrize("labels", [["a", "ü", "猫"], [3, -1, 10], [True, False, True], [0.5, 1.0, 2.0]])
+@pytest.mark.parametrize("dtype", [None, object])
+def test_labels_keep_their_type(labels, dtype, tmp_path):
+    y = np.array(labels, dtype=dtype)[Y]
+    if dtype is object and not isinstance(labels[0], str):
+        y = np.array(labels)[Y]
+    clf = ASTWClassifier(encoder=TINY, epochs=1).fit(CLIPS, y)
+    loaded = ASTWClassifier.from_pretrained(clf.save_pretrained(tmp_path / "model"))
+    assert loaded.classes_.dtype == clf.classes_.dtype
+    assert loaded.predict(CLIPS).tolist() == clf.predict(CLIPS).tolist()
+
+
+def test_whisper_feature_extractor_reads_the_folder(folder):
+    extractor = WhisperFeatureExtractor.from_pretrained(folder)
+    clip = CLIPS[0]
+    theirs = extractor(clip, sampling_rate=16000, return_tensors="np").input_features[0].T
+    ours = ASTWFeaturizer().fit_transform([clip])[0]
+    np.testing.assert_allclose(ours, theirs[: len(ours)], atol=1e-5)
+
+
+def test_the_card_says_what_the_hub_and_a_reader_need(folder):
+    with open(os.path.join(folder, "README.md"), encoding="utf-8") as file:
+        card = file.read()
+    _, header, text = card.split("---\n", 2)
+    metadata = yaml.safe_load(header)
+    assert metadata["pipeline_tag"] == "audio-classification"
+    assert metadata["library_name"] == "skastw"
+    for expected in ("# tones", "`high`, `low`, `mid`", "from_pretrained", "skastw predict", "macro_f1", "Limits"):
+        assert expected in text
+    assert huggingface_hub.ModelCard(card).data.pipeline_tag == "audio-classification"
+
+
+def test_a_pipeline_of_precomputed_frames_becomes_a_complete_artifact(tmp_path):
+    piped = make_pipeline(ASTWFeaturizer(), ASTWClassifier(features="precomputed", encoder=TINY, epochs=2))
+    piped.fit(CLIPS, Y)
+    with pytest.raises(ArtifactError, match="pass featurizer="):
+        piped[-1].save_pretrained(tmp_path / "alone")
+    folder = piped[-1].save_pretrained(tmp_path / "complete", featurizer=piped[0])
+    loaded = ASTWClassifier.from_pretrained(folder)
+    np.testing.assert_array_equal(loaded.predict_proba(CLIPS), piped.predict_proba(CLIPS))
+
+
+def test_saving_over_a_folder_keeps_what_else_is_in_it(fitted, folder):
+    with open(os.path.join(folder, "notes.txt"), "w") as file:
+        file.write("mine")
+    fitted.save_pretrained(folder)
+    assert sorted(os.listdir(folder)) == sorted([*FILES, "notes.txt"])
+    assert not [name for name in os.listdir(os.path.dirname(folder)) if name.startswith(".")]
+
+
+def test_what_cannot_be_saved_says_so(fitted, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ArtifactError, match="it is a file"):
+        fitted.save_pretrained(tmp_path / "file")
+    with pytest.raises(ArtifactError, match="Cannot save"):
+        fitted.save_pretrained(tmp_path / "file" / "below")
+
+
+def edit(folder, name, **changes):
+    path = os.path.join(folder, name)
+    with open(path, encoding="utf-8") as file:
+        value = json.load(file)
+    value.update(changes)
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(value, file)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("config.json", {"format_version": 99}, "format_version 99, expected 1; a newer model"),
+        ("config.json", {"format_version": "1"}, "format_version '1'"),
+        ("config.json", {"estimator": "ASTWRegressor"}, "expected 'ASTWClassifier'"),
+        ("config.json", {"encoder": {"name": "os.system", "params": {}}}, "encoder='os.system', expected one of"),
+        ("config.json", {"encoder": {"name": "astw", "params": {"width": 3}}}, "unknown parameters"),
+        ("config.json", {"encoder": {"name": "astw", "params": {"d_model": "big"}}}, "d_model"),
+        ("config.json", {"encoder": {"name": "astw", "params": {"d_model": 32, "num_heads": 2}}}, "not a consistent"),
+        ("config.json", {"params": {"epochs": 0}}, "epochs"),
+        ("config.json", {"params": {"no_such": 0}}, "no_such"),
+        ("config.json", {"n_outputs": 4}, "3 labels, expected n_outputs=4"),
+        ("labels.json", {"labels": ["a", "b"]}, "2 labels"),
+        ("labels.json", {"labels": "abc"}, "labels.json is not valid"),
+        ("labels.json", {"dtype": "V8"}, "labels.json is not valid"),
+    ],
+)
+def test_an_inconsistent_folder_is_refused(folder, name, changes, message):
+    edit(folder, name, **changes)
+    with pytest.raises(ArtifactError, match=message):
+        ASTWClassifier.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_or_damaged_file_is_named(folder, name):
+    path = os.path.join(folder, name)
+    if name != "README.md":
+        with open(path, "wb") as file:
+            file.write(b"\xff{not valid")
+        with pytest.raises(ArtifactError):
+            ASTWClassifier.from_pretrained(folder)
+    os.remove(path)
+    with pytest.raises(ArtifactError, match=f"{name} missing"):
+        ASTWClassifier.from_pretrained(folder)
+
+
+def test_the_hub_is_asked_for_the_six_files_at_the_revision(folder, monkeypatch):
+    asked = {}
+
+    def download(repo_id, **options):
+        asked.update(options, repo_id=repo_id)
+        return folder
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    ASTWClassifier.from_pretrained("user/tones", revision="abc123", token="secret")
+    assert asked["repo_id"] == "user/tones"
+    assert asked["revision"] == "abc123"
+    assert sorted(asked["allow_patterns"]) == sorted(FILES)
+
+
+def test_hub_errors_are_one_clear_kind(monkeypatch):
+    def refuse(*args, **options):
+        raise huggingface_hub.errors.LocalEntryNotFoundError("no network")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+    with pytest.raises(HubError, match="Cannot fetch 'user/tones'.*no network"):
+        ASTWClassifier.from_pretrained("user/tones")
+
+
+@pytest.mark.parametrize("name", ["no/such/folder", "plain-name", "../up", "", "a b/c"])
+def test_what_is_neither_folder_nor_repository_is_refused(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    if name:
+        with pytest.raises(ArtifactError, match="expected an existing folder or a repository"):
+            ASTWClassifier.from_pretrained(name)
+    else:
+        with pytest.raises(ArtifactError):
+            ASTWClassifier.from_pretrained(name)
+
+
+def test_a_revision_of_a_local_folder_is_refused(folder):
+    with pytest.raises(ArtifactError, match="revision='main'"):
+        ASTWClassifier.from_pretrained(folder, revision="main")
+
+
+def test_push_uploads_the_six_files(fitted, monkeypatch):
+    done = {}
+
+    class Api:
+        def __init__(self, token=None):
+            done["token"] = token
+
+        def create_repo(self, repo_id, private, exist_ok):
+            done.update(repo_id=repo_id, private=private)
+
+        def upload_folder(self, *, repo_id, folder_path, allow_patterns, commit_message):
+            done["files"] = sorted(os.listdir(folder_path))
+            return type("Commit", (), {"commit_url": f"https://hub.test/{repo_id}/commit/1"})
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+    assert fitted.push_to_hub("user/tones", private=True, token="t").endswith("user/tones/commit/1")
+    assert done == {"token": "t", "repo_id": "user/tones", "private": True, "files": sorted(FILES)}
