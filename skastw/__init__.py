@@ -7,8 +7,26 @@ ASTWClassifier(epochs=8)
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from skastw._version import __version__
-from skastw.classifier import ASTWClassifier
-from skastw.featurizer import ASTWFeaturizer
+
+if TYPE_CHECKING:
+    from skastw.classifier import ASTWClassifier
+    from skastw.featurizer import ASTWFeaturizer
 
 __all__ = ["ASTWClassifier", "ASTWFeaturizer", "__version__"]
+
+# Imported at first use, so that ``skastw --help`` does not wait for torch.
+_HOMES = {"ASTWClassifier": "skastw.classifier", "ASTWFeaturizer": "skastw.featurizer"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'skastw' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -43,7 +43,7 @@ def test_predict_prints_json_lines_that_agree_with_the_library(folder):
     result = skastw("predict", CLIPS.data[5], "-m", folder, "-k", 1, "--json")
     assert result.returncode == 0, result.stderr
     (line,) = result.stdout.splitlines()
-    ((label, probability),) = ASTWClassifier.from_pretrained(folder).predict_top_k(CLIPS.data[5], k=1)[0:1][0]
+    label, probability = ASTWClassifier.from_pretrained(folder).predict_top_k(CLIPS.data[5], k=1)[0][0]
     assert json.loads(line)["file"] == CLIPS.data[5]
     (top,) = json.loads(line)["predictions"]
     assert top["label"] == label
