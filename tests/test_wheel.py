@@ -1,0 +1,41 @@
+"""The wheel works without the source tree."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+CODE = """
+import skastw, sys
+from skastw.datasets import load_spoken_digits
+from skastw import ASTWClassifier
+from skastw.encoders import ASTWEncoder
+assert skastw.__file__.startswith(sys.argv[1]), skastw.__file__
+clips = load_spoken_digits()
+assert len(clips.data) == 400 and clips.data[0].startswith(sys.argv[1])
+clf = ASTWClassifier(encoder=ASTWEncoder(d_model=16, num_heads=2, num_layers=1), epochs=1)
+clf.fit(clips.data[::20], clips.target[::20], groups=clips.groups[::20])
+print(ASTWClassifier.from_pretrained(clf.save_pretrained("model")).predict(clips.data[:1]))
+"""
+
+
+@pytest.mark.slow
+def test_a_wheel_installs_and_works_without_the_source_tree(tmp_path):
+    build = [sys.executable, "-m", "build", "--wheel", "--outdir", str(tmp_path / "dist"), str(ROOT)]
+    subprocess.run(build, check=True, capture_output=True)
+    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    site = tmp_path / "site"
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(site), str(wheel)]
+    subprocess.run(install, check=True, capture_output=True)
+    result = subprocess.run(
+        [sys.executable, "-c", CODE, str(site)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
