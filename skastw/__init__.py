@@ -15,11 +15,16 @@ from skastw._version import __version__
 if TYPE_CHECKING:
     from skastw.classifier import ASTWClassifier
     from skastw.featurizer import ASTWFeaturizer
+    from skastw.regressor import ASTWRegressor
 
-__all__ = ["ASTWClassifier", "ASTWFeaturizer", "__version__"]
+__all__ = ["ASTWClassifier", "ASTWFeaturizer", "ASTWRegressor", "__version__"]
 
 # Imported at first use, so that ``skastw --help`` does not wait for torch.
-_HOMES = {"ASTWClassifier": "skastw.classifier", "ASTWFeaturizer": "skastw.featurizer"}
+_HOMES = {
+    "ASTWClassifier": "skastw.classifier",
+    "ASTWFeaturizer": "skastw.featurizer",
+    "ASTWRegressor": "skastw.regressor",
+}
 
 
 def __getattr__(name: str) -> Any:

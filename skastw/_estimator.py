@@ -1,33 +1,38 @@
-"""What the estimators share: checking clips, fitting a network, batched inference."""
+"""What the estimators share: parameters, fitting a network, batched inference."""
 
 from __future__ import annotations
 
+import copy
+import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from torch import Tensor
 
 from skastw._component import ComponentParams, resolve_component
 from skastw._device import PRECISIONS, resolve_device, weight_dtype
-from skastw._sklearn import Interval, StrOptions
-from skastw.audio import as_clips, is_array_input
+from skastw._sklearn import CallbackSupportMixin, FitCallbacks, Interval, StrOptions, check_sample_weight, fit_context
 from skastw.augment import Augment
 from skastw.batching import FrameSet
 from skastw.encoders import Encoder
-from skastw.extraction import check_frames, extract_frames
-from skastw.features import Features, Precomputed
+from skastw.extraction import check_clips, check_frames, extract_frames
+from skastw.features import Features, FeaturesModule, Precomputed
 from skastw.inference import embed_clips
 from skastw.model import AudioModel, build_model
 from skastw.pooling import Pooling
-from skastw.training import Task, TrainingConfig, split_validation, train
+from skastw.training import TASKS, Monitor, TrainingConfig, split_validation, train
+from skastw.transfer import Start, start_from, transfer_weights
 
-__all__ = ["AudioEstimator", "Components", "check_clips"]
+__all__ = ["AudioEstimator", "Components"]
+
+_Validation = tuple[Sequence[Any], np.ndarray, np.ndarray]
 
 #: Clips whose frames are in memory at once in prediction.
 _BLOCK = 256
@@ -54,45 +59,19 @@ class Components:
         return isinstance(self.features, Precomputed)
 
 
-def check_clips(estimator: Any, X: Any, *, reset: bool) -> Sequence[Any]:
-    """Return X as a sequence of clips; check a numeric array as scikit-learn checks any array.
+class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, CallbackSupportMixin, ComponentParams):
+    """Base of the estimators that train a network.
 
-    Parameters
-    ----------
-    estimator : estimator
-        Gets ``n_features_in_`` when ``reset`` and X is an array.
-    X : clips
-        See :mod:`skastw.audio.clips`.
-    reset : bool
-        True in ``fit``.
-
-    Returns
-    -------
-    sequence of clips
-
-    Raises
-    ------
-    ValueError, TypeError
-        If X holds no clips.
+    A subclass says what its targets are: ``_encode_target``, ``_labels_to_json``, ``_strata``, and the
+    attribute ``task_``, which names a row of :data:`skastw.training.TASKS`.
     """
-    if reset and hasattr(estimator, "n_features_in_"):
-        del estimator.n_features_in_
-    if is_array_input(X):
-        array = X if hasattr(X, "shape") else np.asarray(X)
-        clips = list(array) if len(array.shape) == 3 else validate_data(estimator, array, reset=reset)
-    else:
-        clips = as_clips(X)
-    if len(clips) == 0:
-        raise ValueError(
-            f"Found array with 0 sample(s) in X while a minimum of 1 is required by {type(estimator).__name__}."
-        )
-    return clips
 
+    task_: str
+    _optimizers: list[torch.optim.Optimizer] | None
 
-class AudioEstimator(ComponentParams):
-    """Base of the estimators that train a network."""
+    # With metadata routing switched on, these reach ``fit`` unless the user says otherwise.
+    __metadata_request__fit: ClassVar = {"groups": True, "X_val": True, "y_val": True, "sample_weight_val": True}
 
-    _task: ClassVar[Task]
     _components: ClassVar = {"features": Features, "encoder": Encoder, "pooling": Pooling, "augment": Augment}
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "sample_rate": [Interval(Integral, 1000, 1_000_000, closed="both")],
@@ -107,9 +86,10 @@ class AudioEstimator(ComponentParams):
         "adam_lr": [Interval(Real, 0, None, closed="left")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
         "warmup_ratio": [Interval(Real, 0, 1, closed="left")],
-        "label_smoothing": [Interval(Real, 0, 1, closed="left")],
         "val_split": [Interval(Real, 0, 1, closed="neither"), None],
         "patience": [Interval(Integral, 1, None, closed="left"), None],
+        "warm_start": ["boolean"],
+        "init_from": [str, os.PathLike, None],
         "device": [str, torch.device],
         "precision": [StrOptions(set(PRECISIONS))],
         "n_jobs": [Integral, None],
@@ -117,89 +97,226 @@ class AudioEstimator(ComponentParams):
         "verbose": ["verbose"],
     }
 
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64" if self.precision == "float64" else "float32"]
+        return tags
+
     # ------------------------------------------------------------------ fit
 
-    def _fit(
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(
         self,
-        clips: Sequence[Any],
-        y: np.ndarray,
+        X: Any,
+        y: Any,
         *,
-        n_outputs: int,
-        weights: np.ndarray,
-        groups: Any,
-        valid: tuple[Any, np.ndarray, np.ndarray] | None,
-    ) -> None:
-        """Train a fresh network on clips and encoded targets, and set what ``fit`` sets."""
+        sample_weight: Any = None,
+        groups: Any = None,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+    ):
+        """Train on clips and their targets.
+
+        Parameters
+        ----------
+        X : sequence of clips, or ndarray of shape (n_clips, n_samples)
+            With ``features="precomputed"``, frames of shape (n_frames, n_features) for each clip.
+        y : array-like of shape (n_clips,) or (n_clips, n_targets)
+            Labels or values; see the class.
+        sample_weight : array-like of shape (n_clips,), optional
+            Weight of each clip in the loss; clips of weight 0 are left out.
+        groups : array-like of shape (n_clips,), optional
+            Speaker or recording of each clip: the internal validation split keeps groups whole.
+        X_val, y_val : clips and targets, optional
+            Choose the best epoch on these; then nothing is split off X.
+        sample_weight_val : array-like, optional
+            Weight of each validation clip.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ClipError
+            If a clip cannot be used, naming its index and path, before training starts.
+        ValueError, TypeError
+            If a parameter or an argument is not valid.
+        TrainingError
+            If the loss is no longer finite.
+        """
         components = self._resolve_components()
-        check_consistent_length(clips, y, weights, groups)
-        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
-        device = resolve_device(self.device)
+        start = self._starting_point(components)
+        clips = check_clips(self, X, reset=True)
+        targets = self._check_target(clips, y, reset=True, sample_weight=sample_weight)
+        weights = self._loss_weights(targets, sample_weight)
+        valid = self._check_validation(X_val, y_val, sample_weight_val)
+        seed = self._seed()
+        kept, train_index, valid_index, split = self._split(targets, weights, groups, seed, explicit=valid is not None)
 
-        kept, train_index, valid_index, split = self._split(y, weights, groups, valid is not None, seed)
         front_end = components.features.build(self.sample_rate)
-        frames = list(self._frames(clips, kept, front_end, components))
-        targets = torch.from_numpy(y)[kept]
-        loss_weights = torch.from_numpy(weights.astype(np.float32))[kept]
-
-        def subset(index: np.ndarray) -> FrameSet:
-            return FrameSet([frames[i] for i in index], targets[index], loss_weights[index])
-
-        train_set, valid_set = subset(train_index), subset(valid_index) if len(valid_index) else None
+        data = self._frame_set(clips, kept, targets, weights, front_end, components)
+        train_set = data.subset(train_index)
+        valid_set = data.subset(valid_index) if len(valid_index) else None
         if valid is not None:
-            valid_set = self._explicit_validation(valid, front_end, components, frames[0].shape[1])
+            valid_set = self._frame_set(valid[0], np.arange(len(valid[0])), *valid[1:], front_end, components)
 
-        devices = [device] if device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(seed)
-            model = self._build(components, n_outputs, frames[0].shape[1]).to(device, weight_dtype(self.precision))
-            result = train(model, train_set, valid_set, self._task, self._config(device, seed), components.augment)
+        callbacks = FitCallbacks(self, X, y, max_epochs=self.epochs, reconstruct=self._as_it_is_now)
+        self._train(train_set, valid_set, components, self._config(seed), start=start, fresh=True, monitor=callbacks)
+        self._optimizers = None
+        n_valid = len(valid_set) if valid_set is not None else 0
+        self._data_summary = {"n_train": len(train_set), "n_validation": n_valid, "split": split}
+        callbacks.end_fit()
+        return self
 
-        self.model_ = model
-        self.history_ = result.history
+    def _partial_fit(self, X: Any, targets: np.ndarray, sample_weight: Any, *, fresh: bool):
+        """Train one epoch at constant learning rates, going on from the last instalment."""
+        components = self._resolve_components()
+        start = self._starting_point(components) if fresh else None
+        clips = check_clips(self, X, reset=fresh)
+        weights = self._loss_weights(targets, sample_weight)
+        check_consistent_length(clips, targets, weights)
+        front_end = components.features.build(self.sample_rate)
+        train_set = self._frame_set(clips, np.flatnonzero(weights > 0), targets, weights, front_end, components)
+
+        seed = self._seed() if fresh else (self._seed() + self.n_epochs_) % 2**31
+        config = replace(self._config(seed), epochs=1, constant_lr=True, patience=None)
+        self._optimizers = self._train(train_set, None, components, config, start=start, fresh=fresh)
+        self._data_summary = {"n_train": len(train_set), "n_validation": 0, "split": "trained in instalments"}
+        return self
+
+    def _train(
+        self,
+        train_set: FrameSet,
+        valid_set: FrameSet | None,
+        components: Components,
+        config: TrainingConfig,
+        *,
+        start: Start | None,
+        fresh: bool,
+        monitor: Monitor | None = None,
+    ) -> list[torch.optim.Optimizer]:
+        """Train a fresh network or the present one, and set what ``fit`` sets."""
+        with torch.random.fork_rng(devices=[config.device] if config.device.type == "cuda" else []):
+            torch.manual_seed(config.seed)
+            if fresh:
+                model = self._new_model(components, start, train_set.frames[0].shape[1])
+                self.model_ = model.to(config.device, weight_dtype(self.precision))
+                self.history_: list[dict[str, Any]] = []
+                self._optimizers = None
+            result = train(
+                self.model_,
+                train_set,
+                valid_set,
+                TASKS[self.task_],
+                config,
+                components.augment,
+                history=self.history_,
+                optimizers=self._optimizers,
+                monitor=monitor,
+            )
         self.best_epoch_ = result.best_epoch
-        self.n_epochs_ = len(result.history)
-        self._n_features_out = model.head.in_features
-        self._data_summary = {
-            "n_train": len(train_set),
-            "n_validation": len(valid_set) if valid_set is not None else 0,
-            "split": split,
-        }
+        self.n_epochs_ = len(self.history_)
+        self._n_features_out = self.model_.head.in_features
+        return result.optimizers
+
+    # ------------------------------------------------- what fit is made of
+
+    def _encode_target(self, y: Any, *, reset: bool, sample_weight: Any = None) -> np.ndarray:
+        """Return y as the loss takes it; with ``reset``, learn from it what targets there are."""
+        raise AttributeError("a subclass says what its targets are")
+
+    def _labels_to_json(self) -> dict[str, Any]:
+        """Return what was learned of the targets, for the artifact."""
+        raise AttributeError("a subclass says what its labels are")
+
+    def _strata(self, targets: np.ndarray, *, grouped: bool) -> np.ndarray:
+        """Return integers that the validation split should spread evenly."""
+        return np.zeros(len(targets), dtype=np.int64)
+
+    def _loss_weights(self, targets: np.ndarray, sample_weight: Any) -> np.ndarray:
+        return check_sample_weight(sample_weight, targets, ensure_non_negative=True)
+
+    def _check_target(self, clips: Sequence[Any], y: Any, *, reset: bool, sample_weight: Any = None) -> np.ndarray:
+        if y is None:
+            raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
+        targets = self._encode_target(y, reset=reset, sample_weight=sample_weight)
+        check_consistent_length(clips, targets)
+        return targets
+
+    def _check_validation(
+        self, X_val: Any, y_val: Any, weights: Any
+    ) -> tuple[Sequence[Any], np.ndarray, np.ndarray] | None:
+        if (X_val is None) != (y_val is None):
+            given = "X_val" if y_val is None else "y_val"
+            raise ValueError(f"Got {given} alone, expected X_val and y_val together.")
+        if X_val is None:
+            if weights is not None:
+                raise ValueError("Got sample_weight_val without X_val and y_val, expected all three together.")
+            return None
+        clips = check_clips(self, X_val, reset=False)
+        targets = self._check_target(clips, y_val, reset=False)
+        return clips, targets, check_sample_weight(weights, targets, ensure_non_negative=True)
 
     def _split(
-        self, y: np.ndarray, weights: np.ndarray, groups: Any, explicit: bool, seed: int
+        self, targets: np.ndarray, weights: np.ndarray, groups: Any, seed: int, *, explicit: bool
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
         """Return the clips of non-zero weight, and positions among them to train and to validate on."""
+        check_consistent_length(targets, weights, groups)
         kept = np.flatnonzero(weights > 0)
         if len(kept) == 0:
-            raise ValueError("Got sample_weight that is zero for every clip, expected a positive weight somewhere.")
+            raise ValueError("Got weights that are zero for every clip, expected a positive weight somewhere.")
         everything, nothing = np.arange(len(kept)), np.arange(0)
         if explicit:
             return kept, everything, nothing, "validation clips given by the caller"
         if self.val_split is None:
             return kept, everything, nothing, "no validation"
+        strata = self._strata(targets[kept], grouped=groups is not None)
         kept_groups = None if groups is None else np.asarray(groups)[kept]
-        train_index, valid_index = split_validation(y[kept], self.val_split, seed, groups=kept_groups)
+        names = getattr(self, "classes_", None)
+        train_index, valid_index = split_validation(strata, self.val_split, seed, groups=kept_groups, names=names)
         how = "random split, stratified where possible" if groups is None else "whole groups held out"
         return kept, train_index, valid_index, how
 
-    def _explicit_validation(
-        self, valid: tuple[Any, np.ndarray, np.ndarray], front_end: Any, components: Components, n_features: int
+    def _frame_set(
+        self,
+        clips: Sequence[Any],
+        index: np.ndarray,
+        targets: np.ndarray,
+        weights: np.ndarray,
+        front_end: FeaturesModule,
+        components: Components,
     ) -> FrameSet:
-        X_val, y_val, weights = valid
-        clips = check_clips(self, X_val, reset=False)
-        check_consistent_length(clips, y_val, weights)
-        frames = list(self._frames(clips, np.arange(len(clips)), front_end, components, n_features))
-        return FrameSet(frames, torch.from_numpy(y_val), torch.from_numpy(weights.astype(np.float32)))
+        frames = list(self._frames(clips, index, front_end, components))
+        if components.precomputed:
+            front_end.n_features = frames[0].shape[1]
+        values = torch.from_numpy(targets)[index]
+        values = values.to(weight_dtype(self.precision)) if values.is_floating_point() else values
+        return FrameSet(frames, values, torch.from_numpy(weights)[index].to(weight_dtype(self.precision)))
+
+    def _starting_point(self, components: Components) -> Start | None:
+        """Return the weights that ``warm_start`` or ``init_from`` ask to start from."""
+        if self.warm_start and hasattr(self, "model_"):
+            return Start(copy.deepcopy(self.model_.state_dict()), self._labels_to_json())
+        return None if self.init_from is None else start_from(self.init_from, components.features)
+
+    def _new_model(self, components: Components, start: Start | None, n_features: int) -> AudioModel:
+        model = self._build(components, self._n_outputs(), n_features)
+        if start is not None:
+            transfer_weights(start, model, self._labels_to_json())
+        return model
+
+    def _n_outputs(self) -> int:
+        raise AttributeError("a subclass says how many outputs it has")
 
     def _resolve_components(self) -> Components:
-        listed = (
-            [] if self.augment is None else self.augment if isinstance(self.augment, list | tuple) else [self.augment]
-        )
+        listed = self.augment if isinstance(self.augment, list | tuple) else [self.augment]
         components = Components(
             resolve_component(Features, self.features),
             resolve_component(Encoder, self.encoder),
             resolve_component(Pooling, self.pooling),
-            tuple(resolve_component(Augment, item) for item in listed),
+            tuple(resolve_component(Augment, item) for item in listed if item is not None),
         )
         for component in (components.features, components.encoder, components.pooling, *components.augment):
             component.check_params()
@@ -216,48 +333,82 @@ class AudioEstimator(ComponentParams):
             n_features=n_features,
         )
 
-    def _config(self, device: torch.device, seed: int) -> TrainingConfig:
+    def _seed(self) -> int:
+        return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+
+    def _config(self, seed: int) -> TrainingConfig:
         names = ("epochs", "batch_size", "muon_lr", "adam_lr", "weight_decay", "warmup_ratio", "patience", "precision")
-        settings = {name: getattr(self, name) for name in (*names, "label_smoothing")}
-        return TrainingConfig(**settings, device=device, seed=seed, verbose=int(self.verbose))
+        settings = {name: getattr(self, name) for name in names}
+        smoothing = getattr(self, "label_smoothing", 0.0)
+        return TrainingConfig(
+            **settings,
+            label_smoothing=smoothing,
+            device=resolve_device(self.device),
+            seed=seed,
+            verbose=int(self.verbose),
+        )
+
+    def _as_it_is_now(self) -> dict[str, Any]:
+        """Return the attributes that make a copy of this estimator fitted, in the middle of training."""
+        epochs = len(self.history_)
+        return {"model_": copy.deepcopy(self.model_).eval(), "n_epochs_": epochs, "best_epoch_": epochs}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the GPU before being pickled, so that the copy loads on any machine."""
+        state = super().__getstate__()
+        if "model_" in state and state["model_"].head.weight.device.type != "cpu":
+            state = {**state, "model_": copy.deepcopy(state["model_"]).cpu(), "_optimizers": None}
+        return state
 
     # ------------------------------------------------------------ inference
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Return the embedding of each clip: the pooled vector that the linear head works on.
+
+        Parameters
+        ----------
+        X : sequence of clips, one path or dict, or ndarray of shape (n_clips, n_samples)
+
+        Returns
+        -------
+        ndarray of shape (n_clips, n_embedding), float32
+        """
+        return self._embed(X).numpy()
 
     def _frames(
         self,
         clips: Sequence[Any],
         index: np.ndarray,
-        front_end: Any,
+        front_end: FeaturesModule,
         components: Components,
-        n_features: int | None = None,
     ) -> Iterator[Tensor]:
         """Yield the frames of the clips at ``index``."""
         if components.precomputed:
-            yield from check_frames([clips[i] for i in index], n_features)
+            yield from check_frames([clips[i] for i in index], front_end.n_features or None)
             return
-        yield from extract_frames(
-            clips, front_end, indices=index, sample_rate=self.sample_rate, n_jobs=self.n_jobs, verbose=int(self.verbose)
-        )
+        options = {"sample_rate": self.sample_rate, "n_jobs": self.n_jobs, "verbose": int(self.verbose)}
+        yield from extract_frames(clips, front_end, indices=index, **options)
 
     def _embed(self, X: Any) -> Tensor:
-        """Return the embedding of each clip, shape (n_clips, D), float32."""
+        """Return the embedding of each clip, shape (n_clips, D)."""
         check_is_fitted(self, "model_")
         clips = check_clips(self, X, reset=False)
         components = self._resolve_components()
         device = resolve_device(self.device)
-        front_end = components.features.build(self.sample_rate)
         model = self.model_.to(device)
+        front_end = components.features.build(self.sample_rate)
+        front_end.n_features = model.features.n_features
         precision = "float32" if self.precision == "auto" else self.precision
         blocks = []
-        for start in range(0, len(clips), _BLOCK):
-            index = np.arange(start, min(start + _BLOCK, len(clips)))
-            frames = list(self._frames(clips, index, front_end, components, model.features.n_features))
+        for begin in range(0, len(clips), _BLOCK):
+            index = np.arange(begin, min(begin + _BLOCK, len(clips)))
+            frames = list(self._frames(clips, index, front_end, components))
             blocks.append(embed_clips(model, frames, batch_size=self.batch_size, device=device, precision=precision))
         return torch.cat(blocks)
 
-    def _logits(self, X: Any) -> np.ndarray:
-        """Return the logits of each clip, shape (n_clips, n_outputs), float32."""
+    def _outputs(self, X: Any) -> Tensor:
+        """Return the outputs of the head for each clip, shape (n_clips, n_outputs)."""
         embeddings = self._embed(X)
         head = self.model_.head
         with torch.inference_mode():
-            return head(embeddings.to(head.weight.device)).cpu().numpy()
+            return head(embeddings.to(head.weight.device)).cpu()

@@ -20,8 +20,6 @@ from skastw._version import __version__
 from skastw.artifact import (
     FORMAT_VERSION,
     Artifact,
-    labels_from_json,
-    labels_to_json,
     read_artifact,
     write_artifact,
 )
@@ -39,7 +37,7 @@ E = TypeVar("E", bound="PretrainedEstimator")
 
 _KINDS = {"features": Features, "encoder": Encoder, "pooling": Pooling}
 #: Parameters that say how to run on one machine; they do not travel with a saved model.
-_MACHINE_PARAMS = ("device", "n_jobs", "verbose", "random_state")
+_MACHINE_PARAMS = ("device", "n_jobs", "verbose", "random_state", "warm_start", "init_from")
 
 
 class PretrainedEstimator(AudioEstimator):
@@ -165,7 +163,6 @@ class PretrainedEstimator(AudioEstimator):
             **{kind: component_to_config(getattr(components, kind)) for kind in _KINDS},
             "augment": [component_to_config(item) for item in components.augment],
             "params": params,
-            "n_outputs": self.model_.head.out_features,
         }
         best = self.history_[self.best_epoch_ - 1]
         validation = {name.removeprefix("val_"): best[name] for name in best if name.startswith("val_")}
@@ -176,7 +173,7 @@ class PretrainedEstimator(AudioEstimator):
             "validation": validation or None,
             "history": self.history_,
         }
-        labels = labels_to_json(self.classes_)
+        labels = self._labels_to_json()
         card = model_card(
             title=title,
             module="skastw",
@@ -207,18 +204,17 @@ class PretrainedEstimator(AudioEstimator):
             **params,
         )
         estimator._validate_params()
-        estimator.classes_ = labels_from_json(artifact.labels)
-        if len(estimator.classes_) != config["n_outputs"]:
-            raise ArtifactError(f"Got {len(estimator.classes_)} labels, expected n_outputs={config['n_outputs']}.")
+        estimator._labels_from_json(artifact.labels)
         n_features = estimator.features.build(estimator.sample_rate).n_features
         with torch.random.fork_rng(devices=[]):
-            model = estimator._build(estimator._resolve_components(), config["n_outputs"], n_features)
+            model = estimator._build(estimator._resolve_components(), estimator._n_outputs(), n_features)
         model.to(weight_dtype(estimator.precision)).load_state_dict(artifact.weights)
         metrics = artifact.metrics
         estimator.model_ = model.eval()
         estimator.history_ = metrics["history"]
         estimator.best_epoch_ = metrics["best_epoch"]
         estimator.n_epochs_ = metrics["n_epochs"]
+        estimator._optimizers = None
         estimator._n_features_out = model.head.in_features
         estimator._data_summary = {name: metrics[name] for name in ("n_train", "n_validation", "split")}
         return estimator

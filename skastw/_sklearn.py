@@ -5,6 +5,9 @@ When a scikit-learn release moves one of them, this is the one place to mend.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from sklearn.base import _fit_context
 from sklearn.utils._param_validation import (
     Interval,
@@ -12,18 +15,69 @@ from sklearn.utils._param_validation import (
     StrOptions,
     validate_parameter_constraints,
 )
-from sklearn.utils.validation import _check_sample_weight, _is_arraylike
+from sklearn.utils.validation import _check_sample_weight
+
+try:  # scikit-learn 1.9 and newer
+    from sklearn.callback import CallbackSupportMixin
+except ImportError:
+
+    class CallbackSupportMixin:  # type: ignore[no-redef]
+        """Stands where scikit-learn has no callbacks yet."""
+
 
 __all__ = [
+    "CallbackSupportMixin",
+    "FitCallbacks",
     "Interval",
     "InvalidParameterError",
     "StrOptions",
     "check_sample_weight",
     "fit_context",
-    "is_array_like",
     "validate_parameter_constraints",
 ]
 
 check_sample_weight = _check_sample_weight
 fit_context = _fit_context
-is_array_like = _is_arraylike
+
+
+class FitCallbacks:
+    """Calls scikit-learn's callbacks around ``fit`` and around each epoch; does nothing where it has none.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Being fitted.
+    X, y : clips and targets
+        Passed on to the callbacks.
+    max_epochs : int
+    reconstruct : callable
+        Returns the attributes that make a copy of the estimator fitted as it is now.
+    """
+
+    def __init__(
+        self, estimator: Any, X: Any, y: Any, *, max_epochs: int, reconstruct: Callable[[], dict[str, Any]]
+    ) -> None:
+        self._arguments = {"estimator": estimator, "X": X, "y": y}
+        self._reconstruct = reconstruct
+        start = getattr(estimator, "_init_callback_context", None)
+        self._fit = start(max_subtasks=max_epochs) if start is not None else None
+        self._epoch: Any = None
+        if self._fit is not None:
+            self._fit.call_on_fit_task_begin(**self._arguments)
+
+    def begin_epoch(self) -> None:
+        """Call the callbacks before an epoch."""
+        if self._fit is not None:
+            self._epoch = self._fit.subcontext(task_name="epoch")
+            self._epoch.call_on_fit_task_begin(**self._arguments)
+
+    def end_epoch(self) -> bool:
+        """Call the callbacks after an epoch; return whether one of them stops training."""
+        if self._epoch is None:
+            return False
+        return bool(self._epoch.call_on_fit_task_end(**self._arguments, reconstruction_attributes=self._reconstruct))
+
+    def end_fit(self) -> None:
+        """Call the callbacks after the last epoch."""
+        if self._fit is not None:
+            self._fit.call_on_fit_task_end(**self._arguments, reconstruction_attributes={})

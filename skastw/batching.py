@@ -63,6 +63,14 @@ class FrameSet:
     def __len__(self) -> int:
         return len(self.frames)
 
+    def subset(self, index: np.ndarray) -> FrameSet:
+        """Return the items at ``index``."""
+        return FrameSet([self.frames[i] for i in index], self.targets[index], self.weights[index])
+
+    def lengths(self, max_frames: int) -> np.ndarray:
+        """Return the frames of each item that a batch would hold, at most ``max_frames``."""
+        return np.minimum([len(item) for item in self.frames], max_frames)
+
     def batch(self, indices: np.ndarray, max_frames: int, rng: np.random.Generator) -> Batch:
         """Collate the items ``indices``; of an item longer than ``max_frames`` take a random chunk."""
         chunks = []

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
-from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.base import ClassifierMixin
 from sklearn.utils.class_weight import compute_sample_weight
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import column_or_1d
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.validation import check_array, column_or_1d
+from torch.nn import functional as F
 
-from skastw._estimator import AudioEstimator, check_clips
+from skastw._estimator import AudioEstimator
 from skastw._pretrained import PretrainedEstimator
-from skastw._sklearn import StrOptions, check_sample_weight, fit_context
-from skastw.training import CLASSIFICATION
+from skastw._sklearn import Interval, StrOptions
+from skastw.artifact import labels_from_json, labels_to_json
+from skastw.errors import ArtifactError
+from skastw.extraction import check_clips
 
 __all__ = ["ASTWClassifier"]
 
 
-class ASTWClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, TransformerMixin, PretrainedEstimator):
+class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
     """Audio classifier that trains a compact network from scratch.
 
     The defaults are the ASTW model: a log-mel front end, a Whisper-like encoder, Muon and AdamW. A clip
     is a path, an array, an ``(array, sample_rate)`` tuple or a dict; see :mod:`skastw.audio.clips`.
+
+    ``y`` holds one label a clip (strings, integers, booleans), trained with softmax and cross-entropy; or it is
+    an indicator of shape (n_clips, n_labels), trained with a sigmoid and binary cross-entropy for each label.
 
     Parameters
     ----------
@@ -61,6 +67,11 @@ class ASTWClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transform
         ``fit`` gets ``groups``. None trains on everything for all epochs.
     patience : int or None, default=30
         Epochs without a better validation macro-F1 after which training stops.
+    warm_start : bool, default=False
+        Let ``fit`` go on from the weights of the last ``fit``; the head is new when the classes differ.
+    init_from : path or str, default=None
+        Start from the weights of a model that was saved earlier, a folder or a repository of the Hub; the head
+        is new when the classes differ.
     device : str or torch.device, default="auto"
         ``"auto"`` is the GPU where there is one.
     precision : {"auto", "float32", "bfloat16", "float64"}, default="auto"
@@ -77,7 +88,9 @@ class ASTWClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transform
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        The labels, sorted.
+        The labels, sorted; of a multi-label indicator the columns, by name where it was a DataFrame.
+    task_ : {"classification", "multilabel"}
+        What y was: one label a clip, or an indicator of several.
     model_ : AudioModel
         The network with the weights of the best epoch.
     history_ : list of dict
@@ -92,6 +105,7 @@ class ASTWClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transform
 
     See Also
     --------
+    ASTWRegressor : The same network for values.
     ASTWFeaturizer : The front end alone, as a transformer.
 
     References
@@ -112,9 +126,9 @@ class ASTWClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transform
     ((8,), (8, 2))
     """
 
-    _task = CLASSIFICATION
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **AudioEstimator._parameter_constraints,
+        "label_smoothing": [Interval(Real, 0, 1, closed="left")],
         "class_weight": [dict, StrOptions({"balanced"}), None],
     }
 
@@ -137,6 +151,8 @@ class ASTWClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transform
         class_weight: Any = None,
         val_split: float | None = 0.2,
         patience: int | None = 30,
+        warm_start: bool = False,
+        init_from: Any = None,
         device: Any = "auto",
         precision: str = "auto",
         n_jobs: int | None = None,
@@ -159,6 +175,8 @@ class ASTWClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transform
         self.class_weight = class_weight
         self.val_split = val_split
         self.patience = patience
+        self.warm_start = warm_start
+        self.init_from = init_from
         self.device = device
         self.precision = precision
         self.n_jobs = n_jobs
@@ -168,36 +186,20 @@ class ASTWClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transform
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.poor_score = True  # a power spectrum drops the sign that toy blobs differ by
-        tags.transformer_tags.preserves_dtype = ["float64" if self.precision == "float64" else "float32"]
+        tags.classifier_tags.multi_label = True
         return tags
 
-    @fit_context(prefer_skip_nested_validation=True)
-    def fit(
-        self,
-        X: Any,
-        y: Any,
-        *,
-        sample_weight: Any = None,
-        groups: Any = None,
-        X_val: Any = None,
-        y_val: Any = None,
-        sample_weight_val: Any = None,
-    ) -> ASTWClassifier:
-        """Train on labelled clips.
+    def partial_fit(self, X: Any, y: Any, *, classes: Any = None, sample_weight: Any = None) -> ASTWClassifier:
+        """Train one epoch on some clips, at the peak learning rates, going on from the last call.
 
         Parameters
         ----------
-        X : sequence of clips, or ndarray of shape (n_clips, n_samples)
-        y : array-like of shape (n_clips,)
-            Labels: strings, integers or booleans.
+        X : as in :meth:`fit`
+        y : array-like of shape (n_clips,), or indicator of shape (n_clips, n_labels)
+        classes : array-like of shape (n_classes,), optional
+            Every class there will be; needed in the first call unless y is an indicator.
         sample_weight : array-like of shape (n_clips,), optional
-            Weight of each clip in the loss; clips of weight 0 are left out.
-        groups : array-like of shape (n_clips,), optional
-            Speaker or recording of each clip: the internal validation split keeps groups whole.
-        X_val, y_val : clips and labels, optional
-            Choose the best epoch on these; then nothing is split off X.
-        sample_weight_val : array-like, optional
-            Weight of each validation clip.
+            Weight of each clip in the loss.
 
         Returns
         -------
@@ -205,26 +207,24 @@ class ASTWClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transform
 
         Raises
         ------
-        ClipError
-            If a clip cannot be used, naming its index and path, before training starts.
-        ValueError, TypeError
-            If a parameter or an argument is not valid.
-        TrainingError
-            If the loss is no longer finite.
+        ValueError
+            If ``classes`` is missing in the first call, or differs from the first call's.
         """
-        clips = check_clips(self, X, reset=True)
-        if y is None:
-            raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
-        targets = self._encode(y, reset=True)
-        weights = check_sample_weight(sample_weight, targets, ensure_non_negative=True)
-        if self.class_weight is not None:
-            weights = weights * compute_sample_weight(self._encoded_class_weight(), targets)
-        valid = self._check_validation(X_val, y_val, sample_weight_val)
-        self._fit(clips, targets, n_outputs=len(self.classes_), weights=weights, groups=groups, valid=valid)
-        return self
+        self._validate_params()
+        fresh = not hasattr(self, "model_")
+        if classes is not None and not fresh and not np.array_equal(np.unique(classes), self.classes_):
+            raise ValueError(
+                f"Got classes={list(classes)!r}, expected those of the first call: {self.classes_.tolist()}."
+            )
+        if fresh and classes is None and np.ndim(y) < 2:
+            raise ValueError("Got classes=None in the first call of partial_fit, expected every class there will be.")
+        if fresh and classes is not None:
+            self._encode_target(classes, reset=True)
+        targets = self._check_target(check_clips(self, X, reset=fresh), y, reset=fresh and classes is None)
+        return self._partial_fit(X, targets, sample_weight, fresh=fresh)
 
     def predict(self, X: Any) -> np.ndarray:
-        """Return the most probable class of each clip.
+        """Return the most probable class of each clip, or which labels are more probable than not.
 
         Parameters
         ----------
@@ -233,9 +233,12 @@ class ASTWClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transform
         Returns
         -------
         ndarray of shape (n_clips,)
+            Or, for multi-label targets, an indicator of shape (n_clips, n_labels), int64.
         """
-        winners = self._logits(X).argmax(axis=1)
-        return self.classes_[winners]
+        logits = self._outputs(X).numpy()
+        if self.task_ == "multilabel":
+            return (logits > 0).astype(np.int64)
+        return self.classes_[logits.argmax(axis=1)]
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Return the logits of each clip; of two classes, the second's minus the first's.
@@ -248,8 +251,9 @@ class ASTWClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transform
         -------
         ndarray of shape (n_clips, n_classes), or (n_clips,) for two classes, float32
         """
-        logits = self._logits(X)
-        return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
+        logits = self._outputs(X).numpy()
+        binary = self.task_ == "classification" and logits.shape[1] == 2
+        return logits[:, 1] - logits[:, 0] if binary else logits
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probability of each class for each clip.
@@ -261,12 +265,14 @@ class ASTWClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transform
         Returns
         -------
         ndarray of shape (n_clips, n_classes), float32
-            Columns in the order of ``classes_``.
+            Columns in the order of ``classes_``. Rows sum to 1, except for multi-label targets, where each column
+            is the probability of that label by itself.
         """
-        return torch.from_numpy(self._logits(X)).softmax(dim=1).numpy()
+        logits = self._outputs(X)
+        return (logits.sigmoid() if self.task_ == "multilabel" else logits.softmax(dim=1)).numpy()
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
-        """Return the logarithm of :meth:`predict_proba`.
+        """Return the logarithm of :meth:`predict_proba`, without its rounding to zero.
 
         Parameters
         ----------
@@ -276,7 +282,8 @@ class ASTWClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transform
         -------
         ndarray of shape (n_clips, n_classes), float32
         """
-        return torch.from_numpy(self._logits(X)).log_softmax(dim=1).numpy()
+        logits = self._outputs(X)
+        return (F.logsigmoid(logits) if self.task_ == "multilabel" else logits.log_softmax(dim=1)).numpy()
 
     def predict_top_k(self, X: Any, *, k: int = 5) -> list[list[tuple[Any, float]]]:
         """Return the ``k`` most probable classes of each clip, most probable first.
@@ -303,21 +310,17 @@ class ASTWClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transform
         labels = self.classes_.tolist()
         return [[(labels[i], float(row[i])) for i in top] for row, top in zip(probabilities, order, strict=True)]
 
-    def transform(self, X: Any) -> np.ndarray:
-        """Return the embedding of each clip: the pooled vector that the linear head classifies.
+    def _encode_target(self, y: Any, *, reset: bool, sample_weight: Any = None) -> np.ndarray:
+        """Return y as positions in ``classes_`` (n,), int64, or as an indicator (n, n_labels), float32."""
+        y_type = type_of_target(y, input_name="y", raise_unknown=True)
+        multilabel = y_type == "multilabel-indicator"
+        if reset:
+            self.task_ = "multilabel" if multilabel else "classification"
+        elif multilabel != (self.task_ == "multilabel"):
+            raise ValueError(f"Got targets of type {y_type!r}, expected those of {self.task_} as in the first fit.")
+        return self._encode_indicator(y, reset=reset) if multilabel else self._encode_classes(y, reset=reset)
 
-        Parameters
-        ----------
-        X : as in :meth:`predict`
-
-        Returns
-        -------
-        ndarray of shape (n_clips, n_embedding), float32
-        """
-        return self._embed(X).numpy()
-
-    def _encode(self, y: Any, *, reset: bool) -> np.ndarray:
-        """Return y as positions in ``classes_``, int64."""
+    def _encode_classes(self, y: Any, *, reset: bool) -> np.ndarray:
         y = column_or_1d(y, warn=True)
         check_classification_targets(y)
         if reset:
@@ -328,8 +331,50 @@ class ASTWClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transform
                 )
         unknown = np.setdiff1d(y, self.classes_)
         if len(unknown):
-            raise ValueError(f"Got labels {unknown.tolist()[:5]} in y_val that are not in y.")
+            known = self.classes_.tolist()[:10]
+            raise ValueError(f"Got labels {unknown.tolist()[:5]} that are not in y, expected some of {known}.")
         return np.searchsorted(self.classes_, y)
+
+    def _encode_indicator(self, y: Any, *, reset: bool) -> np.ndarray:
+        columns = getattr(y, "columns", None)
+        indicator = check_array(y, accept_sparse="csr", dtype=np.float32, input_name="y")
+        indicator = indicator.toarray() if hasattr(indicator, "toarray") else indicator
+        if reset:
+            self.classes_ = np.arange(indicator.shape[1]) if columns is None else np.array(list(map(str, columns)))
+        if indicator.shape[1] != len(self.classes_):
+            raise ValueError(f"Got an indicator of {indicator.shape[1]} labels, expected {len(self.classes_)}.")
+        return indicator
+
+    def _labels_to_json(self) -> dict[str, Any]:
+        return {"task": self.task_, **labels_to_json(self.classes_)}
+
+    def _labels_from_json(self, labels: dict[str, Any]) -> None:
+        if labels.get("task") not in ("classification", "multilabel"):
+            raise ArtifactError(
+                f"labels.json has task={labels.get('task')!r}, expected 'classification' or 'multilabel'."
+            )
+        self.task_ = labels["task"]
+        self.classes_ = labels_from_json(labels)
+
+    def _n_outputs(self) -> int:
+        return len(self.classes_)
+
+    def _strata(self, targets: np.ndarray, *, grouped: bool) -> np.ndarray:
+        if targets.ndim == 1:
+            return targets
+        if grouped:  # whole groups hold few of the combinations of labels
+            return super()._strata(targets, grouped=grouped)
+        return np.unique(targets, axis=0, return_inverse=True)[1].reshape(-1)
+
+    def _loss_weights(self, targets: np.ndarray, sample_weight: Any) -> np.ndarray:
+        weights = super()._loss_weights(targets, sample_weight)
+        if self.class_weight is None:
+            return weights
+        if self.task_ == "multilabel":
+            raise ValueError(
+                f"Got class_weight={self.class_weight!r} for multi-label targets, expected None; use sample_weight."
+            )
+        return weights * compute_sample_weight(self._encoded_class_weight(), targets)
 
     def _encoded_class_weight(self) -> Any:
         if not isinstance(self.class_weight, dict):
@@ -340,14 +385,3 @@ class ASTWClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transform
                 f"Got class_weight for {unknown[:5]}, expected classes of y: {self.classes_.tolist()[:10]}."
             )
         return {i: self.class_weight.get(label, 1.0) for i, label in enumerate(self.classes_.tolist())}
-
-    def _check_validation(self, X_val: Any, y_val: Any, weights: Any) -> tuple[Any, np.ndarray, np.ndarray] | None:
-        if (X_val is None) != (y_val is None):
-            given = "X_val" if y_val is None else "y_val"
-            raise ValueError(f"Got {given} alone, expected X_val and y_val together.")
-        if X_val is None:
-            if weights is not None:
-                raise ValueError("Got sample_weight_val without X_val and y_val, expected all three together.")
-            return None
-        targets = self._encode(y_val, reset=False)
-        return X_val, targets, check_sample_weight(weights, targets, ensure_non_negative=True)

@@ -1,4 +1,4 @@
-"""From clips to frames: decode, resample and run the front end, clip by clip, in threads."""
+"""From X to frames: check the clips, decode, resample and run the front end, clip by clip, in threads."""
 
 from __future__ import annotations
 
@@ -8,13 +8,49 @@ from typing import Any
 import numpy as np
 import torch
 from joblib import Parallel, delayed
+from sklearn.utils.validation import validate_data
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from skastw.audio import load_waveform
+from skastw.audio import as_clips, is_array_input, load_waveform
 from skastw.errors import ClipTypeError, ClipValueError
 
-__all__ = ["check_frames", "extract_frames"]
+__all__ = ["check_clips", "check_frames", "extract_frames"]
+
+
+def check_clips(estimator: Any, X: Any, *, reset: bool) -> Sequence[Any]:
+    """Return X as a sequence of clips; check a numeric array as scikit-learn checks any array.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Gets ``n_features_in_`` when ``reset`` and X is an array.
+    X : clips
+        See :mod:`skastw.audio.clips`.
+    reset : bool
+        True in ``fit``.
+
+    Returns
+    -------
+    sequence of clips
+
+    Raises
+    ------
+    ValueError, TypeError
+        If X holds no clips.
+    """
+    if reset:
+        for learned in ("n_features_in_", "feature_names_in_"):
+            estimator.__dict__.pop(learned, None)
+    if is_array_input(X):
+        array = X if hasattr(X, "shape") else np.asarray(X)
+        clips = list(array) if len(array.shape) == 3 else validate_data(estimator, array, reset=reset)
+    else:
+        clips = as_clips(X)
+    if len(clips) == 0:
+        name = type(estimator).__name__
+        raise ValueError(f"Found array with 0 sample(s) in X while a minimum of 1 is required by {name}.")
+    return clips
 
 
 def extract_frames(

@@ -12,10 +12,9 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skastw._component import ComponentParams, resolve_component
-from skastw._estimator import check_clips
 from skastw._sklearn import Interval, StrOptions, fit_context
 from skastw.errors import ComponentError
-from skastw.extraction import extract_frames
+from skastw.extraction import check_clips, extract_frames
 from skastw.features import Features, Precomputed
 from skastw.features.statistics import frame_statistics, statistic_names
 

@@ -150,10 +150,10 @@ def edit(folder, name, **changes):
         ("config.json", {"encoder": {"name": "astw", "params": {"d_model": 32, "num_heads": 2}}}, "not a consistent"),
         ("config.json", {"params": {"epochs": 0}}, "epochs"),
         ("config.json", {"params": {"no_such": 0}}, "no_such"),
-        ("config.json", {"n_outputs": 4}, "3 labels, expected n_outputs=4"),
-        ("labels.json", {"labels": ["a", "b"]}, "2 labels"),
+        ("labels.json", {"labels": ["a", "b"]}, "not a consistent"),
         ("labels.json", {"labels": "abc"}, "labels.json is not valid"),
         ("labels.json", {"dtype": "V8"}, "labels.json is not valid"),
+        ("labels.json", {"task": "regression"}, "task='regression'"),
     ],
 )
 def test_an_inconsistent_folder_is_refused(folder, name, changes, message):

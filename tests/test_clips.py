@@ -257,6 +257,13 @@ def test_a_tone_keeps_pitch_level_and_timing_through_resampling(rate):
     np.testing.assert_allclose(waveform[: len(reference)], reference, atol=2e-3)
 
 
+@pytest.mark.parametrize("rate", [22050, 44100, 48000])
+def test_tones_close_to_the_new_nyquist_frequency_keep_their_level(rate):
+    waveform = load_waveform((tone(7000, rate), rate), RATE)
+    assert np.abs(np.fft.rfft(waveform, RATE)).argmax() == 7000
+    assert np.linalg.norm(waveform) == pytest.approx(np.linalg.norm(tone(7000, RATE)), rel=0.01)
+
+
 @pytest.mark.parametrize("frequency", [8500, 10000, 15000, 20000])
 def test_a_tone_above_the_new_nyquist_frequency_vanishes(frequency):
     waveform = load_waveform((tone(frequency, 44100), 44100), RATE)

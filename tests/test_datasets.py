@@ -21,6 +21,7 @@ def test_digits_are_a_bunch_of_aligned_columns():
     assert clips.target_names == DIGITS
     assert len(clips.data) == len(clips.target) == len(clips.groups) == 400
     assert all(isinstance(path, str) for path in clips.data)
+    assert clips.data == sorted(clips.data)  # on every file system
     assert clips.target.dtype.kind == clips.groups.dtype.kind == "U"
     assert clips.frame is None
     for word in ("MIT", "16 kHz", "400 clips"):

@@ -153,6 +153,8 @@ def test_chunks_around_the_samples_do_no_harm():
     for edited in (before, after):
         sized = edited[:4] + (len(edited) - 8).to_bytes(4, "little") + edited[8:]
         np.testing.assert_array_equal(decode(sized)[0], samples)
+    with pytest.raises(ClipValueError, match="truncated"):  # the chunk before does not hide the cut
+        decode(before[:-100])
 
 
 # ------------------------------------------------------------------ streamed files

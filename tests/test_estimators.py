@@ -64,6 +64,8 @@ def test_the_default_model_is_the_one_that_was_announced():
         "class_weight": None,
         "val_split": 0.2,
         "patience": 30,
+        "warm_start": False,
+        "init_from": None,
         "device": "auto",
         "precision": "auto",
         "n_jobs": None,

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -54,6 +54,17 @@ class TrainingConfig:
     precision: str
     seed: int
     verbose: int
+    constant_lr: bool = False
+
+
+class Monitor(Protocol):
+    """What may watch and end training: called before and after each epoch."""
+
+    def begin_epoch(self) -> None:
+        """Note that an epoch begins."""
+
+    def end_epoch(self) -> bool:
+        """Note that it has ended; return True to stop training."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +77,13 @@ class TrainingResult:
         One row an epoch.
     best_epoch : int
         The epoch whose weights were kept, counted from 1.
+    optimizers : list of Optimizer
+        To go on with.
     """
 
     history: list[dict[str, Any]]
     best_epoch: int
+    optimizers: list[torch.optim.Optimizer]
 
 
 def train(
@@ -79,6 +93,10 @@ def train(
     task: Task,
     config: TrainingConfig,
     augment: Sequence[Augment] = (),
+    *,
+    history: list[dict[str, Any]] | None = None,
+    optimizers: list[torch.optim.Optimizer] | None = None,
+    monitor: Monitor | None = None,
 ) -> TrainingResult:
     """Train a model, keeping the weights of the epoch with the best validation score.
 
@@ -94,6 +112,12 @@ def train(
     config : TrainingConfig
     augment : sequence of Augment
         Applied to each training batch, in order.
+    history : list of dict, optional
+        Rows of epochs that went before; new rows are appended as epochs end.
+    optimizers : list of Optimizer, optional
+        Those of an earlier instalment, with their momentum; by default new ones.
+    monitor : Monitor, optional
+        Watches the epochs, and may end training.
 
     Returns
     -------
@@ -106,54 +130,65 @@ def train(
     """
     rng = np.random.default_rng(config.seed)
     generator = torch.Generator().manual_seed(config.seed)
-    optimizers = build_optimizers(
+    optimizers = optimizers or build_optimizers(
         model, muon_lr=config.muon_lr, adam_lr=config.adam_lr, weight_decay=config.weight_decay
     )
-    peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
-    lengths = np.array([min(len(item), model.max_frames) for item in train_set.frames])
-    total_steps = config.epochs * math.ceil(len(train_set) / config.batch_size)
+    n_batches = math.ceil(len(train_set) / config.batch_size)
+    history = [] if history is None else history
+    best = _Best(task.selects)
 
-    history: list[dict[str, Any]] = []
-    best_epoch, best_score, best_weights = 0, (-math.inf, -math.inf), None
-    step = 0
-    bar = tqdm(range(1, config.epochs + 1), desc="training", unit="epoch", disable=not config.verbose)
+    bar = tqdm(range(config.epochs), desc="training", unit="epoch", disable=not config.verbose)
     for epoch in bar:
         began = time.perf_counter()
+        if monitor is not None:
+            monitor.begin_epoch()
         model.train()
         losses = []
-        for indices in shuffled_buckets(lengths, config.batch_size, rng):
-            factor = warmup_cosine(step, total_steps, config.warmup_ratio)
-            _set_learning_rates(optimizers, peaks, factor)
+        batches = shuffled_buckets(train_set.lengths(model.max_frames), config.batch_size, rng)
+        for step, indices in enumerate(batches, start=epoch * n_batches):
+            rates = _set_learning_rates(optimizers, step, config.epochs * n_batches, config)
             batch = train_set.batch(indices, model.max_frames, rng).to(config.device)
             for augmentation in augment:
                 batch = augmentation.apply(batch, generator)
             losses.append(_step(model, batch, task, config, optimizers))
-            step += 1
 
-        row = {"epoch": epoch, "loss": _mean_loss(losses, epoch, config)}
+        row = {"epoch": len(history) + 1, "loss": _mean_loss(losses, epoch + 1, config)}
         if valid_set is not None:
             row |= _validate(model, valid_set, task, config)
-        row |= {"muon_lr": config.muon_lr * factor, "adam_lr": config.adam_lr * factor}
-        row["seconds"] = time.perf_counter() - began
-        history.append(row)
-        bar.set_postfix(
-            {name: f"{row[name]:.3f}" for name in ("loss", "val_loss", f"val_{task.selects}") if name in row}
-        )
+        history.append(row | rates | {"seconds": time.perf_counter() - began})
+        bar.set_postfix({name: f"{value:.3f}" for name, value in row.items() if "loss" in name or task.selects in name})
 
-        if valid_set is None:
-            best_epoch = epoch
-            continue
-        score = (row[f"val_{task.selects}"], -row["val_loss"])
-        if score > best_score:
-            best_epoch, best_score, best_weights = epoch, score, copy.deepcopy(model.state_dict())
-        elif config.patience is not None and epoch - best_epoch >= config.patience:
+        best.update(row, model)
+        stop = monitor is not None and monitor.end_epoch()
+        if stop or (config.patience is not None and row["epoch"] - best.epoch >= config.patience):
             break
     bar.close()
 
-    if best_weights is not None:
-        model.load_state_dict(best_weights)
+    best.restore(model)
     model.eval()
-    return TrainingResult(history, best_epoch)
+    return TrainingResult(history, best.epoch, optimizers)
+
+
+class _Best:
+    """The best epoch so far: the highest score, and of equals the lowest validation loss; without scores, the last."""
+
+    def __init__(self, score: str) -> None:
+        self.score = f"val_{score}"
+        self.epoch = 0
+        self._reached = (-math.inf, -math.inf)
+        self._weights: dict[str, Tensor] | None = None
+
+    def update(self, row: dict[str, Any], model: AudioModel) -> None:
+        if self.score not in row:
+            self.epoch = row["epoch"]
+            return
+        reached = (row[self.score], -row["val_loss"])
+        if reached > self._reached or not self.epoch:
+            self.epoch, self._reached, self._weights = row["epoch"], reached, copy.deepcopy(model.state_dict())
+
+    def restore(self, model: AudioModel) -> None:
+        if self._weights is not None:
+            model.load_state_dict(self._weights)
 
 
 def _step(
@@ -198,7 +233,13 @@ def _validate(model: AudioModel, valid_set: FrameSet, task: Task, config: Traini
     return {"val_loss": float(loss), **{f"val_{name}": value for name, value in scores.items()}}
 
 
-def _set_learning_rates(optimizers: list[torch.optim.Optimizer], peaks: list[list[float]], factor: float) -> None:
-    for optimizer, rates in zip(optimizers, peaks, strict=True):
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * factor
+def _set_learning_rates(
+    optimizers: list[torch.optim.Optimizer], step: int, total_steps: int, config: TrainingConfig
+) -> dict[str, float]:
+    """Set and return the learning rates of a step."""
+    factor = 1.0 if config.constant_lr else warmup_cosine(step, total_steps, config.warmup_ratio)
+    rates = {"muon_lr": config.muon_lr * factor, "adam_lr": config.adam_lr * factor}
+    for optimizer, rate in zip(optimizers, rates.values(), strict=True):
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+    return rates

@@ -5,25 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-import torch
-from sklearn.metrics import accuracy_score, f1_score
+from sklearn.metrics import accuracy_score, f1_score, r2_score
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["CLASSIFICATION", "Task"]
+__all__ = ["TASKS", "Task"]
 
 
 @dataclass(frozen=True)
 class Task:
-    """What training needs to know of a task.
+    """What training needs to know of a kind of target.
 
     Attributes
     ----------
     loss : callable
-        ``(logits (B, K), targets, label_smoothing) -> Tensor of shape (B,)``, one loss an item.
+        ``(outputs (B, K), targets, label_smoothing) -> Tensor of shape (B,)``, one loss an item.
     scores : callable
-        ``(logits (n, K), targets, weights (n,)) -> dict of name -> value``, on the validation clips.
+        ``(outputs (n, K), targets, weights (n,)) -> dict of name -> value``, on the validation clips.
     selects : str
         The score whose highest value marks the best epoch.
     """
@@ -37,13 +35,34 @@ def _cross_entropy(logits: Tensor, targets: Tensor, label_smoothing: float) -> T
     return F.cross_entropy(logits, targets, label_smoothing=label_smoothing, reduction="none")
 
 
-def _classification_scores(logits: Tensor, targets: Tensor, weights: Tensor) -> dict[str, float]:
-    truth, predicted, weight = (np.asarray(torch.as_tensor(t)) for t in (targets, logits.argmax(dim=1), weights))
+def _binary_cross_entropy(logits: Tensor, targets: Tensor, label_smoothing: float) -> Tensor:
+    smoothed = targets.to(logits.dtype) * (1 - label_smoothing) + label_smoothing / 2
+    return F.binary_cross_entropy_with_logits(logits, smoothed, reduction="none").mean(dim=1)
+
+
+def _squared_error(outputs: Tensor, targets: Tensor, label_smoothing: float) -> Tensor:
+    return (outputs - targets).square().mean(dim=1)
+
+
+def _label_scores(logits: Tensor, targets: Tensor, weights: Tensor) -> dict[str, float]:
+    predicted = logits > 0 if targets.ndim == 2 else logits.argmax(dim=1)
+    arguments = (targets.numpy(), predicted.numpy())
+    weight = weights.numpy()
     return {
-        "accuracy": float(accuracy_score(truth, predicted, sample_weight=weight)),
-        "macro_f1": float(f1_score(truth, predicted, average="macro", sample_weight=weight, zero_division=0.0)),
+        "accuracy": float(accuracy_score(*arguments, sample_weight=weight)),
+        "macro_f1": float(f1_score(*arguments, average="macro", sample_weight=weight, zero_division=0.0)),
     }
 
 
-#: One label a clip, out of two or more classes.
-CLASSIFICATION = Task(loss=_cross_entropy, scores=_classification_scores, selects="macro_f1")
+def _value_scores(outputs: Tensor, targets: Tensor, weights: Tensor) -> dict[str, float]:
+    if len(targets) < 2:  # no variance to compare with but that of the standardised training targets, which is 1
+        return {"r2": 1.0 - float(_squared_error(outputs, targets, 0.0).mean())}
+    return {"r2": float(r2_score(targets.numpy(), outputs.numpy(), sample_weight=weights.numpy()))}
+
+
+#: Each kind of target: one label, an indicator of several labels, or standardised values.
+TASKS = {
+    "classification": Task(loss=_cross_entropy, scores=_label_scores, selects="macro_f1"),
+    "multilabel": Task(loss=_binary_cross_entropy, scores=_label_scores, selects="macro_f1"),
+    "regression": Task(loss=_squared_error, scores=_value_scores, selects="r2"),
+}

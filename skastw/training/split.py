@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit, StratifiedGroupKFold, StratifiedShuffleSplit
@@ -11,7 +13,7 @@ __all__ = ["split_validation"]
 
 
 def split_validation(
-    y: np.ndarray, val_split: float, seed: int, *, groups: np.ndarray | None = None
+    y: np.ndarray, val_split: float, seed: int, *, groups: np.ndarray | None = None, names: Sequence[Any] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Split clips into training and validation.
 
@@ -24,6 +26,8 @@ def split_validation(
     seed : int
     groups : ndarray of shape (n,), optional
         Speaker or recording of each clip; a group is never on both sides.
+    names : sequence, optional
+        Names of the classes, for the warning that a class is missing on one side of a split by groups.
 
     Returns
     -------
@@ -50,7 +54,9 @@ def split_validation(
     """
     n = len(y)
     if groups is not None:
-        return _split_groups(y, np.asarray(groups), val_split, seed)
+        train, valid = _split_groups(y, np.asarray(groups), val_split, seed)
+        _warn_about_missing_classes(y, train, valid, names)
+        return train, valid
     if n < 2:
         raise ValueError(
             f"Got 1 sample (n_samples = {n}) and val_split={val_split}, expected at least 2 clips; "
@@ -85,25 +91,26 @@ def _split_groups(y: np.ndarray, groups: np.ndarray, val_split: float, seed: int
         train, valid = min(folds, key=lambda fold: _split_cost(y, fold, val_split))
     else:
         train, valid = next(GroupShuffleSplit(1, test_size=val_split, random_state=seed).split(y, y, groups))
-    _warn_about_missing_classes(y, train, valid)
     return train, valid
 
 
-def _split_cost(y: np.ndarray, fold: tuple[np.ndarray, np.ndarray], val_split: float) -> tuple[int, float]:
-    """Prefer folds that hold every class on both sides, then the size nearest to ``val_split``."""
-    train, valid = fold
-    missing = 2 * len(np.unique(y)) - len(np.unique(y[train])) - len(np.unique(y[valid]))
-    return missing, abs(len(valid) / len(y) - val_split)
+def _split_cost(y: np.ndarray, fold: tuple[np.ndarray, np.ndarray], val_split: float) -> tuple[int, int, float]:
+    """Prefer folds that train on every class, then those that validate on every class, then the size."""
+    train, valid = (len(np.unique(y[side])) for side in fold)
+    return -train, -valid, abs(len(fold[1]) / len(y) - val_split)
 
 
-def _warn_about_missing_classes(y: np.ndarray, train: np.ndarray, valid: np.ndarray) -> None:
+def _warn_about_missing_classes(
+    y: np.ndarray, train: np.ndarray, valid: np.ndarray, names: Sequence[Any] | None
+) -> None:
     classes = np.unique(y)
     for side, indices in (("training", train), ("validation", valid)):
-        missing = np.setdiff1d(classes, y[indices])
-        if len(missing):
+        missing = np.setdiff1d(classes, y[indices]).tolist()
+        if missing:
+            shown = ", ".join(repr(names[i] if names is not None else i) for i in missing[:10])
             warnings.warn(
-                f"The split by groups leaves {len(missing)} of {len(classes)} classes without {side} clips "
-                f"(encoded {missing.tolist()[:10]}); pass X_val and y_val, or more groups.",
+                f"The split by groups leaves {len(missing)} of {len(classes)} classes without {side} clips: {shown}. "
+                "Pass X_val and y_val, or clips of more groups.",
                 UserWarning,
-                stacklevel=4,
+                stacklevel=5,
             )

@@ -1,0 +1,235 @@
+"""The audio regressor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import RegressorMixin
+from sklearn.utils.validation import check_array
+
+from skastw._pretrained import PretrainedEstimator
+from skastw._sklearn import check_sample_weight
+from skastw.errors import ArtifactError
+from skastw.extraction import check_clips
+
+__all__ = ["ASTWRegressor"]
+
+
+class ASTWRegressor(RegressorMixin, PretrainedEstimator):
+    """Audio regressor that trains a compact network from scratch.
+
+    The network and its training are those of :class:`ASTWClassifier`; the head gives values in place of
+    logits, trained with the squared error. Targets are standardised inside and given back in their own units.
+
+    Parameters
+    ----------
+    sample_rate : int, default=16000
+        Rate that clips are resampled to, and that bare arrays have (Hz).
+    chunk_length : float, default=30.0
+        Longest stretch that the encoder sees at once (s).
+    features : str or Features, default="log_mel"
+        Front end; ``"precomputed"`` takes frames in place of clips.
+    augment : str, Augment, list of these, or None, default="spec_augment"
+        Augmentations of the training batches, in order.
+    encoder : str or Encoder, default="astw"
+        Network from frames to frames.
+    pooling : str or Pooling, default="mean"
+        From frames to one embedding.
+    epochs : int, default=30
+        Largest number of passes over the training clips.
+    batch_size : int, default=16
+        Clips in a step of training and in a batch of prediction.
+    muon_lr : float, default=0.01
+        Peak learning rate of Muon, which updates linear and convolution weights.
+    adam_lr : float, default=3e-4
+        Peak learning rate of AdamW, which updates the rest.
+    weight_decay : float, default=0.01
+        Decoupled weight decay of both.
+    warmup_ratio : float, default=0.1
+        Share of the steps in which the learning rates rise; then they follow a cosine to zero.
+    val_split : float or None, default=0.2
+        Share of the clips to choose the best epoch on: spread over the range of a single target, or whole
+        groups where ``fit`` gets ``groups``. None trains on everything for all epochs.
+    patience : int or None, default=30
+        Epochs without a better validation R2 after which training stops.
+    warm_start : bool, default=False
+        Let ``fit`` go on from the weights of the last ``fit``.
+    init_from : path or str, default=None
+        Start from the weights of a model that was saved earlier; the head is new.
+    device : str or torch.device, default="auto"
+        ``"auto"`` is the GPU where there is one.
+    precision : {"auto", "float32", "bfloat16", "float64"}, default="auto"
+        Number format of the matrix products, as in :class:`ASTWClassifier`.
+    n_jobs : int or None, default=None
+        Threads that decode clips.
+    random_state : int, RandomState or None, default=42
+        Seed of the weights, the split, the order and the augmentations.
+    verbose : int, default=0
+        1 shows progress bars.
+
+    Attributes
+    ----------
+    target_names_ : list of str or None
+        Columns of y, when it was a DataFrame or a named Series.
+    target_mean_, target_scale_ : ndarray of shape (n_targets,)
+        Mean and standard deviation of the targets in training.
+    model_ : AudioModel
+        The network with the weights of the best epoch.
+    history_ : list of dict
+        One row an epoch: losses, validation R2, learning rates, seconds.
+    best_epoch_, n_epochs_ : int
+        The epoch whose weights were kept, counted from 1, and how many were trained.
+    n_features_in_ : int
+        Width of X, when X was a 2-D array.
+
+    See Also
+    --------
+    ASTWClassifier : The same network for labels.
+
+    Examples
+    --------
+    >>> from skastw import ASTWRegressor
+    >>> from skastw.datasets import make_tones
+    >>> from skastw.encoders import ASTWEncoder
+    >>> clips, y = make_tones(n_clips=24, random_state=0)
+    >>> small = ASTWEncoder(d_model=32, num_heads=2, num_layers=1)
+    >>> octaves = ASTWRegressor(encoder=small, epochs=10).fit(clips, y)
+    >>> octaves.predict(clips[:3]).shape
+    (3,)
+    """
+
+    task_ = "regression"
+
+    def __init__(
+        self,
+        *,
+        sample_rate: int = 16000,
+        chunk_length: float = 30.0,
+        features: Any = "log_mel",
+        augment: Any = "spec_augment",
+        encoder: Any = "astw",
+        pooling: Any = "mean",
+        epochs: int = 30,
+        batch_size: int = 16,
+        muon_lr: float = 0.01,
+        adam_lr: float = 3e-4,
+        weight_decay: float = 0.01,
+        warmup_ratio: float = 0.1,
+        val_split: float | None = 0.2,
+        patience: int | None = 30,
+        warm_start: bool = False,
+        init_from: Any = None,
+        device: Any = "auto",
+        precision: str = "auto",
+        n_jobs: int | None = None,
+        random_state: Any = 42,
+        verbose: int = 0,
+    ) -> None:
+        self.sample_rate = sample_rate
+        self.chunk_length = chunk_length
+        self.features = features
+        self.augment = augment
+        self.encoder = encoder
+        self.pooling = pooling
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.muon_lr = muon_lr
+        self.adam_lr = adam_lr
+        self.weight_decay = weight_decay
+        self.warmup_ratio = warmup_ratio
+        self.val_split = val_split
+        self.patience = patience
+        self.warm_start = warm_start
+        self.init_from = init_from
+        self.device = device
+        self.precision = precision
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.regressor_tags.poor_score = True  # a power spectrum drops the sign that toy targets depend on
+        tags.target_tags.multi_output = True
+        return tags
+
+    def partial_fit(self, X: Any, y: Any, *, sample_weight: Any = None) -> ASTWRegressor:
+        """Train one epoch on some clips, at the peak learning rates, going on from the last call.
+
+        The first call's targets give the mean and scale that standardise all of them.
+
+        Parameters
+        ----------
+        X : as in :meth:`fit`
+        y : array-like of shape (n_clips,) or (n_clips, n_targets)
+            Values.
+        sample_weight : array-like of shape (n_clips,), optional
+            Weight of each clip in the loss.
+
+        Returns
+        -------
+        self
+        """
+        self._validate_params()
+        fresh = not hasattr(self, "model_")
+        targets = self._check_target(check_clips(self, X, reset=fresh), y, reset=fresh, sample_weight=sample_weight)
+        return self._partial_fit(X, targets, sample_weight, fresh=fresh)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the values of each clip, in the units of y.
+
+        Parameters
+        ----------
+        X : sequence of clips, one path or dict, or ndarray of shape (n_clips, n_samples)
+
+        Returns
+        -------
+        ndarray of shape (n_clips,), or (n_clips, n_targets) where y had two dimensions, float64
+        """
+        values = self._outputs(X).numpy() * self.target_scale_ + self.target_mean_
+        return values[:, 0] if self._one_dimensional else values
+
+    def _encode_target(self, y: Any, *, reset: bool, sample_weight: Any = None) -> np.ndarray:
+        """Return y standardised, shape (n, n_targets), float64."""
+        columns = getattr(y, "columns", None)
+        values = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+        if reset:
+            self._one_dimensional = values.ndim == 1
+            self.target_names_ = None if columns is None else [str(name) for name in columns]
+        values = values.reshape(len(values), -1)
+        if reset:
+            weights = check_sample_weight(sample_weight, values, ensure_non_negative=True)
+            self.target_mean_ = np.average(values, axis=0, weights=weights)
+            scale = np.sqrt(np.average((values - self.target_mean_) ** 2, axis=0, weights=weights))
+            self.target_scale_ = np.where(scale > 0, scale, 1.0)
+        if values.shape[1] != len(self.target_mean_):
+            raise ValueError(f"Got {values.shape[1]} targets, expected {len(self.target_mean_)} as in the first fit.")
+        return (values - self.target_mean_) / self.target_scale_
+
+    def _labels_to_json(self) -> dict[str, Any]:
+        return {
+            "task": "regression",
+            "labels": self.target_names_ or [f"target{i}" for i in range(len(self.target_mean_))],
+            "named": self.target_names_ is not None,
+            "one_dimensional": self._one_dimensional,
+            "mean": self.target_mean_.tolist(),
+            "scale": self.target_scale_.tolist(),
+        }
+
+    def _labels_from_json(self, labels: dict[str, Any]) -> None:
+        if labels.get("task") != "regression":
+            raise ArtifactError(f"labels.json has task={labels.get('task')!r}, expected 'regression'.")
+        self.target_names_ = list(labels["labels"]) if labels["named"] else None
+        self._one_dimensional = bool(labels["one_dimensional"])
+        self.target_mean_ = np.asarray(labels["mean"], dtype=np.float64)
+        self.target_scale_ = np.asarray(labels["scale"], dtype=np.float64)
+
+    def _n_outputs(self) -> int:
+        return len(self.target_mean_)
+
+    def _strata(self, targets: np.ndarray, *, grouped: bool) -> np.ndarray:
+        if grouped or targets.shape[1] > 1:
+            return super()._strata(targets, grouped=grouped)
+        n_bins = min(10, max(1, len(targets) // 5))
+        return np.argsort(np.argsort(targets[:, 0], kind="stable"), kind="stable") * n_bins // len(targets)
