@@ -51,7 +51,7 @@ class ClipError(SkastwError):
 
     def __str__(self) -> str:
         where = "Clip" if self.index is None else f"Clip {self.index}"
-        return f"{where} ({self.path!r}): {self.reason}" if self.path else f"{where}: {self.reason}"
+        return f"{where}: {self.reason}" if self.path is None else f"{where} ({self.path!r}): {self.reason}"
 
     def __reduce__(self):  # keyword-only arguments: tell pickle (joblib workers) how to rebuild
         return _rebuild_clip_error, (type(self), self.reason, self.index, self.path)

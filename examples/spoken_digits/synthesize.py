@@ -55,7 +55,7 @@ def speak(text: str, voice: str, pitch: int, speed: int) -> np.ndarray:
     loud = np.flatnonzero(np.abs(samples) > 0.005)
     margin = round(0.02 * rate)
     samples = samples[max(0, loud[0] - margin) : loud[-1] + margin]
-    return resample(samples, rate, SAMPLE_RATE)
+    return 0.7 * resample(samples, rate, SAMPLE_RATE)  # room for what the lossy codec adds
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ The forms of a clip:
 
 from __future__ import annotations
 
+import numbers
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -52,10 +53,12 @@ def is_array_input(X: Any) -> bool:
         return False
     if _is_frame(X):  # a table of numbers is an array; one column is a column of clips
         return X.shape[1] > 1 and all(dtype.kind in "biuf" for dtype in X.dtypes)
-    if isinstance(X, np.ndarray):
-        numbers_as_objects = X.dtype.kind == "O" and X.ndim == 2 and X.shape[1] != 1
-        return X.dtype.kind not in "OUST" or numbers_as_objects
-    return hasattr(X, "__array__")  # a tensor or another array-like
+    if not hasattr(X, "__array__"):
+        return False
+    array = X if isinstance(X, np.ndarray) else np.asarray(X)  # a tensor, or an array of another library
+    if array.dtype.kind == "O" and array.ndim == 2 and array.shape[1] > 1:
+        return not any(isinstance(value, str | os.PathLike) for value in array[0])  # numbers held as objects
+    return array.dtype.kind not in "OUST"
 
 
 def as_clips(X: Any) -> Sequence[Any]:
@@ -83,7 +86,7 @@ def as_clips(X: Any) -> Sequence[Any]:
     """
     if isinstance(X, str | os.PathLike | Mapping):
         return [X]
-    if isinstance(X, tuple) and len(X) == 2 and isinstance(X[1], int | float) and np.ndim(X[0]) > 0:
+    if isinstance(X, tuple) and len(X) == 2 and isinstance(X[1], numbers.Real) and hasattr(X[0], "__len__"):
         raise ClipTypeError(
             "got one (array, sample_rate) tuple, expected a list of clips: pass [(array, sample_rate)]."
         )
@@ -91,12 +94,13 @@ def as_clips(X: Any) -> Sequence[Any]:
         if X.shape[1] != 1:
             raise ClipValueError(
                 f"got a DataFrame with {X.shape[1]} columns ({', '.join(map(str, X.columns[:5]))}), expected the audio "
-                f"column alone: pass df[{str(X.columns[0])!r}]."
+                f"column alone{_advice_on_columns(X)}."
             )
         X = X.iloc[:, 0]
     if _is_series(X):
         return X.tolist()
-    if isinstance(X, np.ndarray):
+    if hasattr(X, "__array__"):
+        X = np.asarray(X)
         if X.ndim == 2 and X.shape[1] == 1:
             X = X[:, 0]
         if X.ndim != 1:
@@ -140,13 +144,13 @@ def load_waveform(clip: Any, sample_rate: float, *, index: int | None = None) ->
     """
     try:
         samples, rate = _samples_and_rate(clip, sample_rate)
+        if not samples.size:
+            raise ClipValueError("has no samples (zero length); drop the clip.")
         mono = _to_mono(samples)
-        if not mono.size:
-            raise ClipValueError("has no samples (zero length).")
-        if not np.isfinite(mono).all():
-            what = "NaN" if np.isnan(mono).any() else "infinite"
-            raise ClipValueError(f"has {what} samples; repair or drop the clip.")
-        return resample(mono, rate, sample_rate)
+        _check_finite(mono)
+        waveform = resample(mono, rate, sample_rate)
+        _check_finite(waveform)
+        return waveform
     except ClipError as error:
         raise type(error)(error.reason, index=index, path=error.path or clip_path(clip)) from error.__cause__
 
@@ -158,6 +162,12 @@ def clip_path(clip: Any) -> str | None:
     return os.fspath(clip) if isinstance(clip, str | os.PathLike) else None
 
 
+def _check_finite(waveform: np.ndarray) -> None:
+    if not np.isfinite(waveform).all():
+        what = "NaN" if np.isnan(waveform).any() else "infinite"
+        raise ClipValueError(f"has {what} samples; repair or drop the clip.")
+
+
 def _samples_and_rate(clip: Any, sample_rate: float) -> tuple[np.ndarray, float]:
     """Return samples of shape (n,) or (channels, n), and their rate."""
     if isinstance(clip, str | os.PathLike):
@@ -165,39 +175,61 @@ def _samples_and_rate(clip: Any, sample_rate: float) -> tuple[np.ndarray, float]
         return samples.T, check_sample_rate(rate)
     if isinstance(clip, Mapping):
         return _from_mapping(clip)
-    if isinstance(clip, tuple) and len(clip) == 2 and np.ndim(clip[0]) == 0 and np.ndim(clip[1]) > 0:
+    if isinstance(clip, tuple) and len(clip) == 2 and isinstance(clip[0], str | os.PathLike):
+        raise ClipTypeError("got a (path, sample_rate) tuple, expected the path alone: a file knows its rate.")
+    if isinstance(clip, tuple) and len(clip) == 2 and isinstance(clip[0], numbers.Real) and hasattr(clip[1], "__len__"):
         raise ClipTypeError("got a (sample_rate, array) tuple, expected (array, sample_rate): swap the two.")
-    if isinstance(clip, tuple) and len(clip) == 2 and np.ndim(clip[0]) > 0:
+    if isinstance(clip, tuple) and len(clip) == 2 and hasattr(clip[0], "__len__"):
         return _as_samples(clip[0]), check_sample_rate(clip[1])
     return _as_samples(clip), sample_rate
 
 
 def _from_mapping(clip: Mapping[str, Any]) -> tuple[np.ndarray, float]:
     if clip.get("array") is not None:
-        rate = clip.get("sample_rate", clip.get("sampling_rate"))
-        if rate is None:
+        rates = [clip[key] for key in ("sample_rate", "sampling_rate") if clip.get(key) is not None]
+        if not rates:
             raise ClipValueError(
                 "got a dict with 'array' and no rate, expected 'sample_rate' (or 'sampling_rate') too."
             )
-        return _as_samples(clip["array"]), check_sample_rate(rate)
-    source = clip.get("bytes") or clip.get("path")
-    if source is None:
+        if rates[0] != rates[-1]:
+            raise ClipValueError(f"got a dict with two rates, {rates[0]!r} and {rates[1]!r}, expected one.")
+        return _as_samples(clip["array"]), check_sample_rate(rates[0])
+    content, path = clip.get("bytes"), clip.get("path")
+    if isinstance(content, bytes | bytearray | memoryview):
+        samples, rate = decode(bytes(content))
+    elif content is not None:
+        raise ClipTypeError(f"got a dict with 'bytes' of type {type(content).__name__}, expected bytes.")
+    elif isinstance(path, str | os.PathLike):
+        samples, rate = decode(path)
+    elif path is not None:
+        raise ClipTypeError(f"got a dict with 'path' of type {type(path).__name__}, expected a str or Path.")
+    else:
         raise ClipValueError(f"got a dict with keys {sorted(map(str, clip))}, expected 'array', 'bytes' or 'path'.")
-    samples, rate = decode(source)
     return samples.T, check_sample_rate(rate)
 
 
 def _as_samples(value: Any) -> np.ndarray:
-    if value is None or np.ndim(value) == 0:
-        got = "a missing value" if _is_missing(value) else f"{type(value).__name__} {value!r}"
-        raise ClipTypeError(f"got {got}, expected {_FORMS}.")
+    if isinstance(value, bytes | bytearray):
+        raise ClipTypeError(
+            f"got {type(value).__name__}, expected {_FORMS}: pass {{'bytes': ...}} for what a file contains."
+        )
     try:
         samples = np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ClipTypeError(f"got {type(value).__name__}, expected {_FORMS} ({error}).") from error
+    if samples.ndim == 0:
+        raise ClipTypeError(f"got {_describe(value)}, expected {_FORMS}.")
     if samples.dtype.kind not in "fiu":
         raise ClipTypeError(f"got samples of dtype {samples.dtype}, expected integers or floats: {_FORMS}.")
     return samples
+
+
+def _describe(value: Any) -> str:
+    """Name a value in a few words: its type, and the value where that says more."""
+    if _is_missing(value):
+        return "a missing value"
+    shown = isinstance(value, numbers.Number | str)
+    return f"{type(value).__name__} {value!r:.100}" if shown else type(value).__name__
 
 
 def _is_missing(value: Any) -> bool:
@@ -216,7 +248,7 @@ def _to_mono(samples: np.ndarray) -> np.ndarray:
             "transpose it with array.T."
         )
     mono = _scale_pcm(samples)
-    return np.ascontiguousarray(mono.mean(axis=0) if mono.ndim == 2 else mono)
+    return np.ascontiguousarray(mono.mean(axis=0, dtype=np.float64) if mono.ndim == 2 else mono, dtype=np.float32)
 
 
 def _scale_pcm(samples: np.ndarray) -> np.ndarray:
@@ -224,6 +256,14 @@ def _scale_pcm(samples: np.ndarray) -> np.ndarray:
         return (samples.astype(np.float32) - 128.0) / 128.0
     with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite, which is reported
         return samples.astype(np.float32) / np.float32(_PCM_SCALE.get(samples.dtype.name, 1.0))
+
+
+def _advice_on_columns(X: Any) -> str:
+    """Point at the column that looks like audio."""
+    named = [label for label in X.columns if str(label).lower() in ("audio", "clip", "path", "file", "filename", "wav")]
+    textual = [label for label in X.columns if len(X) and isinstance(X[label].iloc[0], str | os.PathLike | Mapping)]
+    candidates = named or textual or list(X.columns)
+    return f": pass df[{candidates[0]!r}]" if candidates else ""
 
 
 def _is_frame(X: object) -> bool:

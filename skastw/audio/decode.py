@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -19,8 +20,10 @@ from skastw.errors import ClipValueError
 
 __all__ = ["decode"]
 
+_TRUNCATED = "is truncated: {seconds:.2f} s can be read and the file announces more; fetch or export it again."
 _EXPECTED = "expected a WAV, FLAC, OGG or MP3 file (M4A, AAC and WebM with the extra 'av')"
-_UNKNOWN_SIZE = {0, 0xFFFFFFFF, 0x7FFFFFFF}  # written by streaming encoders that could not seek back
+#: Encoders that write to a pipe cannot know a WAV's size; they write one near 2**31 or 2**32.
+_UNKNOWN_SIZE = 0x7FFF0000
 
 
 def decode(source: str | os.PathLike[str] | bytes) -> tuple[np.ndarray, int]:
@@ -60,12 +63,10 @@ def decode(source: str | os.PathLike[str] | bytes) -> tuple[np.ndarray, int]:
         with soundfile.SoundFile(io.BytesIO(content)) as file:
             declared, rate = file.frames, file.samplerate
             samples = file.read(dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise ClipValueError(f"cannot be decoded ({str(error).rstrip('.')}); {_EXPECTED}.") from error
+    except soundfile.LibsndfileError as error:
+        raise ClipValueError(f"cannot be decoded ({error.error_string.rstrip('.')}); {_EXPECTED}.") from error
     if len(samples) < declared or _is_cut_short(content):
-        raise ClipValueError(
-            f"is truncated: {len(samples)} samples can be read and the file announces more; fetch or export it again."
-        )
+        raise ClipValueError(_TRUNCATED.format(seconds=len(samples) / rate))
     return samples, rate
 
 
@@ -74,6 +75,8 @@ def _read(source: str | os.PathLike[str] | bytes) -> bytes:
         content = source
     else:
         path = Path(source)
+        if not os.fspath(source):
+            raise ClipValueError(f"the path is empty, {_EXPECTED}.")
         if path.is_dir():
             raise ClipValueError(f"is a folder, {_EXPECTED}.")
         try:
@@ -98,26 +101,50 @@ def _decode_with_ffmpeg(content: bytes) -> tuple[np.ndarray, int]:
     try:
         with av.open(io.BytesIO(content)) as container:
             if not container.streams.audio:
-                raise ClipValueError("has no audio stream.")
+                raise ClipValueError("has no audio stream; drop the clip.")
             stream = container.streams.audio[0]
             resampler = av.AudioResampler(format="fltp")
             blocks = [block.to_ndarray() for frame in container.decode(stream) for block in resampler.resample(frame)]
             rate = int(stream.codec_context.sample_rate)
+            announced = _announced_seconds(container, stream)
     except av.FFmpegError as error:
         raise ClipValueError(f"cannot be decoded by FFmpeg ({error.strerror}).") from error
     if not blocks:
-        raise ClipValueError("holds no audio samples.")
-    return np.ascontiguousarray(np.concatenate(blocks, axis=1).T, dtype=np.float32), rate
+        raise ClipValueError("holds no audio samples; drop the clip.")
+    samples = np.ascontiguousarray(np.concatenate(blocks, axis=1).T, dtype=np.float32)
+    if announced is not None and len(samples) / rate < 0.995 * announced - 0.1:  # codecs pad and trim a little
+        raise ClipValueError(_TRUNCATED.format(seconds=len(samples) / rate))
+    return samples, rate
+
+
+def _announced_seconds(container: Any, stream: Any) -> float | None:
+    """Return how long a file says its audio is, or None where it does not say."""
+    if stream.duration is not None:
+        return float(stream.duration * stream.time_base)
+    if container.duration is not None and len(container.streams) == 1:
+        return container.duration / 1e6
+    return None
 
 
 def _is_cut_short(content: bytes) -> bool:
-    """Say whether a RIFF or OGG file ends before its own structure says, which libsndfile does not report."""
+    """Say whether a file ends before its own structure says, where libsndfile does not report it."""
     if content[:4] == b"RIFF" and content[8:12] == b"WAVE":
         return _wav_is_cut_short(content)
-    if content[:4] == b"OggS":
-        last_page = content.rfind(b"OggS")
-        return not content[last_page + 5] & 0x04 if last_page + 5 < len(content) else True
-    return False
+    if content[:4] == b"FORM" and content[8:12] in (b"AIFF", b"AIFC"):
+        return 8 + int.from_bytes(content[4:8], "big") > len(content)
+    return content[:4] == b"OggS" and _ogg_is_cut_short(content)
+
+
+def _ogg_is_cut_short(content: bytes) -> bool:
+    """Walk the pages: each must be whole, and the last one must carry the end-of-stream flag."""
+    position, ended = 0, False
+    while content[position : position + 4] == b"OggS":
+        table = content[position + 27 : position + 27 + (content[position + 26] if position + 26 < len(content) else 0)]
+        ended = position + 26 < len(content) and bool(content[position + 5] & 0x04)
+        position += 27 + len(table) + sum(table)
+        if position > len(content):
+            return True
+    return not ended
 
 
 def _wav_is_cut_short(content: bytes) -> bool:
@@ -125,6 +152,6 @@ def _wav_is_cut_short(content: bytes) -> bool:
     while position + 8 <= len(content):
         size = int.from_bytes(content[position + 4 : position + 8], "little")
         if content[position : position + 4] == b"data":
-            return size not in _UNKNOWN_SIZE and position + 8 + size > len(content)
+            return size < _UNKNOWN_SIZE and position + 8 + size > len(content)
         position += 8 + size + size % 2
     return False

@@ -17,7 +17,7 @@ Spoken digits
 -------------
 
 400 clips: the English digits zero to nine, by twenty synthetic voices, two takes each (the second slower and
-higher). Mono, 16 kHz, OGG Vorbis, 0.2 to 0.9 seconds long.
+higher). Mono, 16 kHz, OGG Vorbis, 0.3 to 1.2 seconds long.
 
 The voices are espeak-ng's formant synthesis with different accents, timbres, pitches and speeds; nobody was
 recorded. examples/spoken_digits/synthesize.py regenerates the files. They are part of skastw and under its
