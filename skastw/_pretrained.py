@@ -179,6 +179,7 @@ class PretrainedEstimator(AudioEstimator):
             module="skastw",
             estimator=type(self).__name__,
             version=__version__,
+            task=labels["task"],
             labels=labels["labels"],
             sample_rate=sample_rate,
             n_parameters=count_parameters(self.model_),

@@ -12,8 +12,8 @@ __all__ = ["model_card"]
 _TEXT = """\
 # {title}
 
-A compact audio classifier trained from scratch with [skastw](https://pypi.org/project/skastw/) {version}:
-no pretrained weights, {n_parameters:,} parameters, {n_classes} classes.
+A compact audio model trained from scratch with [skastw](https://pypi.org/project/skastw/) {version}: no pretrained
+weights, {n_parameters:,} parameters, {n_labels} {labels_noun}.
 
 ## Use
 
@@ -22,13 +22,11 @@ from {module} import {estimator}
 
 model = {estimator}.from_pretrained("path-or-user/name")
 model.predict(["clip.wav"])
-model.predict_top_k("clip.wav", k=3)
 ```
+{more_use}
+Clips may be of any length, rate and number of channels: they are averaged to mono and resampled to {sample_rate} Hz.
 
-or, in a shell, `skastw predict clip.wav --model path-or-user/name`. Clips may be of any length, rate and number
-of channels: they are averaged to mono and resampled to {sample_rate} Hz.
-
-## Labels
+## {labels_title}
 
 {labels}
 
@@ -46,9 +44,30 @@ of channels: they are averaged to mono and resampled to {sample_rate} Hz.
 
 ## Limits
 
-The model knows the classes above and nothing else: it gives every sound one of these labels. It hears what its
-training clips held, so check it on speakers, rooms and microphones of your own before relying on it.
+{limits} It hears what its training clips held, so check it on speakers, rooms and microphones of your own before
+relying on it.
 """
+
+_WORDS: dict[str, dict[str, str]] = {
+    "classification": {
+        "labels_noun": "classes",
+        "labels_title": "Labels",
+        "more_use": "\nor, in a shell, `skastw predict clip.wav --model path-or-user/name`.\n",
+        "limits": "The model knows the classes above and nothing else: it gives every sound one of these labels.",
+    },
+    "multilabel": {
+        "labels_noun": "labels, any number of which may apply",
+        "labels_title": "Labels",
+        "more_use": "\nor, in a shell, `skastw predict clip.wav --model path-or-user/name`.\n",
+        "limits": "The model knows the labels above and nothing else.",
+    },
+    "regression": {
+        "labels_noun": "values",
+        "labels_title": "Values",
+        "more_use": "",
+        "limits": "The model gives every sound these values, whether or not they mean anything for it.",
+    },
+}
 
 
 def model_card(
@@ -57,6 +76,7 @@ def model_card(
     module: str,
     estimator: str,
     version: str,
+    task: str,
     labels: Sequence[Any],
     sample_rate: int,
     n_parameters: int,
@@ -73,8 +93,9 @@ def model_card(
         Where the loading class is imported from, and its name.
     version : str
         Release of skastw.
+    task : {"classification", "multilabel", "regression"}
     labels : sequence
-        The classes.
+        The classes, or the names of the values.
     sample_rate : int
         Hz.
     n_parameters : int
@@ -96,7 +117,8 @@ def model_card(
         estimator=estimator,
         version=version,
         n_parameters=n_parameters,
-        n_classes=len(labels),
+        n_labels=len(labels),
+        **_WORDS[task],
         sample_rate=sample_rate,
         labels=", ".join(f"`{label}`" for label in labels),
         training=_training(params, metrics),
@@ -116,7 +138,11 @@ def _metadata(title: str, validation: Mapping[str, float] | None) -> dict[str, A
     if validation:
         results = [
             {"type": kind, "name": name, "value": round(validation[key], 4)}
-            for kind, name, key in (("accuracy", "Accuracy", "accuracy"), ("f1", "Macro-F1", "macro_f1"))
+            for kind, name, key in (
+                ("accuracy", "Accuracy", "accuracy"),
+                ("f1", "Macro-F1", "macro_f1"),
+                ("r_squared", "R2", "r2"),
+            )
             if key in validation
         ]
         task = {"type": "audio-classification", "name": "Audio classification"}
@@ -130,8 +156,9 @@ def _training(params: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
         f"{metrics['n_train']} clips trained and {metrics['n_validation']} validated ({metrics['split']}). "
         f"{metrics['n_epochs']} of {params['epochs']} epochs in batches of {params['batch_size']}; the weights are "
         f"those of epoch {metrics['best_epoch']}. Muon (learning rate {params['muon_lr']}) updates matrix-shaped "
-        f"weights and AdamW ({params['adam_lr']}) the rest, weight decay {params['weight_decay']}, label smoothing "
-        f"{params['label_smoothing']}, warm-up over {params['warmup_ratio']:.0%} of the steps, then cosine."
+        f"weights and AdamW ({params['adam_lr']}) the rest, weight decay {params['weight_decay']}, "
+        f"label smoothing {params.get('label_smoothing', 0.0)}, warm-up over {params['warmup_ratio']:.0%} of the steps, "
+        "then cosine."
     )
 
 

@@ -40,6 +40,8 @@ class TrainingConfig:
     precision : str
     seed : int
     verbose : int
+    constant_lr : bool
+        Stay at the peak learning rates, for training in instalments.
     """
 
     epochs: int
