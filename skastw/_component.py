@@ -14,7 +14,7 @@ from typing import Any, ClassVar, TypeVar
 
 from sklearn.base import BaseEstimator
 
-from skastw._sklearn import InvalidParameterError, validate_parameter_constraints
+from skastw._sklearn import InvalidParameterError, boxes_in_a_row, validate_parameter_constraints
 from skastw.errors import ComponentError
 
 __all__ = [
@@ -115,6 +115,17 @@ class ComponentParams(BaseEstimator):
             if isinstance(value, str) and any(key.startswith(f"{param}__") for key in params):
                 params[param] = resolve_component(base, value)
         return super().set_params(**params)
+
+    def _sk_visual_block_(self) -> Any:
+        """Show the components as boxes in an HTML diagram, named or not."""
+        objects, names = [], []
+        for param, base in self._components.items():
+            value = getattr(self, param)
+            for item in value if isinstance(value, list | tuple) else [value]:
+                if isinstance(item, base) or item in _REGISTRY.get(base.kind, {}):
+                    objects.append(resolve_component(base, item))
+                    names.append(f"{param}: {type(objects[-1]).__name__}")
+        return boxes_in_a_row(objects, names, inside=self)
 
 
 def component_names(kind: str) -> list[str]:

@@ -162,7 +162,15 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         if valid is not None:
             valid_set = self._frame_set(valid[0], np.arange(len(valid[0])), *valid[1:], front_end, components)
 
-        callbacks = FitCallbacks(self, X, y, max_epochs=self.epochs, reconstruct=self._as_it_is_now)
+        metadata = {"sample_weight": sample_weight, "groups": groups, "X_val": X_val, "y_val": y_val}
+        callbacks = FitCallbacks(
+            self,
+            X,
+            y,
+            metadata={name: value for name, value in metadata.items() if value is not None},
+            max_epochs=self.epochs,
+            reconstruct=self._as_it_is_now,
+        )
         self._train(train_set, valid_set, components, self._config(seed), start=start, fresh=True, monitor=callbacks)
         self._optimizers = None
         n_valid = len(valid_set) if valid_set is not None else 0

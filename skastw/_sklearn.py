@@ -5,7 +5,7 @@ When a scikit-learn release moves one of them, this is the one place to mend.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sklearn.base import _fit_context
@@ -16,6 +16,11 @@ from sklearn.utils._param_validation import (
     validate_parameter_constraints,
 )
 from sklearn.utils.validation import _check_sample_weight
+
+try:
+    from sklearn.utils._repr_html.estimator import _VisualBlock
+except ImportError:  # scikit-learn 1.6
+    from sklearn.utils._estimator_html_repr import _VisualBlock
 
 try:  # scikit-learn 1.9 and newer
     from sklearn.callback import CallbackSupportMixin
@@ -31,6 +36,7 @@ __all__ = [
     "Interval",
     "InvalidParameterError",
     "StrOptions",
+    "boxes_in_a_row",
     "check_sample_weight",
     "fit_context",
     "validate_parameter_constraints",
@@ -38,6 +44,20 @@ __all__ = [
 
 check_sample_weight = _check_sample_weight
 fit_context = _fit_context
+
+
+def boxes_in_a_row(objects: Sequence[Any], names: Sequence[str], *, inside: Any) -> Any:
+    """Return what an HTML diagram shows for an estimator that its components stand inside of.
+
+    Parameters
+    ----------
+    objects : sequence of estimators
+    names : sequence of str
+    inside : estimator
+    """
+    row = _VisualBlock("serial", list(objects), names=list(names), name_details=list(map(str, objects)))
+    title = f"{type(inside).__name__}"
+    return _VisualBlock("parallel", [row], names=[title], name_details=[str(inside)], dash_wrapped=True)
 
 
 class FitCallbacks:
@@ -49,15 +69,24 @@ class FitCallbacks:
         Being fitted.
     X, y : clips and targets
         Passed on to the callbacks.
+    metadata : dict
+        Further arguments of ``fit``, such as ``sample_weight``.
     max_epochs : int
     reconstruct : callable
         Returns the attributes that make a copy of the estimator fitted as it is now.
     """
 
     def __init__(
-        self, estimator: Any, X: Any, y: Any, *, max_epochs: int, reconstruct: Callable[[], dict[str, Any]]
+        self,
+        estimator: Any,
+        X: Any,
+        y: Any,
+        *,
+        metadata: dict[str, Any],
+        max_epochs: int,
+        reconstruct: Callable[[], dict[str, Any]],
     ) -> None:
-        self._arguments = {"estimator": estimator, "X": X, "y": y}
+        self._arguments = {"estimator": estimator, "X": X, "y": y, "metadata": metadata}
         self._reconstruct = reconstruct
         start = getattr(estimator, "_init_callback_context", None)
         self._fit = start(max_subtasks=max_epochs) if start is not None else None

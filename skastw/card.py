@@ -157,8 +157,8 @@ def _training(params: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
         f"{metrics['n_epochs']} of {params['epochs']} epochs in batches of {params['batch_size']}; the weights are "
         f"those of epoch {metrics['best_epoch']}. Muon (learning rate {params['muon_lr']}) updates matrix-shaped "
         f"weights and AdamW ({params['adam_lr']}) the rest, weight decay {params['weight_decay']}, "
-        f"label smoothing {params.get('label_smoothing', 0.0)}, warm-up over {params['warmup_ratio']:.0%} of the steps, "
-        "then cosine."
+        f"label smoothing {params.get('label_smoothing', 0.0)}, warm-up over {params['warmup_ratio']:.0%} of the "
+        "steps, then cosine."
     )
 
 

@@ -51,6 +51,8 @@ class ASTWFeaturizer(TransformerMixin, ComponentParams):
 
     Attributes
     ----------
+    n_bands_ : int
+        Values in a frame.
     n_features_in_ : int
         Width of X, when X was a 2-D array.
 
@@ -108,7 +110,7 @@ class ASTWFeaturizer(TransformerMixin, ComponentParams):
         self
         """
         check_clips(self, X, reset=True)
-        self._n_bands = self.resolve_features().build(self.sample_rate).n_features
+        self.n_bands_ = self.resolve_features().build(self.sample_rate).n_features
         return self
 
     def transform(self, X: Any) -> Any:
@@ -131,7 +133,7 @@ class ASTWFeaturizer(TransformerMixin, ComponentParams):
         ClipError
             If a clip cannot be used, naming its index and path.
         """
-        check_is_fitted(self, "_n_bands")
+        check_is_fitted(self, "n_bands_")
         clips = check_clips(self, X, reset=False)
         front_end = self.resolve_features().build(self.sample_rate)
         frames = extract_frames(
@@ -153,8 +155,8 @@ class ASTWFeaturizer(TransformerMixin, ComponentParams):
         -------
         ndarray of shape (n_statistics,) of str
         """
-        check_is_fitted(self, "_n_bands")
-        return np.asarray(statistic_names(self._n_bands), dtype=object)
+        check_is_fitted(self, "n_bands_")
+        return np.asarray(statistic_names(self.n_bands_), dtype=object)
 
     def resolve_features(self) -> Features:
         """Return the checked front end.

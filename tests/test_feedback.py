@@ -1,0 +1,110 @@
+"""What a user sees: progress, callbacks, representations, plots of the history."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from skastw import ASTWClassifier, ASTWFeaturizer
+from skastw.datasets import make_tones
+from skastw.encoders import ASTWEncoder
+
+TINY = ASTWEncoder(d_model=16, num_heads=2, num_layers=1)
+CLIPS, Y = make_tones(n_clips=24, random_state=0)
+
+
+def tiny(**params):
+    return ASTWClassifier(**{"encoder": TINY, "epochs": 4, **params})
+
+
+def test_silent_by_default_and_bars_with_verbose(capsys):
+    tiny().fit(CLIPS, Y).predict(CLIPS)
+    captured = capsys.readouterr()
+    assert captured.out == captured.err == ""
+    tiny(verbose=1).fit(CLIPS, Y)
+    bars = capsys.readouterr().err
+    assert "features" in bars
+    assert "val_macro_f1" in bars
+
+
+def test_repr_shows_what_was_changed():
+    assert repr(ASTWClassifier()) == "ASTWClassifier()"
+    assert repr(ASTWClassifier(epochs=5)) == "ASTWClassifier(epochs=5)"
+    shown = repr(ASTWClassifier(encoder=ASTWEncoder(d_model=192)))
+    assert shown == "ASTWClassifier(encoder=ASTWEncoder(d_model=192))"
+
+
+def test_the_html_diagram_shows_components():
+    html = tiny(pooling="attentive_stats")._repr_html_()
+    for expected in ("ASTWClassifier", "ASTWEncoder", "AttentiveStatsPooling", "LogMel", "SpecAugment"):
+        assert expected in html
+    assert "Precomputed" in ASTWClassifier(features="precomputed")._repr_html_()
+    assert "LogMel" in ASTWFeaturizer()._repr_html_()
+
+
+def test_history_plots_in_one_line():
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("Agg")
+    clf = tiny().fit(CLIPS, Y)
+    axes = pd.DataFrame(clf.history_).plot(x="epoch", y=["loss", "val_loss"])
+    assert [line.get_label() for line in axes.get_lines()] == ["loss", "val_loss"]
+
+
+callback = pytest.importorskip("sklearn.callback", reason="this scikit-learn has no callbacks")
+
+
+class Watcher:
+    """Counts epochs, scores each, and stops training after some."""
+
+    def __init__(self, stop_after=None):
+        self.stop_after = stop_after
+        self.scores = []
+        self.events = []
+
+    def setup(self, estimator, context):
+        self.events.append("setup")
+
+    def teardown(self, estimator, context):
+        self.events.append("teardown")
+
+    def on_fit_task_begin(self, estimator, context):
+        self.events.append(f"begin {context.task_name}")
+
+    def on_fit_task_end(self, estimator, context, *, X, y, fitted_estimator):
+        self.events.append(f"end {context.task_name}")
+        if context.task_name == "epoch":
+            self.scores.append(fitted_estimator.score(X, y))
+        return self.stop_after is not None and len(self.scores) >= self.stop_after
+
+
+def test_callbacks_see_every_epoch_with_a_fitted_estimator():
+    watcher = Watcher()
+    clf = tiny(val_split=None).set_callbacks(watcher).fit(CLIPS, Y)
+    assert len(watcher.scores) == clf.n_epochs_ == 4
+    assert watcher.scores[-1] == clf.score(CLIPS, Y)
+    assert watcher.events[0] == "setup"
+    assert watcher.events[-1] == "teardown"
+    assert watcher.events.count("begin epoch") == watcher.events.count("end epoch") == 4
+
+
+def test_a_callback_stops_training_and_the_best_weights_stay():
+    watcher = Watcher(stop_after=2)
+    clf = tiny(epochs=50).set_callbacks(watcher).fit(CLIPS, Y)
+    assert clf.n_epochs_ == 2
+    assert clf.best_epoch_ in (1, 2)
+    assert np.isfinite(clf.predict_proba(CLIPS)).all()
+
+
+def test_callbacks_change_nothing_of_the_result():
+    plain = tiny().fit(CLIPS, Y)
+    watched = tiny().set_callbacks(Watcher()).fit(CLIPS, Y)
+    np.testing.assert_array_equal(plain.predict_proba(CLIPS), watched.predict_proba(CLIPS))
+
+
+def test_scikit_learns_own_callbacks_work():
+    monitor = callback.ScoringMonitor(scoring="accuracy")
+    tiny().set_callbacks(monitor).fit(CLIPS, Y)
+    scores = monitor.get_logs().data_as_pandas
+    assert (scores.task_name == "epoch").sum() == 4
+    assert scores.accuracy.between(0, 1).all()
+    bar = callback.ProgressBar()
+    tiny().set_callbacks(bar).fit(CLIPS, Y)
