@@ -118,14 +118,13 @@ class ComponentParams(BaseEstimator):
 
     def _sk_visual_block_(self) -> Any:
         """Show the components as boxes in an HTML diagram, named or not."""
-        objects, names = [], []
+        objects = []
         for param, base in self._components.items():
             value = getattr(self, param)
             for item in value if isinstance(value, list | tuple) else [value]:
-                if isinstance(item, base) or item in _REGISTRY.get(base.kind, {}):
+                if isinstance(item, base) or (isinstance(item, str) and item in _REGISTRY[base.kind]):
                     objects.append(resolve_component(base, item))
-                    names.append(f"{param}: {type(objects[-1]).__name__}")
-        return boxes_in_a_row(objects, names, inside=self)
+        return boxes_in_a_row(objects)
 
 
 def component_names(kind: str) -> list[str]:
@@ -187,9 +186,11 @@ def component_from_config(base: type[C], config: object) -> C:
     if not isinstance(config, dict) or set(config) != {"name", "params"} or not isinstance(config["params"], dict):
         raise ComponentError(f"Got {base.kind} config {config!r}, expected {{'name': ..., 'params': {{...}}}}.")
     component = resolve_component(base, config["name"])
-    unknown = sorted(set(map(str, config["params"])) - set(component.get_params(deep=False)))
+    known = component.get_params(deep=False)
+    unknown = sorted(set(map(str, config["params"])) - set(known))
     if unknown:
-        raise ComponentError(f"Got unknown parameters {unknown} for {base.kind} {component.name!r}.")
+        got = f"Got unknown parameters {unknown} for {base.kind} {component.name!r}"
+        raise ComponentError(f"{got}, expected some of {sorted(known)}.")
     component.set_params(**config["params"])
     component.check_params()
     return component

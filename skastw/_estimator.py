@@ -72,7 +72,7 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
     # With metadata routing switched on, these reach ``fit`` unless the user says otherwise.
     __metadata_request__fit: ClassVar = {"groups": True, "X_val": True, "y_val": True, "sample_weight_val": True}
 
-    _components: ClassVar = {"features": Features, "encoder": Encoder, "pooling": Pooling, "augment": Augment}
+    _components: ClassVar = {"features": Features, "augment": Augment, "encoder": Encoder, "pooling": Pooling}
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "sample_rate": [Interval(Integral, 1000, 1_000_000, closed="both")],
         "chunk_length": [Interval(Real, 0, 3600, closed="right")],

@@ -46,18 +46,9 @@ check_sample_weight = _check_sample_weight
 fit_context = _fit_context
 
 
-def boxes_in_a_row(objects: Sequence[Any], names: Sequence[str], *, inside: Any) -> Any:
-    """Return what an HTML diagram shows for an estimator that its components stand inside of.
-
-    Parameters
-    ----------
-    objects : sequence of estimators
-    names : sequence of str
-    inside : estimator
-    """
-    row = _VisualBlock("serial", list(objects), names=list(names), name_details=list(map(str, objects)))
-    title = f"{type(inside).__name__}"
-    return _VisualBlock("parallel", [row], names=[title], name_details=[str(inside)], dash_wrapped=True)
+def boxes_in_a_row(objects: Sequence[Any]) -> Any:
+    """Return what an HTML diagram shows of an estimator for its components ``objects``: one box each."""
+    return _VisualBlock("serial", list(objects), names=[None] * len(objects), name_details=list(map(str, objects)))
 
 
 class FitCallbacks:

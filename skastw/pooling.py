@@ -136,7 +136,7 @@ class _AttentiveStats(PoolingModule):
         super().__init__()
         self.n_outputs = 2 * n_inputs
         self.project = nn.Linear(n_inputs, hidden)
-        self.score = nn.Linear(hidden, n_inputs)
+        self.score = nn.Linear(hidden, n_inputs, bias=False)  # a softmax over time is blind to a bias
 
     def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
         mask = length_mask(lengths, frames.shape[1])[:, :, None]
