@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-slow lint format typecheck clean
+.PHONY: quickstart test test-floor test-slow lint format typecheck clean
 
 quickstart: $(VENV)/.quickstart
 	$(BIN)/python examples/quickstart.py --output-dir exports/quickstart
@@ -12,6 +12,12 @@ quickstart: $(VENV)/.quickstart
 
 test: $(VENV)/.dev lint typecheck
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+test-floor:
+	$(PYTHON) -m venv .venv-floor
+	.venv-floor/bin/python -m pip install --quiet --constraint constraints-floor.txt torch
+	.venv-floor/bin/python -m pip install --quiet --constraint constraints-floor.txt --editable '.[test]'
+	OMP_NUM_THREADS=1 .venv-floor/bin/python -m pytest -n 2 -p no:cacheprovider
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow
@@ -28,7 +34,7 @@ typecheck: $(VENV)/.dev
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) build dist exports *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-floor build dist exports *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

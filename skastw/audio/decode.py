@@ -63,8 +63,9 @@ def decode(source: str | os.PathLike[str] | bytes) -> tuple[np.ndarray, int]:
         with soundfile.SoundFile(io.BytesIO(content)) as file:
             declared, rate = file.frames, file.samplerate
             samples = file.read(dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
-        raise ClipValueError(f"cannot be decoded ({error.error_string.rstrip('.')}); {_EXPECTED}.") from error
+    except (soundfile.LibsndfileError, ValueError) as error:  # ValueError: a damaged header gives an absurd size
+        reason = getattr(error, "error_string", "damaged header").rstrip(".")
+        raise ClipValueError(f"cannot be decoded ({reason}); {_EXPECTED}.") from error
     if len(samples) < declared or _is_cut_short(content):
         raise ClipValueError(_TRUNCATED.format(seconds=len(samples) / rate))
     return samples, rate

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -88,15 +89,19 @@ class LogMel(Features):
         return sample_rate / self.hop_length
 
     def to_preprocessor(self, sample_rate: int, chunk_length: float) -> dict[str, Any]:
-        """Return the settings in the words of ``transformers``' ``WhisperFeatureExtractor``."""
-        n_samples = round(chunk_length * sample_rate)
-        return {
-            "feature_extractor_type": "WhisperFeatureExtractor",
+        """Return the settings in the words of ``transformers``' ``WhisperFeatureExtractor``.
+
+        It has bands from 0 to 8000 Hz and a window of ``n_fft`` samples; other settings keep its words and
+        are not passed off as its own. It pads to whole seconds, so ``chunk_length`` is rounded up.
+        """
+        seconds = math.ceil(chunk_length)
+        n_samples = seconds * sample_rate
+        settings = {
             "sampling_rate": sample_rate,
             "feature_size": self.n_mels,
             "n_fft": self.n_fft,
             "hop_length": self.hop_length,
-            "chunk_length": int(chunk_length) if chunk_length == int(chunk_length) else chunk_length,
+            "chunk_length": seconds,
             "n_samples": n_samples,
             "nb_max_frames": n_samples // self.hop_length,
             "padding_side": "right",
@@ -104,6 +109,11 @@ class LogMel(Features):
             "dither": 0.0,
             "return_attention_mask": False,
         }
+        whole_band = self.fmin == 0 and self.fmax in (None, 8000) and sample_rate == 16000
+        if whole_band and self.win_length in (None, self.n_fft):
+            return {"feature_extractor_type": "WhisperFeatureExtractor", **settings}
+        own = {"win_length": self.win_length or self.n_fft, "fmin": self.fmin, "fmax": self.fmax or sample_rate / 2}
+        return {**super().to_preprocessor(sample_rate, seconds), **settings, **own}
 
 
 class _LogMelModule(FeaturesModule):
