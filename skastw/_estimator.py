@@ -153,28 +153,11 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         weights = self._loss_weights(targets, sample_weight)
         valid = self._check_validation(X_val, y_val, sample_weight_val)
         seed = self._seed()
-        kept, train_index, valid_index, split = self._split(targets, weights, groups, seed, explicit=valid is not None)
-
-        front_end = components.features.build(self.sample_rate)
-        data = self._frame_set(clips, kept, targets, weights, front_end, components)
-        train_set = data.subset(train_index)
-        valid_set = data.subset(valid_index) if len(valid_index) else None
-        if valid is not None:
-            valid_set = self._frame_set(valid[0], np.arange(len(valid[0])), *valid[1:], front_end, components)
-
-        metadata = {"sample_weight": sample_weight, "groups": groups, "X_val": X_val, "y_val": y_val}
-        callbacks = FitCallbacks(
-            self,
-            X,
-            y,
-            metadata={name: value for name, value in metadata.items() if value is not None},
-            max_epochs=self.epochs,
-            reconstruct=self._as_it_is_now,
-        )
+        train_set, valid_set, split = self._data_sets(clips, targets, weights, groups, valid, components, seed)
+        callbacks = self._callbacks(X, y, sample_weight=sample_weight, groups=groups, X_val=X_val, y_val=y_val)
         self._train(train_set, valid_set, components, self._config(seed), start=start, fresh=True, monitor=callbacks)
         self._optimizers = None
-        n_valid = len(valid_set) if valid_set is not None else 0
-        self._data_summary = {"n_train": len(train_set), "n_validation": n_valid, "split": split}
+        self._data_summary = _summary(train_set, valid_set, split)
         callbacks.end_fit()
         return self
 
@@ -191,7 +174,7 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         seed = self._seed() if fresh else (self._seed() + self.n_epochs_) % 2**31
         config = replace(self._config(seed), epochs=1, constant_lr=True, patience=None)
         self._optimizers = self._train(train_set, None, components, config, start=start, fresh=fresh)
-        self._data_summary = {"n_train": len(train_set), "n_validation": 0, "split": "trained in instalments"}
+        self._data_summary = _summary(train_set, None, "trained in instalments")
         return self
 
     def _train(
@@ -266,6 +249,29 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         clips = check_clips(self, X_val, reset=False)
         targets = self._check_target(clips, y_val, reset=False)
         return clips, targets, check_sample_weight(weights, targets, ensure_non_negative=True)
+
+    def _data_sets(
+        self,
+        clips: Sequence[Any],
+        targets: np.ndarray,
+        weights: np.ndarray,
+        groups: Any,
+        valid: _Validation | None,
+        components: Components,
+        seed: int,
+    ) -> tuple[FrameSet, FrameSet | None, str]:
+        """Split, and compute the frames; return what to train on, what to validate on, and how it was split."""
+        kept, train_index, valid_index, split = self._split(targets, weights, groups, seed, explicit=valid is not None)
+        front_end = components.features.build(self.sample_rate)
+        data = self._frame_set(clips, kept, targets, weights, front_end, components)
+        if valid is not None:
+            everything = np.arange(len(valid[0]))
+            return data, self._frame_set(valid[0], everything, valid[1], valid[2], front_end, components), split
+        return data.subset(train_index), data.subset(valid_index) if len(valid_index) else None, split
+
+    def _callbacks(self, X: Any, y: Any, **metadata: Any) -> FitCallbacks:
+        given = {name: value for name, value in metadata.items() if value is not None}
+        return FitCallbacks(self, X, y, metadata=given, max_epochs=self.epochs, reconstruct=self._as_it_is_now)
 
     def _split(
         self, targets: np.ndarray, weights: np.ndarray, groups: Any, seed: int, *, explicit: bool
@@ -420,3 +426,8 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         head = self.model_.head
         with torch.inference_mode():
             return head(embeddings.to(head.weight.device)).cpu()
+
+
+def _summary(train_set: FrameSet, valid_set: FrameSet | None, split: str) -> dict[str, Any]:
+    """Return what the artifact records of the data."""
+    return {"n_train": len(train_set), "n_validation": len(valid_set) if valid_set else 0, "split": split}
