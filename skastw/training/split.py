@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit, StratifiedGroupKFold, StratifiedShuffleSplit
+from sklearn.model_selection import GroupShuffleSplit, StratifiedGroupKFold, StratifiedShuffleSplit
 
 __all__ = ["split_validation"]
 
@@ -40,8 +40,8 @@ def split_validation(
 
     Notes
     -----
-    Without groups, a class with a single clip trains, and the rest is stratified as far as the number of
-    validation clips allows. With groups, the fold of a stratified group k-fold whose size comes closest to
+    Without groups, the split is stratified where the number of validation clips allows it, and a class with a
+    single clip trains. With groups, the fold of a stratified group k-fold whose size comes closest to
     ``val_split`` validates.
 
     Examples
@@ -62,18 +62,28 @@ def split_validation(
             f"Got 1 sample (n_samples = {n}) and val_split={val_split}, expected at least 2 clips; "
             "pass val_split=None to train on everything."
         )
-    counts = np.bincount(y)
-    free = np.flatnonzero(counts[y] > 1)
-    n_valid = max(1, round(val_split * n))
-    n_classes = len(np.unique(y[free]))
-    stratify = n_classes <= n_valid <= len(free) - n_classes
-    candidates = free if stratify else np.arange(n)
-    splitter = (StratifiedShuffleSplit if stratify else ShuffleSplit)(
-        1, test_size=min(n_valid, n - 1), random_state=seed
-    )
-    _, chosen = next(splitter.split(candidates, y[candidates]))
-    valid = np.sort(candidates[chosen])
+    n_valid = min(max(1, round(val_split * n)), n - 1)
+    repeated = np.flatnonzero(np.bincount(y)[y] > 1)
+    n_classes = len(np.unique(y[repeated]))
+    if 0 < n_classes <= n_valid <= len(repeated) - n_classes:
+        splitter = StratifiedShuffleSplit(1, test_size=n_valid, random_state=seed)
+        _, chosen = next(splitter.split(repeated, y[repeated]))
+        valid = np.sort(repeated[chosen])
+    else:
+        valid = _draw_few(y, n_valid, seed)
     return np.setdiff1d(np.arange(n), valid), valid
+
+
+def _draw_few(y: np.ndarray, n_valid: int, seed: int) -> np.ndarray:
+    """Draw clips at random, leaving one of each class to train on as long as that is possible."""
+    order = np.random.RandomState(seed).permutation(len(y))
+    left = np.bincount(y)
+    chosen: list[int] = []
+    for i in order:
+        if len(chosen) < n_valid and left[y[i]] > 1:
+            left[y[i]] -= 1
+            chosen.append(i)
+    return np.sort(chosen or order[:1])
 
 
 def _split_groups(y: np.ndarray, groups: np.ndarray, val_split: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
