@@ -1,0 +1,686 @@
+"""Training: Muon, which weights it takes, the schedule, the validation split, the loop, SpecAugment, inference."""
+
+import copy
+import math
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import f1_score
+from torch.nn import functional as F
+
+from skastw import ASTWClassifier
+from skastw._component import component_names, resolve_component
+from skastw.augment import SpecAugment
+from skastw.batching import Batch, FrameSet, length_mask
+from skastw.datasets import make_tones
+from skastw.encoders import ASTWEncoder, Encoder
+from skastw.errors import TrainingError
+from skastw.features import Precomputed
+from skastw.inference import embed_clips
+from skastw.model import build_model
+from skastw.pooling import MeanPooling, Pooling
+from skastw.training import TASKS, Muon, TrainingConfig, split_validation, train
+from skastw.training.muon import orthogonalize
+from skastw.training.optim import build_optimizers, matrix_weights
+from skastw.training.schedule import warmup_cosine
+
+CPU = torch.device("cpu")
+N_FEATURES = 6
+TINY = ASTWEncoder(d_model=16, num_heads=2, num_layers=1, dropout=0.0)
+
+
+def matrix(rows, columns, singular_values, seed=0):
+    """Return a matrix with these singular values, and the semi-orthogonal matrix that shares its vectors."""
+    generator = torch.Generator().manual_seed(seed)
+    left, _ = torch.linalg.qr(torch.randn(rows, len(singular_values), generator=generator))
+    right, _ = torch.linalg.qr(torch.randn(columns, len(singular_values), generator=generator))
+    return left @ torch.diag(singular_values) @ right.T, left @ right.T
+
+
+def relative_distance(a, b):
+    return float((a - b).detach().norm() / b.detach().norm())
+
+
+# ------------------------------------------------------------------ Muon
+
+
+@pytest.fixture(params=[False, True], ids=["float32", "bfloat16"])
+def native_bfloat16(request, monkeypatch):
+    """Let Newton-Schulz run in float32 and in bfloat16, whatever this machine has."""
+    monkeypatch.setattr("skastw.training.muon.has_native_bfloat16", lambda device: request.param)
+    return request.param
+
+
+@pytest.mark.parametrize("shape", [(24, 24), (48, 12), (12, 48), (1, 20), (20, 1)])
+def test_singular_values_come_near_one_and_directions_stay(shape, native_bfloat16):
+    values = torch.linspace(1.0, 0.1, min(shape))
+    given, nearest = matrix(*shape, values)
+    for scale in (1e-3, 1.0, 1e3):
+        found = orthogonalize(scale * given[None])[0]
+        assert (found.shape, found.dtype) == (given.shape, torch.float32)
+        singular_values = torch.linalg.svdvals(found)
+        assert singular_values.min() > 0.6
+        assert singular_values.max() < 1.3
+        cosine = (found * nearest).sum() / found.norm() / nearest.norm()
+        assert cosine > 0.97
+
+
+def test_each_matrix_of_a_stack_is_orthogonalized_by_itself():
+    first, _ = matrix(8, 12, torch.linspace(1, 0.2, 8), seed=0)
+    second, _ = matrix(8, 12, torch.linspace(1, 0.5, 8), seed=1)
+    together = orthogonalize(torch.stack([first, 100 * second, torch.zeros(8, 12)]))
+    torch.testing.assert_close(together[0], orthogonalize(first[None])[0], atol=2e-2, rtol=0)
+    torch.testing.assert_close(together[1], orthogonalize(second[None])[0], atol=2e-2, rtol=0)
+    assert not together[2].any()
+
+
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch.optim.Muon came with torch 2.9")
+def test_muon_equals_that_of_torch_on_matrices(native_bfloat16):
+    settings = {"lr": 0.1, "weight_decay": 0.3, "momentum": 0.9}
+    generator = torch.Generator().manual_seed(0)
+    start = [torch.randn(shape, generator=generator) for shape in ((16, 16), (32, 8), (8, 32), (16, 16))]
+    ours, theirs = ([torch.nn.Parameter(weight.clone()) for weight in start] for _ in range(2))
+    optimizers = [Muon(ours, **settings), torch.optim.Muon(theirs, **settings)]
+    for _ in range(6):
+        for mine, other in zip(ours, theirs, strict=True):
+            mine.grad = torch.randn(mine.shape, generator=generator)
+            other.grad = mine.grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    for mine, other, before in zip(ours, theirs, start, strict=True):
+        # torch iterates in bfloat16 (8 bits), so float32 differs from it by some percent of the way
+        assert relative_distance(mine - before, other - before) < (0.01 if native_bfloat16 else 0.04)
+
+
+def test_muon_updates_a_convolution_as_its_flattened_matrix():
+    generator = torch.Generator().manual_seed(0)
+    start, gradients = torch.randn(6, 4, 3, generator=generator), torch.randn(3, 6, 4, 3, generator=generator)
+    convolution, flat = torch.nn.Parameter(start.clone()), torch.nn.Parameter(start.flatten(1).clone())
+    optimizers = [Muon([convolution], lr=0.1), Muon([flat], lr=0.1)]
+    for gradient in gradients:
+        convolution.grad, flat.grad = gradient.clone(), gradient.flatten(1)
+        for optimizer in optimizers:
+            optimizer.step()
+    torch.testing.assert_close(convolution.flatten(1), flat)
+    assert relative_distance(flat, start.flatten(1)) > 0.01
+
+
+def test_a_step_of_muon_has_the_size_of_the_learning_rate_whatever_the_gradient():
+    direction, nearest = matrix(8, 8, torch.linspace(1, 0.5, 8))
+    for scale in (1e-4, 1.0, 1e4):
+        weight = torch.nn.Parameter(torch.zeros(8, 8))
+        weight.grad = scale * direction
+        Muon([weight], lr=0.25).step()
+        assert relative_distance(weight, -0.25 * nearest) < 0.35
+
+
+def test_muon_leaves_weights_without_gradient_and_refuses_vectors():
+    used, unused = torch.nn.Parameter(torch.eye(3)), torch.nn.Parameter(torch.eye(3))
+    used.grad = torch.eye(3)
+    Muon([used, unused], lr=0.1).step()
+    assert not torch.equal(used, torch.eye(3))
+    assert torch.equal(unused, torch.eye(3))
+    with pytest.raises(ValueError, match=r"shape \(5,\), expected at least two dimensions"):
+        Muon([torch.nn.Parameter(torch.zeros(5))])
+
+
+# ------------------------------------------------------------------ which optimiser takes which weight
+
+
+def small(encoder):
+    sizes = {"d_model": 16, "num_heads": 2, "num_layers": 1}
+    return encoder.set_params(**{name: value for name, value in sizes.items() if name in encoder.get_params()})
+
+
+@pytest.mark.parametrize("encoder", component_names("encoder"))
+@pytest.mark.parametrize("pooling", component_names("pooling"))
+def test_each_parameter_has_exactly_one_optimiser(encoder, pooling):
+    encoder, pooling = small(resolve_component(Encoder, encoder)), resolve_component(Pooling, pooling)
+    model = build_model(Precomputed(), encoder, pooling, n_outputs=3, sample_rate=16000, chunk_length=1, n_features=8)
+    muon, adam = build_optimizers(model, muon_lr=0.1, adam_lr=0.2, weight_decay=0.3)
+    taken = [id(weight) for optimizer in (muon, adam) for group in optimizer.param_groups for weight in group["params"]]
+    assert sorted(taken) == sorted(id(weight) for weight in model.parameters())
+
+    in_muon = {id(weight) for group in muon.param_groups for weight in group["params"]}
+    assert in_muon == {id(weight) for weight in matrix_weights(model)}
+    assert id(model.head.weight) in in_muon
+    assert isinstance(muon, Muon)
+    assert {group["lr"] for group in muon.param_groups} == {0.1}
+    assert {group["lr"] for group in adam.param_groups} == {0.2}
+    for group in (*muon.param_groups, *adam.param_groups):
+        for weight in group["params"]:
+            assert group["weight_decay"] == (0.3 if weight.ndim > 1 else 0.0)
+
+
+def test_frozen_weights_have_no_optimiser():
+    model = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Linear(3, 3))
+    model[0].requires_grad_(False)
+    assert [id(weight) for weight in matrix_weights(model)] == [id(model[1].weight)]
+    muon, adam = build_optimizers(model, muon_lr=0.1, adam_lr=0.1, weight_decay=0.0)
+    taken = [weight for optimizer in (muon, adam) for group in optimizer.param_groups for weight in group["params"]]
+    assert {id(weight) for weight in taken} == {id(model[1].weight), id(model[1].bias)}
+
+
+# ------------------------------------------------------------------ schedule
+
+
+@pytest.mark.parametrize("total", [1, 2, 10, 97, 1000])
+@pytest.mark.parametrize("ratio", [0.0, 0.1, 0.5, 0.99])
+def test_the_learning_rate_rises_to_its_peak_and_falls_to_almost_nothing(total, ratio):
+    factors = np.array([warmup_cosine(step, total, ratio) for step in range(total)])
+    peak = int(factors.argmax())
+    assert (factors > 0).all()
+    assert factors.max() == 1
+    assert peak == pytest.approx(ratio * total, abs=1)
+    changes = np.diff(factors)
+    assert (changes[:peak] > 0).all()
+    assert (changes[peak:] <= 0).all()
+    warmup = max(1, math.floor(ratio * total))
+    steepest = max(1 / warmup, math.pi / 2 / max(1, total - math.ceil(ratio * total)))
+    assert np.abs(changes).max(initial=0) <= steepest + 1e-9, "no jumps"
+    if total >= 97 and ratio < 0.9:
+        assert factors[-1] < 0.01
+        halfway = (peak + total) // 2
+        assert factors[halfway] == pytest.approx(0.5, abs=0.05)
+
+
+# ------------------------------------------------------------------ validation split
+
+
+def quiet_split(*arguments, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return split_validation(*arguments, **options)
+
+
+@pytest.mark.parametrize("val_split", [0.1, 0.2, 0.5])
+def test_the_split_is_stratified_complete_and_seeded(val_split):
+    y = np.repeat([0, 1, 2], [60, 30, 10])
+    train_index, valid_index = quiet_split(y, val_split, 0)
+    assert np.array_equal(np.sort(np.concatenate([train_index, valid_index])), np.arange(100))
+    assert len(valid_index) == round(100 * val_split)
+    assert np.bincount(y[valid_index]).tolist() == [round(n * val_split) for n in (60, 30, 10)]
+    assert np.array_equal(valid_index, quiet_split(y, val_split, 0)[1])
+    assert not np.array_equal(valid_index, quiet_split(y, val_split, 1)[1])
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        [0] * 10 + [1] * 10 + [2],  # room for every class
+        [0, 0, 1, 1, 2, 2, 3, 3, 4],  # two validation clips for four classes of two
+        [0, 1, 1],
+        [0, 1, 2, 2, 2],
+    ],
+    ids=str,
+)
+def test_a_class_of_one_clip_trains(y):
+    y = np.array(y)
+    alone = np.flatnonzero(np.bincount(y)[y] == 1)
+    for seed in range(30):
+        train_index, valid_index = quiet_split(y, 0.2, seed)
+        assert len(valid_index) == max(1, round(0.2 * len(y)))
+        assert np.isin(alone, train_index).all(), f"seed {seed} validates on the only clip of a class"
+
+
+@pytest.mark.parametrize("n", [2, 3, 5])
+def test_clips_of_all_different_classes_still_split(n):
+    train_index, valid_index = quiet_split(np.arange(n), 0.2, 0)
+    assert len(valid_index) == 1
+    assert sorted([*train_index, *valid_index]) == list(range(n))
+    assert [len(side) for side in quiet_split(np.arange(2), 0.99, 0)] == [1, 1]
+
+
+@pytest.mark.parametrize("val_split", [0.1, 0.2, 0.25, 0.5])
+def test_groups_stay_whole_and_classes_spread(val_split):
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.array([f"speaker {i}" for i in range(20)]), 12)
+    y = np.tile([0, 1, 2], 80)
+    order = rng.permutation(len(y))
+    groups, y = groups[order], y[order]
+    for seed in range(5):
+        train_index, valid_index = quiet_split(y, val_split, seed, groups=groups)
+        assert not set(groups[train_index]) & set(groups[valid_index])
+        assert sorted([*train_index, *valid_index]) == list(range(len(y)))
+        assert abs(len(valid_index) / len(y) - val_split) <= 12 / len(y)
+        assert len(np.unique(y[train_index])) == len(np.unique(y[valid_index])) == 3
+    assert np.array_equal(valid_index, quiet_split(y, val_split, seed, groups=groups)[1])
+
+
+def test_of_two_groups_one_validates():
+    groups = np.array(["a", "a", "a", "b", "b", "b"])
+    train_index, valid_index = quiet_split(np.array([0, 1, 0, 0, 1, 0]), 0.2, 0, groups=groups)
+    assert {len(set(groups[side])) for side in (train_index, valid_index)} == {1}
+
+
+def test_one_clip_and_one_group_cannot_be_split():
+    with pytest.raises(ValueError, match=r"Got 1 sample .*val_split=0.2.*at least 2 clips.*val_split=None"):
+        split_validation(np.array([0]), 0.2, 0)
+    with pytest.raises(ValueError, match=r"Got 1 group .*at least 2.*val_split=None"):
+        split_validation(np.array([0, 1, 0, 1]), 0.2, 0, groups=np.zeros(4))
+
+
+def test_classes_that_groups_keep_from_one_side_are_reported_by_name():
+    groups = np.repeat(np.arange(6), 4)
+    y = np.where(groups == 3, 2, np.tile([0, 1], 12))
+    with pytest.warns(UserWarning, match=r"1 of 3 classes without (training|validation) clips: 'rain'") as caught:
+        train_index, _ = split_validation(y, 0.2, 0, groups=groups, names=["dog", "cat", "rain"])
+    assert 2 in y[train_index], "a class of one group is better trained on"
+    assert "without validation clips" in str(caught[0].message)
+    with pytest.warns(UserWarning, match="classes without validation clips: 2"):
+        split_validation(y, 0.2, 0, groups=groups)
+
+
+# ------------------------------------------------------------------ the loop
+
+
+def tiny_model(n_outputs=2, seed=0, encoder=TINY, n_features=N_FEATURES):
+    """Return a model of at most 20 frames at a time."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        options = {"n_outputs": n_outputs, "sample_rate": 16000, "chunk_length": 0.2, "n_features": n_features}
+        return build_model(Precomputed(), encoder, MeanPooling(), **options)
+
+
+def bumps(n, n_classes=2, seed=0, spread=1.0):
+    """Return clips of noise in which class k is louder in feature k."""
+    rng = np.random.default_rng(seed)
+    targets = np.arange(n) % n_classes
+    frames = []
+    for target in targets:
+        clip = spread * rng.normal(size=(int(rng.integers(5, 30)), N_FEATURES))
+        clip[:, target] += 1
+        frames.append(torch.from_numpy(clip.astype(np.float32)))
+    return FrameSet(frames, torch.from_numpy(targets), torch.ones(n))
+
+
+def config(**changes):
+    settings = {
+        "epochs": 8,
+        "batch_size": 8,
+        "muon_lr": 0.01,
+        "adam_lr": 3e-4,
+        "weight_decay": 0.01,
+        "warmup_ratio": 0.1,
+        "label_smoothing": 0.0,
+        "patience": None,
+        "device": CPU,
+        "precision": "float32",
+        "seed": 0,
+        "verbose": 0,
+    }
+    return TrainingConfig(**{**settings, **changes})
+
+
+class Snapshots:
+    """A monitor that keeps the weights of every epoch, and may stop after some."""
+
+    def __init__(self, model, stop_after=None):
+        self.model = model
+        self.stop_after = stop_after
+        self.begun = 0
+        self.weights = []
+
+    def begin_epoch(self):
+        self.begun += 1
+
+    def end_epoch(self):
+        self.weights.append(copy.deepcopy(self.model.state_dict()))
+        return len(self.weights) == self.stop_after
+
+
+def fitted(train_set, valid_set=None, augment=(), stop_after=None, model=None, **changes):
+    """Train a tiny model; return it with the result and the snapshots."""
+    model = tiny_model() if model is None else model
+    snapshots = Snapshots(model, stop_after)
+    run = config(**changes)
+    result = train(model, train_set, valid_set, TASKS["classification"], run, augment, monitor=snapshots)
+    return model, result, snapshots
+
+
+def same_weights(first, second):
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+def logits_of(model, data):
+    with torch.inference_mode():
+        return model.head(embed_clips(model, data.frames, batch_size=8, device=CPU))
+
+
+def misleading(data):
+    """Return clips with turned labels: the better the model, the worse its score on them."""
+    return FrameSet(data.frames, 1 - data.targets, data.weights)
+
+
+def test_the_loss_falls_and_the_classes_are_learned():
+    model, result, _ = fitted(bumps(48), bumps(32, seed=1), epochs=12)
+    losses = [row["loss"] for row in result.history]
+    assert losses[0] > 0.5
+    assert losses[-1] < 0.5 * losses[0]
+    accuracy = (logits_of(model, bumps(64, seed=2)).argmax(dim=1) == bumps(64, seed=2).targets).float().mean()
+    assert accuracy >= 0.9
+    assert not model.training
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["helpful", "misleading"])
+def test_the_model_is_left_with_the_weights_of_the_best_epoch(turned):
+    valid_set = bumps(31, seed=1, spread=2.0)
+    valid_set = misleading(valid_set) if turned else valid_set
+    model, result, snapshots = fitted(bumps(48), valid_set, epochs=10)
+    assert len(result.history) == snapshots.begun == 10
+    scores = [(row["val_macro_f1"], -row["val_loss"]) for row in result.history]
+    assert result.best_epoch == 1 + scores.index(max(scores))
+    assert same_weights(model.state_dict(), snapshots.weights[result.best_epoch - 1])
+    if turned:
+        assert result.best_epoch < 10
+        assert not same_weights(model.state_dict(), snapshots.weights[-1])
+
+    best = result.history[result.best_epoch - 1]
+    logits = logits_of(model, valid_set)
+    predicted = logits.argmax(dim=1)
+    assert f1_score(valid_set.targets, predicted, average="macro") == pytest.approx(best["val_macro_f1"])
+    assert float((predicted == valid_set.targets).float().mean()) == pytest.approx(best["val_accuracy"])
+    assert float(F.cross_entropy(logits, valid_set.targets)) == pytest.approx(best["val_loss"], rel=1e-4)
+
+
+def test_of_equal_scores_the_lowest_validation_loss_wins():
+    _, result, _ = fitted(bumps(48, spread=0.1), bumps(16, seed=1, spread=0.1), epochs=15)
+    tied = [row for row in result.history if row["val_macro_f1"] == 1.0]
+    assert len(tied) > 1
+    assert result.best_epoch == min(tied, key=lambda row: row["val_loss"])["epoch"]
+
+
+@pytest.mark.parametrize("patience", [1, 3])
+def test_training_stops_when_patience_ends(patience):
+    _, result, _ = fitted(bumps(48), misleading(bumps(32, seed=1)), epochs=60, muon_lr=0.05, patience=patience)
+    assert len(result.history) == result.best_epoch + patience
+    assert len(result.history) < 60
+
+
+def test_patience_is_no_matter_without_validation():
+    model, result, snapshots = fitted(bumps(16), None, epochs=5, patience=1)
+    assert len(result.history) == result.best_epoch == 5
+    assert same_weights(model.state_dict(), snapshots.weights[-1])
+    assert not same_weights(model.state_dict(), snapshots.weights[-2])
+    assert not any(name.startswith("val_") for row in result.history for name in row)
+
+
+def test_a_monitor_may_end_training():
+    _, result, snapshots = fitted(bumps(16), None, epochs=50, stop_after=2)
+    assert len(result.history) == snapshots.begun == 2
+
+
+def test_learning_rates_in_the_history_follow_the_schedule():
+    _, result, _ = fitted(bumps(20), None, epochs=7, batch_size=8, muon_lr=0.02, adam_lr=0.001, warmup_ratio=0.3)
+    last_steps = [3 * epoch - 1 for epoch in range(1, 8)]  # three batches an epoch
+    factors = [warmup_cosine(step, 21, 0.3) for step in last_steps]
+    assert [row["muon_lr"] for row in result.history] == pytest.approx([0.02 * f for f in factors])
+    assert [row["adam_lr"] for row in result.history] == pytest.approx([0.001 * f for f in factors])
+    muon, adam = result.optimizers
+    assert {group["lr"] for group in muon.param_groups} == {result.history[-1]["muon_lr"]}
+    assert {group["lr"] for group in adam.param_groups} == {result.history[-1]["adam_lr"]}
+
+
+def test_constant_learning_rates_stay():
+    _, result, _ = fitted(bumps(20), None, epochs=3, constant_lr=True)
+    assert [row["muon_lr"] for row in result.history] == [0.01] * 3
+
+
+def test_a_loss_that_is_not_finite_ends_training_with_advice():
+    with pytest.raises(TrainingError, match=r"nan in epoch \d+.*muon_lr \(now 1e\+30\) or adam_lr \(now 0.0003\)"):
+        fitted(bumps(16), None, epochs=5, muon_lr=1e30)
+
+
+def test_one_seed_repeats_training_bit_for_bit():
+    encoder = ASTWEncoder(d_model=16, num_heads=2, num_layers=1, dropout=0.2)
+
+    def weights(seed):
+        model = tiny_model(encoder=encoder)
+        with torch.random.fork_rng(devices=[]):  # dropout draws from torch's generator, which the estimator seeds
+            torch.manual_seed(0)
+            return fitted(bumps(20), None, [SpecAugment()], model=model, epochs=2, seed=seed)[0].state_dict()
+
+    assert same_weights(weights(0), weights(0))
+    assert not same_weights(weights(0), weights(1))
+
+
+def test_the_classifier_repeats_a_seed_and_leaves_every_global_generator_alone():
+    clips, y = make_tones(n_clips=16, n_classes=2, duration=(0.1, 0.2), random_state=0)
+    states = []
+
+    def probabilities(noise, **params):
+        torch.manual_seed(noise)
+        np.random.seed(noise)  # noqa: NPY002 - the state that must not matter
+        before = torch.random.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+        clf = ASTWClassifier(encoder=ASTWEncoder(d_model=16, num_heads=2, num_layers=1), epochs=2, **params)
+        found = clf.fit(clips, y).predict_proba(clips)
+        states.append((before, (torch.random.get_rng_state(), np.random.get_state()[1])))  # noqa: NPY002
+        return found
+
+    first, again, other = probabilities(1), probabilities(2), probabilities(3, random_state=7)
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+    for (torch_before, numpy_before), (torch_after, numpy_after) in states:
+        assert torch.equal(torch_before, torch_after)
+        np.testing.assert_array_equal(numpy_before, numpy_after)
+
+
+# ------------------------------------------------------------------ weights in the loss
+
+
+STILL = {"muon_lr": 0.0, "adam_lr": 0.0, "epochs": 1}
+
+
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+def test_the_training_loss_is_the_weighted_mean_over_clips(label_smoothing):
+    data = bumps(20)
+    short = [clip[:20] for clip in data.frames]  # a whole clip fits, so that no chunk is drawn
+    weights = torch.linspace(0.1, 3.0, 20)
+    model = tiny_model()
+    losses = F.cross_entropy(
+        logits_of(model, FrameSet(short, data.targets, weights)),
+        data.targets,
+        label_smoothing=label_smoothing,
+        reduction="none",
+    )
+    for batch_size in (20, 6):
+        _, result, _ = fitted(
+            FrameSet(short, data.targets, weights),
+            None,
+            model=model,
+            label_smoothing=label_smoothing,
+            batch_size=batch_size,
+            **STILL,
+        )
+        expected = float((losses * weights).sum() / weights.sum())
+        assert result.history[0]["loss"] == pytest.approx(expected, rel=1e-4)
+    assert expected != pytest.approx(float(losses.mean()), rel=1e-3)
+
+
+def test_the_validation_loss_and_scores_are_weighted():
+    data = bumps(15)
+    weights = torch.linspace(0.1, 3.0, 15)
+    model = tiny_model()
+    _, result, _ = fitted(bumps(8), FrameSet(data.frames, data.targets, weights), model=model, **STILL)
+    logits = logits_of(model, data)
+    losses = F.cross_entropy(logits, data.targets, reduction="none")
+    right = (logits.argmax(dim=1) == data.targets).float()
+    assert result.history[0]["val_loss"] == pytest.approx(float((losses * weights).sum() / weights.sum()), rel=1e-4)
+    assert result.history[0]["val_accuracy"] == pytest.approx(float((right * weights).sum() / weights.sum()))
+
+
+def step_with(frames, targets, weights):
+    """Return the weights after training on one batch."""
+    data = FrameSet(frames, torch.tensor(targets), torch.tensor(weights))
+    return fitted(data, None, epochs=2, batch_size=16)[0].state_dict()
+
+
+def test_a_clip_of_weight_zero_has_no_influence():
+    frames, other = bumps(4).frames, bumps(4, seed=5).frames
+    frames = [clip[:8].repeat(3, 1)[:8] for clip in frames]
+    other = [clip[:8].repeat(3, 1)[:8] for clip in other]
+    weights = [1.0, 0.0, 1.0, 1.0]
+    plain = step_with(frames, [0, 1, 0, 1], weights)
+    assert same_weights(plain, step_with([frames[0], 100 * other[1], *frames[2:]], [0, 0, 0, 1], weights))
+    assert not same_weights(plain, step_with([other[0], *frames[1:]], [0, 1, 0, 1], weights))
+
+
+def test_a_clip_of_weight_two_counts_as_two_clips():
+    frames = [clip[:20] for clip in bumps(4).frames]
+    once = step_with(frames, [0, 1, 0, 1], [2.0, 1.0, 1.0, 1.0])
+    twice = step_with([frames[0], *frames], [0, 0, 1, 0, 1], [1.0] * 5)
+    even = step_with(frames, [0, 1, 0, 1], [1.0] * 4)
+    for name in once:
+        torch.testing.assert_close(once[name], twice[name], atol=1e-4, rtol=0)
+    assert max(float((once[name] - even[name]).abs().max()) for name in once) > 1e-3
+
+
+def test_the_classifier_leaves_out_clips_of_weight_zero_and_weighs_classes():
+    clips, y = make_tones(n_clips=15, n_classes=2, duration=(0.1, 0.2), random_state=0)
+
+    def probabilities(X, y, *, class_weight=None, **fit):
+        clf = ASTWClassifier(encoder=TINY, epochs=2, val_split=None, precision="float32", class_weight=class_weight)
+        return clf.fit(X, y, **fit).predict_proba(clips)
+
+    weights = np.array([1.0] * 12 + [0.0] * 3)
+    without = probabilities(clips[:12], y[:12])
+    np.testing.assert_array_equal(probabilities(clips, y, sample_weight=weights), without)
+    by_class = probabilities(clips, y, class_weight={0: 3.0})
+    np.testing.assert_array_equal(by_class, probabilities(clips, y, sample_weight=np.where(y == 0, 3.0, 1.0)))
+    balanced = probabilities(clips, y, class_weight="balanced")
+    counts = np.bincount(y)
+    np.testing.assert_allclose(balanced, probabilities(clips, y, sample_weight=(15 / 2 / counts)[y]), atol=1e-6)
+    assert by_class[:, 0].mean() > balanced[:, 0].mean()
+
+
+# ------------------------------------------------------------------ SpecAugment
+
+
+def masked_by(component, lengths, n_bins=80):
+    """Return which values (B, T, F) of a batch the component hides, as an ndarray of bool."""
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.tensor(lengths)
+    frames = torch.rand(len(lengths), int(lengths.max()), n_bins, generator=generator)
+    frames *= length_mask(lengths, frames.shape[1])[:, :, None]
+    batch = Batch(frames, lengths, torch.zeros(len(lengths)), torch.ones(len(lengths)))
+    return (component.apply(batch, generator).inputs != frames).numpy()
+
+
+def widths(masked):
+    """Return the lengths of the runs of True in a vector."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], masked.astype(int), [0]])))
+    return (edges[1::2] - edges[::2]).tolist()
+
+
+def test_one_frequency_mask_is_one_band_of_at_most_its_width():
+    hidden = masked_by(SpecAugment(freq_masks=1, time_masks=0), [3] * 800)
+    bands = hidden.any(axis=1)
+    assert (hidden == bands[:, None, :]).all(), "the same bins in every frame"
+    found = [widths(band) for band in bands]
+    assert {len(runs) for runs in found} == {0, 1}
+    assert {runs[0] for runs in found if runs} == set(range(1, 9)), "every width up to the largest"
+    assert bands.any(axis=0).all(), "every bin has its turn"
+
+
+def test_one_time_mask_is_one_stretch_of_at_most_its_width():
+    hidden = masked_by(SpecAugment(freq_masks=0, time_masks=1), [60] * 1600, n_bins=2)
+    stretches = hidden.any(axis=2)
+    assert (hidden == stretches[:, :, None]).all(), "all bins of a frame"
+    found = [widths(stretch) for stretch in stretches]
+    assert {len(runs) for runs in found} == {0, 1}
+    assert {runs[0] for runs in found if runs} == set(range(1, 21))
+    assert stretches.any(axis=0).all()
+
+
+@pytest.mark.parametrize("length", [1, 2, 5, 30, 60, 200])
+def test_default_masks_lie_in_the_valid_frames_and_leave_half_of_a_short_clip(length):
+    hidden = masked_by(SpecAugment(freq_masks=0), [length] * 300 + [200], n_bins=2)
+    stretches = hidden.any(axis=2)[:300]
+    assert not stretches[:, length:].any()
+    assert stretches.sum(axis=1).max() <= min(2 * 20, length / 2)
+    if length >= 5:
+        assert stretches[:, : length // 2].any()
+        assert stretches[:, length // 2 : length].any()
+
+
+def test_the_announced_masks_hide_no_more_than_was_announced():
+    hidden = masked_by(SpecAugment(), [100] * 500)
+    bins = hidden.all(axis=1).sum(axis=1)
+    frames = hidden.all(axis=2).sum(axis=1)
+    assert bins.max() <= 16
+    assert frames.max() <= 40
+    assert bins.max() > 8, "two masks"
+    assert frames.max() > 20
+    assert 0.05 < hidden.mean() < 0.3
+
+
+def test_hidden_values_become_the_mean_of_the_clip():
+    frames = torch.randn(1, 40, 80, generator=torch.Generator().manual_seed(0)) + 5
+    padded = torch.cat([frames, torch.zeros(1, 60, 80)], dim=1)
+    batch = Batch(padded, torch.tensor([40]), torch.zeros(1), torch.ones(1))
+    result = SpecAugment(freq_masks=2, freq_width=20).apply(batch, torch.Generator().manual_seed(1)).inputs
+    changed = result[result != padded]
+    assert len(changed)
+    torch.testing.assert_close(changed, frames.mean().expand_as(changed))
+
+
+def test_items_of_a_batch_get_masks_of_their_own():
+    hidden = masked_by(SpecAugment(), [50] * 20)
+    assert len({item.tobytes() for item in hidden}) > 15
+
+
+def test_masks_can_be_switched_off():
+    assert not masked_by(SpecAugment(freq_masks=0, time_masks=0), [30, 10]).any()
+    assert not masked_by(SpecAugment(freq_width=0, time_width=0), [30, 10]).any()
+
+
+# ------------------------------------------------------------------ inference
+
+
+def clips_of(*lengths):
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(n, N_FEATURES, generator=generator) for n in lengths]
+
+
+def embed(model, clips, batch_size=4):
+    return embed_clips(model, clips, batch_size=batch_size, device=CPU)
+
+
+def test_the_embedding_of_a_long_clip_is_the_mean_over_its_chunks():
+    model = tiny_model()
+    (clip,) = clips_of(50)  # three chunks of at most 20 frames
+    bounds = [(0, 16), (16, 33), (33, 50)]
+    chunks = torch.stack([embed(model, [clip[start:stop]])[0] for start, stop in bounds])
+    assert chunks.std(dim=0).max() > 0.01
+    torch.testing.assert_close(embed(model, [clip])[0], chunks.mean(dim=0), atol=1e-5, rtol=0)
+    with torch.inference_mode():
+        torch.testing.assert_close(model.head(embed(model, [clip]))[0], model.head(chunks).mean(dim=0))
+
+
+def test_embeddings_keep_the_order_of_clips_and_do_not_depend_on_their_company():
+    model = tiny_model()
+    clips = clips_of(3, 70, 1, 20, 21, 8, 40, 15, 5)
+    alone = torch.cat([embed(model, [clip]) for clip in clips])
+    assert torch.pdist(alone).min() > 1e-3, "clips can be told apart"
+    for batch_size in (1, 2, 5, 100):
+        torch.testing.assert_close(embed(model, clips, batch_size), alone, atol=1e-5, rtol=0)
+    backwards = embed(model, clips[::-1], 3).flip(0)
+    torch.testing.assert_close(backwards, alone, atol=1e-5, rtol=0)
+
+
+def test_inference_switches_dropout_off_and_follows_the_dtype_of_the_weights():
+    model = tiny_model(encoder=ASTWEncoder(d_model=16, num_heads=2, num_layers=1, dropout=0.5)).train()
+    clips = clips_of(9, 30)
+    first, second = embed(model, clips), embed(model, clips)
+    assert torch.equal(first, second)
+    assert not first.requires_grad
+    in_double = embed(model.double(), clips)
+    assert in_double.dtype == torch.float64
+    torch.testing.assert_close(in_double.float(), first, atol=1e-5, rtol=0)
+
+
+def test_there_is_nothing_to_embed_in_nothing():
+    with pytest.raises(ValueError, match="no clips"):
+        embed(tiny_model(), [])
