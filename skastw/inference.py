@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from skastw._device import autocast
-from skastw.batching import pad, sorted_buckets, split_evenly
+from skastw.batching import pad, round_length, sorted_buckets, split_evenly
 from skastw.model import AudioModel
 
 __all__ = ["embed_clips"]
@@ -48,7 +48,8 @@ def embed_clips(
     embeddings: Tensor | None = None
     counts = torch.zeros(len(frames), 1)
     for bucket in sorted_buckets([stop - start for _, start, stop in chunks], batch_size):
-        inputs, lengths = pad([frames[clip][start:stop] for clip, start, stop in (chunks[i] for i in bucket)])
+        items = [frames[clip][start:stop] for clip, start, stop in (chunks[i] for i in bucket)]
+        inputs, lengths = pad(items, size=round_length(len(items[0]), model.max_frames))
         with autocast(precision, device):
             embedded = model.embed(inputs.to(device), lengths.to(device)).cpu()
         clips = torch.tensor([chunks[i][0] for i in bucket])
