@@ -127,7 +127,8 @@ def test_the_sign_of_the_waveform_does_not_matter():
 
 def test_a_quiet_clip_keeps_its_own_floor_beside_a_loud_one():
     mel = torch.rand(2, 6, 3, generator=torch.Generator().manual_seed(0)) + 0.01
-    mel[1] *= 1e12
+    mel[1] *= 1e4
+    mel[1, 4:] *= 1e12  # beyond the clip
     lengths = torch.tensor([6, 4])
     scaled = whisper_scale(mel, lengths)
     torch.testing.assert_close(scaled[:1], whisper_scale(mel[:1], lengths[:1]))
@@ -144,6 +145,8 @@ def test_a_quiet_clip_keeps_its_own_floor_beside_a_loud_one():
         (16000, 400, 80, 0.0, None),
         (8000, 512, 40, 100.0, 3800.0),
         (22050, 1024, 64, 50.0, 8000.0),
+        (16000, 1024, 20, 950.0, 4000.0),
+        (16000, 1024, 20, 100.0, 950.0),
         (44100, 2048, 128, 0.0, None),
         (48000, 1024, 1, 0.0, 500.0),
     ],

@@ -21,7 +21,7 @@ from skastw.features import Precomputed
 from skastw.inference import embed_clips
 from skastw.model import build_model
 from skastw.pooling import MeanPooling, Pooling
-from skastw.training import TASKS, Muon, TrainingConfig, split_validation, train
+from skastw.training import TASKS, Muon, Task, TrainingConfig, split_validation, train
 from skastw.training.muon import orthogonalize
 from skastw.training.optim import build_optimizers, matrix_weights
 from skastw.training.schedule import warmup_cosine
@@ -29,6 +29,8 @@ from skastw.training.schedule import warmup_cosine
 CPU = torch.device("cpu")
 N_FEATURES = 6
 TINY = ASTWEncoder(d_model=16, num_heads=2, num_layers=1, dropout=0.0)
+#: Settings under which training changes no weight.
+STILL = {"muon_lr": 0.0, "adam_lr": 0.0, "epochs": 1}
 
 
 def matrix(rows, columns, singular_values, seed=0):
@@ -145,7 +147,8 @@ def test_each_parameter_has_exactly_one_optimiser(encoder, pooling):
 
     in_muon = {id(weight) for group in muon.param_groups for weight in group["params"]}
     assert in_muon == {id(weight) for weight in matrix_weights(model)}
-    assert id(model.head.weight) in in_muon
+    layers = [m for m in model.modules() if isinstance(m, torch.nn.Linear | torch.nn.Conv1d | torch.nn.Conv2d)]
+    assert in_muon == {id(layer.weight) for layer in layers}
     assert isinstance(muon, Muon)
     assert {group["lr"] for group in muon.param_groups} == {0.1}
     assert {group["lr"] for group in adam.param_groups} == {0.2}
@@ -225,6 +228,19 @@ def test_a_class_of_one_clip_trains(y):
         assert np.isin(alone, train_index).all(), f"seed {seed} validates on the only clip of a class"
 
 
+def test_a_few_validation_clips_are_drawn_at_random_and_empty_no_class():
+    y = np.repeat(np.arange(10), 2)
+    drawn = []
+    for seed in range(20):
+        train_index, valid_index = quiet_split(y, 0.2, seed)
+        assert len(valid_index) == 4
+        assert len(np.unique(y[train_index])) == 10
+        assert np.array_equal(valid_index, quiet_split(y, 0.2, seed)[1])
+        drawn.append(tuple(valid_index))
+    assert len(set(drawn)) > 15
+    assert set(np.concatenate(drawn)) == set(range(20)), "every clip has its turn"
+
+
 @pytest.mark.parametrize("n", [2, 3, 5])
 def test_clips_of_all_different_classes_still_split(n):
     train_index, valid_index = quiet_split(np.arange(n), 0.2, 0)
@@ -265,12 +281,28 @@ def test_one_clip_and_one_group_cannot_be_split():
 def test_classes_that_groups_keep_from_one_side_are_reported_by_name():
     groups = np.repeat(np.arange(6), 4)
     y = np.where(groups == 3, 2, np.tile([0, 1], 12))
-    with pytest.warns(UserWarning, match=r"1 of 3 classes without (training|validation) clips: 'rain'") as caught:
-        train_index, _ = split_validation(y, 0.2, 0, groups=groups, names=["dog", "cat", "rain"])
-    assert 2 in y[train_index], "a class of one group is better trained on"
-    assert "without validation clips" in str(caught[0].message)
-    with pytest.warns(UserWarning, match="classes without validation clips: 2"):
+    for seed in range(10):  # a class of one group is better trained on
+        with pytest.warns(UserWarning, match="leaves 1 of 3 classes without validation clips: 'rain'"):
+            train_index, _ = split_validation(y, 0.2, seed, groups=groups, names=["dog", "cat", "rain"])
+        assert 2 in y[train_index]
+    with pytest.warns(UserWarning, match="without validation clips: 2"):
         split_validation(y, 0.2, 0, groups=groups)
+    with pytest.warns(UserWarning, match="leaves 1 of 2 classes without") as caught:
+        train_index, _ = split_validation(np.array([0, 0, 1, 1]), 0.5, 0, groups=np.array([0, 0, 1, 1]))
+    trained = train_index[0] // 2
+    messages = " ".join(str(warning.message) for warning in caught)
+    assert f"without training clips: {1 - trained}" in messages
+    assert f"without validation clips: {trained}" in messages
+
+
+def test_a_class_of_two_groups_is_on_both_sides():
+    groups = np.repeat(np.arange(6), 4)
+    y = np.where((groups == 1) | (groups == 4), 2, np.tile([0, 1, 0, 1], 6))
+    y[[4, 16]] = 0
+    for seed in range(10):
+        train_index, valid_index = quiet_split(y, 1 / 3, seed, groups=groups)
+        assert set(y[train_index]) >= {2}
+        assert set(y[valid_index]) >= {2}
 
 
 # ------------------------------------------------------------------ the loop
@@ -392,6 +424,43 @@ def test_of_equal_scores_the_lowest_validation_loss_wins():
     assert result.best_epoch == min(tied, key=lambda row: row["val_loss"])["epoch"]
 
 
+def test_the_tasks_score_chooses_the_epoch_and_the_first_of_equals_wins():
+    script = [0.1, 0.6, 0.2, 0.6, 0.3]
+    scores = iter(script)
+    task = Task(loss=TASKS["classification"].loss, scores=lambda *_: {"taste": next(scores)}, selects="taste")
+    model = tiny_model()
+    result = train(model, bumps(16), misleading(bumps(8, seed=1)), task, config(epochs=5))
+    assert [row["val_taste"] for row in result.history] == script
+    losses = {epoch: result.history[epoch - 1]["val_loss"] for epoch in (1, 2, 4)}
+    assert losses[1] < losses[2] < losses[4], "the loss alone would choose otherwise"
+    assert result.best_epoch == 2
+
+    _, result, _ = fitted(bumps(16), bumps(8, seed=1), **{**STILL, "epochs": 9}, patience=3)
+    assert (result.best_epoch, len(result.history)) == (1, 4), "nothing changes when nothing is learned"
+
+
+def test_a_run_is_the_steps_that_one_would_write_by_hand():
+    data = bumps(6)
+    data = FrameSet([clip[:5] for clip in data.frames], data.targets, torch.linspace(0.5, 2, 6))
+    trained, _, _ = fitted(data, None, model=tiny_model().double(), epochs=4, label_smoothing=0.1)
+
+    model = tiny_model().double()  # so that the order of the clips in a batch does not matter
+    muon, adam = build_optimizers(model, muon_lr=0.01, adam_lr=3e-4, weight_decay=0.01)
+    for step in range(4):
+        factor = warmup_cosine(step, 4, 0.1)
+        for optimizer, rate in ((muon, 0.01), (adam, 3e-4)):
+            for group in optimizer.param_groups:
+                group["lr"] = rate * factor
+            optimizer.zero_grad()
+        logits = model.classify(torch.stack(data.frames), torch.full((6,), 5))
+        losses = F.cross_entropy(logits, data.targets, label_smoothing=0.1, reduction="none")
+        ((losses * data.weights).sum() / data.weights.sum()).backward()
+        muon.step()
+        adam.step()
+    for name, weight in model.state_dict().items():
+        torch.testing.assert_close(trained.state_dict()[name], weight, atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize("patience", [1, 3])
 def test_training_stops_when_patience_ends(patience):
     _, result, _ = fitted(bumps(48), misleading(bumps(32, seed=1)), epochs=60, muon_lr=0.05, patience=patience)
@@ -468,9 +537,6 @@ def test_the_classifier_repeats_a_seed_and_leaves_every_global_generator_alone()
 
 
 # ------------------------------------------------------------------ weights in the loss
-
-
-STILL = {"muon_lr": 0.0, "adam_lr": 0.0, "epochs": 1}
 
 
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
@@ -565,7 +631,7 @@ def masked_by(component, lengths, n_bins=80):
     frames = torch.rand(len(lengths), int(lengths.max()), n_bins, generator=generator)
     frames *= length_mask(lengths, frames.shape[1])[:, :, None]
     batch = Batch(frames, lengths, torch.zeros(len(lengths)), torch.ones(len(lengths)))
-    return (component.apply(batch, generator).inputs != frames).numpy()
+    return (component.apply(batch, torch.Generator().manual_seed(1)).inputs != frames).numpy()
 
 
 def widths(masked):
@@ -614,6 +680,13 @@ def test_the_announced_masks_hide_no_more_than_was_announced():
     assert bins.max() > 8, "two masks"
     assert frames.max() > 20
     assert 0.05 < hidden.mean() < 0.3
+
+
+def test_masks_of_a_clip_do_not_depend_on_the_padding_behind_it():
+    alone = masked_by(SpecAugment(), [60] * 100 + [60])
+    padded = masked_by(SpecAugment(), [60] * 100 + [200])
+    assert (padded[:100, :60] == alone[:100]).all()
+    assert not padded[:100, 60:].any()
 
 
 def test_hidden_values_become_the_mean_of_the_clip():
