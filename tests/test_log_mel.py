@@ -259,3 +259,8 @@ def test_settings_that_do_not_fit_together_are_named(settings, named):
 def test_a_negative_fmin_is_named():
     with pytest.raises(ComponentError, match=r"fmin=-1.*0 <= fmin"):
         mel_filter_bank(16000, 400, 80, fmin=-1.0)
+
+
+def test_bands_that_hold_no_bin_are_warned_about():
+    with pytest.warns(UserWarning, match="mel bands lie between the bins of n_fft=400"):
+        LogMel().build(44100)

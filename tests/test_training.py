@@ -757,3 +757,10 @@ def test_inference_switches_dropout_off_and_follows_the_dtype_of_the_weights():
 def test_there_is_nothing_to_embed_in_nothing():
     with pytest.raises(ValueError, match="no clips"):
         embed(tiny_model(), [])
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.2, 0.2), (0.4, 1 / 3), (0.5, 0.5), (0.75, 0.75)])
+def test_a_split_by_groups_comes_as_near_to_the_share_as_whole_groups_allow(share, expected):
+    y, groups = np.tile([0, 1], 60), np.repeat(np.arange(12), 10)
+    _, valid = split_validation(y, share, 0, groups=groups)
+    assert len(valid) / len(y) == pytest.approx(expected, abs=0.06)

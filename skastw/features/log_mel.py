@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -212,6 +213,14 @@ def mel_filter_bank(
     rising = (bins - lower) / (centre - lower)
     falling = (upper - bins) / (upper - centre)
     triangles = np.maximum(0, np.minimum(rising, falling))
+    n_empty = int((triangles.max(axis=1) == 0).sum())
+    if n_empty:
+        warnings.warn(
+            f"{n_empty} of n_mels={n_mels} mel bands lie between the bins of n_fft={n_fft} at {sample_rate:g} Hz "
+            "and are constant: raise n_fft or lower n_mels.",
+            UserWarning,
+            stacklevel=2,
+        )
     return (triangles * 2 / (upper - lower)).astype(np.float32)
 
 

@@ -93,11 +93,13 @@ def _split_groups(y: np.ndarray, groups: np.ndarray, val_split: float, seed: int
             f"Got {n_groups} group for the validation split, expected at least 2; "
             "pass X_val and y_val, or val_split=None to train on everything."
         )
-    n_splits = min(n_groups, max(2, round(1 / val_split)))
+    minority = min(val_split, 1 - val_split)  # a share above one half validates on the larger side of a fold
+    n_splits = min(range(2, n_groups + 1), key=lambda k: abs(1 / k - minority))
     if np.bincount(y).max() >= n_splits:
         with warnings.catch_warnings():  # rare classes are reported below, in terms of the groups
             warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
             folds = list(StratifiedGroupKFold(n_splits, shuffle=True, random_state=seed).split(y, y, groups))
+        folds = [fold[::-1] for fold in folds] if val_split > 0.5 else folds
         train, valid = min(folds, key=lambda fold: _split_cost(y, fold, val_split))
     else:
         train, valid = next(GroupShuffleSplit(1, test_size=val_split, random_state=seed).split(y, y, groups))
