@@ -588,3 +588,19 @@ def test_a_clip_error_survives_pickle(kind, index, path, text):
     assert type(error) is kind
     assert (error.reason, error.index, error.path) == ("is empty.", index, path)
     assert str(error) == text
+
+
+def test_a_decoder_of_torchcodec_is_a_clip():
+    """Stands in for what Hugging Face datasets gives for a decoded Audio column."""
+
+    class Samples:
+        data = np.stack([np.ones(8000), np.zeros(8000)]).astype(np.float32)
+        sample_rate = 8000
+
+    class Decoder:
+        def get_all_samples(self):
+            return Samples
+
+    waveform = load_waveform(Decoder(), 8000)
+    np.testing.assert_array_equal(waveform, np.full(8000, 0.5, dtype=np.float32))
+    assert load_waveform(Decoder(), 16000).shape == (16000,)

@@ -1,5 +1,6 @@
 """The estimators on real recordings: labels, input forms, splits, seeds, pipelines, searches."""
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -357,3 +358,16 @@ def test_grid_search_and_cross_validation_with_whole_voices(three_digits):
     result = cross_validate(tiny(epochs=12), X, y, groups=voices, cv=StratifiedGroupKFold(2), return_estimator=True)
     assert len(result["estimator"]) == 2
     assert result["test_score"].mean() > 0.5
+
+
+@pytest.mark.parametrize("name", list(ASTWClassifier().get_params(deep=False)))
+def test_every_parameter_of_a_wrong_type_is_named(tones, name):
+    with pytest.raises(ValueError, match=name):
+        tiny(**{name: object()}).fit(*tones)
+
+
+def test_searches_in_threads_do_not_crash(tones):
+    clips, y = tones
+    with joblib.parallel_config(backend="threading"):
+        search = GridSearchCV(tiny(epochs=1), {"encoder__d_model": [8, 16]}, cv=2, n_jobs=2).fit(clips, y)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()

@@ -175,6 +175,9 @@ def _samples_and_rate(clip: Any, sample_rate: float) -> tuple[np.ndarray, float]
         return samples.T, check_sample_rate(rate)
     if isinstance(clip, Mapping):
         return _from_mapping(clip)
+    if hasattr(clip, "get_all_samples"):  # a decoder of torchcodec, as Hugging Face datasets gives for decoded audio
+        decoded = clip.get_all_samples()
+        return _as_samples(decoded.data), check_sample_rate(decoded.sample_rate)
     if isinstance(clip, tuple) and len(clip) == 2 and isinstance(clip[0], str | os.PathLike):
         raise ClipTypeError("got a (path, sample_rate) tuple, expected the path alone: a file knows its rate.")
     if isinstance(clip, tuple) and len(clip) == 2 and isinstance(clip[0], numbers.Real) and hasattr(clip[1], "__len__"):
