@@ -2,7 +2,7 @@
 
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skastw import ASTWClassifier, ASTWFeaturizer
+from skastw import ASTWClassifier, ASTWFeaturizer, ASTWRegressor
 from skastw.encoders import ASTWEncoder
 
 # One batch an epoch and no dropout, so that a weight of 2 is a clip seen twice; float64, so that it is so to 1e-7.
@@ -16,6 +16,8 @@ TINY = {
 }
 
 
-@parametrize_with_checks([ASTWClassifier(**TINY), ASTWFeaturizer(), ASTWFeaturizer(output="statistics")])
+@parametrize_with_checks(
+    [ASTWClassifier(**TINY), ASTWRegressor(**TINY), ASTWFeaturizer(), ASTWFeaturizer(output="statistics")]
+)
 def test_scikit_learn_check(estimator, check):
     check(estimator)
