@@ -13,6 +13,7 @@ from skastw._sklearn import Interval
 from skastw.batching import length_mask
 from skastw.encoders._base import Encoder, EncoderModule
 from skastw.errors import ComponentError
+from skastw.functional import add_dropped, attention
 
 __all__ = ["ASTWEncoder"]
 
@@ -110,7 +111,8 @@ class _ASTWModule(EncoderModule):
 
     def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         x, lengths = self._stem(frames, lengths)
-        x = self.dropout(x + self.positions[: x.shape[1]])
+        positions = self.positions[: x.shape[1]].to(x.dtype)  # as narrow as the matrix products, all the way up
+        x = self.dropout(x + positions)
         padded = bool((lengths != x.shape[1]).any())
         mask = length_mask(lengths, x.shape[1]) if padded else None
         for block in self.blocks:
@@ -144,16 +146,15 @@ class _Block(nn.Module):
         self.down = nn.Linear(ff_mult * d_model, d_model)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        x = x + self._drop(self._attention(self.norm1(x), mask))
-        return x + self._drop(self.down(F.gelu(self.up(self.norm2(x)))))
+        x = self._add(x, self._attention(self.norm1(x), mask))
+        return self._add(x, self.down(F.gelu(self.up(self.norm2(x)))))
 
     def _attention(self, x: Tensor, mask: Tensor | None) -> Tensor:
         batch, time, width = x.shape
         qkv = self.qkv(x).view(batch, time, 3, self.num_heads, width // self.num_heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
-        keys = None if mask is None else mask[:, None, None, :]
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=keys)
+        attended = attention(query, key, value, mask)
         return self.out(attended.transpose(1, 2).reshape(batch, time, width))
 
-    def _drop(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.dropout, self.training)
+    def _add(self, x: Tensor, y: Tensor) -> Tensor:
+        return add_dropped(x, y, self.dropout, self.training)

@@ -1,0 +1,109 @@
+"""Operations whose stock kernels waste a CPU's time, written out of ones that do not.
+
+On a GPU both functions are the stock ones.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["add_dropped", "attention"]
+
+#: Scores of one layer that may be kept for the way back; more are recomputed by the stock kernel.
+MAX_SCORES = 2**26
+
+
+def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Return softmax(Q K^T / sqrt(d)) V, fast in training too.
+
+    The stock fused kernel never stores the scores. That is what a long clip needs, and what makes the way
+    back on a CPU several times slower than matrix products on stored scores.
+
+    Parameters
+    ----------
+    query, key, value : Tensor of shape (B, heads, T, d)
+    mask : Tensor of shape (B, T), bool, optional
+        True where the key is real; each item needs a real key. Without padding, leave it out.
+
+    Returns
+    -------
+    Tensor of shape (B, heads, T, d)
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastw.functional import attention
+    >>> x = torch.randn(2, 4, 10, 16)
+    >>> written_out = attention(x.requires_grad_(), x, x)
+    >>> torch.allclose(written_out, torch.nn.functional.scaled_dot_product_attention(x, x, x), atol=1e-5)
+    True
+    """
+    batch, heads, time, size = query.shape
+    stored = query.device.type == "cpu" and query.requires_grad and batch * heads * time**2 <= MAX_SCORES
+    if not stored:
+        keys = None if mask is None else mask[:, None, None, :]
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=keys)
+    query, key, value = (x.reshape(batch * heads, time, size) for x in (query, key, value))
+    if mask is None:
+        offset, beta = query.new_zeros(()), 0.0
+    else:
+        hidden = torch.zeros(batch, 1, 1, time, dtype=query.dtype).masked_fill(~mask[:, None, None, :], -torch.inf)
+        offset, beta = hidden.expand(batch, heads, 1, time).reshape(batch * heads, 1, time), 1.0
+    scores = torch.baddbmm(offset, query, key.mT, beta=beta, alpha=size**-0.5)
+    return torch.bmm(scores.softmax(dim=-1), value).view(batch, heads, time, size)
+
+
+def add_dropped(x: Tensor, y: Tensor, p: float, training: bool) -> Tensor:
+    """Return ``x + dropout(y)``.
+
+    On a CPU the stock dropout draws one Bernoulli number after another, which takes an eighth of a training
+    step. Here a value is dropped by one random byte, so its probability is ``p`` rounded to 1/256.
+
+    Parameters
+    ----------
+    x, y : Tensor of one shape
+    p : float
+        Probability that a value of ``y`` is dropped, in [0, 1).
+    training : bool
+        False adds ``y`` whole.
+
+    Returns
+    -------
+    Tensor
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastw.functional import add_dropped
+    >>> dropped = add_dropped(torch.zeros(10000), torch.ones(10000), 0.25, training=True)
+    >>> dropped.unique().tolist()
+    [0.0, 1.3333333730697632]
+    """
+    if not training or p == 0:
+        return x + y
+    if y.device.type != "cpu" or y.dtype == torch.float16:
+        return x + F.dropout(y, p)
+    return _AddDropped.apply(x, y, p)
+
+
+class _AddDropped(torch.autograd.Function):
+    """Keeps the mask alone for the way back."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, p: float) -> Tensor:
+        threshold = min(round(p * 256), 255)
+        words = torch.randint(-(2**63), 2**63 - 1, (-(-y.numel() // 8),))
+        draws = words.view(torch.uint8)[: y.numel()].view(y.shape)
+        kept = torch.ge(draws, threshold, out=torch.empty_like(y, memory_format=torch.contiguous_format))
+        ctx.save_for_backward(kept)
+        ctx.scale = 256 / (256 - threshold)
+        return torch.addcmul(x, kept, y, value=ctx.scale)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        (kept,) = ctx.saved_tensors
+        return gradient, (gradient * kept).mul_(ctx.scale), None
