@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import os
+import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -17,13 +19,13 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from torch import Tensor
 
 from skastw._component import ComponentParams, resolve_component
-from skastw._device import PRECISIONS, resolve_device, weight_dtype
+from skastw._device import PRECISIONS, resolve_device, retained_heap, weight_dtype
 from skastw._sklearn import CallbackSupportMixin, FitCallbacks, Interval, StrOptions, check_sample_weight, fit_context
 from skastw.augment import Augment
-from skastw.batching import FrameSet
 from skastw.encoders import Encoder
-from skastw.extraction import check_clips, check_frames, extract_frames
+from skastw.extraction import ahead, check_clips, check_frames, extract_frames
 from skastw.features import Features, FeaturesModule, Precomputed
+from skastw.frames import MEMORY_LIMIT, FrameSet, FrameStore, blocks
 from skastw.inference import embed_clips
 from skastw.model import AudioModel, build_model
 from skastw.pooling import Pooling
@@ -34,8 +36,10 @@ __all__ = ["AudioEstimator", "Components"]
 
 _Validation = tuple[Sequence[Any], np.ndarray, np.ndarray]
 
-#: Clips whose frames are in memory at once in prediction.
-_BLOCK = 256
+#: Values of the parameter ``cache``, and the bytes of frames that each keeps in memory.
+CACHES = {"auto": MEMORY_LIMIT, "memory": None, "disk": 0}
+#: Bytes of frames that are in memory at once in prediction.
+_BLOCK = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,28 @@ class Components:
     def precomputed(self) -> bool:
         """Whether X holds frames in place of clips."""
         return isinstance(self.features, Precomputed)
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a network trains on.
+
+    Attributes
+    ----------
+    train : FrameSet
+    valid : FrameSet or None
+    split : str
+        How the two were told apart, in words.
+    """
+
+    train: FrameSet
+    valid: FrameSet | None
+    split: str
+
+    def summary(self) -> dict[str, Any]:
+        """Return what the artifact records of the data."""
+        n_validation = len(self.valid) if self.valid else 0
+        return {"n_train": len(self.train), "n_validation": n_validation, "split": self.split}
 
 
 class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, CallbackSupportMixin, ComponentParams):
@@ -92,6 +118,7 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         "init_from": [str, os.PathLike, None],
         "device": [str, torch.device],
         "precision": [StrOptions(set(PRECISIONS))],
+        "cache": [StrOptions(set(CACHES))],
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -153,11 +180,11 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         weights = self._loss_weights(targets, sample_weight)
         valid = self._check_validation(X_val, y_val, sample_weight_val)
         seed = self._seed()
-        train_set, valid_set, split = self._data_sets(clips, targets, weights, groups, valid, components, seed)
-        callbacks = self._callbacks(X, y, sample_weight=sample_weight, groups=groups, X_val=X_val, y_val=y_val)
-        self._train(train_set, valid_set, components, self._config(seed), start=start, fresh=True, monitor=callbacks)
+        with self._scratch() as folder:
+            data = self._data_sets(clips, targets, weights, groups, valid, components, seed, folder)
+            callbacks = self._callbacks(X, y, sample_weight=sample_weight, groups=groups, X_val=X_val, y_val=y_val)
+            self._train(data, components, self._config(seed), start=start, fresh=True, monitor=callbacks)
         self._optimizers = None
-        self._data_summary = _summary(train_set, valid_set, split)
         callbacks.end_fit()
         return self
 
@@ -169,18 +196,18 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         weights = self._loss_weights(targets, sample_weight)
         check_consistent_length(clips, targets, weights)
         front_end = components.features.build(self.sample_rate)
-        train_set = self._frame_set(clips, np.flatnonzero(weights > 0), targets, weights, front_end, components)
-
         seed = self._seed() if fresh else (self._seed() + self.n_epochs_) % 2**31
         config = replace(self._config(seed), epochs=1, constant_lr=True, patience=None)
-        self._optimizers = self._train(train_set, None, components, config, start=start, fresh=fresh)
-        self._data_summary = _summary(train_set, None, "trained in instalments")
+        with self._scratch() as folder:
+            index = np.flatnonzero(weights > 0)
+            train_set = self._frame_set(clips, index, targets, weights, front_end, components, folder)
+            data = Data(train_set, None, "trained in instalments")
+            self._optimizers = self._train(data, components, config, start=start, fresh=fresh)
         return self
 
     def _train(
         self,
-        train_set: FrameSet,
-        valid_set: FrameSet | None,
+        data: Data,
         components: Components,
         config: TrainingConfig,
         *,
@@ -189,17 +216,18 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         monitor: Monitor | None = None,
     ) -> list[torch.optim.Optimizer]:
         """Train a fresh network or the present one, and set what ``fit`` sets."""
-        with torch.random.fork_rng(devices=[config.device] if config.device.type == "cuda" else []):
+        random_state = torch.random.fork_rng(devices=[config.device] if config.device.type == "cuda" else [])
+        with random_state, retained_heap():
             torch.manual_seed(config.seed)
             if fresh:
-                model = self._new_model(components, start, train_set.frames[0].shape[1])
+                model = self._new_model(components, start, data.train.frames[0].shape[1])
                 self.model_ = model.to(config.device, weight_dtype(self.precision))
                 self.history_: list[dict[str, Any]] = []
                 self._optimizers = None
             result = train(
                 self.model_,
-                train_set,
-                valid_set,
+                data.train,
+                data.valid,
                 TASKS[self.task_],
                 config,
                 components.augment,
@@ -210,6 +238,7 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         self.best_epoch_ = result.best_epoch
         self.n_epochs_ = len(self.history_)
         self._n_features_out = self.model_.head.in_features
+        self._data_summary = data.summary()
         return result.optimizers
 
     # ------------------------------------------------- what fit is made of
@@ -259,15 +288,21 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         valid: _Validation | None,
         components: Components,
         seed: int,
-    ) -> tuple[FrameSet, FrameSet | None, str]:
-        """Split, and compute the frames; return what to train on, what to validate on, and how it was split."""
+        folder: str | None,
+    ) -> Data:
+        """Split, and compute the frames."""
         kept, train_index, valid_index, split = self._split(targets, weights, groups, seed, explicit=valid is not None)
         front_end = components.features.build(self.sample_rate)
-        data = self._frame_set(clips, kept, targets, weights, front_end, components)
+        given = self._frame_set(clips, kept, targets, weights, front_end, components, folder)
         if valid is not None:
             everything = np.arange(len(valid[0]))
-            return data, self._frame_set(valid[0], everything, valid[1], valid[2], front_end, components), split
-        return data.subset(train_index), data.subset(valid_index) if len(valid_index) else None, split
+            valid_set = self._frame_set(valid[0], everything, valid[1], valid[2], front_end, components, folder)
+            return Data(given, valid_set, split)
+        return Data(given.subset(train_index), given.subset(valid_index) if len(valid_index) else None, split)
+
+    def _scratch(self) -> AbstractContextManager[str | None]:
+        """Return the context of a folder for frames that are not kept in memory."""
+        return nullcontext() if self.cache == "memory" else tempfile.TemporaryDirectory(prefix="skastw-")
 
     def _callbacks(self, X: Any, y: Any, **metadata: Any) -> FitCallbacks:
         given = {name: value for name, value in metadata.items() if value is not None}
@@ -301,8 +336,11 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         weights: np.ndarray,
         front_end: FeaturesModule,
         components: Components,
+        folder: str | None,
     ) -> FrameSet:
-        frames = list(self._frames(clips, index, front_end, components))
+        computed = self._frames(clips, index, front_end, components)
+        limit = None if components.precomputed else CACHES[self.cache]  # precomputed frames are in memory already
+        frames = FrameStore(computed, folder, limit=limit)
         if components.precomputed:
             front_end.n_features = frames[0].shape[1]
         values = torch.from_numpy(targets)[index]
@@ -413,12 +451,9 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         front_end = components.features.build(self.sample_rate)
         front_end.n_features = model.features.n_features
         precision = "float32" if self.precision == "auto" else self.precision
-        blocks = []
-        for begin in range(0, len(clips), _BLOCK):
-            index = np.arange(begin, min(begin + _BLOCK, len(clips)))
-            frames = list(self._frames(clips, index, front_end, components))
-            blocks.append(embed_clips(model, frames, batch_size=self.batch_size, device=device, precision=precision))
-        return torch.cat(blocks)
+        frames = self._frames(clips, np.arange(len(clips)), front_end, components)
+        settings = {"batch_size": self.batch_size, "device": device, "precision": precision}
+        return torch.cat([embed_clips(model, block, **settings) for block in ahead(blocks(frames, _BLOCK))])
 
     def _outputs(self, X: Any) -> Tensor:
         """Return the outputs of the head for each clip, shape (n_clips, n_outputs)."""
@@ -426,8 +461,3 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         head = self.model_.head
         with torch.inference_mode():
             return head(embeddings.to(head.weight.device)).cpu()
-
-
-def _summary(train_set: FrameSet, valid_set: FrameSet | None, split: str) -> dict[str, Any]:
-    """Return what the artifact records of the data."""
-    return {"n_train": len(train_set), "n_validation": len(valid_set) if valid_set else 0, "split": split}

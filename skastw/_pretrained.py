@@ -37,7 +37,7 @@ E = TypeVar("E", bound="PretrainedEstimator")
 
 _KINDS = {"features": Features, "encoder": Encoder, "pooling": Pooling}
 #: Parameters that say how to run on one machine; they do not travel with a saved model.
-_MACHINE_PARAMS = ("device", "n_jobs", "verbose", "random_state", "warm_start", "init_from")
+_MACHINE_PARAMS = ("device", "cache", "n_jobs", "verbose", "random_state", "warm_start", "init_from")
 
 
 class PretrainedEstimator(AudioEstimator):

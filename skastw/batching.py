@@ -16,7 +16,6 @@ from torch import Tensor
 
 __all__ = [
     "Batch",
-    "FrameSet",
     "length_mask",
     "pad",
     "round_length",
@@ -52,43 +51,6 @@ class Batch:
         return Batch(
             *(t.to(device, non_blocking=True) for t in (self.inputs, self.lengths, self.targets, self.weights))
         )
-
-
-@dataclass(frozen=True)
-class FrameSet:
-    """A data set ready for training: frames in memory, targets encoded.
-
-    Attributes
-    ----------
-    frames : sequence of Tensors of shape (T_i, F), float32
-    targets : Tensor of shape (n,) or (n, K)
-    weights : Tensor of shape (n,), float32
-    """
-
-    frames: Sequence[Tensor]
-    targets: Tensor
-    weights: Tensor
-
-    def __len__(self) -> int:
-        return len(self.frames)
-
-    def subset(self, index: np.ndarray) -> FrameSet:
-        """Return the items at ``index``."""
-        return FrameSet([self.frames[i] for i in index], self.targets[index], self.weights[index])
-
-    def lengths(self, max_frames: int) -> np.ndarray:
-        """Return the frames of each item that a batch would hold, at most ``max_frames``."""
-        return np.minimum([len(item) for item in self.frames], max_frames)
-
-    def batch(self, indices: np.ndarray, max_frames: int, rng: np.random.Generator) -> Batch:
-        """Collate the items ``indices``; of an item longer than ``max_frames`` take a random chunk."""
-        chunks = []
-        for i in indices:
-            item = self.frames[i]
-            start = int(rng.integers(len(item) - max_frames + 1)) if len(item) > max_frames else 0
-            chunks.append(item[start : start + max_frames])
-        inputs, lengths = pad(chunks, size=round_length(max(map(len, chunks)), max_frames))
-        return Batch(inputs, lengths, self.targets[indices], self.weights[indices])
 
 
 def length_mask(lengths: Tensor, size: int) -> Tensor:

@@ -77,6 +77,10 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
     precision : {"auto", "float32", "bfloat16", "float64"}, default="auto"
         Number format of the matrix products: ``"auto"`` trains in bfloat16 where the hardware has native
         instructions for it and predicts in float32. Weights are float32, except with ``"float64"``.
+    cache : {"auto", "memory", "disk"}, default="auto"
+        Where the frames of the clips stay during ``fit``: ``"auto"`` keeps 256 MB in memory and the rest in a
+        temporary file, so that memory does not grow with the number of clips; the file lies where Python's
+        ``tempfile`` puts it (``TMPDIR``). Predictions need no such place.
     n_jobs : int or None, default=None
         Threads that decode clips.
     random_state : int, RandomState or None, default=42
@@ -155,6 +159,7 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
         init_from: Any = None,
         device: Any = "auto",
         precision: str = "auto",
+        cache: str = "auto",
         n_jobs: int | None = None,
         random_state: Any = 42,
         verbose: int = 0,
@@ -179,6 +184,7 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
         self.init_from = init_from
         self.device = device
         self.precision = precision
+        self.cache = cache
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose

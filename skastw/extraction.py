@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -15,7 +16,9 @@ from tqdm.auto import tqdm
 from skastw.audio import as_clips, is_array_input, load_waveform
 from skastw.errors import ClipTypeError, ClipValueError
 
-__all__ = ["check_clips", "check_frames", "extract_frames"]
+__all__ = ["ahead", "check_clips", "check_frames", "extract_frames"]
+
+T = TypeVar("T")
 
 
 def check_clips(estimator: Any, X: Any, *, reset: bool) -> Sequence[Any]:
@@ -102,6 +105,22 @@ def extract_frames(
     workers = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")
     results = workers(delayed(frames_of)(index) for index in chosen)
     yield from tqdm(results, total=len(chosen), desc="features", unit="clip", disable=not verbose)
+
+
+def ahead(items: Iterator[T]) -> Iterator[T]:
+    """Yield items while a thread makes the next one: clips are decoded while the network works.
+
+    Examples
+    --------
+    >>> from skastw.extraction import ahead
+    >>> list(ahead(iter("abc")))
+    ['a', 'b', 'c']
+    """
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        following = thread.submit(next, items, None)
+        while (item := following.result()) is not None:
+            following = thread.submit(next, items, None)
+            yield item
 
 
 def check_frames(items: Sequence[Any], n_features: int | None) -> list[Tensor]:

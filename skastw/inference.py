@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
 from skastw._device import autocast
 from skastw.batching import pad, round_length, sorted_buckets, split_evenly
+from skastw.frames import FrameStore
 from skastw.model import AudioModel
 
 __all__ = ["embed_clips"]
@@ -16,7 +15,7 @@ __all__ = ["embed_clips"]
 
 @torch.inference_mode()
 def embed_clips(
-    model: AudioModel, frames: Sequence[Tensor], *, batch_size: int, device: torch.device, precision: str = "float32"
+    model: AudioModel, frames: FrameStore, *, batch_size: int, device: torch.device, precision: str = "float32"
 ) -> Tensor:
     """Embed clips of any length, in batches of similar lengths, in their own order.
 
@@ -27,7 +26,7 @@ def embed_clips(
     ----------
     model : AudioModel
         Put into evaluation mode.
-    frames : sequence of Tensors of shape (T_i, F)
+    frames : FrameStore
     batch_size : int
         Chunks at a time.
     device : torch.device
@@ -42,8 +41,8 @@ def embed_clips(
     model.eval()
     chunks = [
         (clip, start, stop)
-        for clip, item in enumerate(frames)
-        for start, stop in split_evenly(len(item), model.max_frames)
+        for clip, length in enumerate(frames.lengths.tolist())
+        for start, stop in split_evenly(length, model.max_frames)
     ]
     embeddings: Tensor | None = None
     counts = torch.zeros(len(frames), 1)

@@ -61,6 +61,10 @@ class ASTWRegressor(RegressorMixin, PretrainedEstimator):
         ``"auto"`` is the GPU where there is one.
     precision : {"auto", "float32", "bfloat16", "float64"}, default="auto"
         Number format of the matrix products, as in :class:`ASTWClassifier`.
+    cache : {"auto", "memory", "disk"}, default="auto"
+        Where the frames of the clips stay during ``fit``: ``"auto"`` keeps 256 MB in memory and the rest in a
+        temporary file, so that memory does not grow with the number of clips; the file lies where Python's
+        ``tempfile`` puts it (``TMPDIR``). Predictions need no such place.
     n_jobs : int or None, default=None
         Threads that decode clips.
     random_state : int, RandomState or None, default=42
@@ -122,6 +126,7 @@ class ASTWRegressor(RegressorMixin, PretrainedEstimator):
         init_from: Any = None,
         device: Any = "auto",
         precision: str = "auto",
+        cache: str = "auto",
         n_jobs: int | None = None,
         random_state: Any = 42,
         verbose: int = 0,
@@ -144,6 +149,7 @@ class ASTWRegressor(RegressorMixin, PretrainedEstimator):
         self.init_from = init_from
         self.device = device
         self.precision = precision
+        self.cache = cache
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose

@@ -31,7 +31,8 @@ ROWS = [
     ["extraction", "inference"],
     ["model"],
     ["features", "encoders", "augment", "pooling"],
-    ["batching", "audio", "datasets"],
+    ["frames"],
+    ["batching", "functional", "audio", "datasets"],
     ["errors", "_component", "_device", "_optional", "_sklearn", "_version"],
 ]
 LEVEL = {name: len(ROWS) - i for i, row in enumerate(ROWS) for name in row}

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from skastw.batching import Batch, FrameSet, length_mask, pad, shuffled_buckets, sorted_buckets, split_evenly
+from skastw.batching import Batch, length_mask, pad, shuffled_buckets, sorted_buckets, split_evenly
+from skastw.frames import FrameSet, FrameStore
 
 
 def clip_lengths(n=560, seed=0):
@@ -146,7 +147,7 @@ def test_sorted_buckets_of_nothing_are_nothing():
 def data():
     """Items of 3, 50 and 10 frames; a frame holds its own position."""
     frames = [torch.arange(n, dtype=torch.float32)[:, None] + 1 for n in (3, 50, 10)]
-    return FrameSet(frames, torch.tensor([5, 6, 7]), torch.tensor([0.5, 1.0, 2.0]))
+    return FrameSet(FrameStore(frames), torch.tensor([5, 6, 7]), torch.tensor([0.5, 1.0, 2.0]))
 
 
 def test_a_batch_holds_the_chosen_items_with_their_targets_and_weights(data):

@@ -69,6 +69,7 @@ def test_the_default_model_is_the_one_that_was_announced():
         "init_from": None,
         "device": "auto",
         "precision": "auto",
+        "cache": "auto",
         "n_jobs": None,
         "random_state": 42,
         "verbose": 0,

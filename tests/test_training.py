@@ -13,11 +13,12 @@ from torch.nn import functional as F
 from skastw import ASTWClassifier
 from skastw._component import component_names, resolve_component
 from skastw.augment import SpecAugment
-from skastw.batching import Batch, FrameSet, length_mask
+from skastw.batching import Batch, length_mask
 from skastw.datasets import make_tones
 from skastw.encoders import ASTWEncoder, Encoder
 from skastw.errors import TrainingError
 from skastw.features import Precomputed
+from skastw.frames import FrameSet, FrameStore
 from skastw.inference import embed_clips
 from skastw.model import build_model
 from skastw.pooling import MeanPooling, Pooling
@@ -55,31 +56,61 @@ def native_bfloat16(request, monkeypatch):
     return request.param
 
 
-@pytest.mark.parametrize("shape", [(24, 24), (48, 12), (12, 48), (1, 20), (20, 1)])
-def test_singular_values_come_near_one_and_directions_stay(shape, native_bfloat16):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("shape", [(24, 24), (48, 12), (12, 48), (1, 20), (20, 1), (12, 16), (16, 12)])
+def test_singular_values_come_near_one_and_directions_stay(shape, dtype):
     values = torch.linspace(1.0, 0.1, min(shape))
     given, nearest = matrix(*shape, values)
     for scale in (1e-3, 1.0, 1e3):
-        found = orthogonalize(scale * given[None])[0]
-        assert (found.shape, found.dtype) == (given.shape, torch.float32)
-        singular_values = torch.linalg.svdvals(found)
-        assert singular_values.min() > 0.6
+        found = orthogonalize((scale * given[None]).to(dtype))[0]
+        assert (found.shape, found.dtype) == (given.shape, dtype)
+        singular_values = torch.linalg.svdvals(found.double())
+        assert singular_values.min() > 0.7
         assert singular_values.max() < 1.3
         cosine = (found * nearest).sum() / found.norm() / nearest.norm()
         assert cosine > 0.97
+
+
+@pytest.mark.parametrize("shape", [(40, 40), (20, 60), (60, 20)])
+def test_rounding_to_bfloat16_does_not_grow_where_there_is_no_gradient(shape):
+    values = torch.zeros(20)
+    values[:3] = torch.tensor([1.0, 0.3, 0.1])
+    given, _ = matrix(*shape, values)
+    singular_values = torch.linalg.svdvals(orthogonalize(given[None].bfloat16())[0].float())
+    assert singular_values[0] < 1.3
+    assert singular_values[2] > 0.7
+    assert singular_values[3:].max() < 0.3
 
 
 def test_each_matrix_of_a_stack_is_orthogonalized_by_itself():
     first, _ = matrix(8, 12, torch.linspace(1, 0.2, 8), seed=0)
     second, _ = matrix(8, 12, torch.linspace(1, 0.5, 8), seed=1)
     together = orthogonalize(torch.stack([first, 100 * second, torch.zeros(8, 12)]))
-    torch.testing.assert_close(together[0], orthogonalize(first[None])[0], atol=2e-2, rtol=0)
-    torch.testing.assert_close(together[1], orthogonalize(second[None])[0], atol=2e-2, rtol=0)
+    torch.testing.assert_close(together[0], orthogonalize(first[None])[0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(together[1], orthogonalize(second[None])[0], atol=1e-5, rtol=0)
     assert not together[2].any()
 
 
+def test_muon_follows_nesterov_momentum_and_decays_the_weights(native_bfloat16):
+    generator = torch.Generator().manual_seed(0)
+    start = [torch.randn(shape, generator=generator) for shape in ((16, 16), (32, 8), (8, 32), (16, 16))]
+    weights = [torch.nn.Parameter(weight.clone()) for weight in start]
+    optimizer = Muon(weights, lr=0.1, weight_decay=0.3, momentum=0.9)
+    expected, means = [weight.double() for weight in start], [torch.zeros(w.shape, dtype=torch.float64) for w in start]
+    for _ in range(6):
+        for i, weight in enumerate(weights):
+            weight.grad = torch.randn(weight.shape, generator=generator)
+            means[i] = 0.9 * means[i] + 0.1 * weight.grad
+            left, _, right = torch.linalg.svd(0.1 * weight.grad + 0.9 * means[i], full_matrices=False)
+            scale = 0.1 * max(1, weight.shape[0] / weight.shape[1]) ** 0.5
+            expected[i] = expected[i] * (1 - 0.1 * 0.3) - scale * left @ right
+        optimizer.step()
+    for weight, reached, before in zip(weights, expected, start, strict=True):
+        assert relative_distance(weight - before, reached - before) < 0.2  # singular values are in [0.73, 1.27]
+
+
 @pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch.optim.Muon came with torch 2.9")
-def test_muon_equals_that_of_torch_on_matrices(native_bfloat16):
+def test_muon_goes_the_way_of_that_of_torch_on_matrices():
     settings = {"lr": 0.1, "weight_decay": 0.3, "momentum": 0.9}
     generator = torch.Generator().manual_seed(0)
     start = [torch.randn(shape, generator=generator) for shape in ((16, 16), (32, 8), (8, 32), (16, 16))]
@@ -92,8 +123,7 @@ def test_muon_equals_that_of_torch_on_matrices(native_bfloat16):
         for optimizer in optimizers:
             optimizer.step()
     for mine, other, before in zip(ours, theirs, start, strict=True):
-        # torch iterates in bfloat16 (8 bits), so float32 differs from it by some percent of the way
-        assert relative_distance(mine - before, other - before) < (0.01 if native_bfloat16 else 0.04)
+        assert relative_distance(mine - before, other - before) < 0.25
 
 
 def test_muon_updates_a_convolution_as_its_flattened_matrix():
@@ -325,7 +355,7 @@ def bumps(n, n_classes=2, seed=0, spread=1.0):
         clip = spread * rng.normal(size=(int(rng.integers(5, 30)), N_FEATURES))
         clip[:, target] += 1
         frames.append(torch.from_numpy(clip.astype(np.float32)))
-    return FrameSet(frames, torch.from_numpy(targets), torch.ones(n))
+    return FrameSet(FrameStore(frames), torch.from_numpy(targets), torch.ones(n))
 
 
 def config(**changes):
@@ -441,7 +471,7 @@ def test_the_tasks_score_chooses_the_epoch_and_the_first_of_equals_wins():
 
 def test_a_run_is_the_steps_that_one_would_write_by_hand():
     data = bumps(6)
-    data = FrameSet([clip[:5] for clip in data.frames], data.targets, torch.linspace(0.5, 2, 6))
+    data = FrameSet(FrameStore(clip[:5] for clip in data.frames), data.targets, torch.linspace(0.5, 2, 6))
     trained, _, _ = fitted(data, None, model=tiny_model().double(), epochs=4, label_smoothing=0.1)
 
     model = tiny_model().double()  # so that the order of the clips in a batch does not matter
@@ -452,7 +482,7 @@ def test_a_run_is_the_steps_that_one_would_write_by_hand():
             for group in optimizer.param_groups:
                 group["lr"] = rate * factor
             optimizer.zero_grad()
-        logits = model.classify(torch.stack(data.frames), torch.full((6,), 5))
+        logits = model.classify(torch.stack(list(data.frames)), torch.full((6,), 5))
         losses = F.cross_entropy(logits, data.targets, label_smoothing=0.1, reduction="none")
         ((losses * data.weights).sum() / data.weights.sum()).backward()
         muon.step()
@@ -546,14 +576,14 @@ def test_the_training_loss_is_the_weighted_mean_over_clips(label_smoothing):
     weights = torch.linspace(0.1, 3.0, 20)
     model = tiny_model()
     losses = F.cross_entropy(
-        logits_of(model, FrameSet(short, data.targets, weights)),
+        logits_of(model, FrameSet(FrameStore(short), data.targets, weights)),
         data.targets,
         label_smoothing=label_smoothing,
         reduction="none",
     )
     for batch_size in (20, 6):
         _, result, _ = fitted(
-            FrameSet(short, data.targets, weights),
+            FrameSet(FrameStore(short), data.targets, weights),
             None,
             model=model,
             label_smoothing=label_smoothing,
@@ -579,7 +609,7 @@ def test_the_validation_loss_and_scores_are_weighted():
 
 def step_with(frames, targets, weights):
     """Return the weights after training on one batch."""
-    data = FrameSet(frames, torch.tensor(targets), torch.tensor(weights))
+    data = FrameSet(FrameStore(frames), torch.tensor(targets), torch.tensor(weights))
     return fitted(data, None, epochs=2, batch_size=16)[0].state_dict()
 
 
@@ -718,7 +748,7 @@ def clips_of(*lengths):
 
 
 def embed(model, clips, batch_size=4):
-    return embed_clips(model, clips, batch_size=batch_size, device=CPU)
+    return embed_clips(model, FrameStore(clips), batch_size=batch_size, device=CPU)
 
 
 def test_the_embedding_of_a_long_clip_is_the_mean_over_its_chunks():

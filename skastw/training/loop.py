@@ -16,8 +16,9 @@ from tqdm.auto import tqdm
 
 from skastw._device import autocast
 from skastw.augment import Augment
-from skastw.batching import Batch, FrameSet, shuffled_buckets
+from skastw.batching import Batch, shuffled_buckets
 from skastw.errors import TrainingError
+from skastw.frames import FrameSet
 from skastw.inference import embed_clips
 from skastw.model import AudioModel
 from skastw.training.losses import Task

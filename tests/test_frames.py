@@ -1,0 +1,105 @@
+"""Frames of many clips: in memory or in a file, they are the same frames."""
+
+import os
+
+import numpy as np
+import pytest
+import torch
+
+from skastw import ASTWClassifier
+from skastw.encoders import ASTWEncoder
+from skastw.extraction import ahead
+from skastw.frames import FrameStore, blocks
+
+
+def clips(n=7, width=3):
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(4 + i % 3, width, generator=generator) for i in range(n)]
+
+
+@pytest.mark.parametrize("limit", [None, 0, 100, 10**9])
+def test_a_store_gives_back_what_it_was_given_in_any_order(tmp_path, limit):
+    items = clips()
+    store = FrameStore(iter(items), tmp_path, limit=limit)
+    assert len(store) == 7
+    assert store.lengths.tolist() == [len(item) for item in items]
+    for i in (6, 0, 3, 3, -1):
+        assert torch.equal(store[i], items[i])
+    assert all(torch.equal(a, b) for a, b in zip(store, items, strict=True))
+    assert bool(os.listdir(tmp_path)) == (limit in (0, 100))
+
+
+def test_items_beyond_the_limit_are_in_the_file_and_nowhere_else(tmp_path):
+    FrameStore(clips(), tmp_path, limit=100)
+    in_file = sum(path.stat().st_size for path in tmp_path.iterdir())
+    assert in_file == sum(item.nbytes for item in clips()[1:])  # 48 + 60 bytes pass 100
+    assert in_file > 0
+
+
+def test_a_subset_is_a_view(tmp_path):
+    items = clips()
+    store = FrameStore(items, tmp_path, limit=100)
+    view = store.subset(np.array([5, 0, 6])).subset([2, 0])
+    assert view.lengths.tolist() == [len(items[6]), len(items[5])]
+    assert torch.equal(view[0], items[6])
+    assert torch.equal(view[1], items[5])
+    assert len(os.listdir(tmp_path)) == 1
+
+
+def test_stores_in_one_folder_do_not_mix(tmp_path):
+    items = clips()
+    first, second = FrameStore(items, tmp_path, limit=0), FrameStore(items[::-1], tmp_path, limit=0)
+    assert torch.equal(first[0], items[0])
+    assert torch.equal(second[0], items[6])
+
+
+def test_blocks_hold_everything_once_and_little_at_a_time():
+    stores = list(blocks(iter(clips(20)), size=200))
+    assert [len(frames) for store in stores for frames in store] == [len(frames) for frames in clips(20)]
+    assert all(sum(frames.nbytes for frames in store) <= 200 + 72 for store in stores)
+    assert list(blocks([], size=1)) == []
+
+
+def test_what_comes_ahead_comes_in_order_with_its_errors():
+    def items():
+        yield from (1, 2, 3)
+        raise KeyError("fourth")
+
+    loop = ahead(items())
+    assert [next(loop) for _ in range(3)] == [1, 2, 3]
+    with pytest.raises(KeyError, match="fourth"):
+        next(loop)
+
+
+def test_an_abandoned_loop_leaves_no_thread_at_work():
+    made = []
+
+    def items():
+        for i in range(100):
+            made.append(i)
+            yield i
+
+    for item in ahead(items()):
+        if item == 2:
+            break
+    assert len(made) <= 5
+
+
+@pytest.mark.parametrize("cache", ["auto", "memory", "disk"])
+def test_every_cache_trains_the_same_network_and_leaves_no_file(cache, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    rng = np.random.default_rng(0)
+    X, y = [rng.standard_normal(1000 + 160 * i) for i in range(12)], np.arange(12) % 2
+    settings = {"encoder": ASTWEncoder(d_model=8, num_heads=1, num_layers=1), "epochs": 2, "batch_size": 4}
+    expected = ASTWClassifier(**settings, cache="memory").fit(X, y).predict_proba(X)
+    found = ASTWClassifier(**settings, cache=cache).fit(X, y).predict_proba(X)
+    np.testing.assert_array_equal(found, expected)
+    assert not list(tmp_path.glob("skastw-*"))
+
+
+def test_an_error_in_fit_leaves_no_file(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    X = [np.ones(1000), np.ones(1000), np.full(1000, np.nan)]
+    with pytest.raises(ValueError, match="Clip 2"):
+        ASTWClassifier(cache="disk").fit(X, ["a", "b", "a"])
+    assert not list(tmp_path.glob("skastw-*"))
