@@ -206,10 +206,12 @@ class PretrainedEstimator(AudioEstimator):
         )
         estimator._validate_params()
         estimator._labels_from_json(artifact.labels)
-        n_features = estimator.features.build(estimator.sample_rate).n_features
-        with torch.random.fork_rng(devices=[]):
-            model = estimator._build(estimator._resolve_components(), estimator._n_outputs(), n_features)
-        model.to(weight_dtype(estimator.precision)).load_state_dict(artifact.weights)
+        front_end = estimator.features.build(estimator.sample_rate)
+        with torch.device("meta"):  # shapes alone: the weights are those that the file maps into memory
+            model = estimator._build(estimator._resolve_components(), estimator._n_outputs(), front_end.n_features)
+        model.features = front_end
+        model.load_state_dict(artifact.weights, assign=True)
+        model.to(weight_dtype(estimator.precision))
         metrics = artifact.metrics
         estimator.model_ = model.eval()
         estimator.history_ = metrics["history"]

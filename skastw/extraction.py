@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed
+from joblib import effective_n_jobs
 from sklearn.utils.validation import validate_data
-from torch import Tensor, nn
+from threadpoolctl import threadpool_limits
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from skastw.audio import as_clips, is_array_input, load_waveform
 from skastw.errors import ClipTypeError, ClipValueError
+from skastw.features import FeaturesModule
 
 __all__ = ["ahead", "check_clips", "check_frames", "extract_frames"]
 
+#: Clips whose windows are transformed together, and the samples at which there are fewer.
+_GROUP, _MAX_SAMPLES = 8, 2**20
+
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -58,7 +65,7 @@ def check_clips(estimator: Any, X: Any, *, reset: bool) -> Sequence[Any]:
 
 def extract_frames(
     clips: Sequence[Any],
-    front_end: nn.Module,
+    front_end: FeaturesModule,
     *,
     sample_rate: int,
     indices: Iterable[int] | None = None,
@@ -67,13 +74,13 @@ def extract_frames(
 ) -> Iterator[Tensor]:
     """Yield the frames of each clip, in order.
 
-    Each clip goes through the front end alone, so its frames do not depend on the others.
+    A clip's frames do not depend on the others.
 
     Parameters
     ----------
     clips : sequence of clips
         See :func:`skastw.audio.load_waveform`.
-    front_end : Module
+    front_end : FeaturesModule
         Built by a ``Features`` component.
     sample_rate : int
         Rate of the waveforms that the front end takes (Hz).
@@ -95,16 +102,46 @@ def extract_frames(
     """
 
     chosen = list(range(len(clips)) if indices is None else indices)
+    groups = [chosen[i : i + _GROUP] for i in range(0, len(chosen), _GROUP)]
 
-    def frames_of(index: int) -> Tensor:
-        waveform = torch.from_numpy(load_waveform(clips[index], sample_rate, index=index))
-        with torch.no_grad():
-            frames, _ = front_end(waveform[None], torch.tensor([len(waveform)]))
-        return frames[0]
+    def frames_of(group: list[int]) -> list[Tensor]:
+        found: list[Tensor] = []
+        waveforms: list[Tensor] = []
+        for index in group:
+            waveforms.append(torch.from_numpy(load_waveform(clips[index], sample_rate, index=index)))
+            if index == group[-1] or sum(map(len, waveforms)) > _MAX_SAMPLES:
+                with torch.no_grad():
+                    found += front_end.extract(waveforms)
+                waveforms = []
+        return found
 
-    workers = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")
-    results = workers(delayed(frames_of)(index) for index in chosen)
-    yield from tqdm(results, total=len(chosen), desc="features", unit="clip", disable=not verbose)
+    n_threads = effective_n_jobs(n_jobs)
+    results = map(frames_of, groups) if n_threads == 1 else _map_in_threads(frames_of, groups, n_threads)
+    with tqdm(total=len(chosen), desc="features", unit="clip", disable=not verbose) as bar:
+        for found in results:
+            yield from found
+            bar.update(len(found))
+
+
+def _map_in_threads(function: Callable[[S], T], items: Iterable[S], n_threads: int) -> Iterator[T]:
+    """Yield the results in order, a few of them ahead of the reader: no more are in memory at once."""
+    with ThreadPoolExecutor(n_threads, initializer=_keep_to_one_core) as pool:
+        pending: deque[Future[T]] = deque()
+        try:
+            for item in items:
+                pending.append(pool.submit(function, item))
+                if len(pending) > 4 * n_threads:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _keep_to_one_core() -> None:
+    """Let OpenMP's loops in this thread run in it alone: the threads beside it have their own clips."""
+    torch.get_num_threads()  # torch sets its own number at the first call in a thread
+    threadpool_limits(limits=1, user_api="openmp")
 
 
 def ahead(items: Iterator[T]) -> Iterator[T]:

@@ -60,7 +60,7 @@ def decode(source: str | os.PathLike[str] | bytes) -> tuple[np.ndarray, int]:
     if _needs_ffmpeg(content):
         return _decode_with_ffmpeg(content)
     try:
-        with soundfile.SoundFile(io.BytesIO(content)) as file:
+        with soundfile.SoundFile(_readable(source, content)) as file:
             declared, rate = file.frames, file.samplerate
             samples = file.read(dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, ValueError) as error:  # ValueError: a damaged header gives an absurd size
@@ -89,6 +89,13 @@ def _read(source: str | os.PathLike[str] | bytes) -> bytes:
     if not content:
         raise ClipValueError(f"the file is empty (0 bytes), {_EXPECTED}.")
     return content
+
+
+def _readable(source: str | os.PathLike[str] | bytes, content: bytes) -> str | io.BytesIO:
+    """Return a file's path, which libsndfile reads without Python's help, or its content where it cannot."""
+    if isinstance(source, bytes) or not os.path.isfile(source) or Path(source).suffix.lower() == ".raw":
+        return io.BytesIO(content)
+    return str(Path(source))
 
 
 def _needs_ffmpeg(content: bytes) -> bool:

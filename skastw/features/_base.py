@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from skastw._component import Component
 
@@ -22,6 +24,21 @@ class FeaturesModule(nn.Module):
     """
 
     n_features: int
+
+    def extract(self, waveforms: Sequence[Tensor]) -> list[Tensor]:
+        """Return the frames of some clips, each as if it were alone.
+
+        A front end may do better than one clip after the other.
+
+        Parameters
+        ----------
+        waveforms : sequence of Tensors of shape (N_i,), float32
+
+        Returns
+        -------
+        list of Tensors of shape (T_i, F), float32
+        """
+        return [self(waveform[None], torch.tensor([len(waveform)]))[0][0] for waveform in waveforms]
 
 
 class Features(Component):

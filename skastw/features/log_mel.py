@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -16,7 +17,10 @@ from skastw.batching import length_mask
 from skastw.errors import ComponentError
 from skastw.features._base import Features, FeaturesModule
 
-__all__ = ["LogMel", "mel_filter_bank", "power_spectrogram", "whisper_scale"]
+__all__ = ["LogMel", "centred_windows", "mel_filter_bank", "power_spectrum", "whisper_scale"]
+
+#: Windows that are transformed at once: few enough for a processor's cache, and for a recording of hours.
+_SLAB = 1024
 
 
 class LogMel(Features):
@@ -133,36 +137,74 @@ class _LogMelModule(FeaturesModule):
         before = (params.n_fft - win_length) // 2
         window = nn.functional.pad(torch.hann_window(win_length), (before, params.n_fft - win_length - before))
         self.register_buffer("window", window, persistent=False)
-        self.register_buffer("filters", torch.from_numpy(filters), persistent=False)
+        self.register_buffer("filters", torch.from_numpy(filters.T.copy()), persistent=False)
 
     def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        power = power_spectrogram(waveform, self.window, self.n_fft, self.hop_length)
-        mel = power @ self.filters.T
+        windows = centred_windows(waveform, self.n_fft, self.hop_length)
+        mel = self._mel(windows.flatten(0, 1)).view(len(waveform), -1, self.n_features)
         n_frames = (lengths + self.hop_length - 1) // self.hop_length
-        mel = mel[:, : int(n_frames.max())]
-        return whisper_scale(mel, n_frames), n_frames
+        return whisper_scale(mel[:, : int(n_frames.max())], n_frames), n_frames
+
+    def extract(self, waveforms: Sequence[Tensor]) -> list[Tensor]:
+        """Return the frames of some clips; their windows are transformed together."""
+        windows = [centred_windows(waveform[None], self.n_fft, self.hop_length)[0] for waveform in waveforms]
+        mel = self._mel(torch.cat(windows) if len(windows) > 1 else windows[0])
+        return [whisper_scale(item[None])[0] for item in mel.split([len(item) for item in windows])]
+
+    def _mel(self, windows: Tensor) -> Tensor:
+        """Return the mel power of windows (n, n_fft), shape (n, n_mels)."""
+        slabs = [power_spectrum(slab, self.window) @ self.filters for slab in windows.split(_SLAB)]
+        return slabs[0] if len(slabs) == 1 else torch.cat(slabs)
 
 
-def power_spectrogram(waveform: Tensor, window: Tensor, n_fft: int, hop_length: int) -> Tensor:
-    """Return the squared magnitude of the short-time Fourier transform.
+def centred_windows(waveform: Tensor, n_fft: int, hop_length: int) -> Tensor:
+    """Return the stretches of a waveform around every ``hop_length``-th sample.
+
+    The waveform is mirrored at its start and followed by zeros.
 
     Parameters
     ----------
     waveform : Tensor of shape (B, N)
         Zero beyond each clip's length.
-    window : Tensor of shape (n_fft,)
     n_fft, hop_length : int
         In samples.
 
     Returns
     -------
-    Tensor of shape (B, at least ceil(N / hop_length), n_fft // 2 + 1)
-        Frame t is centred on sample ``t * hop_length``.
+    Tensor of shape (B, ceil(N / hop_length), n_fft)
+        Window t is centred on sample ``t * hop_length``; a view, in which samples repeat.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastw.features.log_mel import centred_windows
+    >>> centred_windows(torch.tensor([[1.0, 2.0, 3.0]]), n_fft=4, hop_length=2)[0].tolist()
+    [[3.0, 2.0, 1.0, 2.0], [1.0, 2.0, 3.0, 0.0]]
     """
-    # Zeros behind the longest clip give every clip of the batch the same surroundings at its end.
-    padded = nn.functional.pad(waveform, (0, n_fft))
-    spectrum = torch.stft(padded, n_fft, hop_length, window=window, center=True, return_complex=True)
-    return (spectrum.real.square() + spectrum.imag.square()).transpose(1, 2)
+    n_samples, half = waveform.shape[1], n_fft // 2
+    size = (-(-n_samples // hop_length) - 1) * hop_length + n_fft
+    if n_samples <= half:  # what is mirrored reaches into the zeros
+        waveform = nn.functional.pad(waveform, (0, half + 1 - n_samples))
+    behind = waveform.new_zeros(len(waveform), max(0, size - half - waveform.shape[1]))
+    padded = torch.cat([waveform[:, 1 : half + 1].flip(1), waveform, behind], dim=1)
+    return padded[:, :size].unfold(1, n_fft, hop_length)
+
+
+def power_spectrum(windows: Tensor, window: Tensor) -> Tensor:
+    """Return the squared magnitude of the Fourier transform.
+
+    Parameters
+    ----------
+    windows : Tensor of shape (..., n_fft)
+    window : Tensor of shape (n_fft,)
+        Weight of each sample.
+
+    Returns
+    -------
+    Tensor of shape (..., n_fft // 2 + 1)
+    """
+    spectrum = torch.fft.rfft(windows * window)
+    return torch.addcmul(spectrum.real * spectrum.real, spectrum.imag, spectrum.imag)
 
 
 def mel_filter_bank(
@@ -235,22 +277,24 @@ def _mel_to_hz(mel: np.ndarray) -> np.ndarray:
     return np.where(mel < 15, mel * 1000 / 15, above)
 
 
-def whisper_scale(mel: Tensor, lengths: Tensor) -> Tensor:
+def whisper_scale(mel: Tensor, lengths: Tensor | None = None) -> Tensor:
     """Return log10 of the mel power, floored 8 below the clip's maximum, then ``(x + 4) / 4``.
 
     Parameters
     ----------
     mel : Tensor of shape (B, T, F)
         Mel power, at least 0.
-    lengths : Tensor of shape (B,)
-        Valid frames.
+    lengths : Tensor of shape (B,), optional
+        Valid frames; by default all.
 
     Returns
     -------
     Tensor of shape (B, T, F)
         Zero beyond each length. A range of 80 dB becomes a range of 2.
     """
-    mask = length_mask(lengths, mel.shape[1])[:, :, None]
     log = mel.clamp(min=1e-10).log10()
+    if lengths is None or bool((lengths == mel.shape[1]).all()):
+        return torch.maximum(log, log.amax(dim=(1, 2), keepdim=True) - 8.0).add_(4.0).div_(4.0)
+    mask = length_mask(lengths, mel.shape[1])[:, :, None]
     floor = log.masked_fill(~mask, -10.0).amax(dim=(1, 2), keepdim=True) - 8.0
     return ((torch.maximum(log, floor) + 4.0) / 4.0) * mask
