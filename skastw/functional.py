@@ -5,13 +5,11 @@ On a GPU both functions are the stock ones.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["add_dropped", "attention"]
+__all__ = ["attention", "dropout"]
 
 #: Scores of one layer that may be kept for the way back; more are recomputed by the stock kernel.
 MAX_SCORES = 2**26
@@ -57,53 +55,37 @@ def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = N
     return torch.bmm(scores.softmax(dim=-1), value).view(batch, heads, time, size)
 
 
-def add_dropped(x: Tensor, y: Tensor, p: float, training: bool) -> Tensor:
-    """Return ``x + dropout(y)``.
+def dropout(x: Tensor, p: float, training: bool) -> Tensor:
+    """Return x with a share ``p`` of its values dropped and the others scaled by ``1 / (1 - p)``.
 
     On a CPU the stock dropout draws one Bernoulli number after another, which takes an eighth of a training
     step. Here a value is dropped by one random byte, so its probability is ``p`` rounded to 1/256.
 
     Parameters
     ----------
-    x, y : Tensor of one shape
+    x : Tensor
     p : float
-        Probability that a value of ``y`` is dropped, in [0, 1).
+        Probability that a value is dropped, in [0, 1).
     training : bool
-        False adds ``y`` whole.
+        False returns x.
 
     Returns
     -------
-    Tensor
+    Tensor of the shape of x
 
     Examples
     --------
     >>> import torch
-    >>> from skastw.functional import add_dropped
-    >>> dropped = add_dropped(torch.zeros(10000), torch.ones(10000), 0.25, training=True)
-    >>> dropped.unique().tolist()
+    >>> from skastw.functional import dropout
+    >>> dropout(torch.ones(10000), 0.25, training=True).unique().tolist()
     [0.0, 1.3333333730697632]
     """
     if not training or p == 0:
-        return x + y
-    if y.device.type != "cpu" or y.dtype == torch.float16:
-        return x + F.dropout(y, p)
-    return _AddDropped.apply(x, y, p)
-
-
-class _AddDropped(torch.autograd.Function):
-    """Keeps the mask alone for the way back."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, y: Tensor, p: float) -> Tensor:
-        threshold = min(round(p * 256), 255)
-        words = torch.randint(-(2**63), 2**63 - 1, (-(-y.numel() // 8),))
-        draws = words.view(torch.uint8)[: y.numel()].view(y.shape)
-        kept = torch.ge(draws, threshold, out=torch.empty_like(y, memory_format=torch.contiguous_format))
-        ctx.save_for_backward(kept)
-        ctx.scale = 256 / (256 - threshold)
-        return torch.addcmul(x, kept, y, value=ctx.scale)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
-        (kept,) = ctx.saved_tensors
-        return gradient, (gradient * kept).mul_(ctx.scale), None
+        return x
+    if x.device.type != "cpu" or x.dtype == torch.float16:
+        return F.dropout(x, p)
+    threshold = min(round(p * 256), 255)
+    words = torch.randint(-(2**63), 2**63 - 1, (-(-x.numel() // 8),))
+    draws = words.view(torch.uint8)[: x.numel()].view(x.shape)
+    kept = torch.ge(draws, threshold, out=torch.empty(x.shape, dtype=x.dtype))
+    return x * kept.mul_(256 / (256 - threshold))

@@ -165,8 +165,9 @@ def masked_mean(frames: Tensor, lengths: Tensor) -> Tensor:
     -------
     Tensor of shape (B, D), float32
     """
-    mask = length_mask(lengths, frames.shape[1])[:, :, None]
-    return (_in_full(frames) * mask).sum(dim=1) / lengths[:, None]
+    frames = _in_full(frames)
+    mask = length_mask(lengths, frames.shape[1])[:, :, None].to(frames.dtype)
+    return (frames * mask).sum(dim=1) / lengths[:, None]
 
 
 def _masked_max(frames: Tensor, lengths: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from skastw._sklearn import Interval
 from skastw.batching import length_mask
 from skastw.encoders._base import Encoder, EncoderModule
 from skastw.errors import ComponentError
-from skastw.functional import add_dropped, attention
+from skastw.functional import attention, dropout
 
 __all__ = ["ASTWEncoder"]
 
@@ -103,7 +103,7 @@ class _ASTWModule(EncoderModule):
         self.conv2 = nn.Conv1d(d_model, d_model, kernel_size=3, stride=2, padding=1)
         self.positions = nn.Parameter(torch.empty((max_frames + 1) // 2, d_model))
         nn.init.trunc_normal_(self.positions, std=0.02)
-        self.dropout = nn.Dropout(params.dropout)
+        self.dropout = params.dropout
         self.blocks = nn.ModuleList(
             _Block(d_model, params.num_heads, params.ff_mult, params.dropout) for _ in range(params.num_layers)
         )
@@ -112,7 +112,7 @@ class _ASTWModule(EncoderModule):
     def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         x, lengths = self._stem(frames, lengths)
         positions = self.positions[: x.shape[1]].to(x.dtype)  # as narrow as the matrix products, all the way up
-        x = self.dropout(x + positions)
+        x = dropout(x + positions, self.dropout, self.training)
         padded = bool((lengths != x.shape[1]).any())
         mask = length_mask(lengths, x.shape[1]) if padded else None
         for block in self.blocks:
@@ -122,13 +122,13 @@ class _ASTWModule(EncoderModule):
     def _stem(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Halve the frame rate. Frames beyond a clip are zeroed between the convolutions, as at its own end."""
         x = F.gelu(self.conv1(frames.transpose(1, 2)))
-        x = x * length_mask(lengths, x.shape[2])[:, None]
+        x = x * length_mask(lengths, x.shape[2])[:, None].to(x.dtype)
         if (
             x.shape[2] == 1
         ):  # oneDNN's bfloat16 gradient of this layer is undefined for one frame; a zero one is the same
             x = F.pad(x, (0, 1))
         x = F.gelu(self.conv2(x))
-        return x.transpose(1, 2), (lengths + 1) // 2
+        return x.transpose(1, 2).contiguous(), (lengths + 1) // 2  # or each sum in the blocks pays for the strides
 
 
 class _Block(nn.Module):
@@ -146,8 +146,8 @@ class _Block(nn.Module):
         self.down = nn.Linear(ff_mult * d_model, d_model)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        x = self._add(x, self._attention(self.norm1(x), mask))
-        return self._add(x, self.down(F.gelu(self.up(self.norm2(x)))))
+        x = x + self._drop(self._attention(self.norm1(x), mask))
+        return x + self._drop(self.down(F.gelu(self.up(self.norm2(x)))))
 
     def _attention(self, x: Tensor, mask: Tensor | None) -> Tensor:
         batch, time, width = x.shape
@@ -156,5 +156,5 @@ class _Block(nn.Module):
         attended = attention(query, key, value, mask)
         return self.out(attended.transpose(1, 2).reshape(batch, time, width))
 
-    def _add(self, x: Tensor, y: Tensor) -> Tensor:
-        return add_dropped(x, y, self.dropout, self.training)
+    def _drop(self, x: Tensor) -> Tensor:
+        return dropout(x, self.dropout, self.training)
