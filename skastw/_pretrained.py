@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 import torch
 from sklearn.utils.validation import check_is_fitted
+from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from skastw import hub
 from skastw._component import component_from_config, component_to_config
@@ -38,6 +40,16 @@ E = TypeVar("E", bound="PretrainedEstimator")
 _KINDS = {"features": Features, "encoder": Encoder, "pooling": Pooling}
 #: Parameters that say how to run on one machine; they do not travel with a saved model.
 _MACHINE_PARAMS = ("device", "cache", "n_jobs", "verbose", "random_state", "warm_start", "init_from")
+
+
+class _NoRandomWeights(TorchFunctionMode):
+    """Leave weights that are about to be loaded as the allocator gives them, which costs neither time nor memory."""
+
+    _DRAW = (nn.init.kaiming_uniform_, nn.init.uniform_, nn.init.normal_)
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        return (args or (kwargs["tensor"],))[0] if function in self._DRAW else function(*args, **kwargs)
 
 
 class PretrainedEstimator(AudioEstimator):
@@ -206,11 +218,10 @@ class PretrainedEstimator(AudioEstimator):
         )
         estimator._validate_params()
         estimator._labels_from_json(artifact.labels)
-        front_end = estimator.features.build(estimator.sample_rate)
-        with torch.device("meta"):  # shapes alone: the weights are those that the file maps into memory
-            model = estimator._build(estimator._resolve_components(), estimator._n_outputs(), front_end.n_features)
-        model.features = front_end
-        model.load_state_dict(artifact.weights, assign=True)
+        n_features = estimator.features.build(estimator.sample_rate).n_features
+        with _NoRandomWeights(), torch.random.fork_rng(devices=[]):
+            model = estimator._build(estimator._resolve_components(), estimator._n_outputs(), n_features)
+        model.load_state_dict(artifact.weights, assign=True)  # the tensors that the file is mapped to, not a copy
         model.to(weight_dtype(estimator.precision))
         metrics = artifact.metrics
         estimator.model_ = model.eval()

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
-
 __all__ = ["model_card"]
 
 _TEXT = """\
@@ -125,6 +123,8 @@ def model_card(
         components="\n".join(f"| {kind} | `{settings}` |" for kind, settings in components.items()),
         evaluation=_evaluation(validation),
     )
+    import yaml
+
     header = yaml.safe_dump(_metadata(title, validation), sort_keys=False, allow_unicode=True)
     return f"---\n{header}---\n\n{text}"
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.model_selection import GroupShuffleSplit, StratifiedGroupKFold, StratifiedShuffleSplit
 
 __all__ = ["split_validation"]
 
@@ -66,6 +65,8 @@ def split_validation(
     repeated = np.flatnonzero(np.bincount(y)[y] > 1)
     n_classes = len(np.unique(y[repeated]))
     if 0 < n_classes <= n_valid <= len(repeated) - n_classes:
+        from sklearn.model_selection import StratifiedShuffleSplit  # takes its time to import
+
         splitter = StratifiedShuffleSplit(1, test_size=n_valid, random_state=seed)
         _, chosen = next(splitter.split(repeated, y[repeated]))
         valid = np.sort(repeated[chosen])
@@ -93,6 +94,8 @@ def _split_groups(y: np.ndarray, groups: np.ndarray, val_split: float, seed: int
             f"Got {n_groups} group for the validation split, expected at least 2; "
             "pass X_val and y_val, or val_split=None to train on everything."
         )
+    from sklearn.model_selection import GroupShuffleSplit, StratifiedGroupKFold
+
     minority = min(val_split, 1 - val_split)  # a share above one half validates on the larger side of a fold
     n_splits = min(range(2, n_groups + 1), key=lambda k: abs(1 / k - minority))
     if np.bincount(y).max() >= n_splits:
