@@ -34,7 +34,7 @@ class Batch:
     inputs : Tensor of shape (B, T, F), float32
         Frames, zero beyond each item's length.
     lengths : Tensor of shape (B,), int64
-        Valid frames of each item.
+        Valid frames of each item; always on the CPU, where decisions by length wait for no device.
     targets : Tensor of shape (B,) or (B, K)
         Encoded targets.
     weights : Tensor of shape (B,), float32
@@ -47,13 +47,15 @@ class Batch:
     weights: Tensor
 
     def to(self, device: torch.device) -> Batch:
-        """Return the batch on ``device``."""
-        return Batch(
-            *(t.to(device, non_blocking=True) for t in (self.inputs, self.lengths, self.targets, self.weights))
-        )
+        """Return the batch on ``device``, without waiting for it; the lengths stay with the program."""
+        tensors = [self.inputs, self.targets, self.weights]
+        if device.type == "cuda":
+            tensors = [tensor.pin_memory() for tensor in tensors]
+        inputs, targets, weights = (tensor.to(device, non_blocking=True) for tensor in tensors)
+        return Batch(inputs, self.lengths, targets, weights)
 
 
-def length_mask(lengths: Tensor, size: int) -> Tensor:
+def length_mask(lengths: Tensor, size: int, device: torch.device | None = None) -> Tensor:
     """Return the mask of real positions.
 
     Parameters
@@ -61,6 +63,8 @@ def length_mask(lengths: Tensor, size: int) -> Tensor:
     lengths : Tensor of shape (B,)
     size : int
         Padded length T.
+    device : torch.device, optional
+        Where the mask is needed; by default where the lengths are.
 
     Returns
     -------
@@ -74,7 +78,8 @@ def length_mask(lengths: Tensor, size: int) -> Tensor:
     >>> length_mask(torch.tensor([1, 3]), 3).int().tolist()
     [[1, 0, 0], [1, 1, 1]]
     """
-    return torch.arange(size, device=lengths.device) < lengths[:, None]
+    mask = torch.arange(size, device=lengths.device) < lengths[:, None]
+    return mask if device is None else mask.to(device, non_blocking=True)
 
 
 def pad(items: Sequence[Tensor], *, size: int | None = None) -> tuple[Tensor, Tensor]:

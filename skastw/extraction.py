@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from joblib import effective_n_jobs
 from sklearn.utils.validation import validate_data
-from threadpoolctl import threadpool_limits
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -125,7 +124,7 @@ def extract_frames(
 
 def _map_in_threads(function: Callable[[S], T], items: Iterable[S], n_threads: int) -> Iterator[T]:
     """Yield the results in order, a few of them ahead of the reader: no more are in memory at once."""
-    with ThreadPoolExecutor(n_threads, initializer=_keep_to_one_core) as pool:
+    with ThreadPoolExecutor(n_threads) as pool:
         pending: deque[Future[T]] = deque()
         try:
             for item in items:
@@ -136,12 +135,6 @@ def _map_in_threads(function: Callable[[S], T], items: Iterable[S], n_threads: i
                 yield pending.popleft().result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _keep_to_one_core() -> None:
-    """Let OpenMP's loops in this thread run in it alone: the threads beside it have their own clips."""
-    torch.get_num_threads()  # torch sets its own number at the first call in a thread
-    threadpool_limits(limits=1, user_api="openmp")
 
 
 def ahead(items: Iterator[T]) -> Iterator[T]:

@@ -50,7 +50,7 @@ def embed_clips(
         items = [frames[clip][start:stop] for clip, start, stop in (chunks[i] for i in bucket)]
         inputs, lengths = pad(items, size=round_length(len(items[0]), model.max_frames))
         with autocast(precision, device):
-            embedded = model.embed(inputs.to(device), lengths.to(device)).cpu()
+            embedded = model.embed(inputs.to(device), lengths).cpu()
         clips = torch.tensor([chunks[i][0] for i in bucket])
         if embeddings is None:
             embeddings = torch.zeros(len(frames), embedded.shape[1], dtype=embedded.dtype)

@@ -139,7 +139,7 @@ class _AttentiveStats(PoolingModule):
         self.score = nn.Linear(hidden, n_inputs, bias=False)  # a softmax over time is blind to a bias
 
     def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
-        mask = length_mask(lengths, frames.shape[1])[:, :, None]
+        mask = length_mask(lengths, frames.shape[1], frames.device)[:, :, None]
         scores = _in_full(self.score(torch.tanh(self.project(frames))))
         weights = scores.masked_fill(~mask, float("-inf")).softmax(dim=1)
         frames = _in_full(frames)
@@ -166,10 +166,10 @@ def masked_mean(frames: Tensor, lengths: Tensor) -> Tensor:
     Tensor of shape (B, D), float32
     """
     frames = _in_full(frames)
-    mask = length_mask(lengths, frames.shape[1])[:, :, None].to(frames.dtype)
-    return (frames * mask).sum(dim=1) / lengths[:, None]
+    mask = length_mask(lengths, frames.shape[1], frames.device)[:, :, None].to(frames.dtype)
+    return (frames * mask).sum(dim=1) / lengths[:, None].to(frames.device)
 
 
 def _masked_max(frames: Tensor, lengths: Tensor) -> Tensor:
-    mask = length_mask(lengths, frames.shape[1])[:, :, None]
+    mask = length_mask(lengths, frames.shape[1], frames.device)[:, :, None]
     return _in_full(frames).masked_fill(~mask, float("-inf")).amax(dim=1)

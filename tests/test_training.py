@@ -22,7 +22,7 @@ from skastw.frames import FrameSet, FrameStore
 from skastw.inference import embed_clips
 from skastw.model import build_model
 from skastw.pooling import MeanPooling, Pooling
-from skastw.training import TASKS, Muon, Task, TrainingConfig, split_validation, train
+from skastw.training import TASKS, Muon, Task, TrainingConfig, loop, split_validation, train
 from skastw.training.muon import orthogonalize
 from skastw.training.optim import build_optimizers, matrix_weights
 from skastw.training.schedule import warmup_cosine
@@ -794,3 +794,17 @@ def test_a_split_by_groups_comes_as_near_to_the_share_as_whole_groups_allow(shar
     y, groups = np.tile([0, 1], 60), np.repeat(np.arange(12), 10)
     _, valid = split_validation(y, share, 0, groups=groups)
     assert len(valid) / len(y) == pytest.approx(expected, abs=0.06)
+
+
+def test_no_step_waits_for_the_device():
+    """On the meta device values do not exist, so whatever would wait for one raises."""
+    meta = torch.device("meta")
+    model = tiny_model().to(meta)
+    data = bumps(4)
+    batch = data.batch(np.arange(4), model.max_frames, np.random.default_rng(0)).to(meta)
+    for augmentation in (SpecAugment(freq_width=2, time_width=2),):
+        batch = augmentation.apply(batch, torch.Generator().manual_seed(0))
+    optimizers = build_optimizers(model, muon_lr=0.01, adam_lr=3e-4, weight_decay=0.01)
+    losses = [loop._step(model, batch, TASKS["classification"], config(device=meta), optimizers) for _ in range(2)]
+    assert [tuple(loss.shape) for loss in losses] == [(2,), (2,)]
+    assert batch.lengths.device == CPU

@@ -67,23 +67,24 @@ class SpecAugment(Augment):
         """Return the batch with masks; see :class:`~skastw.augment.Augment`."""
         frames, lengths = batch.inputs, batch.lengths
         n_items, n_frames, n_bins = frames.shape
-        bins = torch.full((n_items,), n_bins, device=lengths.device)
+        bins = torch.full((n_items,), n_bins)
         freq_width = torch.full_like(bins, min(self.freq_width, n_bins // 2))
         time_width = (lengths // (2 * max(self.time_masks, 1))).clamp(max=self.time_width)
 
         hidden = _draw_masks(bins, freq_width, self.freq_masks, n_bins, generator)[:, None, :]
         hidden = hidden | _draw_masks(lengths, time_width, self.time_masks, n_frames, generator)[:, :, None]
-        hidden = hidden & length_mask(lengths, n_frames)[:, :, None]
+        hidden = (hidden & length_mask(lengths, n_frames)[:, :, None]).to(frames.device, non_blocking=True)
 
-        mean = frames.sum(dim=(1, 2), keepdim=True) / (lengths * n_bins)[:, None, None]
+        n_values = (lengths * n_bins)[:, None, None].to(frames.device, non_blocking=True)
+        mean = frames.sum(dim=(1, 2), keepdim=True) / n_values
         return replace(batch, inputs=torch.where(hidden, mean, frames))
 
 
 def _draw_masks(extent: Tensor, max_width: Tensor, n_masks: int, size: int, generator: torch.Generator) -> Tensor:
     """Draw ``n_masks`` intervals inside ``[0, extent)`` for each item; return their union, shape (B, size), bool."""
-    draws = torch.rand(2, len(extent), n_masks, generator=generator).to(extent.device)
+    draws = torch.rand(2, len(extent), n_masks, generator=generator)
     width = (draws[0] * (max_width[:, None] + 1)).floor()
     start = (draws[1] * (extent[:, None] - width + 1)).floor()
-    position = torch.arange(size, device=extent.device)
+    position = torch.arange(size)
     inside = (position >= start[:, :, None]) & (position < (start + width)[:, :, None])
     return inside.any(dim=1)

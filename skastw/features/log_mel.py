@@ -295,6 +295,6 @@ def whisper_scale(mel: Tensor, lengths: Tensor | None = None) -> Tensor:
     log = mel.clamp(min=1e-10).log10()
     if lengths is None or bool((lengths == mel.shape[1]).all()):
         return torch.maximum(log, log.amax(dim=(1, 2), keepdim=True) - 8.0).add_(4.0).div_(4.0)
-    mask = length_mask(lengths, mel.shape[1])[:, :, None]
+    mask = length_mask(lengths, mel.shape[1], mel.device)[:, :, None]
     floor = log.masked_fill(~mask, -10.0).amax(dim=(1, 2), keepdim=True) - 8.0
     return ((torch.maximum(log, floor) + 4.0) / 4.0) * mask

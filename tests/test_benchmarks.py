@@ -1,0 +1,57 @@
+"""The benchmark suite: its plain references compute what the library computes, and its counts are right."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from skastw.encoders import ASTWEncoder
+from skastw.features import LogMel
+from skastw.model import build_model
+from skastw.pooling import MeanPooling
+
+FOLDER = Path(__file__).parent.parent / "examples" / "benchmarks"
+
+
+@pytest.fixture
+def speed(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    spec = importlib.util.spec_from_file_location("speed", FOLDER / "speed.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    yield module
+    sys.modules.pop("references", None)
+
+
+def test_the_plain_network_is_the_default_network(speed):
+    plain = speed.references.PlainEncoder(8).eval()
+    model = speed.default_model(8).eval()
+    state = dict(plain.state_dict())
+    for name in list(state):
+        new = name.replace("attention.in_proj_", "qkv.").replace("attention.out_proj", "out")
+        state[new if new.startswith("head") else f"encoder.{new}"] = state.pop(name)
+    model.load_state_dict(state)
+    for n in (60, 41):
+        frames = torch.randn(n, 80, generator=torch.Generator().manual_seed(n))
+        batch, lengths = speed.references.collate([frames], None)
+        with torch.inference_mode():
+            torch.testing.assert_close(plain(batch, lengths), model.classify(batch, lengths), atol=1e-4, rtol=1e-4)
+
+
+def test_the_counted_operations_are_those_that_are_run(speed):
+    model = build_model(
+        LogMel(), ASTWEncoder(num_layers=2), MeanPooling(), n_outputs=8, sample_rate=16000, chunk_length=30.0
+    )
+    with FlopCounterMode(display=False) as counter:
+        model.classify(torch.randn(4, 96, 80), torch.full((4,), 96)).sum().backward()
+    assert counter.get_total_flops() == pytest.approx(speed.model_flops(96, 4, num_layers=2), rel=0.01)
+
+
+def test_sides_run_in_turn_and_the_first_time_does_not_count(speed):
+    calls = []
+    seconds = speed.interleave({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, repeats=2)
+    assert calls == ["a", "b"] * 3
+    assert set(seconds) == {"a", "b"}
