@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 
 import huggingface_hub
 import numpy as np
 import pytest
+import torch
 import yaml
 from sklearn.pipeline import make_pipeline
 from transformers import WhisperFeatureExtractor
@@ -43,6 +45,29 @@ def test_six_files_and_the_same_bits_after_a_round_trip(fitted, folder):
     for name in FILES[:5]:
         with open(os.path.join(folder, name), "rb") as first, open(os.path.join(again, name), "rb") as second:
             assert first.read() == second.read()
+
+
+def test_a_loaded_estimator_and_its_file_do_not_touch_each_other(fitted, folder):
+    """The weights are mapped from the file, not copied."""
+    path = os.path.join(folder, "model.safetensors")
+    with open(path, "rb") as file:
+        before = file.read()
+    loaded = ASTWClassifier.from_pretrained(folder)
+    expected = loaded.predict_proba(CLIPS)
+    trained = ASTWClassifier.from_pretrained(folder).partial_fit(CLIPS, np.array(["low", "mid", "high"])[Y])
+    assert not np.array_equal(trained.predict_proba(CLIPS), expected)
+    with open(path, "rb") as file:
+        assert file.read() == before
+    trained.save_pretrained(folder)
+    np.testing.assert_array_equal(loaded.predict_proba(CLIPS), expected)
+    shutil.rmtree(folder)
+    np.testing.assert_array_equal(loaded.predict_proba(CLIPS), expected)
+
+
+def test_loading_leaves_torchs_generator_alone(folder):
+    before = torch.get_rng_state()
+    ASTWClassifier.from_pretrained(folder)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_a_loaded_estimator_can_be_trained_again(folder):

@@ -239,6 +239,19 @@ def test_padding_a_clip_changes_none_of_its_frames(component):
 
 
 @enrol("component", FRONT_ENDS)
+def test_clips_that_are_taken_together_have_the_frames_that_each_has_alone(component):
+    module = component.build(SAMPLE_RATE)
+    samples = [3001, 1, 5000, 401, 400_000]
+    waveform, lengths = waveforms(samples)
+    together = module.extract([clip[:n] for clip, n in zip(waveform, samples, strict=True)])
+    assert len(together) == len(samples)
+    for clip, n in enumerate(samples):
+        alone, _ = module(waveform[clip : clip + 1, :n], lengths[clip : clip + 1])
+        torch.testing.assert_close(together[clip], alone[0], atol=1e-5, rtol=0)
+    assert module.extract([]) == []
+
+
+@enrol("component", FRONT_ENDS)
 def test_frames_beyond_a_clip_are_zero(component):
     frames, lengths = component.build(SAMPLE_RATE)(*waveforms([1, 1000, 5000]))
     padding = ~length_mask(lengths, frames.shape[1])

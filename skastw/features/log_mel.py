@@ -147,6 +147,8 @@ class _LogMelModule(FeaturesModule):
 
     def extract(self, waveforms: Sequence[Tensor]) -> list[Tensor]:
         """Return the frames of some clips; their windows are transformed together."""
+        if not waveforms:
+            return []
         windows = [centred_windows(waveform[None], self.n_fft, self.hop_length)[0] for waveform in waveforms]
         mel = self._mel(torch.cat(windows) if len(windows) > 1 else windows[0])
         return [whisper_scale(item[None])[0] for item in mel.split([len(item) for item in windows])]
