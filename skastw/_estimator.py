@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -15,81 +12,34 @@ import numpy as np
 import torch
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_consistent_length, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from skastw._component import ComponentParams, resolve_component
 from skastw._device import PRECISIONS, resolve_device, retained_heap, weight_dtype
-from skastw._sklearn import CallbackSupportMixin, FitCallbacks, Interval, StrOptions, check_sample_weight, fit_context
+from skastw._inputs import CACHES, AudioInputs, Components, Data, Labelled
+from skastw._sklearn import CallbackSupportMixin, FitCallbacks, Interval, StrOptions, fit_context
 from skastw.augment import Augment
 from skastw.encoders import Encoder
-from skastw.extraction import ahead, check_clips, check_frames, extract_frames
-from skastw.features import Features, FeaturesModule, Precomputed
-from skastw.frames import MEMORY_LIMIT, FrameSet, FrameStore, blocks
+from skastw.extraction import ahead, check_clips
+from skastw.features import Features
+from skastw.frames import blocks
 from skastw.inference import embed_clips
 from skastw.model import AudioModel, build_model
 from skastw.pooling import Pooling
-from skastw.training import TASKS, Monitor, TrainingConfig, split_validation, train
+from skastw.training import TASKS, Monitor, TrainingConfig, train
 from skastw.transfer import Start, start_from, transfer_weights
 
-__all__ = ["AudioEstimator", "Components"]
+__all__ = ["AudioEstimator"]
 
-_Validation = tuple[Sequence[Any], np.ndarray, np.ndarray]
-
-#: Values of the parameter ``cache``, and the bytes of frames that each keeps in memory.
-CACHES = {"auto": MEMORY_LIMIT, "memory": None, "disk": 0}
 #: Bytes of frames that are in memory at once in prediction.
 _BLOCK = 64 * 2**20
 
 
-@dataclass(frozen=True)
-class Components:
-    """The checked components of an estimator.
-
-    Attributes
-    ----------
-    features, encoder, pooling : component
-    augment : tuple of Augment
-    """
-
-    features: Features
-    encoder: Encoder
-    pooling: Pooling
-    augment: tuple[Augment, ...]
-
-    @property
-    def precomputed(self) -> bool:
-        """Whether X holds frames in place of clips."""
-        return isinstance(self.features, Precomputed)
-
-
-@dataclass(frozen=True)
-class Data:
-    """What a network trains on.
-
-    Attributes
-    ----------
-    train : FrameSet
-    valid : FrameSet or None
-    split : str
-        How the two were told apart, in words.
-    """
-
-    train: FrameSet
-    valid: FrameSet | None
-    split: str
-
-    def summary(self) -> dict[str, Any]:
-        """Return what the artifact records of the data."""
-        n_validation = len(self.valid) if self.valid else 0
-        return {"n_train": len(self.train), "n_validation": n_validation, "split": self.split}
-
-
-class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, CallbackSupportMixin, ComponentParams):
+class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, CallbackSupportMixin, AudioInputs):
     """Base of the estimators that train a network.
 
-    A subclass says what its targets are: ``_encode_target``, ``_labels_to_json``, ``_strata``, and the
-    attribute ``task_``, which names a row of :data:`skastw.training.TASKS`.
+    A subclass says what its targets are: ``_encode_target``, ``_labels_to_json``, ``_n_outputs``, ``_strata``, and
+    the attribute ``task_``, which names a row of :data:`skastw.training.TASKS`.
     """
 
     task_: str
@@ -175,13 +125,11 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         """
         components = self._resolve_components()
         start = self._starting_point(components)
-        clips = check_clips(self, X, reset=True)
-        targets = self._check_target(clips, y, reset=True, sample_weight=sample_weight)
-        weights = self._loss_weights(targets, sample_weight)
+        given = self._check_training(X, y, sample_weight)
         valid = self._check_validation(X_val, y_val, sample_weight_val)
         seed = self._seed()
         with self._scratch() as folder:
-            data = self._data_sets(clips, targets, weights, groups, valid, components, seed, folder)
+            data = self._data_sets(given, valid, groups, components, seed, folder)
             callbacks = self._callbacks(X, y, sample_weight=sample_weight, groups=groups, X_val=X_val, y_val=y_val)
             self._train(data, components, self._config(seed), start=start, fresh=True, monitor=callbacks)
         self._optimizers = None
@@ -192,15 +140,12 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         """Train one epoch at constant learning rates, going on from the last instalment."""
         components = self._resolve_components()
         start = self._starting_point(components) if fresh else None
-        clips = check_clips(self, X, reset=fresh)
-        weights = self._loss_weights(targets, sample_weight)
-        check_consistent_length(clips, targets, weights)
-        front_end = components.features.build(self.sample_rate)
+        given = Labelled(check_clips(self, X, reset=fresh), targets, self._loss_weights(targets, sample_weight))
         seed = self._seed() if fresh else (self._seed() + self.n_epochs_) % 2**31
         config = replace(self._config(seed), epochs=1, constant_lr=True, patience=None)
         with self._scratch() as folder:
-            index = np.flatnonzero(weights > 0)
-            train_set = self._frame_set(clips, index, targets, weights, front_end, components, folder)
+            n_features = None if fresh else self.model_.features.n_features
+            train_set = self._frame_set(given, given.used(), components, folder, n_features)
             data = Data(train_set, None, "trained in instalments")
             self._optimizers = self._train(data, components, config, start=start, fresh=fresh)
         return self
@@ -243,109 +188,13 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
 
     # ------------------------------------------------- what fit is made of
 
-    def _encode_target(self, y: Any, *, reset: bool, sample_weight: Any = None) -> np.ndarray:
-        """Return y as the loss takes it; with ``reset``, learn from it what targets there are."""
-        raise AttributeError("a subclass says what its targets are")
-
     def _labels_to_json(self) -> dict[str, Any]:
         """Return what was learned of the targets, for the artifact."""
         raise AttributeError("a subclass says what its labels are")
 
-    def _strata(self, targets: np.ndarray, *, grouped: bool) -> np.ndarray:
-        """Return integers that the validation split should spread evenly."""
-        return np.zeros(len(targets), dtype=np.int64)
-
-    def _loss_weights(self, targets: np.ndarray, sample_weight: Any) -> np.ndarray:
-        return check_sample_weight(sample_weight, targets, ensure_non_negative=True)
-
-    def _check_target(self, clips: Sequence[Any], y: Any, *, reset: bool, sample_weight: Any = None) -> np.ndarray:
-        if y is None:
-            raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
-        targets = self._encode_target(y, reset=reset, sample_weight=sample_weight)
-        check_consistent_length(clips, targets)
-        return targets
-
-    def _check_validation(
-        self, X_val: Any, y_val: Any, weights: Any
-    ) -> tuple[Sequence[Any], np.ndarray, np.ndarray] | None:
-        if (X_val is None) != (y_val is None):
-            given = "X_val" if y_val is None else "y_val"
-            raise ValueError(f"Got {given} alone, expected X_val and y_val together.")
-        if X_val is None:
-            if weights is not None:
-                raise ValueError("Got sample_weight_val without X_val and y_val, expected all three together.")
-            return None
-        clips = check_clips(self, X_val, reset=False)
-        targets = self._check_target(clips, y_val, reset=False)
-        return clips, targets, check_sample_weight(weights, targets, ensure_non_negative=True)
-
-    def _data_sets(
-        self,
-        clips: Sequence[Any],
-        targets: np.ndarray,
-        weights: np.ndarray,
-        groups: Any,
-        valid: _Validation | None,
-        components: Components,
-        seed: int,
-        folder: str | None,
-    ) -> Data:
-        """Split, and compute the frames."""
-        kept, train_index, valid_index, split = self._split(targets, weights, groups, seed, explicit=valid is not None)
-        front_end = components.features.build(self.sample_rate)
-        given = self._frame_set(clips, kept, targets, weights, front_end, components, folder)
-        if valid is not None:
-            everything = np.arange(len(valid[0]))
-            valid_set = self._frame_set(valid[0], everything, valid[1], valid[2], front_end, components, folder)
-            return Data(given, valid_set, split)
-        return Data(given.subset(train_index), given.subset(valid_index) if len(valid_index) else None, split)
-
-    def _scratch(self) -> AbstractContextManager[str | None]:
-        """Return the context of a folder for frames that are not kept in memory."""
-        return nullcontext() if self.cache == "memory" else tempfile.TemporaryDirectory(prefix="skastw-")
-
     def _callbacks(self, X: Any, y: Any, **metadata: Any) -> FitCallbacks:
         given = {name: value for name, value in metadata.items() if value is not None}
         return FitCallbacks(self, X, y, metadata=given, max_epochs=self.epochs, reconstruct=self._as_it_is_now)
-
-    def _split(
-        self, targets: np.ndarray, weights: np.ndarray, groups: Any, seed: int, *, explicit: bool
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
-        """Return the clips of non-zero weight, and positions among them to train and to validate on."""
-        check_consistent_length(targets, weights, groups)
-        kept = np.flatnonzero(weights > 0)
-        if len(kept) == 0:
-            raise ValueError("Got weights that are zero for every clip, expected a positive weight somewhere.")
-        everything, nothing = np.arange(len(kept)), np.arange(0)
-        if explicit:
-            return kept, everything, nothing, "validation clips given by the caller"
-        if self.val_split is None:
-            return kept, everything, nothing, "no validation"
-        strata = self._strata(targets[kept], grouped=groups is not None)
-        kept_groups = None if groups is None else np.asarray(groups)[kept]
-        names = getattr(self, "classes_", None)
-        train_index, valid_index = split_validation(strata, self.val_split, seed, groups=kept_groups, names=names)
-        how = "random split, stratified where possible" if groups is None else "whole groups held out"
-        return kept, train_index, valid_index, how
-
-    def _frame_set(
-        self,
-        clips: Sequence[Any],
-        index: np.ndarray,
-        targets: np.ndarray,
-        weights: np.ndarray,
-        front_end: FeaturesModule,
-        components: Components,
-        folder: str | None,
-    ) -> FrameSet:
-        computed = self._frames(clips, index, front_end, components)
-        limit = None if components.precomputed else CACHES[self.cache]  # precomputed frames are in memory already
-        frames = FrameStore(computed, folder, limit=limit)
-        if components.precomputed:
-            front_end.n_features = frames[0].shape[1]
-        values = torch.from_numpy(targets)[index]
-        values = values.to(weight_dtype(self.precision)) if values.is_floating_point() else values
-        return FrameSet(frames, values, torch.from_numpy(weights)[index].to(weight_dtype(self.precision)))
 
     def _starting_point(self, components: Components) -> Start | None:
         """Return the weights that ``warm_start`` or ``init_from`` ask to start from."""
@@ -361,18 +210,6 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
 
     def _n_outputs(self) -> int:
         raise AttributeError("a subclass says how many outputs it has")
-
-    def _resolve_components(self) -> Components:
-        listed = self.augment if isinstance(self.augment, list | tuple) else [self.augment]
-        components = Components(
-            resolve_component(Features, self.features),
-            resolve_component(Encoder, self.encoder),
-            resolve_component(Pooling, self.pooling),
-            tuple(resolve_component(Augment, item) for item in listed if item is not None),
-        )
-        for component in (components.features, components.encoder, components.pooling, *components.augment):
-            component.check_params()
-        return components
 
     def _build(self, components: Components, n_outputs: int, n_features: int) -> AudioModel:
         return build_model(
@@ -427,20 +264,6 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         """
         return self._embed(X).numpy()
 
-    def _frames(
-        self,
-        clips: Sequence[Any],
-        index: np.ndarray,
-        front_end: FeaturesModule,
-        components: Components,
-    ) -> Iterator[Tensor]:
-        """Yield the frames of the clips at ``index``."""
-        if components.precomputed:
-            yield from check_frames([clips[i] for i in index], front_end.n_features or None)
-            return
-        options = {"sample_rate": self.sample_rate, "n_jobs": self.n_jobs, "verbose": int(self.verbose)}
-        yield from extract_frames(clips, front_end, indices=index, **options)
-
     def _embed(self, X: Any) -> Tensor:
         """Return the embedding of each clip, shape (n_clips, D)."""
         check_is_fitted(self, "model_")
@@ -448,10 +271,8 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         components = self._resolve_components()
         device = resolve_device(self.device)
         model = self.model_.to(device)
-        front_end = components.features.build(self.sample_rate)
-        front_end.n_features = model.features.n_features
         precision = "float32" if self.precision == "auto" else self.precision
-        frames = self._frames(clips, np.arange(len(clips)), front_end, components)
+        frames = self._frames(clips, np.arange(len(clips)), components, model.features.n_features)
         settings = {"batch_size": self.batch_size, "device": device, "precision": precision}
         return torch.cat([embed_clips(model, block, **settings) for block in ahead(blocks(frames, _BLOCK))])
 

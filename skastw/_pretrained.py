@@ -16,7 +16,8 @@ from torch.overrides import TorchFunctionMode
 from skastw import hub
 from skastw._component import component_from_config, component_to_config
 from skastw._device import weight_dtype
-from skastw._estimator import AudioEstimator, Components
+from skastw._estimator import AudioEstimator
+from skastw._inputs import Components
 from skastw._sklearn import InvalidParameterError
 from skastw._version import __version__
 from skastw.artifact import (

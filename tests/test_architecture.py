@@ -26,7 +26,7 @@ ROWS = [
     ["classifier", "regressor", "featurizer"],
     ["_pretrained"],
     ["_estimator"],
-    ["transfer"],
+    ["_inputs", "transfer"],
     ["training", "artifact", "card", "hub"],
     ["extraction", "inference"],
     ["model"],

@@ -1,0 +1,238 @@
+"""From X and y to data sets: check them, split, compute the frames."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils.validation import check_consistent_length
+from torch import Tensor
+
+from skastw._component import ComponentParams, resolve_component
+from skastw._device import weight_dtype
+from skastw._sklearn import check_sample_weight
+from skastw.augment import Augment
+from skastw.encoders import Encoder
+from skastw.extraction import check_clips, check_frames, extract_frames
+from skastw.features import Features, Precomputed
+from skastw.frames import MEMORY_LIMIT, FrameSet, FrameStore
+from skastw.pooling import Pooling
+from skastw.training import split_validation
+
+__all__ = ["CACHES", "AudioInputs", "Components", "Data", "Labelled"]
+
+#: Values of the parameter ``cache``, and the bytes of frames that each keeps in memory.
+CACHES = {"auto": MEMORY_LIMIT, "memory": None, "disk": 0}
+
+
+@dataclass(frozen=True)
+class Components:
+    """The checked components of an estimator.
+
+    Attributes
+    ----------
+    features, encoder, pooling : component
+    augment : tuple of Augment
+    """
+
+    features: Features
+    encoder: Encoder
+    pooling: Pooling
+    augment: tuple[Augment, ...]
+
+    @property
+    def precomputed(self) -> bool:
+        """Whether X holds frames in place of clips."""
+        return isinstance(self.features, Precomputed)
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Clips, and what training knows of them.
+
+    Attributes
+    ----------
+    clips : sequence of clips, of length n
+    targets : ndarray of shape (n,) or (n, K)
+        Encoded.
+    weights : ndarray of shape (n,)
+        In the loss.
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ.
+    """
+
+    clips: Sequence[Any]
+    targets: np.ndarray
+    weights: np.ndarray
+
+    def __post_init__(self) -> None:
+        check_consistent_length(self.clips, self.targets, self.weights)
+
+    def used(self) -> np.ndarray:
+        """Return the positions of the clips of positive weight."""
+        return np.flatnonzero(self.weights > 0)
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a network trains on.
+
+    Attributes
+    ----------
+    train : FrameSet
+    valid : FrameSet or None
+    split : str
+        How the two were told apart, in words.
+    """
+
+    train: FrameSet
+    valid: FrameSet | None
+    split: str
+
+    def summary(self) -> dict[str, Any]:
+        """Return what the artifact records of the data."""
+        n_validation = len(self.valid) if self.valid else 0
+        return {"n_train": len(self.train), "n_validation": n_validation, "split": self.split}
+
+
+class AudioInputs(ComponentParams):
+    """What the estimators do with X and y before there is a network.
+
+    A subclass has the parameters, and says what its targets are.
+    """
+
+    # What a subclass has as parameters.
+    features: Any
+    augment: Any
+    encoder: Any
+    pooling: Any
+    sample_rate: int
+    val_split: float | None
+    precision: str
+    cache: str
+    n_jobs: int | None
+    verbose: int
+
+    def _resolve_components(self) -> Components:
+        listed = self.augment if isinstance(self.augment, list | tuple) else [self.augment]
+        components = Components(
+            resolve_component(Features, self.features),
+            resolve_component(Encoder, self.encoder),
+            resolve_component(Pooling, self.pooling),
+            tuple(resolve_component(Augment, item) for item in listed if item is not None),
+        )
+        for component in (components.features, components.encoder, components.pooling, *components.augment):
+            component.check_params()
+        return components
+
+    def _encode_target(self, y: Any, *, reset: bool, sample_weight: Any = None) -> np.ndarray:
+        """Return y as the loss takes it; with ``reset``, learn from it what targets there are."""
+        raise AttributeError("a subclass says what its targets are")
+
+    def _strata(self, targets: np.ndarray, *, grouped: bool) -> np.ndarray:
+        """Return integers that the validation split should spread evenly."""
+        return np.zeros(len(targets), dtype=np.int64)
+
+    def _loss_weights(self, targets: np.ndarray, sample_weight: Any) -> np.ndarray:
+        return check_sample_weight(sample_weight, targets, ensure_non_negative=True)
+
+    def _check_training(self, X: Any, y: Any, sample_weight: Any) -> Labelled:
+        clips = check_clips(self, X, reset=True)
+        targets = self._check_target(clips, y, reset=True, sample_weight=sample_weight)
+        return Labelled(clips, targets, self._loss_weights(targets, sample_weight))
+
+    def _check_target(self, clips: Sequence[Any], y: Any, *, reset: bool, sample_weight: Any = None) -> np.ndarray:
+        if y is None:
+            raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
+        targets = self._encode_target(y, reset=reset, sample_weight=sample_weight)
+        check_consistent_length(clips, targets)
+        return targets
+
+    def _check_validation(self, X_val: Any, y_val: Any, weights: Any) -> Labelled | None:
+        if (X_val is None) != (y_val is None):
+            given = "X_val" if y_val is None else "y_val"
+            raise ValueError(f"Got {given} alone, expected X_val and y_val together.")
+        if X_val is None:
+            if weights is not None:
+                raise ValueError("Got sample_weight_val without X_val and y_val, expected all three together.")
+            return None
+        clips = check_clips(self, X_val, reset=False)
+        targets = self._check_target(clips, y_val, reset=False)
+        return Labelled(clips, targets, check_sample_weight(weights, targets, ensure_non_negative=True))
+
+    def _data_sets(
+        self,
+        given: Labelled,
+        valid: Labelled | None,
+        groups: Any,
+        components: Components,
+        seed: int,
+        folder: str | None,
+    ) -> Data:
+        """Split, and compute the frames; ``folder`` is for those that are not kept in memory."""
+        check_consistent_length(given.targets, groups)
+        used = given.used()
+        if len(used) == 0:
+            raise ValueError("Got weights that are zero for every clip, expected a positive weight somewhere.")
+        if valid is not None:
+            train_set = self._frame_set(given, used, components, folder)
+            n_features = train_set.frames[0].shape[1]
+            valid_set = self._frame_set(valid, np.arange(len(valid.clips)), components, folder, n_features)
+            return Data(train_set, valid_set, "validation clips given by the caller")
+        if self.val_split is None:
+            return Data(self._frame_set(given, used, components, folder), None, "no validation")
+        kept_groups = None if groups is None else np.asarray(groups)[used]
+        train_index, valid_index = self._split(given.targets[used], kept_groups, seed)
+        everything = self._frame_set(given, used, components, folder)
+        how = "random split, stratified where possible" if groups is None else "whole groups held out"
+        return Data(everything.subset(train_index), everything.subset(valid_index), how)
+
+    def _split(self, targets: np.ndarray, groups: np.ndarray | None, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        assert self.val_split is not None
+        strata = self._strata(targets, grouped=groups is not None)
+        names = getattr(self, "classes_", None)
+        return split_validation(strata, self.val_split, seed, groups=groups, names=names)
+
+    def _scratch(self) -> AbstractContextManager[str | None]:
+        """Return the context of a folder for frames that are not kept in memory."""
+        return nullcontext() if self.cache == "memory" else tempfile.TemporaryDirectory(prefix="skastw-")
+
+    def _frame_set(
+        self,
+        given: Labelled,
+        index: np.ndarray,
+        components: Components,
+        folder: str | None,
+        n_features: int | None = None,
+    ) -> FrameSet:
+        limit = None if components.precomputed else CACHES[self.cache]  # precomputed frames are in memory already
+        frames = FrameStore(self._frames(given.clips, index, components, n_features), folder, limit=limit)
+        dtype = weight_dtype(self.precision)
+        targets = torch.from_numpy(given.targets)[index]
+        targets = targets.to(dtype) if targets.is_floating_point() else targets
+        return FrameSet(frames, targets, torch.from_numpy(given.weights)[index].to(dtype))
+
+    def _frames(
+        self, clips: Sequence[Any], index: np.ndarray, components: Components, n_features: int | None = None
+    ) -> Iterator[Tensor]:
+        """Yield the frames of the clips at ``index``; precomputed ones have to be ``n_features`` wide."""
+        if components.precomputed:
+            yield from check_frames([clips[i] for i in index], n_features)
+            return
+        front_end = components.features.build(self.sample_rate)
+        yield from extract_frames(
+            clips,
+            front_end,
+            sample_rate=self.sample_rate,
+            indices=index,
+            n_jobs=self.n_jobs,
+            verbose=int(self.verbose),
+        )
