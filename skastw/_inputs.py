@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_consistent_length
 from torch import Tensor
 
 from skastw._component import ComponentParams, resolve_component
-from skastw._device import weight_dtype
+from skastw._device import resolve_device, weight_dtype
 from skastw._sklearn import check_sample_weight
 from skastw.augment import Augment
 from skastw.encoders import Encoder
@@ -116,6 +116,7 @@ class AudioInputs(ComponentParams):
     pooling: Any
     sample_rate: int
     val_split: float | None
+    device: Any
     precision: str
     cache: str
     n_jobs: int | None
@@ -227,12 +228,13 @@ class AudioInputs(ComponentParams):
         if components.precomputed:
             yield from check_frames([clips[i] for i in index], n_features)
             return
-        front_end = components.features.build(self.sample_rate)
+        front_end, device = components.features.build(self.sample_rate), resolve_device(self.device)
         yield from extract_frames(
             clips,
             front_end,
             sample_rate=self.sample_rate,
             indices=index,
+            device=device if device.type == "cuda" else None,
             n_jobs=self.n_jobs,
             verbose=int(self.verbose),
         )

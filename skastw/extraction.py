@@ -68,6 +68,7 @@ def extract_frames(
     *,
     sample_rate: int,
     indices: Iterable[int] | None = None,
+    device: torch.device | None = None,
     n_jobs: int | None = None,
     verbose: int = 0,
 ) -> Iterator[Tensor]:
@@ -85,6 +86,8 @@ def extract_frames(
         Rate of the waveforms that the front end takes (Hz).
     indices : iterable of int, optional
         Which clips, by default all; errors name these positions.
+    device : torch.device, optional
+        Where the front end runs, the CPU by default; frames come back to the CPU.
     n_jobs : int, optional
         Threads, counted as joblib counts.
     verbose : int
@@ -100,6 +103,7 @@ def extract_frames(
         For the first clip that cannot be used, with its index and path.
     """
 
+    front_end = front_end.to(device)
     chosen = list(range(len(clips)) if indices is None else indices)
     groups = [chosen[i : i + _GROUP] for i in range(0, len(chosen), _GROUP)]
 
@@ -107,10 +111,11 @@ def extract_frames(
         found: list[Tensor] = []
         waveforms: list[Tensor] = []
         for index in group:
-            waveforms.append(torch.from_numpy(load_waveform(clips[index], sample_rate, index=index)))
+            waveform = torch.from_numpy(load_waveform(clips[index], sample_rate, index=index))
+            waveforms.append(waveform if device is None else waveform.to(device))
             if index == group[-1] or sum(map(len, waveforms)) > _MAX_SAMPLES:
                 with torch.no_grad():
-                    found += front_end.extract(waveforms)
+                    found += [frames.cpu() for frames in front_end.extract(waveforms)]
                 waveforms = []
         return found
 

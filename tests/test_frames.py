@@ -8,7 +8,8 @@ import torch
 
 from skastw import ASTWClassifier
 from skastw.encoders import ASTWEncoder
-from skastw.extraction import ahead
+from skastw.extraction import ahead, extract_frames
+from skastw.features import LogMel
 from skastw.frames import FrameStore, blocks
 
 
@@ -103,3 +104,15 @@ def test_an_error_in_fit_leaves_no_file(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="Clip 2"):
         ASTWClassifier(cache="disk").fit(X, ["a", "b", "a"])
     assert not list(tmp_path.glob("skastw-*"))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_computes_the_frames_of_the_cpu():
+    rng = np.random.default_rng(0)
+    X = [rng.standard_normal(3000 + 500 * i).astype(np.float32) for i in range(5)]
+    front_end = LogMel().build(16000)
+    on_cpu = list(extract_frames(X, front_end, sample_rate=16000))
+    on_gpu = list(extract_frames(X, LogMel().build(16000), sample_rate=16000, device=torch.device("cuda")))
+    for first, second in zip(on_cpu, on_gpu, strict=True):
+        assert second.device.type == "cpu"
+        torch.testing.assert_close(first, second, atol=1e-4, rtol=0)
