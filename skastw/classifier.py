@@ -78,7 +78,7 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
         Number format of the matrix products: ``"auto"`` trains in bfloat16 where the hardware has native
         instructions for it and predicts in float32. Weights are float32, except with ``"float64"``.
     cache : {"auto", "memory", "disk"}, default="auto"
-        Where the frames of the clips stay during ``fit``: ``"auto"`` keeps 256 MB in memory and the rest in a
+        Where the frames of the clips stay during ``fit``: ``"auto"`` keeps 128 MB in memory and the rest in a
         temporary file, so that memory does not grow with the number of clips; the file lies where Python's
         ``tempfile`` puts it (``TMPDIR``). Predictions need no such place.
     n_jobs : int or None, default=None

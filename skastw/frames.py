@@ -16,7 +16,7 @@ from skastw.batching import Batch, pad, round_length
 __all__ = ["MEMORY_LIMIT", "FrameSet", "FrameStore", "blocks"]
 
 #: Bytes of frames that ``cache="auto"`` keeps in memory.
-MEMORY_LIMIT = 256 * 2**20
+MEMORY_LIMIT = 128 * 2**20
 
 
 class FrameStore:

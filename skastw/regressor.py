@@ -62,7 +62,7 @@ class ASTWRegressor(RegressorMixin, PretrainedEstimator):
     precision : {"auto", "float32", "bfloat16", "float64"}, default="auto"
         Number format of the matrix products, as in :class:`ASTWClassifier`.
     cache : {"auto", "memory", "disk"}, default="auto"
-        Where the frames of the clips stay during ``fit``: ``"auto"`` keeps 256 MB in memory and the rest in a
+        Where the frames of the clips stay during ``fit``: ``"auto"`` keeps 128 MB in memory and the rest in a
         temporary file, so that memory does not grow with the number of clips; the file lies where Python's
         ``tempfile`` puts it (``TMPDIR``). Predictions need no such place.
     n_jobs : int or None, default=None
