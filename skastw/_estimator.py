@@ -6,7 +6,7 @@ import copy
 import os
 from dataclasses import replace
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -17,19 +17,31 @@ from torch import Tensor
 
 from skastw._device import PRECISIONS, resolve_device, retained_heap, weight_dtype
 from skastw._inputs import CACHES, AudioInputs, Components, Data, Labelled
-from skastw._sklearn import CallbackSupportMixin, FitCallbacks, Interval, StrOptions, fit_context
+from skastw._sklearn import (
+    CallbackSupportMixin,
+    FitCallbacks,
+    Interval,
+    InvalidParameterError,
+    StrOptions,
+    fit_context,
+)
 from skastw.augment import Augment
 from skastw.encoders import Encoder
+from skastw.errors import RecipeError
 from skastw.extraction import ahead, check_clips
 from skastw.features import Features
-from skastw.frames import blocks
-from skastw.inference import embed_clips
+from skastw.frames import FrameSet, FrameStore, blocks
+from skastw.inference import embed_clips, varied
 from skastw.model import AudioModel, build_model
+from skastw.normalization import Normalization
 from skastw.pooling import Pooling
+from skastw.recipes import load_recipe
 from skastw.training import TASKS, Monitor, TrainingConfig, train
 from skastw.transfer import Start, start_from, transfer_weights
 
 __all__ = ["AudioEstimator"]
+
+E = TypeVar("E", bound="AudioEstimator")
 
 #: Bytes of frames that are in memory at once in prediction.
 _BLOCK = 64 * 2**20
@@ -48,20 +60,31 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
     # With metadata routing switched on, these reach ``fit`` unless the user says otherwise.
     __metadata_request__fit: ClassVar = {"groups": True, "X_val": True, "y_val": True, "sample_weight_val": True}
 
-    _components: ClassVar = {"features": Features, "augment": Augment, "encoder": Encoder, "pooling": Pooling}
+    _components: ClassVar = {
+        "features": Features,
+        "augment": Augment,
+        "normalization": Normalization,
+        "encoder": Encoder,
+        "pooling": Pooling,
+    }
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "sample_rate": [Interval(Integral, 1000, 1_000_000, closed="both")],
         "chunk_length": [Interval(Real, 0, 3600, closed="right")],
         "features": [str, Features],
         "augment": [str, Augment, "array-like", None],
+        "normalization": [str, Normalization],
         "encoder": [str, Encoder],
         "pooling": [str, Pooling],
         "epochs": [Interval(Integral, 1, None, closed="left")],
+        "min_steps": [Interval(Integral, 0, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "muon_lr": [Interval(Real, 0, None, closed="left")],
         "adam_lr": [Interval(Real, 0, None, closed="left")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
         "warmup_ratio": [Interval(Real, 0, 1, closed="left")],
+        "ema_decay": [Interval(Real, 0, 1, closed="neither"), None],
+        "keep": [StrOptions({"best", "last"})],
+        "tta": [Interval(Integral, 1, 1000, closed="both")],
         "val_split": [Interval(Real, 0, 1, closed="neither"), None],
         "patience": [Interval(Integral, 1, None, closed="left"), None],
         "warm_start": ["boolean"],
@@ -73,6 +96,46 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
+
+    @classmethod
+    def from_recipe(cls: type[E], recipe: str | os.PathLike[str]) -> E:
+        """Return an estimator with the parameters of a recipe; ``set_params`` changes single ones.
+
+        Parameters
+        ----------
+        recipe : str or path
+            One of :func:`skastw.recipes.recipe_names`, or a YAML file; see :func:`skastw.recipes.load_recipe`.
+
+        Returns
+        -------
+        estimator
+            Not fitted.
+
+        Raises
+        ------
+        RecipeError
+            If there is no such recipe, or it has parameters that this estimator has not.
+
+        Examples
+        --------
+        >>> from skastw import ASTWClassifier
+        >>> ASTWClassifier.from_recipe("small").set_params(epochs=10).epochs
+        10
+        """
+        found = load_recipe(recipe)
+        estimator = cls()
+        unknown = sorted(set(found.params) - set(estimator.get_params(deep=False)))
+        if unknown:
+            raise RecipeError(
+                f"The recipe {os.fspath(recipe)!r} has {unknown}, expected parameters of {cls.__name__}: "
+                f"{sorted(estimator.get_params(deep=False))}."
+            )
+        estimator.set_params(**found.params)
+        try:
+            estimator._validate_params()
+        except InvalidParameterError as error:
+            raise RecipeError(f"The recipe {os.fspath(recipe)!r} does not hold valid parameters: {error}") from None
+        return estimator
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -130,8 +193,10 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         seed = self._seed()
         with self._scratch() as folder:
             data = self._data_sets(given, valid, groups, components, seed, folder)
-            callbacks = self._callbacks(X, y, sample_weight=sample_weight, groups=groups, X_val=X_val, y_val=y_val)
-            self._train(data, components, self._config(seed), start=start, fresh=True, monitor=callbacks)
+            config = self._config(seed).lasting(len(data.train), self.min_steps)
+            metadata = {"sample_weight": sample_weight, "groups": groups, "X_val": X_val, "y_val": y_val}
+            callbacks = self._callbacks(X, y, metadata, config.epochs)
+            self._train(data, components, config, start=start, fresh=True, monitor=callbacks)
         self._optimizers = None
         callbacks.end_fit()
         return self
@@ -142,7 +207,7 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         start = self._starting_point(components) if fresh else None
         given = Labelled(check_clips(self, X, reset=fresh), targets, self._loss_weights(targets, sample_weight))
         seed = self._seed() if fresh else (self._seed() + self.n_epochs_) % 2**31
-        config = replace(self._config(seed), epochs=1, constant_lr=True, patience=None)
+        config = replace(self._config(seed), epochs=1, constant_lr=True, patience=None, ema_decay=None)
         with self._scratch() as folder:
             n_features = None if fresh else self.model_.features.n_features
             train_set = self._frame_set(given, given.used(), components, folder, n_features)
@@ -165,7 +230,7 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         with random_state, retained_heap():
             torch.manual_seed(config.seed)
             if fresh:
-                model = self._new_model(components, start, data.train.frames[0].shape[1])
+                model = self._new_model(components, start, data.train)
                 self.model_ = model.to(config.device, weight_dtype(self.precision))
                 self.history_: list[dict[str, Any]] = []
                 self._optimizers = None
@@ -175,7 +240,7 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
                 data.valid,
                 TASKS[self.task_],
                 config,
-                components.augment,
+                [augmentation.prepare(self._frames_of_files) for augmentation in components.augment],
                 history=self.history_,
                 optimizers=self._optimizers,
                 monitor=monitor,
@@ -192,9 +257,9 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         """Return what was learned of the targets, for the artifact."""
         raise AttributeError("a subclass says what its labels are")
 
-    def _callbacks(self, X: Any, y: Any, **metadata: Any) -> FitCallbacks:
+    def _callbacks(self, X: Any, y: Any, metadata: dict[str, Any], max_epochs: int) -> FitCallbacks:
         given = {name: value for name, value in metadata.items() if value is not None}
-        return FitCallbacks(self, X, y, metadata=given, max_epochs=self.epochs, reconstruct=self._as_it_is_now)
+        return FitCallbacks(self, X, y, metadata=given, max_epochs=max_epochs, reconstruct=self._as_it_is_now)
 
     def _starting_point(self, components: Components) -> Start | None:
         """Return the weights that ``warm_start`` or ``init_from`` ask to start from."""
@@ -202,9 +267,11 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
             return Start(copy.deepcopy(self.model_.state_dict()), self._labels_to_json())
         return None if self.init_from is None else start_from(self.init_from, components.features)
 
-    def _new_model(self, components: Components, start: Start | None, n_features: int) -> AudioModel:
-        model = self._build(components, self._n_outputs(), n_features)
-        if start is not None:
+    def _new_model(self, components: Components, start: Start | None, train_set: FrameSet) -> AudioModel:
+        model = self._build(components, self._n_outputs(), train_set.frames[0].shape[1])
+        if start is None:
+            model.normalization.learn(train_set.frames)
+        else:
             transfer_weights(start, model, self._labels_to_json())
         return model
 
@@ -213,9 +280,7 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
 
     def _build(self, components: Components, n_outputs: int, n_features: int) -> AudioModel:
         return build_model(
-            components.features,
-            components.encoder,
-            components.pooling,
+            *components.parts,
             n_outputs=n_outputs,
             sample_rate=self.sample_rate,
             chunk_length=self.chunk_length,
@@ -227,7 +292,7 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
 
     def _config(self, seed: int) -> TrainingConfig:
         names = ("epochs", "batch_size", "muon_lr", "adam_lr", "weight_decay", "warmup_ratio", "patience", "precision")
-        settings = {name: getattr(self, name) for name in names}
+        settings = {name: getattr(self, name) for name in (*names, "ema_decay", "keep")}
         smoothing = getattr(self, "label_smoothing", 0.0)
         return TrainingConfig(
             **settings,
@@ -274,7 +339,13 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         precision = "float32" if self.precision == "auto" else self.precision
         frames = self._frames(clips, np.arange(len(clips)), components, model.features.n_features)
         settings = {"batch_size": self.batch_size, "device": device, "precision": precision}
-        return torch.cat([embed_clips(model, block, **settings) for block in ahead(blocks(frames, _BLOCK))])
+        transforms = [augmentation.apply for augmentation in components.augment if augmentation.test_time]
+        embeddings = []
+        for block in ahead(blocks(frames, _BLOCK)):
+            versions = [FrameStore(varied(block, transforms, seed)) for seed in range(1, self.tta if transforms else 1)]
+            embedded = [embed_clips(model, version, **settings) for version in (block, *versions)]
+            embeddings.append(torch.stack(embedded).mean(dim=0))
+        return torch.cat(embeddings)
 
     def _outputs(self, X: Any) -> Tensor:
         """Return the outputs of the head for each clip, shape (n_clips, n_outputs)."""

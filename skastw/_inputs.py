@@ -18,9 +18,11 @@ from skastw._device import resolve_device, weight_dtype
 from skastw._sklearn import check_sample_weight
 from skastw.augment import Augment
 from skastw.encoders import Encoder
+from skastw.errors import ComponentError
 from skastw.extraction import check_clips, check_frames, extract_frames
 from skastw.features import Features, Precomputed
 from skastw.frames import MEMORY_LIMIT, FrameSet, FrameStore
+from skastw.normalization import Normalization
 from skastw.pooling import Pooling
 from skastw.training import split_validation
 
@@ -36,14 +38,20 @@ class Components:
 
     Attributes
     ----------
-    features, encoder, pooling : component
+    features, normalization, encoder, pooling : component
     augment : tuple of Augment
     """
 
     features: Features
+    normalization: Normalization
     encoder: Encoder
     pooling: Pooling
     augment: tuple[Augment, ...]
+
+    @property
+    def parts(self) -> tuple[Features, Normalization, Encoder, Pooling]:
+        """What the network is built of, in its order."""
+        return self.features, self.normalization, self.encoder, self.pooling
 
     @property
     def precomputed(self) -> bool:
@@ -112,6 +120,7 @@ class AudioInputs(ComponentParams):
     # What a subclass has as parameters.
     features: Any
     augment: Any
+    normalization: Any
     encoder: Any
     pooling: Any
     sample_rate: int
@@ -126,12 +135,19 @@ class AudioInputs(ComponentParams):
         listed = self.augment if isinstance(self.augment, list | tuple) else [self.augment]
         components = Components(
             resolve_component(Features, self.features),
+            resolve_component(Normalization, self.normalization),
             resolve_component(Encoder, self.encoder),
             resolve_component(Pooling, self.pooling),
             tuple(resolve_component(Augment, item) for item in listed if item is not None),
         )
-        for component in (components.features, components.encoder, components.pooling, *components.augment):
+        for component in (*components.parts, *components.augment):
             component.check_params()
+        for augmentation in components.augment:
+            if augmentation.log_mel and not components.features.log_mel:
+                raise ComponentError(
+                    f"Got augment={augmentation.name!r} with features={components.features.name!r}, expected one of "
+                    "log-mel frames, whose bands and levels it changes; leave it out, or take features='log_mel'."
+                )
         return components
 
     def _encode_target(self, y: Any, *, reset: bool, sample_weight: Any = None) -> np.ndarray:
@@ -220,6 +236,16 @@ class AudioInputs(ComponentParams):
         targets = torch.from_numpy(given.targets)[index]
         targets = targets.to(dtype) if targets.is_floating_point() else targets
         return FrameSet(frames, targets, torch.from_numpy(given.weights)[index].to(dtype))
+
+    def _frames_of_files(self, paths: Sequence[str]) -> list[Tensor]:
+        """Return the frames of audio files that augmentations ask for."""
+        features = resolve_component(Features, self.features)
+        if isinstance(features, Precomputed):
+            raise ComponentError(
+                "An augmentation reads audio files, but with features='precomputed' there is no front end to read them "
+                "with: give the classifier the front end and clips, or leave the augmentation out."
+            )
+        return list(extract_frames(paths, features.build(self.sample_rate), sample_rate=self.sample_rate))
 
     def _frames(
         self, clips: Sequence[Any], index: np.ndarray, components: Components, n_features: int | None = None

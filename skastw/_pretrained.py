@@ -32,13 +32,14 @@ from skastw.encoders import Encoder
 from skastw.errors import ArtifactError, ComponentError
 from skastw.features import Features
 from skastw.model import count_parameters
+from skastw.normalization import Normalization
 from skastw.pooling import Pooling
 
 __all__ = ["PretrainedEstimator"]
 
 E = TypeVar("E", bound="PretrainedEstimator")
 
-_KINDS = {"features": Features, "encoder": Encoder, "pooling": Pooling}
+_KINDS = {"features": Features, "normalization": Normalization, "encoder": Encoder, "pooling": Pooling}
 #: Parameters that say how to run on one machine; they do not travel with a saved model.
 _MACHINE_PARAMS = ("device", "cache", "n_jobs", "verbose", "random_state", "warm_start", "init_from")
 

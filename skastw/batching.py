@@ -7,7 +7,7 @@ depends on what it is batched with; batching only decides how much of a batch is
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -16,9 +16,11 @@ from torch import Tensor
 
 __all__ = [
     "Batch",
+    "is_padded",
     "length_mask",
     "pad",
     "round_length",
+    "round_length_down",
     "shuffled_buckets",
     "sorted_buckets",
     "split_evenly",
@@ -39,12 +41,18 @@ class Batch:
         Encoded targets.
     weights : Tensor of shape (B,), float32
         Weight of each item in the loss.
+    partners : Tensor of shape (B,), int64, optional
+        Of each item the position of the one that was mixed into it; see ``shares``.
+    shares : Tensor of shape (B,), float32, optional
+        How much of each item is itself; the rest is its partner. None where nothing was mixed.
     """
 
     inputs: Tensor
     lengths: Tensor
     targets: Tensor
     weights: Tensor
+    partners: Tensor | None = None
+    shares: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on ``device``, without waiting for it; the lengths stay with the program."""
@@ -52,7 +60,19 @@ class Batch:
         if device.type == "cuda":
             tensors = [tensor.pin_memory() for tensor in tensors]
         inputs, targets, weights = (tensor.to(device, non_blocking=True) for tensor in tensors)
-        return Batch(inputs, self.lengths, targets, weights)
+        return replace(self, inputs=inputs, targets=targets, weights=weights)
+
+    def fitted(self, max_frames: int) -> Batch:
+        """Return the batch with its frames cut to ``max_frames``, and padded to a length that comes again.
+
+        What changes the length of clips may leave any length; see :func:`round_length`.
+        """
+        size = round_length(min(self.inputs.shape[1], max_frames), max_frames)
+        missing = size - self.inputs.shape[1]
+        if missing == 0:
+            return self
+        inputs = torch.nn.functional.pad(self.inputs, (0, 0, 0, missing)) if missing > 0 else self.inputs[:, :size]
+        return replace(self, inputs=inputs, lengths=self.lengths.clamp(max=size))
 
 
 def length_mask(lengths: Tensor, size: int, device: torch.device | None = None) -> Tensor:
@@ -80,6 +100,11 @@ def length_mask(lengths: Tensor, size: int, device: torch.device | None = None) 
     """
     mask = torch.arange(size, device=lengths.device) < lengths[:, None]
     return mask if device is None else mask.to(device, non_blocking=True)
+
+
+def is_padded(frames: Tensor, lengths: Tensor) -> bool:
+    """Say whether any item of frames (B, T, ...) is shorter than T."""
+    return bool((lengths != frames.shape[1]).any())
 
 
 def pad(items: Sequence[Tensor], *, size: int | None = None) -> tuple[Tensor, Tensor]:
@@ -121,8 +146,26 @@ def round_length(length: int, limit: int) -> int:
     >>> [round_length(length, 3000) for length in (1, 31, 50, 371, 2999)]
     [1, 31, 50, 384, 3000]
     """
-    step = 2 ** max(0, length.bit_length() - 5)
+    step = _length_step(length)
     return min(-(-length // step) * step, limit)
+
+
+def round_length_down(length: int) -> int:
+    """Return the longest of the lengths of :func:`round_length` that is not longer than ``length``.
+
+    Examples
+    --------
+    >>> from skastw.batching import round_length_down
+    >>> [round_length_down(length) for length in (1, 31, 50, 371, 2999)]
+    [1, 31, 50, 368, 2944]
+    """
+    step = _length_step(length)
+    return length // step * step
+
+
+def _length_step(length: int) -> int:
+    """Return the distance between lengths to pad to, in the octave of ``length``."""
+    return 2 ** max(0, length.bit_length() - 5)
 
 
 def shuffled_buckets(

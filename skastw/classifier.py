@@ -42,12 +42,18 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
         Front end; ``"precomputed"`` takes frames, such as those of :class:`ASTWFeaturizer`, in place of clips.
     augment : str, Augment, list of these, or None, default="spec_augment"
         Augmentations of the training batches, in order.
+    normalization : str or Normalization, default="none"
+        Scale of the frames that the encoder sees: ``"per_bin"`` standardises each bin by what the training clips
+        have, ``"per_clip"`` and ``"level"`` each clip by itself.
     encoder : str or Encoder, default="astw"
         Network from frames to frames. Its parameters are those of this estimator too: ``encoder__d_model``.
     pooling : str or Pooling, default="mean"
         From frames to one embedding: ``"mean"``, ``"max"``, ``"attentive_stats"``.
     epochs : int, default=30
         Largest number of passes over the training clips.
+    min_steps : int, default=0
+        Train for more than ``epochs`` where they would be fewer steps than this: a set of twenty clips needs more
+        passes than one of a thousand.
     batch_size : int, default=16
         Clips in a step of training and in a batch of prediction.
     muon_lr : float, default=0.01
@@ -62,11 +68,19 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
         Share of the target that is spread over all classes.
     class_weight : dict, "balanced" or None, default=None
         Weight of each class in the training loss, as in scikit-learn.
+    ema_decay : float or None, default=None
+        Keep an exponential moving average of the weights, about the last ``1 / (1 - ema_decay)`` steps, in place of
+        those of the last step.
     val_split : float or None, default=0.2
         Share of the clips to choose the best epoch on; stratified where possible, whole groups where
         ``fit`` gets ``groups``. None trains on everything for all epochs.
     patience : int or None, default=30
         Epochs without a better validation macro-F1 after which training stops.
+    keep : {"best", "last"}, default="best"
+        Keep the weights of the epoch with the best validation score, or of the last one.
+    tta : int, default=1
+        Versions of a clip that predictions average over: the clip itself, and others made by those of the
+        augmentations that warp, stretch or crop. Each takes the time of a prediction.
     warm_start : bool, default=False
         Let ``fit`` go on from the weights of the last ``fit``; the head is new when the classes differ.
     init_from : path or str, default=None
@@ -143,9 +157,11 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
         chunk_length: float = 30.0,
         features: Any = "log_mel",
         augment: Any = "spec_augment",
+        normalization: Any = "none",
         encoder: Any = "astw",
         pooling: Any = "mean",
         epochs: int = 30,
+        min_steps: int = 0,
         batch_size: int = 16,
         muon_lr: float = 0.01,
         adam_lr: float = 3e-4,
@@ -153,8 +169,11 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
         warmup_ratio: float = 0.1,
         label_smoothing: float = 0.1,
         class_weight: Any = None,
+        ema_decay: float | None = None,
         val_split: float | None = 0.2,
         patience: int | None = 30,
+        keep: str = "best",
+        tta: int = 1,
         warm_start: bool = False,
         init_from: Any = None,
         device: Any = "auto",
@@ -168,9 +187,11 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
         self.chunk_length = chunk_length
         self.features = features
         self.augment = augment
+        self.normalization = normalization
         self.encoder = encoder
         self.pooling = pooling
         self.epochs = epochs
+        self.min_steps = min_steps
         self.batch_size = batch_size
         self.muon_lr = muon_lr
         self.adam_lr = adam_lr
@@ -178,8 +199,11 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
         self.warmup_ratio = warmup_ratio
         self.label_smoothing = label_smoothing
         self.class_weight = class_weight
+        self.ema_decay = ema_decay
         self.val_split = val_split
         self.patience = patience
+        self.keep = keep
+        self.tta = tta
         self.warm_start = warm_start
         self.init_from = init_from
         self.device = device

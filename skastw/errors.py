@@ -73,6 +73,10 @@ class ComponentError(SkastwError, ValueError):
     """A component (features, encoder, pooling, augment) is unknown or has wrong parameters."""
 
 
+class RecipeError(SkastwError, ValueError):
+    """A recipe is not known, or its file is not one."""
+
+
 class ArtifactError(SkastwError, ValueError):
     """A saved folder is missing, incomplete, inconsistent, or written by a newer release."""
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
+
 import torch
 from torch import Tensor
 
 from skastw._device import autocast
-from skastw.batching import pad, round_length, sorted_buckets, split_evenly
+from skastw.augment import Transform
+from skastw.batching import Batch, pad, round_length, sorted_buckets, split_evenly
 from skastw.frames import FrameStore
 from skastw.model import AudioModel
 
-__all__ = ["embed_clips"]
+__all__ = ["embed_clips", "varied"]
 
 
 @torch.inference_mode()
@@ -59,3 +62,26 @@ def embed_clips(
     if embeddings is None:
         raise ValueError("Got no clips, expected at least one.")
     return embeddings / counts
+
+
+def varied(frames: Iterable[Tensor], transforms: Sequence[Transform], seed: int) -> Iterator[Tensor]:
+    """Yield a version of each clip, changed as training changes clips; it does not depend on the other clips.
+
+    Parameters
+    ----------
+    frames : iterable of Tensors of shape (T_i, F)
+    transforms : sequence of callables
+        Prepared augmentations.
+    seed : int
+        Which version.
+
+    Yields
+    ------
+    Tensor of shape (T'_i, F)
+    """
+    for item in frames:
+        generator = torch.Generator().manual_seed(seed)
+        batch = Batch(item[None], torch.tensor([len(item)]), torch.zeros(1), torch.ones(1))
+        for transform in transforms:
+            batch = transform(batch, generator)
+        yield batch.inputs[0, : int(batch.lengths[0])]

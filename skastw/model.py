@@ -1,4 +1,4 @@
-"""The network: features -> encoder -> pooling -> head."""
+"""The network: features -> normalization -> encoder -> pooling -> head."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ from torch import Tensor, nn
 
 from skastw.encoders import Encoder, EncoderModule
 from skastw.features import Features, FeaturesModule
+from skastw.normalization import Normalization, NormalizationModule
 from skastw.pooling import Pooling, PoolingModule
 
 __all__ = ["AudioModel", "build_model", "count_parameters"]
 
 
 class AudioModel(nn.Module):
-    """Front end, encoder, pooling and linear head in a row.
+    """Front end, normalization, encoder, pooling and linear head in a row.
 
     Padding a clip does not change its logits. The head is linear, so the mean of the embeddings of a
     clip's chunks gives the mean of their logits.
 
     Parameters
     ----------
-    features, encoder, pooling : Module
+    features, normalization, encoder, pooling : Module
         Built by the components of those kinds.
     n_outputs : int
         Number of logits.
@@ -32,18 +33,27 @@ class AudioModel(nn.Module):
     >>> from skastw.encoders import ASTWEncoder
     >>> from skastw.features import LogMel
     >>> from skastw.model import build_model
+    >>> from skastw.normalization import NoNormalization
     >>> from skastw.pooling import MeanPooling
     >>> encoder = ASTWEncoder(d_model=32, num_heads=2, num_layers=1)
-    >>> model = build_model(LogMel(), encoder, MeanPooling(), n_outputs=4, sample_rate=16000, chunk_length=30.0)
+    >>> parts = LogMel(), NoNormalization(), encoder, MeanPooling()
+    >>> model = build_model(*parts, n_outputs=4, sample_rate=16000, chunk_length=30.0)
     >>> tuple(model(torch.zeros(2, 8000), torch.tensor([8000, 4000])).shape)
     (2, 4)
     """
 
     def __init__(
-        self, features: FeaturesModule, encoder: EncoderModule, pooling: PoolingModule, n_outputs: int, max_frames: int
+        self,
+        features: FeaturesModule,
+        normalization: NormalizationModule,
+        encoder: EncoderModule,
+        pooling: PoolingModule,
+        n_outputs: int,
+        max_frames: int,
     ) -> None:
         super().__init__()
         self.features = features
+        self.normalization = normalization
         self.encoder = encoder
         self.pooling = pooling
         self.head = nn.Linear(pooling.n_outputs, n_outputs)
@@ -51,7 +61,9 @@ class AudioModel(nn.Module):
 
     def embed(self, frames: Tensor, lengths: Tensor) -> Tensor:
         """Turn frames (B, T, F) of lengths (B,) into embeddings (B, D)."""
-        return self.pooling(*self.encoder(frames.to(self.head.weight.dtype), lengths)).to(self.head.weight.dtype)
+        dtype = self.head.weight.dtype
+        frames = self.normalization(frames.to(dtype), lengths)
+        return self.pooling(*self.encoder(frames, lengths)).to(dtype)
 
     def classify(self, frames: Tensor, lengths: Tensor) -> Tensor:
         """Turn frames (B, T, F) of lengths (B,) into logits (B, n_outputs)."""
@@ -64,6 +76,7 @@ class AudioModel(nn.Module):
 
 def build_model(
     features: Features,
+    normalization: Normalization,
     encoder: Encoder,
     pooling: Pooling,
     *,
@@ -76,7 +89,7 @@ def build_model(
 
     Parameters
     ----------
-    features, encoder, pooling : component
+    features, normalization, encoder, pooling : component
     n_outputs : int
         Number of logits.
     sample_rate : int
@@ -94,8 +107,9 @@ def build_model(
     if n_features is not None:
         front_end.n_features = n_features
     max_frames = max(1, round(chunk_length * features.frames_per_second(sample_rate)))
+    scale = normalization.build(front_end.n_features)
     body = encoder.build(front_end.n_features, max_frames)
-    return AudioModel(front_end, body, pooling.build(body.n_outputs), n_outputs, max_frames)
+    return AudioModel(front_end, scale, body, pooling.build(body.n_outputs), n_outputs, max_frames)
 
 
 def count_parameters(model: nn.Module) -> int:

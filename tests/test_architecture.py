@@ -16,6 +16,7 @@ from skastw._component import Component, component_names, resolve_component
 from skastw.augment import Augment
 from skastw.encoders import Encoder
 from skastw.features import Features
+from skastw.normalization import Normalization
 from skastw.pooling import Pooling
 
 ROOT = Path(skastw.__file__).parent
@@ -26,13 +27,13 @@ ROWS = [
     ["classifier", "regressor", "featurizer"],
     ["_pretrained"],
     ["_estimator"],
-    ["_inputs", "transfer"],
+    ["_inputs", "recipes", "transfer"],
     ["training", "artifact", "card", "hub"],
     ["extraction", "inference"],
     ["model"],
-    ["features", "encoders", "augment", "pooling"],
+    ["features", "normalization", "encoders", "augment", "pooling"],
     ["frames"],
-    ["batching", "functional", "audio", "datasets"],
+    ["batching", "functional", "decibels", "audio", "datasets"],
     ["errors", "_component", "_device", "_optional", "_sklearn", "_version"],
 ]
 LEVEL = {name: len(ROWS) - i for i, row in enumerate(ROWS) for name in row}
@@ -140,7 +141,11 @@ def test_after_two_positions_arguments_are_by_keyword_and_spelled_out():
 
 @pytest.mark.parametrize(
     "component",
-    [resolve_component(base, n) for base in (Features, Encoder, Pooling, Augment) for n in component_names(base.kind)],
+    [
+        resolve_component(base, n)
+        for base in (Features, Normalization, Encoder, Pooling, Augment)
+        for n in component_names(base.kind)
+    ],
     ids=lambda component: f"{component.kind}-{component.name}",
 )
 def test_every_component_is_explained_with_a_runnable_example(component):

@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from skastw.encoders import ASTWEncoder
 from skastw.features import LogMel
 from skastw.model import build_model
+from skastw.normalization import NoNormalization
 from skastw.pooling import MeanPooling
 
 FOLDER = Path(__file__).parent.parent / "examples" / "benchmarks"
@@ -42,9 +43,8 @@ def test_the_plain_network_is_the_default_network(speed):
 
 
 def test_the_counted_operations_are_those_that_are_run(speed):
-    model = build_model(
-        LogMel(), ASTWEncoder(num_layers=2), MeanPooling(), n_outputs=8, sample_rate=16000, chunk_length=30.0
-    )
+    parts = LogMel(), NoNormalization(), ASTWEncoder(num_layers=2), MeanPooling()
+    model = build_model(*parts, n_outputs=8, sample_rate=16000, chunk_length=30.0)
     with FlopCounterMode(display=False) as counter:
         model.classify(torch.randn(4, 96, 80), torch.full((4,), 96)).sum().backward()
     assert counter.get_total_flops() == pytest.approx(speed.model_flops(96, 4, num_layers=2), rel=0.01)

@@ -21,6 +21,7 @@ from skastw.features import Precomputed
 from skastw.frames import FrameSet, FrameStore
 from skastw.inference import embed_clips
 from skastw.model import build_model
+from skastw.normalization import NoNormalization
 from skastw.pooling import MeanPooling, Pooling
 from skastw.training import TASKS, Muon, Task, TrainingConfig, loop, split_validation, train
 from skastw.training.muon import orthogonalize
@@ -170,7 +171,8 @@ def small(encoder):
 @pytest.mark.parametrize("pooling", component_names("pooling"))
 def test_each_parameter_has_exactly_one_optimiser(encoder, pooling):
     encoder, pooling = small(resolve_component(Encoder, encoder)), resolve_component(Pooling, pooling)
-    model = build_model(Precomputed(), encoder, pooling, n_outputs=3, sample_rate=16000, chunk_length=1, n_features=8)
+    parts = Precomputed(), NoNormalization(), encoder, pooling
+    model = build_model(*parts, n_outputs=3, sample_rate=16000, chunk_length=1, n_features=8)
     muon, adam = build_optimizers(model, muon_lr=0.1, adam_lr=0.2, weight_decay=0.3)
     taken = [id(weight) for optimizer in (muon, adam) for group in optimizer.param_groups for weight in group["params"]]
     assert sorted(taken) == sorted(id(weight) for weight in model.parameters())
@@ -343,7 +345,7 @@ def tiny_model(n_outputs=2, seed=0, encoder=TINY, n_features=N_FEATURES):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         options = {"n_outputs": n_outputs, "sample_rate": 16000, "chunk_length": 0.2, "n_features": n_features}
-        return build_model(Precomputed(), encoder, MeanPooling(), **options)
+        return build_model(Precomputed(), NoNormalization(), encoder, MeanPooling(), **options)
 
 
 def bumps(n, n_classes=2, seed=0, spread=1.0):
@@ -398,7 +400,8 @@ def fitted(train_set, valid_set=None, augment=(), stop_after=None, model=None, *
     model = tiny_model() if model is None else model
     snapshots = Snapshots(model, stop_after)
     run = config(**changes)
-    result = train(model, train_set, valid_set, TASKS["classification"], run, augment, monitor=snapshots)
+    transforms = [augmentation.apply for augmentation in augment]
+    result = train(model, train_set, valid_set, TASKS["classification"], run, transforms, monitor=snapshots)
     return model, result, snapshots
 
 

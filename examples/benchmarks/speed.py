@@ -34,6 +34,7 @@ from skastw.extraction import extract_frames
 from skastw.features import LogMel
 from skastw.frames import FrameSet, FrameStore
 from skastw.model import build_model
+from skastw.normalization import NoNormalization
 from skastw.pooling import MeanPooling
 from skastw.training import TASKS, TrainingConfig, train
 from skastw.training.optim import build_optimizers
@@ -117,9 +118,8 @@ def log_mel(paths: list[str]) -> list[torch.Tensor]:
 
 def default_model(n_outputs: int = 8) -> torch.nn.Module:
     """Return the default network with fresh weights."""
-    return build_model(
-        LogMel(), ASTWEncoder(), MeanPooling(), n_outputs=n_outputs, sample_rate=16000, chunk_length=30.0
-    )
+    parts = LogMel(), NoNormalization(), ASTWEncoder(), MeanPooling()
+    return build_model(*parts, n_outputs=n_outputs, sample_rate=16000, chunk_length=30.0)
 
 
 # ------------------------------------------------------ the machine's ceilings
@@ -170,14 +170,14 @@ def training(options: argparse.Namespace) -> Iterator[Row]:
         references.plain_optimizers(plain),
     )
     config = training_config()
-    augment = ASTWClassifier()._resolve_components().augment
+    transforms = [augmentation.apply for augmentation in ASTWClassifier()._resolve_components().augment]
     rng = np.random.default_rng(0)
 
     def skastw_epoch() -> None:
         from skastw._device import retained_heap
 
         with retained_heap():
-            train(model, data, None, TASKS["classification"], config, augment, optimizers=ours)
+            train(model, data, None, TASKS["classification"], config, transforms, optimizers=ours)
 
     def plain_steps(n: int, pad_to: int | None) -> None:
         for _ in range(n):
@@ -522,10 +522,10 @@ def gpu(options: argparse.Namespace) -> Iterator[Row]:
     model = default_model(50).to(device)
     optimizers = build_optimizers(model, muon_lr=0.01, adam_lr=3e-4, weight_decay=0.01)
     settings = {**vars(training_config()), "batch_size": batch, "device": device}
-    augment = ASTWClassifier()._resolve_components().augment
+    transforms = [augmentation.apply for augmentation in ASTWClassifier()._resolve_components().augment]
 
     def epoch() -> None:
-        train(model, data, None, TASKS["classification"], TrainingConfig(**settings), augment, optimizers=optimizers)
+        train(model, data, None, TASKS["classification"], TrainingConfig(**settings), transforms, optimizers=optimizers)
         torch.cuda.synchronize()
 
     run, flops = products(n_frames, batch, torch.bfloat16, "cuda")

@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 from skastw._component import export_components
-from skastw.augment._base import Augment
+from skastw.augment._base import Augment, Transform
 
-__all__ = ["Augment", *export_components(__name__, __path__, Augment, globals())]
+__all__ = ["Augment", "Transform", *export_components(__name__, __path__, Augment, globals())]
 
 if TYPE_CHECKING:  # the classes are found when the package is imported
 

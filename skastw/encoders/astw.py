@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skastw._sklearn import Interval
-from skastw.batching import length_mask
+from skastw.batching import is_padded, length_mask
 from skastw.encoders._base import Encoder, EncoderModule
 from skastw.errors import ComponentError
 from skastw.functional import attention, dropout
@@ -113,7 +113,7 @@ class _ASTWModule(EncoderModule):
         x, lengths = self._stem(frames, lengths)
         positions = self.positions[: x.shape[1]].to(x.dtype)  # as narrow as the matrix products, all the way up
         x = dropout(x + positions, self.dropout, self.training)
-        mask = length_mask(lengths, x.shape[1], x.device) if _is_padded(x, lengths) else None
+        mask = length_mask(lengths, x.shape[1], x.device) if is_padded(x, lengths) else None
         for block in self.blocks:
             x = block(x, mask)
         return self.norm(x), lengths
@@ -121,7 +121,7 @@ class _ASTWModule(EncoderModule):
     def _stem(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Halve the frame rate. Frames beyond a clip are zeroed between the convolutions, as at its own end."""
         x = F.gelu(self.conv1(frames.transpose(1, 2)))
-        if _is_padded(frames, lengths):
+        if is_padded(frames, lengths):
             x = x * length_mask(lengths, x.shape[2], x.device)[:, None].to(x.dtype)
         if (
             x.shape[2] == 1
@@ -129,10 +129,6 @@ class _ASTWModule(EncoderModule):
             x = F.pad(x, (0, 1))
         x = F.gelu(self.conv2(x))
         return x.transpose(1, 2).contiguous(), (lengths + 1) // 2  # or each sum in the blocks pays for the strides
-
-
-def _is_padded(frames: Tensor, lengths: Tensor) -> bool:
-    return bool((lengths != frames.shape[1]).any())
 
 
 class _Block(nn.Module):

@@ -52,6 +52,8 @@ class Features(Component):
     """
 
     kind: ClassVar[str] = "features"
+    #: Whether frames are log powers of bands on the scale of :mod:`skastw.decibels`.
+    log_mel: ClassVar[bool] = False
 
     @abstractmethod
     def build(self, sample_rate: int) -> FeaturesModule:

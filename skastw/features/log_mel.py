@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from skastw._sklearn import Interval
-from skastw.batching import length_mask
+from skastw.batching import is_padded, length_mask
 from skastw.errors import ComponentError
 from skastw.features._base import Features, FeaturesModule
 
@@ -59,6 +59,7 @@ class LogMel(Features):
     """
 
     name = "log_mel"
+    log_mel = True
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_mels": [Interval(Integral, 1, 1024, closed="both")],
         "n_fft": [Interval(Integral, 8, 65536, closed="both")],
@@ -295,7 +296,7 @@ def whisper_scale(mel: Tensor, lengths: Tensor | None = None) -> Tensor:
         Zero beyond each length. A range of 80 dB becomes a range of 2.
     """
     log = mel.clamp(min=1e-10).log10()
-    if lengths is None or bool((lengths == mel.shape[1]).all()):
+    if lengths is None or not is_padded(mel, lengths):
         return torch.maximum(log, log.amax(dim=(1, 2), keepdim=True) - 8.0).add_(4.0).div_(4.0)
     mask = length_mask(lengths, mel.shape[1], mel.device)[:, :, None]
     floor = log.masked_fill(~mask, -10.0).amax(dim=(1, 2), keepdim=True) - 8.0

@@ -30,6 +30,7 @@ class Precomputed(Features):
     """
 
     name = "precomputed"
+    log_mel = True
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {"frame_rate": [Interval(Real, 0, None, closed="neither")]}
 
     def __init__(self, *, frame_rate: float = 100.0) -> None:

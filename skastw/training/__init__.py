@@ -1,8 +1,19 @@
 """Training: one loop outside the estimators, its optimisers, schedule, losses and validation split."""
 
+from skastw.training.average import MovingAverage
 from skastw.training.loop import Monitor, TrainingConfig, TrainingResult, train
 from skastw.training.losses import TASKS, Task
 from skastw.training.muon import Muon
 from skastw.training.split import split_validation
 
-__all__ = ["TASKS", "Monitor", "Muon", "Task", "TrainingConfig", "TrainingResult", "split_validation", "train"]
+__all__ = [
+    "TASKS",
+    "Monitor",
+    "MovingAverage",
+    "Muon",
+    "Task",
+    "TrainingConfig",
+    "TrainingResult",
+    "split_validation",
+    "train",
+]

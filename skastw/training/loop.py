@@ -6,7 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,12 +15,13 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from skastw._device import autocast
-from skastw.augment import Augment
+from skastw.augment import Transform
 from skastw.batching import Batch, shuffled_buckets
 from skastw.errors import TrainingError
 from skastw.frames import FrameSet
 from skastw.inference import embed_clips
 from skastw.model import AudioModel
+from skastw.training.average import MovingAverage
 from skastw.training.losses import Task
 from skastw.training.optim import build_optimizers
 from skastw.training.schedule import warmup_cosine
@@ -41,6 +42,8 @@ class TrainingConfig:
     precision : str
     seed : int
     verbose : int
+    ema_decay : float or None
+    keep : str
     constant_lr : bool
         Stay at the peak learning rates, for training in instalments.
     """
@@ -57,7 +60,14 @@ class TrainingConfig:
     precision: str
     seed: int
     verbose: int
+    ema_decay: float | None = None
+    keep: str = "best"
     constant_lr: bool = False
+
+    def lasting(self, n_items: int, min_steps: int) -> TrainingConfig:
+        """Return the settings with the epochs that ``min_steps`` steps on ``n_items`` clips take, if those are more."""
+        steps = math.ceil(n_items / self.batch_size)
+        return replace(self, epochs=max(self.epochs, math.ceil(min_steps / steps)))
 
 
 class Monitor(Protocol):
@@ -95,13 +105,13 @@ def train(
     valid_set: FrameSet | None,
     task: Task,
     config: TrainingConfig,
-    augment: Sequence[Augment] = (),
+    transforms: Sequence[Transform] = (),
     *,
     history: list[dict[str, Any]] | None = None,
     optimizers: list[torch.optim.Optimizer] | None = None,
     monitor: Monitor | None = None,
 ) -> TrainingResult:
-    """Train a model, keeping the weights of the epoch with the best validation score.
+    """Train a model, keeping the weights of the epoch with the best validation score, or of the last one.
 
     Parameters
     ----------
@@ -113,8 +123,8 @@ def train(
     task : Task
         Loss, scores, and the score that selects. Equal scores are told apart by the validation loss.
     config : TrainingConfig
-    augment : sequence of Augment
-        Applied to each training batch, in order.
+    transforms : sequence of callables
+        Prepared augmentations, applied to each training batch in order.
     history : list of dict, optional
         Rows of epochs that went before; new rows are appended as epochs end.
     optimizers : list of Optimizer, optional
@@ -138,7 +148,8 @@ def train(
     )
     n_batches = math.ceil(len(train_set) / config.batch_size)
     history = [] if history is None else history
-    best = _Best(task.selects)
+    average = MovingAverage(model, config.ema_decay)
+    best = _Best(task.selects if config.keep == "best" else None)
 
     bar = tqdm(range(config.epochs), desc="training", unit="epoch", disable=not config.verbose)
     for epoch in bar:
@@ -151,23 +162,26 @@ def train(
         for step, indices in enumerate(batches, start=epoch * n_batches):
             rates = _set_learning_rates(optimizers, step, config.epochs * n_batches, config)
             batch = train_set.batch(indices, model.max_frames, rng).to(config.device)
-            for augmentation in augment:
-                batch = augmentation.apply(batch, generator)
-            losses.append(_step(model, batch, task, config, optimizers))
+            for transform in transforms:
+                batch = transform(batch, generator)
+            losses.append(_step(model, batch.fitted(model.max_frames), task, config, optimizers))
+            average.update()
 
         row = {"epoch": len(history) + 1, "loss": _mean_loss(losses, epoch + 1, config)}
         if valid_set is not None:
-            row |= _validate(model, valid_set, task, config)
+            row |= _validate(average.model, valid_set, task, config)
         history.append(row | rates | {"seconds": time.perf_counter() - began})
         bar.set_postfix({name: f"{value:.3f}" for name, value in row.items() if "loss" in name or task.selects in name})
 
-        best.update(row, model)
+        best.update(row, average.model)
         stop = monitor is not None and monitor.end_epoch()
         if stop or (config.patience is not None and row["epoch"] - best.epoch >= config.patience):
             break
     bar.close()
 
-    best.restore(model)
+    best.restore(average.model)
+    if average.model is not model:
+        model.load_state_dict(average.model.state_dict())
     model.eval()
     return TrainingResult(history, best.epoch, optimizers)
 
@@ -175,7 +189,7 @@ def train(
 class _Best:
     """The best epoch so far: the highest score, and of equals the lowest validation loss; without scores, the last."""
 
-    def __init__(self, score: str) -> None:
+    def __init__(self, score: str | None) -> None:
         self.score = f"val_{score}"
         self.epoch = 0
         self._reached = (-math.inf, -math.inf)
@@ -200,14 +214,25 @@ def _step(
     """Take one optimisation step; return the batch's loss and its weight, shape (2,), without waiting for them."""
     with autocast(config.precision, config.device):
         logits = model.classify(batch.inputs, batch.lengths)
-    losses = task.loss(logits, batch.targets, config.label_smoothing)
-    total = batch.weights.sum().clamp(min=1e-12)
-    loss = (losses * batch.weights).sum() / total
+    losses, weights = _losses(logits, batch, task, config.label_smoothing)
+    total = weights.sum().clamp(min=1e-12)
+    loss = losses.sum() / total
     loss.backward()
     for optimizer in optimizers:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     return torch.stack([loss.detach() * total, total])
+
+
+def _losses(logits: Tensor, batch: Batch, task: Task, label_smoothing: float) -> tuple[Tensor, Tensor]:
+    """Return weighted losses and weights, shape (n,); a mixed item counts in shares as itself and as its partner."""
+    losses, weights = task.loss(logits, batch.targets, label_smoothing), batch.weights
+    if batch.partners is None or batch.shares is None:
+        return losses * weights, weights
+    partners, shares = batch.partners.to(logits.device), batch.shares.to(logits.device, weights.dtype)
+    others = task.loss(logits, batch.targets[partners], label_smoothing)
+    weights = torch.cat([shares * weights, (1 - shares) * weights[partners]])
+    return torch.cat([losses, others]) * weights, weights
 
 
 def _mean_loss(losses: list[Tensor], epoch: int, config: TrainingConfig) -> float:

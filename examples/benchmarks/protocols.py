@@ -1,0 +1,98 @@
+"""The protocols that accuracy is reported on: recordings, labels, and folds that share no speaker or source."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+__all__ = ["PROTOCOLS", "Protocol", "load_protocol"]
+
+EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
+#: Six folds of four whole actors.
+ACTORS = ((1, 11, 20, 21), (4, 10, 12, 14), (8, 9, 19, 23), (3, 5, 7, 24), (2, 15, 16, 18), (6, 13, 17, 22))
+#: Emotions of R4, and the four others, on which ingredients were chosen.
+FOUR, OTHER_FOUR = ("neutral", "calm", "angry", "surprised"), ("happy", "sad", "fearful", "disgust")
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Clips with labels, and which of them each fold tests; the rest of a fold's clips train.
+
+    Attributes
+    ----------
+    name : str
+    audio, labels, groups : ndarrays of shape (n,)
+        Paths, classes, speakers or sources.
+    folds : dict of str to (train, test)
+        Positions.
+    """
+
+    name: str
+    audio: np.ndarray
+    labels: np.ndarray
+    groups: np.ndarray
+    folds: dict[str, tuple[np.ndarray, np.ndarray]]
+
+
+def _ravdess(data_dir: Path, emotions: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rows = []
+    for path in sorted((data_dir / "ravdess").glob("Actor_*/03-01-*")):
+        fields = path.stem.split("-")
+        emotion = EMOTIONS[int(fields[2]) - 1]
+        if emotion in emotions:
+            rows.append((str(path), emotion, int(fields[6])))
+    if not rows:
+        raise SystemExit(f"No RAVDESS recordings (ravdess/Actor_01/03-01-*.flac) under {str(data_dir)!r}.")
+    audio, labels, actors = zip(*rows, strict=True)
+    return np.array(audio), np.array(labels), np.array(actors)
+
+
+def _by_actor(name: str, data_dir: Path, emotions: tuple[str, ...], tests: dict[str, tuple[int, ...]]) -> Protocol:
+    audio, labels, actors = _ravdess(data_dir, emotions)
+    folds = {}
+    for fold, test in tests.items():
+        tested = np.isin(actors, test)
+        folds[fold] = np.flatnonzero(~tested), np.flatnonzero(tested)
+    return Protocol(name, audio, labels, actors, folds)
+
+
+def _six_folds() -> dict[str, tuple[int, ...]]:
+    return {"-".join(map(str, fold)): fold for fold in ACTORS}
+
+
+def _choice(data_dir: Path) -> Protocol:
+    """Four other emotions than R4's, of actors 1 to 20: neither a clip of R4 nor an actor of R4-21's test."""
+    tests = {"4-10-12-14": (4, 10, 12, 14), "2-15-16-18": (2, 15, 16, 18)}
+    whole = _by_actor("choice", data_dir, OTHER_FOUR, tests)
+    early = whole.groups <= 20
+    folds = {name: (train[early[train]], test) for name, (train, test) in whole.folds.items()}
+    return Protocol("choice", whole.audio, whole.labels, whole.groups, folds)
+
+
+def _esc10(data_dir: Path) -> Protocol:
+    folder = data_dir / "esc10"
+    with open(folder / "meta" / "esc50.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    audio = np.array([str(folder / "audio" / row["filename"]) for row in rows])
+    fold = np.array([int(row["fold"]) for row in rows])
+    folds = {str(k): (np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(1, 6)}
+    sources = np.array([row["src_file"] for row in rows])
+    return Protocol("esc10", audio, np.array([row["category"] for row in rows]), sources, folds)
+
+
+#: How each protocol is made from a folder that holds ``ravdess`` and ``esc10``.
+PROTOCOLS = {
+    "r4-21": lambda data_dir: _by_actor("r4-21", data_dir, FOUR, {"21-22-23-24": (21, 22, 23, 24)}),
+    "r4": lambda data_dir: _by_actor("r4", data_dir, FOUR, _six_folds()),
+    "r8": lambda data_dir: _by_actor("r8", data_dir, EMOTIONS, _six_folds()),
+    "esc10": _esc10,
+    "choice": _choice,
+}
+
+
+def load_protocol(name: str, data_dir: Path) -> Protocol:
+    """Return a protocol of :data:`PROTOCOLS`."""
+    return PROTOCOLS[name](data_dir)

@@ -1,0 +1,61 @@
+"""What the augmentations that mix two clips share."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from skastw.augment._base import chosen
+from skastw.batching import Batch, length_mask
+
+__all__ = ["draw_partners", "draw_shares", "mixed", "partner_frames"]
+
+
+def draw_shares(batch: Batch, alpha: float, p: float, generator: torch.Generator) -> Tensor:
+    """Draw how much of each item stays itself, shape (B,): 1 for items that are not mixed.
+
+    The share is distributed as Beta(alpha, alpha); an item that is mixed already stays as it is.
+    """
+    n_items = len(batch.lengths)
+    uniform = torch.rand(2, n_items, 64, generator=generator, dtype=torch.float64)
+    share = _beta(uniform, alpha)
+    free = chosen(n_items, p, generator)
+    if batch.shares is not None:
+        free &= batch.shares.cpu() == 1
+    return torch.where(free, share, 1.0)
+
+
+def _beta(uniform: Tensor, alpha: float) -> Tensor:
+    """Return draws of Beta(alpha, alpha) from uniform ones (2, n, tries), by rejection (Jöhnk), or 0.5."""
+    x, y = uniform.pow(1 / alpha)
+    accepted = (x + y <= 1) & (x + y > 0)
+    first = accepted.int().argmax(dim=1, keepdim=True)
+    draw = (x / (x + y).clamp(min=1e-300)).gather(1, first)[:, 0]
+    return torch.where(accepted.any(dim=1), draw, 0.5).float()
+
+
+def draw_partners(n_items: int, generator: torch.Generator) -> Tensor:
+    """Draw for each item another one, shape (n_items,): a random cycle, so nobody is its own partner."""
+    order = torch.randperm(n_items, generator=generator)
+    partners = torch.empty_like(order)
+    partners[order] = order.roll(1)
+    return partners
+
+
+def partner_frames(batch: Batch, partners: Tensor) -> Tensor:
+    """Return the frames of each item's partner, repeated or cut to the item's own length; shape (B, T, F)."""
+    n_frames = batch.inputs.shape[1]
+    position = torch.arange(n_frames) % batch.lengths[partners][:, None]
+    frames = batch.inputs[partners[:, None], position]
+    return frames * length_mask(batch.lengths, n_frames, frames.device)[:, :, None]
+
+
+def mixed(batch: Batch, frames: Tensor, partners: Tensor, shares: Tensor) -> Batch:
+    """Return the batch with mixed frames; items of share 1 keep what was said of them before."""
+    if batch.partners is not None and batch.shares is not None:
+        before = batch.shares.cpu() < 1
+        partners = torch.where(before, batch.partners.cpu(), partners)
+        shares = torch.where(before, batch.shares.cpu(), shares)
+    return replace(batch, inputs=frames, partners=partners, shares=shares)

@@ -1,0 +1,91 @@
+"""Backgrounds from the user's own recordings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from numbers import Real
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from skastw._sklearn import Interval
+from skastw.augment._base import Augment, Transform, chosen
+from skastw.augment.noise import add_power
+from skastw.batching import Batch
+from skastw.decibels import to_power
+from skastw.errors import ComponentError
+
+__all__ = ["Background"]
+
+
+class Background(Augment):
+    """Mix in a random stretch of one of the user's recordings at a random signal-to-noise ratio.
+
+    The recordings go through the model's front end once, before training; powers of unrelated sounds add.
+    Saved models name the files but never open them.
+
+    Parameters
+    ----------
+    paths : list of str, default=()
+        Audio files, at least one.
+    min_snr, max_snr : float, default=5.0 and 25.0
+        The ratio of the clip's power to the background's is uniform between these (dB).
+    p : float, default=0.5
+        Probability that an item gets a background.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastw.augment import Background
+    >>> from skastw.batching import Batch
+    >>> hum = Background(paths=["hum.wav"], p=1.0).prepare(lambda paths: [torch.ones(500, 80) for _ in paths])
+    >>> batch = Batch(torch.zeros(1, 50, 80), torch.tensor([50]), torch.zeros(1), torch.ones(1))
+    >>> bool((hum(batch, torch.Generator().manual_seed(0)).inputs > 0).all())
+    True
+    """
+
+    name = "background"
+    log_mel = True
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "paths": ["array-like"],
+        "min_snr": [Interval(Real, -100, 100, closed="both")],
+        "max_snr": [Interval(Real, -100, 100, closed="both")],
+        "p": [Interval(Real, 0, 1, closed="both")],
+    }
+
+    def __init__(
+        self, *, paths: Sequence[str] = (), min_snr: float = 5.0, max_snr: float = 25.0, p: float = 0.5
+    ) -> None:
+        self.paths = paths
+        self.min_snr = min_snr
+        self.max_snr = max_snr
+        self.p = p
+
+    def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """Raise: the recordings have to be read first, by :meth:`prepare`."""
+        raise ComponentError("Background reads its files in prepare(extract), which returns what is to be called.")
+
+    def prepare(self, extract: Callable[[Sequence[str]], list[Tensor]]) -> Transform:
+        """Read the recordings; see :class:`~skastw.augment.Augment`."""
+        paths = [str(path) for path in self.paths]
+        if not paths:
+            raise ComponentError("Got Background(paths=[]), expected at least one audio file.")
+        recordings = extract(paths)
+
+        def transform(batch: Batch, generator: torch.Generator) -> Batch:
+            n_items, n_frames, _ = batch.inputs.shape
+            which = torch.randint(len(recordings), (n_items,), generator=generator).tolist()
+            where = torch.rand(n_items, generator=generator).tolist()
+            stretches = [_stretch(recordings[i], n_frames, share) for i, share in zip(which, where, strict=True)]
+            snr = self.min_snr + (self.max_snr - self.min_snr) * torch.rand(n_items, generator=generator)
+            snr = torch.where(chosen(n_items, self.p, generator), snr, torch.inf)
+            return add_power(batch, to_power(torch.stack(stretches)), snr)
+
+        return transform
+
+
+def _stretch(recording: Tensor, n_frames: int, share: float) -> Tensor:
+    """Return ``n_frames`` frames of a recording from a place given as a share of it; it is repeated as needed."""
+    position = (int(share * len(recording)) + torch.arange(n_frames)) % len(recording)
+    return recording[position]

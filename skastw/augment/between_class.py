@@ -1,0 +1,77 @@
+"""Between-class mixing: two sounds at once, at a known ratio of loudness."""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from skastw._sklearn import Interval
+from skastw.augment._base import Augment
+from skastw.augment._mixing import draw_partners, draw_shares, mixed, partner_frames
+from skastw.batching import Batch, length_mask
+from skastw.decibels import from_power, to_power
+
+__all__ = ["BetweenClass"]
+
+
+class BetweenClass(Augment):
+    """Play two clips at once, in a random proportion of loudness, and mix the loss in that proportion.
+
+    The clips are brought to one level first, so that the proportion is that of what is heard; powers of
+    unrelated sounds add. The result has the level of the item.
+
+    Parameters
+    ----------
+    alpha : float, default=1.0
+        The item's share is distributed as Beta(alpha, alpha), uniformly by default.
+    p : float, default=1.0
+        Probability that an item is mixed.
+
+    References
+    ----------
+    Tokozume, Ushiku and Harada, "Learning from Between-class Examples for Deep Sound Recognition", 2018
+    (waveforms; here mel powers).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastw.augment import BetweenClass
+    >>> from skastw.batching import Batch
+    >>> batch = Batch(torch.eye(2).view(2, 1, 2), torch.tensor([1, 1]), torch.tensor([0, 1]), torch.ones(2))
+    >>> mixed = BetweenClass().apply(batch, torch.Generator().manual_seed(0))
+    >>> bool(mixed.inputs[0, 0].min() > 0)  # both are heard
+    True
+    """
+
+    name = "between_class"
+    log_mel = True
+    mixes = True
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "alpha": [Interval(Real, 0, 100, closed="right")],
+        "p": [Interval(Real, 0, 1, closed="both")],
+    }
+
+    def __init__(self, *, alpha: float = 1.0, p: float = 1.0) -> None:
+        self.alpha = alpha
+        self.p = p
+
+    def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """Return the batch with mixed items; see :class:`~skastw.augment.Augment`."""
+        shares = draw_shares(batch, self.alpha, self.p, generator)
+        partners = draw_partners(len(batch.lengths), generator)
+        mask = length_mask(batch.lengths, batch.inputs.shape[1], batch.inputs.device)[:, :, None]
+        own = to_power(batch.inputs) * mask
+        other = to_power(partner_frames(batch, partners)) * mask
+        other = other * (_level(own) / _level(other))
+        share = shares[:, None, None].to(own.device, own.dtype)
+        scale = 1 / (share.square() + (1 - share).square())  # of two signals of one level, at amplitudes s and 1 - s
+        frames = from_power((share.square() * own + (1 - share).square() * other) * scale) * mask
+        return mixed(batch, torch.where(share < 1, frames, batch.inputs), partners, shares)
+
+
+def _level(power: Tensor) -> Tensor:
+    """Return the sum of the power of each item, shape (B, 1, 1)."""
+    return power.sum(dim=(1, 2), keepdim=True).clamp(min=1e-10)

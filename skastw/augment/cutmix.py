@@ -1,0 +1,67 @@
+"""CutMix: a stretch of another clip in place of one's own."""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import Any, ClassVar
+
+import torch
+
+from skastw._sklearn import Interval
+from skastw.augment._base import Augment
+from skastw.augment._mixing import draw_partners, draw_shares, mixed, partner_frames
+from skastw.batching import Batch
+
+__all__ = ["CutMix"]
+
+
+class CutMix(Augment):
+    """Replace a random stretch of each item by that of another one, and mix the loss by the frames of each.
+
+    Parameters
+    ----------
+    alpha : float, default=1.0
+        The share that stays is distributed as Beta(alpha, alpha).
+    p : float, default=0.5
+        Probability that an item is changed.
+
+    References
+    ----------
+    Yun et al., "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features", 2019
+    (rectangles of images; here all bands of a stretch of time).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastw.augment import CutMix
+    >>> from skastw.batching import Batch
+    >>> frames = torch.tensor([1.0, 2.0]).view(2, 1, 1).repeat(1, 10, 1)
+    >>> batch = Batch(frames, torch.tensor([10, 10]), torch.tensor([0, 1]), torch.ones(2))
+    >>> mixed = CutMix(p=1.0).apply(batch, torch.Generator().manual_seed(0))
+    >>> torch.allclose((mixed.inputs == frames).float().mean(dim=(1, 2)), mixed.shares)
+    True
+    """
+
+    name = "cutmix"
+    mixes = True
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "alpha": [Interval(Real, 0, 100, closed="right")],
+        "p": [Interval(Real, 0, 1, closed="both")],
+    }
+
+    def __init__(self, *, alpha: float = 1.0, p: float = 0.5) -> None:
+        self.alpha = alpha
+        self.p = p
+
+    def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """Return the batch with mixed items; see :class:`~skastw.augment.Augment`."""
+        shares = draw_shares(batch, self.alpha, self.p, generator)
+        partners = draw_partners(len(batch.lengths), generator)
+        replaced = ((1 - shares) * batch.lengths).round().long()
+        room = batch.lengths - replaced
+        start = (torch.rand(len(room), generator=generator) * (room + 1)).floor().long()
+        position = torch.arange(batch.inputs.shape[1])
+        inside = (position >= start[:, None]) & (position < (start + replaced)[:, None])
+        other = partner_frames(batch, partners)
+        frames = torch.where(inside[:, :, None].to(other.device), other, batch.inputs)
+        return mixed(batch, frames, partners, 1 - replaced / batch.lengths)

@@ -1,0 +1,70 @@
+"""Random equalisation: other microphones, other rooms."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import torch
+from torch.nn import functional as F
+
+from skastw._sklearn import Interval
+from skastw.augment._base import Augment, chosen
+from skastw.batching import Batch, length_mask
+from skastw.decibels import UNIT
+
+__all__ = ["Equalizer"]
+
+
+class Equalizer(Augment):
+    """Colour each item by a random smooth frequency response.
+
+    Gains are drawn at evenly spaced places of the mel axis and joined by straight lines.
+
+    Parameters
+    ----------
+    max_gain : float, default=6.0
+        The gains are uniform in ``[-max_gain, max_gain]`` (dB).
+    n_points : int, default=5
+        Places at which gains are drawn.
+    p : float, default=1.0
+        Probability that an item is coloured.
+
+    References
+    ----------
+    Nam, Kim and Park, "FilterAugment: An Acoustic Environmental Data Augmentation Method", 2022 (the kind with
+    straight lines).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastw.augment import Equalizer
+    >>> from skastw.batching import Batch
+    >>> batch = Batch(torch.zeros(1, 3, 80), torch.tensor([3]), torch.zeros(1), torch.ones(1))
+    >>> coloured = Equalizer().apply(batch, torch.Generator().manual_seed(0)).inputs[0]
+    >>> bool((coloured[0] == coloured[2]).all()), bool(coloured[0].std() > 0)
+    (True, True)
+    """
+
+    name = "equalizer"
+    log_mel = True
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "max_gain": [Interval(Real, 0, 100, closed="both")],
+        "n_points": [Interval(Integral, 2, 1024, closed="both")],
+        "p": [Interval(Real, 0, 1, closed="both")],
+    }
+
+    def __init__(self, *, max_gain: float = 6.0, n_points: int = 5, p: float = 1.0) -> None:
+        self.max_gain = max_gain
+        self.n_points = n_points
+        self.p = p
+
+    def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """Return the batch with coloured items; see :class:`~skastw.augment.Augment`."""
+        n_items, n_frames, n_bins = batch.inputs.shape
+        gain = self.max_gain / UNIT * (2 * torch.rand(n_items, 1, self.n_points, generator=generator) - 1)
+        gain = torch.where(chosen(n_items, self.p, generator)[:, None, None], gain, 0.0)
+        response = F.interpolate(gain, size=n_bins, mode="linear", align_corners=True)
+        offset = response * length_mask(batch.lengths, n_frames)[:, :, None]
+        return replace(batch, inputs=batch.inputs + offset.to(batch.inputs.device, batch.inputs.dtype))

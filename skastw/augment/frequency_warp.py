@@ -1,0 +1,80 @@
+"""Frequency warping: other vocal tracts, other sizes of what sounds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from numbers import Real
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from skastw._sklearn import Interval
+from skastw.augment._base import Augment, chosen
+from skastw.batching import Batch
+
+__all__ = ["FrequencyWarp"]
+
+
+class FrequencyWarp(Augment):
+    """Stretch or squeeze the mel axis of each item by a random factor.
+
+    Band f of the result is band f times the factor of the item, interpolated linearly; bands from beyond the
+    top repeat the top one. Low bands, where the mel scale is linear, move as the formants of a longer or
+    shorter vocal tract do.
+
+    Parameters
+    ----------
+    max_warp : float, default=0.12
+        The factor is uniform in ``[1 - max_warp, 1 + max_warp]``.
+    p : float, default=1.0
+        Probability that an item is warped.
+
+    References
+    ----------
+    Jaitly and Hinton, "Vocal Tract Length Perturbation (VTLP) improves speech recognition", 2013 (factors of
+    the frequency axis in place of the mel axis).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastw.augment import FrequencyWarp
+    >>> from skastw.batching import Batch
+    >>> tone = torch.zeros(1, 1, 80)
+    >>> tone[..., 40] = 1.0
+    >>> batch = Batch(tone, torch.tensor([1]), torch.zeros(1), torch.ones(1))
+    >>> warped = FrequencyWarp(max_warp=0.2).apply(batch, torch.Generator().manual_seed(0))
+    >>> int(warped.inputs.argmax()) != 40
+    True
+    """
+
+    name = "frequency_warp"
+    test_time = True
+    log_mel = True
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "max_warp": [Interval(Real, 0, 1, closed="left")],
+        "p": [Interval(Real, 0, 1, closed="both")],
+    }
+
+    def __init__(self, *, max_warp: float = 0.12, p: float = 1.0) -> None:
+        self.max_warp = max_warp
+        self.p = p
+
+    def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """Return the batch with warped items; see :class:`~skastw.augment.Augment`."""
+        n_items, _, n_bins = batch.inputs.shape
+        factor = 1 + self.max_warp * (2 * torch.rand(n_items, generator=generator) - 1)
+        factor = torch.where(chosen(n_items, self.p, generator), factor, 1.0)
+        mixing = _interpolation(factor, n_bins).to(batch.inputs.device, batch.inputs.dtype)
+        return replace(batch, inputs=batch.inputs @ mixing)
+
+
+def _interpolation(factor: Tensor, n_bins: int) -> Tensor:
+    """Return the matrices (B, F, F) that read band ``f * factor`` where band f was."""
+    position = (torch.arange(n_bins) * factor[:, None]).clamp(max=n_bins - 1)
+    below = position.floor().long()
+    above = (below + 1).clamp(max=n_bins - 1)
+    weight = position - below
+    matrix = torch.zeros(len(factor), n_bins, n_bins)
+    matrix.scatter_add_(1, below[:, None], (1 - weight)[:, None])
+    return matrix.scatter_add_(1, above[:, None], weight[:, None])

@@ -1,0 +1,57 @@
+"""Random levels."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from numbers import Real
+from typing import Any, ClassVar
+
+import torch
+
+from skastw._sklearn import Interval
+from skastw.augment._base import Augment, chosen
+from skastw.batching import Batch, length_mask
+from skastw.decibels import UNIT
+
+__all__ = ["Gain"]
+
+
+class Gain(Augment):
+    """Make each item louder or softer.
+
+    Parameters
+    ----------
+    max_gain : float, default=6.0
+        The gain is uniform in ``[-max_gain, max_gain]`` (dB).
+    p : float, default=1.0
+        Probability that an item is changed.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastw.augment import Gain
+    >>> from skastw.batching import Batch
+    >>> batch = Batch(torch.ones(1, 2, 3), torch.tensor([2]), torch.zeros(1), torch.ones(1))
+    >>> louder = Gain().apply(batch, torch.Generator().manual_seed(1)).inputs
+    >>> bool((louder == louder[0, 0, 0]).all()), abs(float(louder[0, 0, 0]) - 1) <= 6 / 40
+    (True, True)
+    """
+
+    name = "gain"
+    log_mel = True
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "max_gain": [Interval(Real, 0, 100, closed="both")],
+        "p": [Interval(Real, 0, 1, closed="both")],
+    }
+
+    def __init__(self, *, max_gain: float = 6.0, p: float = 1.0) -> None:
+        self.max_gain = max_gain
+        self.p = p
+
+    def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """Return the batch with other levels; see :class:`~skastw.augment.Augment`."""
+        n_items, n_frames, _ = batch.inputs.shape
+        gain = self.max_gain / UNIT * (2 * torch.rand(n_items, generator=generator) - 1)
+        gain = torch.where(chosen(n_items, self.p, generator), gain, 0.0)[:, None, None]
+        offset = gain * length_mask(batch.lengths, n_frames)[:, :, None]
+        return replace(batch, inputs=batch.inputs + offset.to(batch.inputs.device, batch.inputs.dtype))

@@ -1,0 +1,62 @@
+"""Mixup: a little of another clip, and of its label."""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import Any, ClassVar
+
+import torch
+
+from skastw._sklearn import Interval
+from skastw.augment._base import Augment
+from skastw.augment._mixing import draw_partners, draw_shares, mixed, partner_frames
+from skastw.batching import Batch
+
+__all__ = ["Mixup"]
+
+
+class Mixup(Augment):
+    """Mix the frames of each item with those of another one, and the loss in the same proportion.
+
+    The partner is repeated or cut to the item's length.
+
+    Parameters
+    ----------
+    alpha : float, default=0.3
+        The item's share is distributed as Beta(alpha, alpha).
+    p : float, default=1.0
+        Probability that an item is mixed.
+
+    References
+    ----------
+    Zhang et al., "mixup: Beyond Empirical Risk Minimization", 2018.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastw.augment import Mixup
+    >>> from skastw.batching import Batch
+    >>> batch = Batch(torch.eye(2).view(2, 1, 2), torch.tensor([1, 1]), torch.tensor([0, 1]), torch.ones(2))
+    >>> mixed = Mixup().apply(batch, torch.Generator().manual_seed(0))
+    >>> torch.allclose(mixed.inputs[0, 0], torch.stack([mixed.shares[0], 1 - mixed.shares[0]]))
+    True
+    """
+
+    name = "mixup"
+    mixes = True
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "alpha": [Interval(Real, 0, 100, closed="right")],
+        "p": [Interval(Real, 0, 1, closed="both")],
+    }
+
+    def __init__(self, *, alpha: float = 0.3, p: float = 1.0) -> None:
+        self.alpha = alpha
+        self.p = p
+
+    def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """Return the batch with mixed items; see :class:`~skastw.augment.Augment`."""
+        shares = draw_shares(batch, self.alpha, self.p, generator)
+        partners = draw_partners(len(batch.lengths), generator)
+        weight = shares[:, None, None].to(batch.inputs.device, batch.inputs.dtype)
+        frames = torch.lerp(partner_frames(batch, partners), batch.inputs, weight)
+        return mixed(batch, frames, partners, shares)

@@ -1,0 +1,56 @@
+"""Time shifts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from numbers import Real
+from typing import Any, ClassVar
+
+import torch
+
+from skastw._sklearn import Interval
+from skastw.augment._base import Augment, chosen
+from skastw.batching import Batch, length_mask
+
+__all__ = ["TimeShift"]
+
+
+class TimeShift(Augment):
+    """Shift each item in time; what leaves at one end comes back at the other.
+
+    Parameters
+    ----------
+    max_shift : float, default=0.25
+        The shift is uniform in ``[-max_shift, max_shift]`` of the item's length.
+    p : float, default=1.0
+        Probability that an item is shifted.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastw.augment import TimeShift
+    >>> from skastw.batching import Batch
+    >>> ramp = torch.arange(6.0).view(1, 6, 1)
+    >>> batch = Batch(ramp, torch.tensor([6]), torch.zeros(1), torch.ones(1))
+    >>> TimeShift(max_shift=0.5).apply(batch, torch.Generator().manual_seed(1)).inputs.flatten().tolist()
+    [2.0, 3.0, 4.0, 5.0, 0.0, 1.0]
+    """
+
+    name = "time_shift"
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "max_shift": [Interval(Real, 0, 1, closed="both")],
+        "p": [Interval(Real, 0, 1, closed="both")],
+    }
+
+    def __init__(self, *, max_shift: float = 0.25, p: float = 1.0) -> None:
+        self.max_shift = max_shift
+        self.p = p
+
+    def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """Return the batch with shifted items; see :class:`~skastw.augment.Augment`."""
+        n_items, n_frames, _ = batch.inputs.shape
+        shift = self.max_shift * (2 * torch.rand(n_items, generator=generator) - 1) * batch.lengths
+        shift = torch.where(chosen(n_items, self.p, generator), shift, 0.0).round().long()
+        position = (torch.arange(n_frames) - shift[:, None]) % batch.lengths[:, None]
+        frames = batch.inputs[torch.arange(n_items)[:, None], position]
+        return replace(batch, inputs=frames * length_mask(batch.lengths, n_frames, frames.device)[:, :, None])

@@ -1,0 +1,211 @@
+"""Normalization: frames -> frames of a common scale. Padding stays zero, and padding a clip changes nothing."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from skastw._component import Component
+from skastw.batching import length_mask
+
+__all__ = [
+    "LevelNormalization",
+    "NoNormalization",
+    "Normalization",
+    "NormalizationModule",
+    "PerBinNormalization",
+    "PerClipNormalization",
+]
+
+
+class NormalizationModule(nn.Module):
+    """A built normalization: ``(frames (B, T, F), lengths (B,)) -> frames (B, T, F)``."""
+
+    def learn(self, frames: Iterable[Tensor]) -> None:
+        """Learn what there is to learn from the frames (T_i, F) of the training clips; by default nothing."""
+
+
+class Normalization(Component):
+    """Parameters of a normalization.
+
+    ``build(n_features)`` returns a module with ``forward(frames (B, T, F), lengths (B,)) -> frames (B, T, F)``
+    and ``learn(frames)``, which sees the training clips before training and none other. What it learns is
+    saved with the model.
+    """
+
+    kind: ClassVar[str] = "normalization"
+
+    @abstractmethod
+    def build(self, n_features: int) -> NormalizationModule:
+        """Return the module for frames of width ``n_features``."""
+
+
+class NoNormalization(Normalization):
+    """Frames as the front end gives them.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastw.normalization import NoNormalization
+    >>> NoNormalization().build(1)(torch.tensor([[[3.0]]]), torch.tensor([1])).tolist()
+    [[[3.0]]]
+    """
+
+    name = "none"
+
+    def __init__(self) -> None:
+        pass
+
+    def build(self, n_features: int) -> NormalizationModule:
+        """Return the module; see :class:`~skastw.normalization.Normalization`."""
+        return _None()
+
+
+class PerBinNormalization(Normalization):
+    """Standardise each bin by its mean and standard deviation over all frames of the training clips.
+
+    A bin that hardly varies there, such as one above the band of the recordings, is not blown up: its
+    deviation counts as at least a twentieth of the mean deviation of all bins.
+
+    References
+    ----------
+    Gong, Chung and Glass, "AST: Audio Spectrogram Transformer", 2021 (one mean and deviation for all bins).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastw.normalization import PerBinNormalization
+    >>> module = PerBinNormalization().build(1)
+    >>> module.learn([torch.tensor([[1.0], [3.0]])])
+    >>> module(torch.tensor([[[3.0], [0.0]]]), torch.tensor([1])).flatten().tolist()
+    [1.0, 0.0]
+    """
+
+    name = "per_bin"
+
+    def __init__(self) -> None:
+        pass
+
+    def build(self, n_features: int) -> NormalizationModule:
+        """Return the module; see :class:`~skastw.normalization.Normalization`."""
+        return _PerBin(n_features)
+
+
+class PerClipNormalization(Normalization):
+    """Standardise each clip by its own mean and standard deviation.
+
+    Neither level nor, with ``per_bin``, the colour of a recording remains. A clip that hardly varies, such as
+    silence, is centred only.
+
+    Parameters
+    ----------
+    per_bin : bool, default=False
+        Standardise each bin by itself in place of all together.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastw.normalization import PerClipNormalization
+    >>> module = PerClipNormalization().build(2)
+    >>> frames = module(torch.randn(1, 50, 2) * 3 + 5, torch.tensor([50]))
+    >>> bool(frames.mean().abs() < 1e-5), bool((frames.std() - 1).abs() < 0.02)
+    (True, True)
+    """
+
+    name = "per_clip"
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {"per_bin": ["boolean"]}
+
+    def __init__(self, *, per_bin: bool = False) -> None:
+        self.per_bin = per_bin
+
+    def build(self, n_features: int) -> NormalizationModule:
+        """Return the module; see :class:`~skastw.normalization.Normalization`."""
+        return _PerClip((1,) if self.per_bin else (1, 2))
+
+
+class LevelNormalization(Normalization):
+    """Subtract the mean of each clip: of log-mel frames that takes away its level, and leaves its dynamics.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastw.normalization import LevelNormalization
+    >>> LevelNormalization().build(1)(torch.tensor([[[1.0], [3.0], [0.0]]]), torch.tensor([2])).flatten().tolist()
+    [-1.0, 1.0, 0.0]
+    """
+
+    name = "level"
+
+    def __init__(self) -> None:
+        pass
+
+    def build(self, n_features: int) -> NormalizationModule:
+        """Return the module; see :class:`~skastw.normalization.Normalization`."""
+        return _Level()
+
+
+class _None(NormalizationModule):
+    def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        return frames
+
+
+class _PerBin(NormalizationModule):
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, n_features: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(n_features))
+        self.register_buffer("scale", torch.ones(n_features))
+
+    def learn(self, frames: Iterable[Tensor]) -> None:
+        count = 0
+        total = torch.zeros(len(self.mean), dtype=torch.float64)
+        squares = total.clone()
+        for item in frames:
+            count += len(item)
+            total += item.sum(dim=0, dtype=torch.float64)
+            squares += item.double().square().sum(dim=0)
+        mean = total / count
+        deviation = (squares / count - mean.square()).clamp(min=0).sqrt()
+        floor = deviation.mean() / 20 if deviation.any() else 1.0
+        self.mean.copy_(mean)
+        self.scale.copy_(deviation.clamp(min=floor))
+
+    def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        mask = length_mask(lengths, frames.shape[1], frames.device)[:, :, None]
+        return (frames - self.mean) / self.scale * mask
+
+
+class _PerClip(NormalizationModule):
+    def __init__(self, dims: tuple[int, ...]) -> None:
+        super().__init__()
+        self.dims = dims
+
+    def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        mask = length_mask(lengths, frames.shape[1], frames.device)[:, :, None]
+        centred = _centred(frames, lengths, mask, self.dims)
+        n_values = _n_values(frames, lengths, self.dims)
+        deviation = (centred.square().sum(dim=self.dims, keepdim=True) / n_values).sqrt()
+        return centred / torch.where(deviation > 1e-3, deviation, 1.0)
+
+
+class _Level(NormalizationModule):
+    def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        mask = length_mask(lengths, frames.shape[1], frames.device)[:, :, None]
+        return _centred(frames, lengths, mask, (1, 2))
+
+
+def _n_values(frames: Tensor, lengths: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """Return the values that each mean is over, shape (B, 1, 1)."""
+    return (lengths * (frames.shape[2] if 2 in dims else 1))[:, None, None].to(frames.device, frames.dtype)
+
+
+def _centred(frames: Tensor, lengths: Tensor, mask: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """Return frames minus their mean over ``dims``, zero beyond each length."""
+    mean = (frames * mask).sum(dim=dims, keepdim=True) / _n_values(frames, lengths, dims)
+    return (frames - mean) * mask

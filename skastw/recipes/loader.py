@@ -1,0 +1,149 @@
+"""Reading recipes: YAML files that hold the parameters of an estimator, and nothing else."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from skastw._component import Component, component_from_config
+from skastw.augment import Augment
+from skastw.encoders import Encoder
+from skastw.errors import RecipeError
+from skastw.features import Features
+from skastw.normalization import Normalization
+from skastw.pooling import Pooling
+
+__all__ = ["Recipe", "load_recipe", "recipe_names"]
+
+_KINDS: dict[str, type[Component]] = {
+    "features": Features,
+    "normalization": Normalization,
+    "encoder": Encoder,
+    "pooling": Pooling,
+}
+#: A recipe is a page of text; a file that is larger is something else.
+_MAX_BYTES = 65536
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A named set of parameters.
+
+    Attributes
+    ----------
+    name : str
+    description : str
+        What it is for, in a sentence.
+    params : dict
+        Parameters of an estimator; components are objects.
+    """
+
+    name: str
+    description: str
+    params: dict[str, Any]
+
+
+def recipe_names() -> list[str]:
+    """Return the names of the recipes that come with the library, sorted.
+
+    Examples
+    --------
+    >>> from skastw.recipes import recipe_names
+    >>> "small" in recipe_names()
+    True
+    """
+    files = resources.files(__package__).iterdir()
+    return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
+
+
+def load_recipe(recipe: str | os.PathLike[str]) -> Recipe:
+    """Read a recipe.
+
+    A recipe is a YAML mapping with a ``description`` and ``params``. A component is its name, or a mapping
+    from its name to its parameters; ``augment`` is a list of these.
+
+    Parameters
+    ----------
+    recipe : str or path
+        A name from :func:`recipe_names`, or the path of a file of one's own.
+
+    Returns
+    -------
+    Recipe
+
+    Raises
+    ------
+    RecipeError
+        If there is no such recipe, or the file is not one.
+    ComponentError
+        If a component or one of its parameters is not known.
+
+    Examples
+    --------
+    >>> from skastw.recipes import load_recipe
+    >>> load_recipe("tiny").params["encoder"].name
+    'resnet'
+    """
+    name = os.fspath(recipe)
+    if name in recipe_names():
+        text = resources.files(__package__).joinpath(f"{name}.yaml").read_text(encoding="utf-8")
+    else:
+        text = _read(Path(name))
+    content = _parse(text, name)
+    return Recipe(Path(name).stem, str(content.get("description", "")), _params(content["params"], name))
+
+
+def _read(path: Path) -> str:
+    if path.suffix not in (".yaml", ".yml") or not path.is_file():
+        known = ", ".join(map(repr, recipe_names()))
+        raise RecipeError(f"Got recipe={str(path)!r}, expected one of {known}, or the path of a .yaml file.")
+    if path.stat().st_size > _MAX_BYTES:
+        raise RecipeError(f"{str(path)!r} has {path.stat().st_size} bytes, expected at most {_MAX_BYTES}.")
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{str(path)!r} cannot be read as text: {error}") from error
+
+
+def _parse(text: str, name: str) -> dict[str, Any]:
+    import yaml
+
+    try:
+        content = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise RecipeError(f"{name!r} is not YAML: {' '.join(str(error).split())}") from error
+    if (
+        not isinstance(content, dict)
+        or not set(content) <= {"description", "params"}
+        or not isinstance(content.get("params"), dict)
+        or not all(isinstance(param, str) for param in content["params"])
+    ):
+        raise RecipeError(
+            f"{name!r} is not a recipe: expected a mapping with 'description' and 'params', a mapping too."
+        )
+    return content
+
+
+def _params(given: dict[str, Any], name: str) -> dict[str, Any]:
+    params = dict(given)
+    for kind, base in _KINDS.items():
+        if kind in params:
+            params[kind] = _component(base, params[kind], name)
+    if params.get("augment") is not None:
+        if not isinstance(params["augment"], list):
+            raise RecipeError(f"{name!r} has augment: {params['augment']!r}, expected a list.")
+        params["augment"] = [_component(Augment, item, name) for item in params["augment"]]
+    return params
+
+
+def _component(base: type[Component], given: Any, name: str) -> Component:
+    """Return the component that a name, or a mapping from a name to parameters, stands for."""
+    if isinstance(given, str):
+        given = {given: None}
+    if not isinstance(given, dict) or len(given) != 1:
+        raise RecipeError(f"{name!r} has {base.kind}: {given!r}, expected a name, or one name with its parameters.")
+    [(component, params)] = given.items()
+    return component_from_config(base, {"name": component, "params": {} if params is None else params})
