@@ -103,7 +103,7 @@ def length_mask(lengths: Tensor, size: int, device: torch.device | None = None) 
 
 
 def is_padded(frames: Tensor, lengths: Tensor) -> bool:
-    """Say whether any item of frames (B, T, ...) is shorter than T."""
+    """Say whether any of the ``lengths`` of ``frames`` (B, T, ...) is shorter than T."""
     return bool((lengths != frames.shape[1]).any())
 
 

@@ -40,7 +40,7 @@ def from_power(power: Tensor) -> Tensor:
 
 
 def to_power(frames: Tensor) -> Tensor:
-    """Return the mel power of log-mel frames.
+    """Return the mel power of log-mel frames, within 150 dB of 1.
 
     Parameters
     ----------
@@ -57,4 +57,5 @@ def to_power(frames: Tensor) -> Tensor:
     >>> to_power(torch.tensor([1.0, 1.5])).tolist()
     [1.0, 100.0]
     """
-    return torch.exp2((frames - 1.0) * 13.287712379549449)  # 4 * log2(10): powers of two are the fast ones
+    exponent = (frames - 1.0) * 13.287712379549449  # 4 log2(10): powers of two are the fast ones
+    return torch.exp2(exponent.clamp(min=-50.0, max=50.0))

@@ -21,12 +21,13 @@ from skastw.datasets import make_tones
 from skastw.encoders import Encoder
 from skastw.errors import ComponentError
 from skastw.features import Features, Precomputed
+from skastw.normalization import Normalization
 from skastw.pooling import MaxPooling, MeanPooling, Pooling
 
-KINDS = (Features, Encoder, Pooling, Augment)
+KINDS = (Features, Normalization, Encoder, Pooling, Augment)
 WEIGHT_NAMES = Path(__file__).parent / "data" / "weight_names.json"
 #: Sizes that make any encoder fast, where it has these parameters.
-SMALL = {"d_model": 32, "num_heads": 2, "num_layers": 1}
+SMALL = {"d_model": 32, "num_heads": 2, "num_layers": 1, "width": 8, "num_blocks": 1}
 SAMPLE_RATE = 16000
 N_FEATURES = 12
 MAX_FRAMES = 33
@@ -49,6 +50,7 @@ def enrol(argument, components):
 COMPONENTS = [component for base in KINDS for component in registered(base)]
 FRONT_ENDS = [component for component in registered(Features) if not isinstance(component, Precomputed)]
 ENCODERS = [small(component) for component in registered(Encoder)]
+NORMALIZATIONS = registered(Normalization)
 POOLINGS = registered(Pooling)
 AUGMENTS = registered(Augment)
 
@@ -70,7 +72,7 @@ def changed(component):
     other = clone(component)
     for param, value in component.get_params().items():
         near = [value + 1, value - 1, value / 2] if isinstance(value, int | float) else []
-        candidates = [v for v in (*near, 3, 1.5, None, True) if v != value and is_valid(component, param, v)]
+        candidates = [v for v in (*near, 3, 1.5, None, True, ["a.wav"]) if v != value and is_valid(component, param, v)]
         assert candidates, f"no other valid value of {param} is known to this test"
         other.set_params(**{param: candidates[0]})
     return other
@@ -274,6 +276,59 @@ def test_features_have_nothing_to_learn(component):
     assert not list(component.build(SAMPLE_RATE).parameters())  # frames are computed once, before training
 
 
+# ------------------------------------------------------------------ normalization
+
+
+def learned(normalization, n_features=N_FEATURES):
+    module = normalization.build(n_features)
+    module.learn(3 * item + 5 for item in random_frames([20, 7, 1], n_features, seed=3)[0])
+    return module
+
+
+@enrol("normalization", NORMALIZATIONS)
+def test_padding_changes_no_normalized_frame_and_stays_zero(normalization):
+    module = learned(normalization)
+    frames, lengths = random_frames([1, 4, 9], N_FEATURES)
+    together = module(frames, lengths)
+    assert together.shape == frames.shape
+    assert not together[~length_mask(lengths, 9)].any()
+    for item, length in enumerate(lengths.tolist()):
+        alone = module(frames[item : item + 1, :length], lengths[item : item + 1])
+        torch.testing.assert_close(together[item, :length], alone[0], atol=1e-5, rtol=0)
+
+
+@enrol("normalization", NORMALIZATIONS)
+def test_normalized_silence_is_finite(normalization):
+    module = normalization.build(N_FEATURES)
+    module.learn([torch.full((3, N_FEATURES), -1.5)])
+    for level in (-1.5, 0.0):
+        assert module(torch.full((2, 3, N_FEATURES), level), torch.tensor([3, 1])).isfinite().all()
+
+
+@enrol("normalization", NORMALIZATIONS)
+def test_what_a_normalization_learned_is_in_its_state(normalization):
+    module, fresh = learned(normalization), normalization.build(N_FEATURES)
+    fresh.load_state_dict(module.state_dict())
+    frames, lengths = random_frames([5], N_FEATURES)
+    assert torch.equal(fresh(frames, lengths), module(frames, lengths))
+
+
+def test_per_bin_takes_the_training_clips_to_mean_zero_and_deviation_one():
+    clips = [item * torch.arange(1, 13) + 7 for item in random_frames([50, 80], N_FEATURES)[0]]
+    module = resolve_component(Normalization, "per_bin").build(N_FEATURES)
+    module.learn(clips)
+    normalized = torch.cat([module(clip[None], torch.tensor([len(clip)]))[0] for clip in clips])
+    torch.testing.assert_close(normalized.mean(dim=0), torch.zeros(N_FEATURES), atol=1e-5, rtol=0)
+    torch.testing.assert_close(normalized.std(dim=0, correction=0), torch.ones(N_FEATURES), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["per_clip", "level"])
+def test_a_clips_level_does_not_pass_normalization_by_the_clip(name):
+    module = resolve_component(Normalization, name).build(N_FEATURES)
+    frames, lengths = random_frames([9], N_FEATURES)
+    torch.testing.assert_close(module(frames + 3, lengths), module(frames, lengths), atol=1e-5, rtol=0)
+
+
 # ------------------------------------------------------------------ encoders
 
 
@@ -426,12 +481,24 @@ def training_batch(lengths=(40, 25, 1, 2, 40), n_features=80):
     return Batch(frames, lengths, torch.arange(len(lengths)), torch.ones(len(lengths)))
 
 
+def some_recordings(paths, n_features=80):
+    return [random_frames([length], n_features, seed=1)[0][0] for length in (7, 100)]
+
+
+def prepared(component, n_features=80):
+    """Return what training calls; a component that reads files gets frames in their place."""
+    if "paths" in component.get_params():
+        component = clone(component).set_params(paths=["rain.wav", "street.wav"])
+    return component.prepare(lambda paths: some_recordings(paths, n_features))
+
+
 def augmented(component, batch, seed):
-    return component.apply(batch, torch.Generator().manual_seed(seed))
+    return prepared(component, batch.inputs.shape[2])(batch, torch.Generator().manual_seed(seed))
 
 
 def tensors(batch):
-    return [batch.inputs, batch.lengths, batch.targets, batch.weights]
+    given = [batch.inputs, batch.lengths, batch.targets, batch.weights, batch.partners, batch.shares]
+    return [tensor for tensor in given if tensor is not None]
 
 
 @enrol("component", AUGMENTS)
@@ -444,13 +511,17 @@ def test_an_augmentation_leaves_its_argument_alone(component):
 
 
 @enrol("component", AUGMENTS)
-def test_an_augmented_batch_has_the_same_shapes_and_clean_padding(component):
+def test_an_augmented_batch_has_as_many_items_and_bins_and_clean_padding(component):
     batch = training_batch()
     for seed in range(20):
         result = augmented(component, batch, seed)
-        for old, new in zip(tensors(batch), tensors(result), strict=True):
-            assert old.shape == new.shape
+        assert result.inputs.shape[::2] == batch.inputs.shape[::2]
+        assert result.inputs.dtype == batch.inputs.dtype
+        assert (result.lengths.shape, result.lengths.dtype) == (batch.lengths.shape, batch.lengths.dtype)
+        assert torch.equal(result.targets, batch.targets)
+        assert torch.equal(result.weights, batch.weights)
         assert (result.lengths >= 1).all()
+        assert result.lengths.max() <= result.inputs.shape[1]
         assert not result.inputs[~length_mask(result.lengths, result.inputs.shape[1])].any()
 
 
@@ -464,7 +535,8 @@ def test_all_randomness_of_an_augmentation_comes_from_its_generator(component):
     assert all(torch.equal(a, b) for a, b in zip(tensors(first), tensors(again), strict=True))
     assert any(not torch.equal(first.inputs, augmented(component, batch, seed).inputs) for seed in range(1, 4))
     generator = torch.Generator().manual_seed(0)
-    draws = [component.apply(batch, generator).inputs for _ in range(4)]
+    transform = prepared(component)
+    draws = [transform(batch, generator).inputs for _ in range(4)]
     assert any(not torch.equal(draws[0], draw) for draw in draws[1:])
 
 
@@ -482,6 +554,40 @@ def test_an_augmentation_takes_one_frame_and_silence_and_stays_finite(component,
             for seed in range(10):
                 result = augmented(component, Batch(inputs, *tensors(batch)[1:]), seed)
                 assert all(tensor.isfinite().all() for tensor in tensors(result))
+
+
+@enrol("component", AUGMENTS)
+def test_a_mixing_augmentation_says_what_it_mixed_and_no_other_does(component):
+    batch = training_batch()
+    for seed in range(10):
+        result = augmented(component, batch, seed)
+        assert (result.partners is None) == (result.shares is None) == (not component.mixes)
+        if component.mixes:
+            assert ((result.partners >= 0) & (result.partners < 5)).all()
+            assert (result.partners != torch.arange(5)).all()
+            assert ((result.shares >= 0) & (result.shares <= 1)).all()
+
+
+@enrol("first", [component for component in AUGMENTS if component.mixes])
+@enrol("second", [component for component in AUGMENTS if component.mixes])
+def test_an_item_is_mixed_once_at_most(first, second):
+    batch = training_batch()
+    once = augmented(clone(first).set_params(p=0.5), batch, 0)
+    twice = augmented(clone(second).set_params(p=1.0), once, 1)
+    before = once.shares < 1
+    assert before.any()
+    assert torch.equal(twice.inputs[before], once.inputs[before])
+    assert torch.equal(twice.partners[before], once.partners[before])
+    assert torch.equal(twice.shares[before], once.shares[before])
+
+
+@enrol("component", [component for component in AUGMENTS if "p" in component.get_params()])
+def test_an_augmentation_of_probability_zero_changes_nothing(component):
+    batch = training_batch()
+    for seed in range(3):
+        never = augmented(clone(component).set_params(p=0.0), batch, seed)
+        torch.testing.assert_close(never.inputs, batch.inputs, atol=1e-6, rtol=0)
+        assert torch.equal(never.lengths, batch.lengths)
 
 
 # ------------------------------------------------------------------ names of weights
@@ -529,7 +635,7 @@ def test_the_default_encoder_has_the_announced_size(found_weight_names):
 @enrol("encoder", ENCODERS)
 def test_every_encoder_learns_with_every_pooling(encoder, pooling):
     clips, y = make_tones(n_clips=72, n_classes=3, duration=(0.1, 0.2), random_state=0)
-    clf = ASTWClassifier(encoder=encoder, pooling=pooling, epochs=12, precision="float32", device="cpu")
+    clf = ASTWClassifier(encoder=encoder, pooling=pooling, epochs=24, precision="float32", device="cpu")
     clf.fit(clips[:48], y[:48])
     assert clf.score(clips[48:], y[48:]) >= 0.8  # 24 clips; chance is 1/3
 

@@ -80,7 +80,10 @@ def run(options: argparse.Namespace) -> None:
             line = json.dumps({**key, **row})
             with open(options.output, "a", encoding="utf-8") as file:
                 file.write(line + "\n")
-            print({**key, **{name: value for name, value in row.items() if name not in ("labels", "predictions")}}, flush=True)
+            print(
+                {**key, **{name: value for name, value in row.items() if name not in ("labels", "predictions")}},
+                flush=True,
+            )
 
 
 def run_fold(recipe: ASTWClassifier, protocol: Protocol, fold: str, seed: int) -> dict[str, Any]:

@@ -57,5 +57,5 @@ class Augment(Component):
 
 
 def chosen(n_items: int, p: float, generator: torch.Generator) -> Tensor:
-    """Draw which of ``n_items`` are augmented, each with probability ``p``; shape (n_items,), bool."""
+    """Draw which of ``n_items`` are augmented, each with probability ``p``, by ``generator``, shape (n_items,)."""
     return torch.rand(n_items, generator=generator) < p

@@ -14,9 +14,10 @@ __all__ = ["draw_partners", "draw_shares", "mixed", "partner_frames"]
 
 
 def draw_shares(batch: Batch, alpha: float, p: float, generator: torch.Generator) -> Tensor:
-    """Draw how much of each item stays itself, shape (B,): 1 for items that are not mixed.
+    """Draw from ``generator`` how much of each item of ``batch`` stays itself, shape (B,).
 
-    The share is distributed as Beta(alpha, alpha); an item that is mixed already stays as it is.
+    The share is distributed as Beta(alpha, alpha); with probability ``1 - p``, and for an item that is mixed
+    already, it is 1.
     """
     n_items = len(batch.lengths)
     uniform = torch.rand(2, n_items, 64, generator=generator, dtype=torch.float64)
@@ -37,7 +38,7 @@ def _beta(uniform: Tensor, alpha: float) -> Tensor:
 
 
 def draw_partners(n_items: int, generator: torch.Generator) -> Tensor:
-    """Draw for each item another one, shape (n_items,): a random cycle, so nobody is its own partner."""
+    """Draw from ``generator`` another item for each of ``n_items``: a random cycle, so nobody is its own partner."""
     order = torch.randperm(n_items, generator=generator)
     partners = torch.empty_like(order)
     partners[order] = order.roll(1)
@@ -45,7 +46,7 @@ def draw_partners(n_items: int, generator: torch.Generator) -> Tensor:
 
 
 def partner_frames(batch: Batch, partners: Tensor) -> Tensor:
-    """Return the frames of each item's partner, repeated or cut to the item's own length; shape (B, T, F)."""
+    """Return the frames (B, T, F) of ``partners`` in ``batch``, repeated or cut to the item's own length."""
     n_frames = batch.inputs.shape[1]
     position = torch.arange(n_frames) % batch.lengths[partners][:, None]
     frames = batch.inputs[partners[:, None], position]
@@ -53,7 +54,7 @@ def partner_frames(batch: Batch, partners: Tensor) -> Tensor:
 
 
 def mixed(batch: Batch, frames: Tensor, partners: Tensor, shares: Tensor) -> Batch:
-    """Return the batch with mixed frames; items of share 1 keep what was said of them before."""
+    """Return ``batch`` with mixed ``frames``, ``partners`` and ``shares``; what was mixed before keeps its own."""
     if batch.partners is not None and batch.shares is not None:
         before = batch.shares.cpu() < 1
         partners = torch.where(before, batch.partners.cpu(), partners)

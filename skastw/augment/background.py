@@ -27,7 +27,7 @@ class Background(Augment):
 
     Parameters
     ----------
-    paths : list of str, default=()
+    paths : list of str
         Audio files, at least one.
     min_snr, max_snr : float, default=5.0 and 25.0
         The ratio of the clip's power to the background's is uniform between these (dB).
@@ -48,14 +48,14 @@ class Background(Augment):
     name = "background"
     log_mel = True
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "paths": ["array-like"],
+        "paths": [list, tuple, None],
         "min_snr": [Interval(Real, -100, 100, closed="both")],
         "max_snr": [Interval(Real, -100, 100, closed="both")],
         "p": [Interval(Real, 0, 1, closed="both")],
     }
 
     def __init__(
-        self, *, paths: Sequence[str] = (), min_snr: float = 5.0, max_snr: float = 25.0, p: float = 0.5
+        self, *, paths: Sequence[str] | None = None, min_snr: float = 5.0, max_snr: float = 25.0, p: float = 0.5
     ) -> None:
         self.paths = paths
         self.min_snr = min_snr
@@ -68,9 +68,9 @@ class Background(Augment):
 
     def prepare(self, extract: Callable[[Sequence[str]], list[Tensor]]) -> Transform:
         """Read the recordings; see :class:`~skastw.augment.Augment`."""
+        if not self.paths:
+            raise ComponentError(f"Got Background(paths={self.paths!r}), expected at least one audio file.")
         paths = [str(path) for path in self.paths]
-        if not paths:
-            raise ComponentError("Got Background(paths=[]), expected at least one audio file.")
         recordings = extract(paths)
 
         def transform(batch: Batch, generator: torch.Generator) -> Batch:

@@ -16,17 +16,17 @@ __all__ = ["BatchNorm", "ConvNormAct", "apply_mask", "as_map", "halved", "time_m
 
 
 def as_map(frames: Tensor) -> Tensor:
-    """Return frames (B, T, F) as a map (B, 1, T, F), laid out as convolutions on a CPU like it."""
+    """Return ``frames`` (B, T, F) as a map (B, 1, T, F), laid out as convolutions on a CPU like it."""
     return frames[:, None].contiguous(memory_format=torch.channels_last)
 
 
 def halved(lengths: Tensor) -> Tensor:
-    """Return the lengths after a stride of two."""
+    """Return ``lengths`` after a stride of two."""
     return (lengths + 1) // 2
 
 
 def time_mask(x: Tensor, lengths: Tensor) -> Tensor | None:
-    """Return the mask (B, 1, T, 1...) of a map or sequence (B, C, T, ...), or None where nothing is padded."""
+    """Return the mask (B, 1, T, 1...) of ``x`` (B, C, T, ...) of some ``lengths``, or None where nothing is padded."""
     if not is_padded(x.transpose(1, 2), lengths):
         return None
     mask = length_mask(lengths, x.shape[2], x.device)
@@ -34,7 +34,7 @@ def time_mask(x: Tensor, lengths: Tensor) -> Tensor | None:
 
 
 def apply_mask(x: Tensor, mask: Tensor | None) -> Tensor:
-    """Zero what lies beyond each clip."""
+    """Return ``x``, zero where ``mask`` is."""
     return x if mask is None else x * mask
 
 
@@ -79,7 +79,7 @@ class BatchNorm(nn.BatchNorm2d):
 
 
 class ConvNormAct(nn.Module):
-    """Convolution without bias, batch norm, ReLU, mask."""
+    """Convolution from ``n_in`` to ``n_out`` channels by ``kernel`` and ``stride``, batch norm, ReLU, mask."""
 
     def __init__(self, n_in: int, n_out: int, *, kernel: int = 3, stride: int = 1) -> None:
         super().__init__()
