@@ -27,8 +27,10 @@ import references
 import torch
 
 from skastw import ASTWClassifier
+from skastw._component import component_names, resolve_component
 from skastw._device import autocast, has_native_bfloat16, resolve_device
-from skastw.batching import round_length, shuffled_buckets
+from skastw.augment import Augment
+from skastw.batching import Batch, round_length, shuffled_buckets
 from skastw.encoders import ASTWEncoder
 from skastw.extraction import extract_frames
 from skastw.features import LogMel
@@ -507,6 +509,44 @@ def search(options: argparse.Namespace) -> Iterator[Row]:
     yield row("GridSearchCV of four candidates, n_jobs=2 / n_jobs=1", median["one"] / median["two"], target=">= 1.7")
 
 
+# -------------------------------------------------------------- augmentations
+
+
+def augmentations(options: argparse.Namespace) -> Iterator[Row]:
+    """Each augmentation with its defaults, as a share of a training step of the recipe ``small``."""
+    recipe = ASTWClassifier.from_recipe("small")
+    components, device = recipe._resolve_components(), torch.device("cpu")
+    model = build_model(*components.parts, n_outputs=4, sample_rate=16000, chunk_length=30.0).train()
+    optimizers = build_optimizers(model, muon_lr=0.01, adam_lr=1e-3, weight_decay=0.01)
+    inputs = torch.rand(BATCH, 224, components.features.n_mels)
+    batch = Batch(inputs, torch.full((BATCH,), 224), torch.arange(BATCH) % 4, torch.ones(BATCH))
+    generator = torch.Generator().manual_seed(0)
+
+    def training_step() -> None:
+        with autocast("auto", device):
+            logits = model.classify(batch.inputs, batch.lengths)
+        torch.nn.functional.cross_entropy(logits, batch.targets).backward()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+
+    def ten_times(transform: Callable[[Batch, torch.Generator], Batch]) -> Callable[[], None]:
+        return lambda: [transform(batch, generator) for _ in range(10)] and None
+
+    sides: dict[str, Callable[[], Any]] = {"step": training_step}
+    for name in component_names("augment"):
+        augmentation = resolve_component(Augment, name)
+        if "paths" in augmentation.get_params():
+            augmentation.set_params(paths=["background"])
+        sides[name] = ten_times(augmentation.prepare(lambda paths: [torch.rand(2000, inputs.shape[2])]))
+    seconds = interleave(sides, options.repeats)
+    for name in sides:
+        if name != "step":
+            yield row(
+                f"{name} / training step of small, batch {BATCH}", seconds[name] / 10 / seconds["step"], target="< 0.1"
+            )
+
+
 # ----------------------------------------------------------------------- GPU
 
 
@@ -556,6 +596,7 @@ MEASUREMENTS: dict[str, Callable[[argparse.Namespace], Iterator[Row]]] = {
     "features": features,
     "start": start,
     "search": search,
+    "augment": augmentations,
     "memory": memory,
     "gpu": gpu,
 }

@@ -16,8 +16,8 @@ __all__ = ["BatchNorm", "ConvNormAct", "apply_mask", "as_map", "halved", "time_m
 
 
 def as_map(frames: Tensor) -> Tensor:
-    """Return ``frames`` (B, T, F) as a map (B, 1, T, F), laid out as convolutions on a CPU like it."""
-    return frames[:, None].contiguous(memory_format=torch.channels_last)
+    """Return ``frames`` (B, T, F) as a map (B, 1, T, F)."""
+    return frames[:, None]
 
 
 def halved(lengths: Tensor) -> Tensor:
@@ -87,5 +87,6 @@ class ConvNormAct(nn.Module):
         self.norm = BatchNorm(n_out)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """Return the map; ``mask`` is that of the output."""
-        return apply_mask(F.relu(self.norm(self.conv(x), mask)), mask)
+        """Return the map, channels last, as convolutions on a CPU like it; ``mask`` is that of the output."""
+        x = self.conv(x).contiguous(memory_format=torch.channels_last)
+        return apply_mask(F.relu(self.norm(x, mask)), mask)
