@@ -17,7 +17,7 @@ from skastw.batching import is_padded, length_mask
 from skastw.errors import ComponentError
 from skastw.features._base import Features, FeaturesModule
 
-__all__ = ["LogMel", "centred_windows", "mel_filter_bank", "power_spectrum", "whisper_scale"]
+__all__ = ["LogMel", "MelModule", "centred_windows", "mel_filter_bank", "power_spectrum", "whisper_scale"]
 
 #: Windows that are transformed at once: few enough for a processor's cache, and for a recording of hours.
 _SLAB = 1024
@@ -122,11 +122,26 @@ class LogMel(Features):
         return {**super().to_preprocessor(sample_rate, seconds), **settings, **own}
 
 
-class _LogMelModule(FeaturesModule):
+class MelModule(FeaturesModule):
+    """Base of built front ends that start from mel bands: it computes them, a subclass puts them on its scale.
+
+    Parameters
+    ----------
+    params : Features
+        With the parameters of :class:`LogMel`.
+    sample_rate : int
+        Hz.
+
+    Raises
+    ------
+    ComponentError
+        If the window is longer than ``n_fft``, or the range of the bands is not in that of the sample rate.
+    """
+
     window: Tensor
     filters: Tensor
 
-    def __init__(self, params: LogMel, sample_rate: int) -> None:
+    def __init__(self, params: Any, sample_rate: int) -> None:
         super().__init__()
         win_length = params.win_length or params.n_fft
         if win_length > params.n_fft:
@@ -140,11 +155,19 @@ class _LogMelModule(FeaturesModule):
         self.register_buffer("window", window, persistent=False)
         self.register_buffer("filters", torch.from_numpy(filters.T.copy()), persistent=False)
 
+    def scaled(self, mel: Tensor, lengths: Tensor) -> Tensor:
+        """Turn mel power (B, T, n_mels) of ``lengths`` (B,) into frames (B, T, F), zero beyond each length."""
+        raise NotImplementedError
+
+    def spectrum(self, windows: Tensor) -> Tensor:
+        """Return what the bands are sums of, shape (n, n_fft // 2 + 1): the power of windows (n, n_fft)."""
+        return power_spectrum(windows, self.window)
+
     def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         windows = centred_windows(waveform, self.n_fft, self.hop_length)
-        mel = self._mel(windows.flatten(0, 1)).view(len(waveform), -1, self.n_features)
+        mel = self._mel(windows.flatten(0, 1)).view(len(waveform), -1, self.filters.shape[1])
         n_frames = (lengths + self.hop_length - 1) // self.hop_length
-        return whisper_scale(mel[:, : int(n_frames.max())], n_frames), n_frames
+        return self.scaled(mel[:, : int(n_frames.max())], n_frames), n_frames
 
     def extract(self, waveforms: Sequence[Tensor]) -> list[Tensor]:
         """Return the frames of some clips; their windows are transformed together."""
@@ -152,12 +175,18 @@ class _LogMelModule(FeaturesModule):
             return []
         windows = [centred_windows(waveform[None], self.n_fft, self.hop_length)[0] for waveform in waveforms]
         mel = self._mel(torch.cat(windows) if len(windows) > 1 else windows[0])
-        return [whisper_scale(item[None])[0] for item in mel.split([len(item) for item in windows])]
+        items = mel.split([len(item) for item in windows])
+        return [self.scaled(item[None], torch.tensor([len(item)]))[0] for item in items]
 
     def _mel(self, windows: Tensor) -> Tensor:
-        """Return the mel power of windows (n, n_fft), shape (n, n_mels)."""
-        slabs = [power_spectrum(slab, self.window) @ self.filters for slab in windows.split(_SLAB)]
+        """Return the mel bands of windows (n, n_fft), shape (n, n_mels)."""
+        slabs = [self.spectrum(slab) @ self.filters for slab in windows.split(_SLAB)]
         return slabs[0] if len(slabs) == 1 else torch.cat(slabs)
+
+
+class _LogMelModule(MelModule):
+    def scaled(self, mel: Tensor, lengths: Tensor) -> Tensor:
+        return whisper_scale(mel, lengths)
 
 
 def centred_windows(waveform: Tensor, n_fft: int, hop_length: int) -> Tensor:
