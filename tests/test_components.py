@@ -14,7 +14,7 @@ from sklearn.base import clone
 
 from skastw import ASTWClassifier
 from skastw._component import component_from_config, component_names, component_to_config, resolve_component
-from skastw._sklearn import Interval
+from skastw._sklearn import Interval, StrOptions
 from skastw.augment import Augment
 from skastw.batching import Batch, length_mask, pad
 from skastw.datasets import make_tones
@@ -26,8 +26,10 @@ from skastw.pooling import MaxPooling, MeanPooling, Pooling
 
 KINDS = (Features, Normalization, Encoder, Pooling, Augment)
 WEIGHT_NAMES = Path(__file__).parent / "data" / "weight_names.json"
-#: Sizes that make any encoder fast, where it has these parameters.
+#: Sizes that make any encoder fast and let it learn from few short clips, where it has these parameters.
 SMALL = {"d_model": 32, "num_heads": 2, "num_layers": 1, "width": 8, "num_blocks": 1}
+SMALL |= {"channels": 32, "hidden": 32, "embedding": 32, "se_channels": 8, "patch_frames": 4}
+SMALL |= {"dropout": 0.0, "embedding_dropout": 0.0}
 SAMPLE_RATE = 16000
 N_FEATURES = 12
 MAX_FRAMES = 33
@@ -72,7 +74,9 @@ def changed(component):
     other = clone(component)
     for param, value in component.get_params().items():
         near = [value + 1, value - 1, value / 2] if isinstance(value, int | float) else []
-        candidates = [v for v in (*near, 3, 1.5, None, True, ["a.wav"]) if v != value and is_valid(component, param, v)]
+        words = [o for c in component._parameter_constraints[param] if isinstance(c, StrOptions) for o in c.options]
+        others = (*near, *sorted(words), 3, 1.5, 0.5, None, True, ["a.wav"])
+        candidates = [v for v in others if v != value and is_valid(component, param, v)]
         assert candidates, f"no other valid value of {param} is known to this test"
         other.set_params(**{param: candidates[0]})
     return other

@@ -12,8 +12,9 @@ from torch.nn import functional as F
 from skastw._sklearn import Interval
 from skastw.batching import is_padded, length_mask
 from skastw.encoders._base import Encoder, EncoderModule
+from skastw.encoders._transformer import TransformerBlock
 from skastw.errors import ComponentError
-from skastw.functional import attention, dropout
+from skastw.functional import dropout
 
 __all__ = ["ASTWEncoder"]
 
@@ -105,7 +106,8 @@ class _ASTWModule(EncoderModule):
         nn.init.trunc_normal_(self.positions, std=0.02)
         self.dropout = params.dropout
         self.blocks = nn.ModuleList(
-            _Block(d_model, params.num_heads, params.ff_mult, params.dropout) for _ in range(params.num_layers)
+            TransformerBlock(d_model, params.num_heads, params.ff_mult, params.dropout)
+            for _ in range(params.num_layers)
         )
         self.norm = nn.LayerNorm(d_model)
 
@@ -129,32 +131,3 @@ class _ASTWModule(EncoderModule):
             x = F.pad(x, (0, 1))
         x = F.gelu(self.conv2(x))
         return x.transpose(1, 2).contiguous(), (lengths + 1) // 2  # or each sum in the blocks pays for the strides
-
-
-class _Block(nn.Module):
-    """A pre-norm transformer block: attention, then feed-forward, each added to its input."""
-
-    def __init__(self, d_model: int, num_heads: int, ff_mult: int, dropout: float) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.dropout = dropout
-        self.norm1 = nn.LayerNorm(d_model)
-        self.qkv = nn.Linear(d_model, 3 * d_model)
-        self.out = nn.Linear(d_model, d_model)
-        self.norm2 = nn.LayerNorm(d_model)
-        self.up = nn.Linear(d_model, ff_mult * d_model)
-        self.down = nn.Linear(ff_mult * d_model, d_model)
-
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        x = x + self._drop(self._attention(self.norm1(x), mask))
-        return x + self._drop(self.down(F.gelu(self.up(self.norm2(x)))))
-
-    def _attention(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        batch, time, width = x.shape
-        qkv = self.qkv(x).view(batch, time, 3, self.num_heads, width // self.num_heads)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)
-        attended = attention(query, key, value, mask)
-        return self.out(attended.transpose(1, 2).reshape(batch, time, width))
-
-    def _drop(self, x: Tensor) -> Tensor:
-        return dropout(x, self.dropout, self.training)

@@ -1,0 +1,56 @@
+"""What the recurrent encoders share: a stack of recurrent layers for padded batches."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from skastw.batching import is_padded
+
+__all__ = ["CELLS", "Recurrent"]
+
+#: Names of the cells.
+CELLS: dict[str, type[nn.RNN] | type[nn.GRU] | type[nn.LSTM]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
+
+
+class Recurrent(nn.Module):
+    """Recurrent layers over (B, T, C), whose way back starts at each clip's own end.
+
+    Parameters
+    ----------
+    cell : str
+        One of :data:`CELLS`.
+    n_inputs, hidden, num_layers : int
+        Widths of the input and of one direction's state; layers.
+    bidirectional : bool
+        Whether a second state runs from the end to the start.
+    dropout : float
+        Dropout between the layers.
+
+    Attributes
+    ----------
+    n_outputs : int
+        Width of the output.
+    """
+
+    def __init__(
+        self, cell: str, n_inputs: int, hidden: int, num_layers: int, *, bidirectional: bool, dropout: float
+    ) -> None:
+        super().__init__()
+        self.layers = CELLS[cell](
+            n_inputs,
+            hidden,
+            num_layers,
+            batch_first=True,
+            bidirectional=bidirectional,
+            dropout=dropout if num_layers > 1 else 0.0,
+        )
+        self.bidirectional = bidirectional
+        self.n_outputs = hidden * (1 + bidirectional)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """Return the states (B, T, n_outputs)."""
+        if not self.bidirectional or not is_padded(x, lengths):  # what only runs forward has seen no padding yet
+            return self.layers(x)[0]
+        packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        return pad_packed_sequence(self.layers(packed)[0], batch_first=True, total_length=x.shape[1])[0]

@@ -1,0 +1,202 @@
+"""The plain convolutional networks of PANNs: Cnn10 and Cnn14."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from skastw._sklearn import Interval
+from skastw.encoders._base import Encoder, EncoderModule
+from skastw.encoders._conv2d import BatchNorm, ConvNormAct, apply_mask, as_map, halved, time_mask
+from skastw.encoders._initial import draw_xavier
+from skastw.functional import dropout
+
+__all__ = ["CNN10Encoder", "CNN14Encoder"]
+
+
+class CNN10Encoder(Encoder):
+    """Four blocks of 2-D convolutions, the mean over frequency, a dense layer for each frame.
+
+    =========  =============================================================  =========================
+    layer      what                                                           output
+    =========  =============================================================  =========================
+    norm       batch norm of each frequency bin                               (T, F)
+    block 1    2 x (Conv2d 3 x 3, batch norm, ReLU), mean over 2 x 2          (T/2, F/2, width)
+    block 2-4  the same, each with twice the channels                         (T/16, F/16, 8 width)
+    mean       over frequency                                                 (T/16, 8 width)
+    dense      Linear, ReLU                                                   (T/16, 8 width)
+    =========  =============================================================  =========================
+
+    Sizes are rounded up, and a window that sticks out averages what it holds, so that no frame and no bin is lost.
+    Padding a clip changes none of its outputs. With the defaults it has 4.95 million parameters; together with 64
+    bins and a linear head for 527 classes they are the 5,219,279 of the paper.
+
+    Parameters
+    ----------
+    width : int, default=64
+        Channels of the first block.
+    dropout : float, default=0.2
+        Dropout after each block.
+    embedding_dropout : float, default=0.5
+        Share of the channels before and after the dense layer that are dropped in training, the same for all frames
+        of a clip.
+
+    Notes
+    -----
+    The paper pools over time before the dense layer, which here sees one frame after another, as in the paper's
+    networks that decide frame by frame.
+
+    References
+    ----------
+    Kong et al., "PANNs: Large-Scale Pretrained Audio Neural Networks for Audio Pattern Recognition", 2020.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastw.encoders import CNN10Encoder
+    >>> module = CNN10Encoder(width=4).build(n_features=80, max_frames=100).eval()
+    >>> frames, lengths = module(torch.zeros(2, 90, 80), torch.tensor([90, 41]))
+    >>> tuple(frames.shape), lengths.tolist()
+    ((2, 6, 32), [6, 3])
+    """
+
+    name = "cnn10"
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "width": [Interval(Integral, 1, 1024, closed="both")],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "embedding_dropout": [Interval(Real, 0, 1, closed="left")],
+    }
+
+    def __init__(self, *, width: int = 64, dropout: float = 0.2, embedding_dropout: float = 0.5) -> None:
+        self.width = width
+        self.dropout = dropout
+        self.embedding_dropout = embedding_dropout
+
+    def build(self, n_features: int, max_frames: int) -> EncoderModule:
+        """Return the module; see :class:`~skastw.encoders.Encoder`."""
+        return _PANNModule(n_features, self.width, (True,) * 4, self.dropout, self.embedding_dropout)
+
+
+class CNN14Encoder(Encoder):
+    """Six blocks of 2-D convolutions, the mean over frequency, a dense layer for each frame.
+
+    =========  =============================================================  =========================
+    layer      what                                                           output
+    =========  =============================================================  =========================
+    norm       batch norm of each frequency bin                               (T, F)
+    block 1    2 x (Conv2d 3 x 3, batch norm, ReLU), mean over 2 x 2          (T/2, F/2, width)
+    block 2-5  the same, each with twice the channels                         (T/32, F/32, 16 width)
+    block 6    the same without the mean                                      (T/32, F/32, 32 width)
+    mean       over frequency                                                 (T/32, 32 width)
+    dense      Linear, ReLU                                                   (T/32, 32 width)
+    =========  =============================================================  =========================
+
+    Sizes are rounded up, and a window that sticks out averages what it holds, so that no frame and no bin is lost.
+    Padding a clip changes none of its outputs. With the defaults it has 79.7 million parameters; together with 64
+    bins and a linear head for 527 classes they are the 80,753,615 of the paper.
+
+    Parameters
+    ----------
+    width : int, default=64
+        Channels of the first block.
+    dropout : float, default=0.2
+        Dropout after each block.
+    embedding_dropout : float, default=0.5
+        Share of the channels before and after the dense layer that are dropped in training, the same for all frames
+        of a clip.
+
+    Notes
+    -----
+    The paper pools over time before the dense layer, which here sees one frame after another, as in the paper's
+    networks that decide frame by frame.
+
+    References
+    ----------
+    Kong et al., "PANNs: Large-Scale Pretrained Audio Neural Networks for Audio Pattern Recognition", 2020.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastw.encoders import CNN14Encoder
+    >>> module = CNN14Encoder(width=2).build(n_features=80, max_frames=100).eval()
+    >>> frames, lengths = module(torch.zeros(2, 90, 80), torch.tensor([90, 41]))
+    >>> tuple(frames.shape), lengths.tolist()
+    ((2, 3, 64), [3, 2])
+    """
+
+    name = "cnn14"
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "width": [Interval(Integral, 1, 256, closed="both")],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "embedding_dropout": [Interval(Real, 0, 1, closed="left")],
+    }
+
+    def __init__(self, *, width: int = 64, dropout: float = 0.2, embedding_dropout: float = 0.5) -> None:
+        self.width = width
+        self.dropout = dropout
+        self.embedding_dropout = embedding_dropout
+
+    def build(self, n_features: int, max_frames: int) -> EncoderModule:
+        """Return the module; see :class:`~skastw.encoders.Encoder`."""
+        pools = (True,) * 5 + (False,)
+        return _PANNModule(n_features, self.width, pools, self.dropout, self.embedding_dropout)
+
+
+class _PANNModule(EncoderModule):
+    """Blocks that double the channels; ``pools`` says which of them halve time and frequency."""
+
+    def __init__(
+        self, n_features: int, width: int, pools: tuple[bool, ...], dropout: float, embedding_dropout: float
+    ) -> None:
+        super().__init__()
+        self.input_norm = BatchNorm(n_features)
+        widths = [1, *(width * 2**index for index in range(len(pools)))]
+        self.blocks = nn.ModuleList(
+            _Block(n_in, n_out, pool=pool) for n_in, n_out, pool in zip(widths, widths[1:], pools, strict=False)
+        )
+        self.dense = nn.Linear(widths[-1], widths[-1])
+        self.dropout = dropout
+        self.embedding_dropout = embedding_dropout
+        self.n_outputs = widths[-1]
+        draw_xavier(self)
+
+    def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        x = frames.transpose(1, 2)
+        mask = time_mask(x, lengths)
+        x = as_map(apply_mask(self.input_norm(x, mask), mask).transpose(1, 2))
+        for block in self.blocks:
+            x, lengths = block(x, lengths)
+            x = dropout(x, self.dropout, self.training)
+        x = self._drop(x.mean(dim=3).transpose(1, 2))
+        return self._drop(F.relu(self.dense(x))), lengths
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return x * dropout(torch.ones_like(x[:, :1]), self.embedding_dropout, self.training)
+
+
+class _Block(nn.Module):
+    """Two convolutions and, with ``pool``, the mean over 2 x 2."""
+
+    def __init__(self, n_in: int, n_out: int, *, pool: bool) -> None:
+        super().__init__()
+        self.first = ConvNormAct(n_in, n_out)
+        self.second = ConvNormAct(n_out, n_out)
+        self.pool = pool
+
+    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        mask = time_mask(x, lengths)
+        x = self.second(self.first(x, mask), mask)
+        return (_average(x, mask), halved(lengths)) if self.pool else (x, lengths)
+
+
+def _average(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Return the means of the real values in windows of 2 x 2."""
+    x = F.avg_pool2d(x, 2, ceil_mode=True)
+    if mask is None:
+        return x
+    real = F.avg_pool2d(mask, (2, 1), ceil_mode=True)  # the real share of each window: 0, 0.5 or 1
+    return x / real.clamp(min=0.5)
