@@ -208,7 +208,10 @@ def _move_into_place(temporary: Path, target: Path) -> None:
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    text = json.dumps(
+        value, indent=2, ensure_ascii=False, allow_nan=False, default=os.fspath
+    )  # parameters may be paths
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

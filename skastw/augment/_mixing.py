@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,21 +21,12 @@ def draw_shares(batch: Batch, alpha: float, p: float, generator: torch.Generator
     already, it is 1.
     """
     n_items = len(batch.lengths)
-    uniform = torch.rand(2, n_items, 64, generator=generator, dtype=torch.float64)
-    share = _beta(uniform, alpha)
+    seed = int(torch.randint(2**63 - 1, (), generator=generator))  # torch's own beta distribution takes no generator
+    share = torch.from_numpy(np.random.default_rng(seed).beta(alpha, alpha, size=n_items)).float()
     free = chosen(n_items, p, generator)
     if batch.shares is not None:
         free &= batch.shares.cpu() == 1
     return torch.where(free, share, 1.0)
-
-
-def _beta(uniform: Tensor, alpha: float) -> Tensor:
-    """Return draws of Beta(alpha, alpha) from uniform ones (2, n, tries), by rejection (Jöhnk), or 0.5."""
-    x, y = uniform.pow(1 / alpha)
-    accepted = (x + y <= 1) & (x + y > 0)
-    first = accepted.int().argmax(dim=1, keepdim=True)
-    draw = (x / (x + y).clamp(min=1e-300)).gather(1, first)[:, 0]
-    return torch.where(accepted.any(dim=1), draw, 0.5).float()
 
 
 def draw_partners(n_items: int, generator: torch.Generator) -> Tensor:

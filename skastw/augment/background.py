@@ -27,8 +27,8 @@ class Background(Augment):
 
     Parameters
     ----------
-    paths : list of str
-        Audio files, at least one.
+    paths : list of str or path
+        Audio files, at least one; one that is shorter than a clip is repeated.
     min_snr, max_snr : float, default=5.0 and 25.0
         The ratio of the clip's power to the background's is uniform between these (dB).
     p : float, default=0.5
@@ -86,6 +86,7 @@ class Background(Augment):
 
 
 def _stretch(recording: Tensor, n_frames: int, share: float) -> Tensor:
-    """Return ``n_frames`` frames of a recording from a place given as a share of it; it is repeated as needed."""
-    position = (int(share * len(recording)) + torch.arange(n_frames)) % len(recording)
+    """Return ``n_frames`` frames of a recording, from one of the places where they fit; a shorter one is repeated."""
+    n_places = len(recording) - n_frames + 1 if len(recording) >= n_frames else len(recording)
+    position = (int(share * n_places) + torch.arange(n_frames)) % len(recording)
     return recording[position]

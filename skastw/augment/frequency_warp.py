@@ -43,9 +43,9 @@ class FrequencyWarp(Augment):
     >>> tone = torch.zeros(1, 1, 80)
     >>> tone[..., 40] = 1.0
     >>> batch = Batch(tone, torch.tensor([1]), torch.zeros(1), torch.ones(1))
-    >>> warped = FrequencyWarp(max_warp=0.2).apply(batch, torch.Generator().manual_seed(0))
-    >>> int(warped.inputs.argmax()) != 40
-    True
+    >>> warped = FrequencyWarp(max_warp=0.2).apply(batch, torch.Generator().manual_seed(1))
+    >>> int(warped.inputs.argmax())  # heard lower: the factor is 1.1
+    36
     """
 
     name = "frequency_warp"

@@ -26,7 +26,8 @@ class RandomCrop(Augment):
     Parameters
     ----------
     min_share : float, default=0.75
-        The share is uniform in ``[min_share, 1]``.
+        The share is uniform in ``[min_share, 1]``; the length is then rounded down, by a sixteenth at most, to one
+        that comes again.
 
     Examples
     --------
@@ -35,7 +36,7 @@ class RandomCrop(Augment):
     >>> from skastw.batching import Batch
     >>> batch = Batch(torch.randn(2, 100, 80), torch.tensor([100, 90]), torch.zeros(2), torch.ones(2))
     >>> RandomCrop(min_share=0.5).apply(batch, torch.Generator().manual_seed(0)).lengths.tolist()
-    [72, 72]
+    [76, 76]
     """
 
     name = "random_crop"

@@ -33,7 +33,7 @@ class TimeShift(Augment):
     >>> ramp = torch.arange(6.0).view(1, 6, 1)
     >>> batch = Batch(ramp, torch.tensor([6]), torch.zeros(1), torch.ones(1))
     >>> TimeShift(max_shift=0.5).apply(batch, torch.Generator().manual_seed(1)).inputs.flatten().tolist()
-    [2.0, 3.0, 4.0, 5.0, 0.0, 1.0]
+    [4.0, 5.0, 0.0, 1.0, 2.0, 3.0]
     """
 
     name = "time_shift"

@@ -37,9 +37,9 @@ class TimeStretch(Augment):
     >>> from skastw.augment import TimeStretch
     >>> from skastw.batching import Batch
     >>> batch = Batch(torch.randn(2, 100, 80), torch.tensor([100, 50]), torch.zeros(2), torch.ones(2))
-    >>> stretched = TimeStretch().apply(batch, torch.Generator().manual_seed(0))
-    >>> bool((stretched.lengths != batch.lengths).all())
-    True
+    >>> stretched = TimeStretch().apply(batch, torch.Generator().manual_seed(1))
+    >>> stretched.lengths.tolist()
+    [108, 47]
     """
 
     name = "time_stretch"
