@@ -208,9 +208,8 @@ def _move_into_place(temporary: Path, target: Path) -> None:
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:
-    text = json.dumps(
-        value, indent=2, ensure_ascii=False, allow_nan=False, default=os.fspath
-    )  # parameters may be paths
+    # Parameters of components may be paths.
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=os.fspath)
     path.write_text(text + "\n", encoding="utf-8")
 
 

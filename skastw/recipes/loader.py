@@ -26,6 +26,8 @@ _KINDS: dict[str, type[Component]] = {
 }
 #: A recipe is a page of text; a file that is larger is something else.
 _MAX_BYTES = 65536
+#: Levels of mappings and lists; a parameter of a component is on the fourth.
+_MAX_DEPTH = 12
 
 
 @dataclass(frozen=True)
@@ -112,9 +114,12 @@ def _parse(text: str, name: str) -> dict[str, Any]:
     import yaml
 
     try:
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
+        trap = _trap(text)
+        content = None if trap else yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError) as error:  # !!int x, 2026-99-99, ...
         raise RecipeError(f"{name!r} is not YAML: {' '.join(str(error).split())}") from error
+    if trap:
+        raise RecipeError(f"{name!r} has {trap}, expected a mapping with 'description' and 'params' written out.")
     if (
         not isinstance(content, dict)
         or not set(content) <= {"description", "params"}
@@ -125,6 +130,20 @@ def _parse(text: str, name: str) -> dict[str, Any]:
             f"{name!r} is not a recipe: expected a mapping with 'description' and 'params', a mapping too."
         )
     return content
+
+
+def _trap(text: str) -> str | None:
+    """Return what in a page of YAML may stand for millions of values, or take minutes to read."""
+    import yaml
+
+    depth = 0
+    for event in yaml.parse(text):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent):
+            return f"an alias, *{event.anchor}"
+        if depth > _MAX_DEPTH:
+            return f"more than {_MAX_DEPTH} levels"
+    return None
 
 
 def _params(given: dict[str, Any], name: str) -> dict[str, Any]:

@@ -1,0 +1,294 @@
+"""Recipes: those of the package make estimators that survive saving, those of users are read and never executed."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import yaml
+from sklearn.base import clone
+
+from skastw import ASTWClassifier, ASTWRegressor
+from skastw.datasets import make_tones
+from skastw.encoders import ASTWEncoder
+from skastw.errors import ComponentError, RecipeError
+from skastw.recipes import Recipe, load_recipe, recipe_names
+
+#: Parameters that make one step of training; what is left is the recipe's.
+BRIEF = {"epochs": 1, "min_steps": 0, "device": "cpu"}
+
+
+def write(tmp_path, text, name="mine.yaml"):
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def params_of(estimator):
+    """Return the parameters in words, the machine's left out."""
+    return {k: repr(v) for k, v in estimator.get_params(deep=True).items() if k not in ("device", "verbose", "n_jobs")}
+
+
+# ------------------------------------------------------------------ those of the package
+
+
+def test_there_are_recipes():
+    assert {"astw", "small", "tiny"} <= set(recipe_names())
+    assert recipe_names() == sorted(recipe_names())
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_packaged_recipe_is_described_and_makes_valid_estimators(name):
+    recipe = load_recipe(name)
+    assert isinstance(recipe, Recipe)
+    assert recipe.name == name
+    assert re.fullmatch(r"[A-Z].{20,150}\.", recipe.description), recipe.description
+    estimator = ASTWClassifier.from_recipe(name)
+    for param, value in recipe.params.items():
+        assert repr(getattr(estimator, param)) == repr(value)
+    estimator._validate_params()
+    estimator._resolve_components()
+    assert params_of(clone(estimator)) == params_of(estimator)
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_the_parameters_of_a_recipe_survive_saving(name, tmp_path):
+    clips, y = make_tones(n_clips=12, n_classes=2, duration=(0.1, 0.2), random_state=0)
+    estimator = ASTWClassifier.from_recipe(name).set_params(**BRIEF)
+    if name == "astw":
+        estimator.set_params(encoder=ASTWEncoder(d_model=16, num_heads=2, num_layers=1))
+    estimator.fit(clips, y)
+    again = ASTWClassifier.from_pretrained(estimator.save_pretrained(tmp_path / "model"), device="cpu")
+    for param, value in estimator.get_params(deep=False).items():
+        loaded = getattr(again, param)
+        if param in ("features", "normalization", "encoder", "pooling"):
+            resolved = getattr(estimator._resolve_components(), param)
+            assert (type(loaded), loaded.get_params()) == (type(resolved), resolved.get_params())
+        elif param == "augment":
+            resolved = estimator._resolve_components().augment
+            assert [repr(item) for item in loaded] == [repr(item) for item in resolved]
+        elif param not in ("device", "verbose", "n_jobs"):
+            assert loaded == value, param
+    np.testing.assert_array_equal(again.predict_proba(clips), estimator.predict_proba(clips))
+
+
+def test_the_default_recipe_is_the_default():
+    assert params_of(ASTWClassifier.from_recipe("astw")) == params_of(ASTWClassifier())
+
+
+def test_a_recipe_makes_a_new_object_each_time():
+    first, second = ASTWClassifier.from_recipe("small"), ASTWClassifier.from_recipe("small")
+    first.set_params(encoder__width=8)
+    assert second.encoder.width == ASTWClassifier.from_recipe("small").encoder.width != 8
+
+
+# ------------------------------------------------------------------ one's own
+
+MINE = """\
+description: For owls.
+params:
+  features:
+    log_mel: {n_mels: 40}
+  normalization: per_clip
+  augment:
+    - gain: {max_gain: 3}
+    - spec_augment
+    - noise:
+  encoder:
+    astw: {d_model: 16, num_heads: 2, num_layers: 1}
+  pooling: attentive_stats
+  epochs: 2
+  val_split: null
+"""
+
+
+@pytest.mark.parametrize("suffix", ["yaml", "yml"])
+@pytest.mark.parametrize("kind", [str, os.fspath, lambda path: path])
+def test_a_file_of_ones_own_works(tmp_path, suffix, kind):
+    path = write(tmp_path, MINE, f"owls.{suffix}")
+    recipe = load_recipe(kind(path))
+    assert (recipe.name, recipe.description) == ("owls", "For owls.")
+    clf = ASTWClassifier.from_recipe(kind(path))
+    assert (clf.features.n_mels, clf.normalization.name, clf.pooling.name) == (40, "per_clip", "attentive_stats")
+    assert [item.name for item in clf.augment] == ["gain", "spec_augment", "noise"]
+    assert (clf.augment[0].max_gain, clf.encoder.d_model, clf.epochs, clf.val_split) == (3, 16, 2, None)
+    clips, y = make_tones(n_clips=8, n_classes=2, duration=(0.1, 0.2), random_state=0)
+    assert clf.set_params(device="cpu").fit(clips, y).predict(clips).shape == (8,)
+
+
+def test_a_description_may_be_missing_and_augmentation_switched_off(tmp_path):
+    recipe = load_recipe(write(tmp_path, "params: {augment: null, epochs: 3}"))
+    assert recipe == Recipe("mine", "", {"augment": None, "epochs": 3})
+    assert load_recipe(write(tmp_path, "params: {augment: []}")).params == {"augment": []}
+
+
+def test_a_recipe_serves_every_estimator_that_has_its_parameters(tmp_path):
+    assert ASTWRegressor.from_recipe("small").encoder.name == "resnet"
+    path = write(tmp_path, "params: {label_smoothing: 0.2}")
+    assert ASTWClassifier.from_recipe(path).label_smoothing == 0.2
+    with pytest.raises(RecipeError, match=r"label_smoothing.*ASTWRegressor"):
+        ASTWRegressor.from_recipe(path)
+
+
+def test_a_file_is_not_mistaken_for_a_packaged_recipe(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, "params: {epochs: 7}", "small.yaml")
+    assert load_recipe("small.yaml").params == {"epochs": 7}
+    assert "encoder" in load_recipe("small").params
+
+
+# ------------------------------------------------------------------ what is not a recipe
+
+TAGS = [
+    "!!python/object/apply:os.system ['touch CANARY']",
+    "!!python/object/new:subprocess.Popen [['touch', 'CANARY']]",
+    "!!python/object:skastw.augment.gain.Gain {}",
+    "!!python/name:os.system",
+    "!!python/module:this",
+    "!!python/tuple [1, 2]",
+    "!custom {a: 1}",
+]
+ALIASES = "\n".join(
+    ["description: laughs", "a0: &a0 [ha, ha]"]
+    + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 60)]
+    + ["params: {encoder: *a59, epochs: *a59}"]
+)
+NOT_RECIPES = {
+    "empty": "",
+    "text": "just words",
+    "number": "3",
+    "list": "- params: {}",
+    "no params": "description: nothing else",
+    "params are a list": "params: [1, 2]",
+    "params are nothing": "params:",
+    "another key": "params: {}\nversion: 2",
+    "a parameter named by a number": "params: {1: 2}",
+    "two documents": "params: {}\n---\nparams: {}",
+    "unclosed": "params: {epochs: [",
+    "tabs": "params:\n\tepochs: 3",
+    "unhashable key": "params: {{a: 1}: 2}",
+    "control characters": "params: {a: '\x00\x01'}",
+    "no date": "params: {epochs: 2026-99-99}",
+    "no integer": "params: {epochs: !!int ten}",
+    "no float": "params: {muon_lr: !!float ten}",
+    "no timestamp": "params: {epochs: !!timestamp soon}",
+    "too many digits": f"params: {{epochs: {'9' * 9000}}}",
+    "deep": "params: " + "[" * 30_000,
+    "deep and closed": "params: {epochs: " + "[" * 20_000 + "]" * 20_000 + "}",
+    "deep in lines": "params:\n" + "\n".join(" " * i + "a:" for i in range(1, 340)),
+    "deep in one line": "params: " + "- " * 20_000,
+    "deep in keys": "params:\n  " + "? " * 20_000,
+    "aliases": ALIASES,
+    "an alias to itself": "params: &a {encoder: *a}",
+    "merged": "params: {<<: &a {epochs: 3}, encoder: {astw: *a}}",
+    "augment is a name": "params: {augment: gain}",
+    "augment is a mapping": "params: {augment: {gain: {}}}",
+    "two names": "params: {encoder: {astw: {}, resnet: {}}}",
+    "no name": "params: {encoder: {}}",
+    "encoder is nothing": "params: {encoder: null}",
+    "encoder is a number": "params: {encoder: 3}",
+    "augment of nothing": "params: {augment: [null]}",
+    "unknown encoder": "params: {encoder: no_such}",
+    "unknown augmentation": "params: {augment: [no_such]}",
+    "class path": "params: {encoder: 'os.system'}",
+    "encoder named by a number": "params: {encoder: {3: {}}}",
+    "unknown parameter of a component": "params: {encoder: {astw: {no_such: 1}}}",
+    "parameter of a component named by a number": "params: {encoder: {astw: {1: 1}}}",
+    "parameters are a list": "params: {encoder: {astw: [1]}}",
+    "unknown parameter": "params: {no_such: 1}",
+    "parameter of a component in the wrong place": "params: {encoder__d_model: 16}",
+    **{tag.split()[0]: f"params: {{epochs: {tag}}}" for tag in TAGS},
+    **{f"encoder {tag.split()[0]}": f"params: {{encoder: {{astw: {{d_model: {tag}}}}}}}" for tag in TAGS},
+}
+
+
+@pytest.mark.parametrize("text", NOT_RECIPES.values(), ids=NOT_RECIPES)
+def test_what_is_not_a_recipe_is_an_error_of_one_short_line_and_executes_nothing(tmp_path, monkeypatch, text):
+    monkeypatch.chdir(tmp_path)
+    assert len(text) < 65536
+    path = write(tmp_path, text)
+    began = time.perf_counter()
+    with pytest.raises((RecipeError, ComponentError)) as raised:
+        ASTWClassifier.from_recipe(path)
+    assert time.perf_counter() - began < 5
+    assert len(str(raised.value)) < 2000
+    assert os.listdir(tmp_path) == ["mine.yaml"]
+    assert "this" not in sys.modules
+
+
+def test_a_large_file_is_refused_before_it_is_read(tmp_path):
+    path = write(tmp_path, "params: {}\n" + "# no\n" * 2_000_000)
+    began = time.perf_counter()
+    with pytest.raises(RecipeError, match="10000011 bytes, expected at most 65536"):
+        load_recipe(path)
+    assert time.perf_counter() - began < 0.5
+
+
+def test_what_is_no_file_of_text_is_refused(tmp_path):
+    folder = tmp_path / "folder.yaml"
+    folder.mkdir()
+    binary = tmp_path / "binary.yaml"
+    binary.write_bytes(np.random.default_rng(0).bytes(5000))
+    other = write(tmp_path, "params: {}", "recipe.json")
+    for path, expected in [
+        (folder, "expected one of"),
+        (binary, "cannot be read as text"),
+        (other, "path of a .yaml file"),
+        (tmp_path / "missing.yaml", "expected one of 'astw'"),
+        ("no_such", "got recipe='no_such', expected one of 'astw'"),
+        ("", "expected one of"),
+        ("/dev/zero", "expected one of"),
+        ("a\0b.yaml", "expected one of"),
+    ]:
+        with pytest.raises(RecipeError, match=f"(?i){re.escape(expected)}"):
+            load_recipe(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_does_not_hang(tmp_path):
+    os.mkfifo(tmp_path / "pipe.yaml")
+    with pytest.raises(RecipeError):
+        load_recipe(tmp_path / "pipe.yaml")
+
+
+@pytest.mark.parametrize(
+    ("params", "named"),
+    [
+        ({"epochs": "ten"}, ["epochs", "'ten'"]),
+        ({"epochs": 0}, ["epochs", "0"]),
+        ({"epochs": [3]}, ["epochs", "[3]"]),
+        ({"muon_lr": "fast"}, ["muon_lr", "'fast'"]),
+        ({"keep": "first"}, ["keep", "'first'"]),
+        ({"val_split": 2.0}, ["val_split", "2.0"]),
+        ({"encoder": {"astw": {"d_model": "wide"}}}, ["d_model", "'wide'"]),
+        ({"encoder": {"resnet": {"dropout": 2.0}}}, ["dropout", "2.0"]),
+        ({"features": {"log_mel": {"n_mels": [80]}}}, ["n_mels", "[80]"]),
+        ({"augment": [{"gain": {"max_gain": None}}]}, ["max_gain", "None"]),
+        ({"normalization": {"per_clip": {"per_bin": "maybe"}}}, ["per_bin", "'maybe'"]),
+        ({"pooling": {"attentive_stats": {"hidden": -1}}}, ["hidden", "-1"]),
+    ],
+)
+def test_a_parameter_of_a_wrong_type_or_range_is_named(tmp_path, params, named):
+    path = write(tmp_path, yaml.safe_dump({"params": params}))
+    with pytest.raises((RecipeError, ComponentError)) as raised:
+        ASTWClassifier.from_recipe(path)
+    assert all(word in str(raised.value) for word in named), raised.value
+
+
+def test_names_that_do_not_exist_are_answered_with_those_that_do(tmp_path):
+    for text, expected in [
+        ("params: {encoder: no_such}", "'astw'"),
+        ("params: {augment: [no_such]}", "'spec_augment'"),
+        ("params: {encoder: {astw: {no_such: 1}}}", "'d_model'"),
+        ("params: {no_such: 1}", "'epochs'"),
+    ]:
+        with pytest.raises((RecipeError, ComponentError), match=f"no_such.*{expected}"):
+            ASTWClassifier.from_recipe(write(tmp_path, text))
+
+
+def test_yaml_is_imported_only_when_a_recipe_is_read():
+    code = "import sys, skastw, skastw.recipes; skastw.recipes.recipe_names(); assert 'yaml' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
