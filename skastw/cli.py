@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 
 import click
 
@@ -43,17 +44,41 @@ def predict(files: tuple[str, ...], model: str, revision: str | None, top_k: int
             ranked = [{"label": label, "probability": probability} for label, probability in top]
             click.echo(json.dumps({"file": file, "predictions": ranked}, ensure_ascii=False))
         return
-    for line in _table(files, predictions):
-        click.echo(line)
-
-
-def _table(files: tuple[str, ...], predictions: list[list[tuple[object, float]]]) -> list[str]:
-    """Lay out one row a class: file (once), label, probability."""
     rows = [("file", "label", "probability")]
     for file, top in zip(files, predictions, strict=True):
         rows += [(file if i == 0 else "", str(label), f"{p:.4f}") for i, (label, p) in enumerate(top)]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    return [f"{file:<{widths[0]}}  {label:<{widths[1]}}  {p:>{widths[2]}}" for file, label, p in rows]
+    _print_table(rows, "<<>")
+
+
+@cli.command()
+@click.argument("recipe", required=False, metavar="[RECIPE]")
+@click.option("--json", "as_json", is_flag=True, help="List as one JSON object for each recipe, for machines.")
+def recipes(recipe: str | None, as_json: bool) -> None:
+    """List the recipes, named sets of parameters; or print one as YAML, to start your own from.
+
+    \b
+    skastw recipes
+    skastw recipes small > mine.yaml
+    """
+    from skastw.recipes import load_recipe, recipe_names, recipe_text
+
+    if recipe is not None and not as_json:
+        click.echo(recipe_text(recipe), nl=False)
+        return
+    found = [load_recipe(name) for name in (recipe_names() if recipe is None else [recipe])]
+    if as_json:
+        for item in found:
+            click.echo(json.dumps({"name": item.name, "description": item.description}, ensure_ascii=False))
+        return
+    _print_table([("name", "description"), *((item.name, item.description) for item in found)], "<<")
+
+
+def _print_table(rows: Sequence[tuple[str, ...]], alignment: str) -> None:
+    """Print rows in columns, each aligned to the left (<) or to the right (>)."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [f"{cell:{side}{width}}" for cell, side, width in zip(row, alignment, widths, strict=True)]
+        click.echo("  ".join(cells).rstrip())
 
 
 def main() -> None:

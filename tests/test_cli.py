@@ -11,6 +11,7 @@ import pytest
 from skastw import ASTWClassifier, __version__
 from skastw.datasets import load_spoken_digits
 from skastw.encoders import ASTWEncoder
+from skastw.recipes import load_recipe, recipe_names
 
 CLIPS = load_spoken_digits()
 
@@ -69,8 +70,44 @@ def test_errors_are_one_line_without_a_traceback(folder, arguments, message):
     assert len(result.stderr.strip().splitlines()) == 1
 
 
+def test_recipes_are_listed_in_a_table():
+    result = skastw("recipes")
+    assert result.returncode == 0, result.stderr
+    header, *lines = result.stdout.splitlines()
+    assert header.split() == ["name", "description"]
+    assert [line.split(maxsplit=1) for line in lines] == [[n, load_recipe(n).description] for n in recipe_names()]
+    assert len({line.index(load_recipe(line.split()[0]).description) for line in lines}) == 1, "in columns"
+
+
+def test_recipes_are_listed_for_machines():
+    result = skastw("recipes", "--json")
+    assert result.returncode == 0, result.stderr
+    found = [json.loads(line) for line in result.stdout.splitlines()]
+    assert found == [{"name": n, "description": load_recipe(n).description} for n in recipe_names()]
+    assert skastw("recipes", "small", "--json").stdout.splitlines() == [
+        json.dumps(found[recipe_names().index("small")])
+    ]
+
+
+def test_a_printed_recipe_is_one_to_start_from(tmp_path):
+    result = skastw("recipes", "small")
+    assert result.returncode == 0, result.stderr
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(result.stdout, encoding="utf-8")
+    assert repr(load_recipe(mine).params) == repr(load_recipe("small").params)
+    assert skastw("recipes", mine).stdout == result.stdout
+
+
+def test_an_unknown_recipe_is_one_line_with_those_there_are():
+    result = skastw("recipes", "no_such")
+    assert (result.returncode, result.stdout) == (1, "")
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("skastw: Got recipe='no_such', expected one of 'astw'")
+
+
 @pytest.mark.parametrize(
-    "arguments", [["predict"], ["predict", "a.wav"], ["nonsense"], ["predict", "a", "-m", "b", "-k", "0"]]
+    "arguments",
+    [["predict"], ["predict", "a.wav"], ["nonsense"], ["predict", "a", "-m", "b", "-k", "0"], ["recipes", "a", "b"]],
 )
 def test_wrong_usage_is_explained(arguments):
     result = skastw(*arguments)
@@ -81,4 +118,4 @@ def test_wrong_usage_is_explained(arguments):
 
 def test_help_and_version():
     assert __version__ in skastw("--version").stdout
-    assert "predict" in skastw("--help").stdout
+    assert all(command in skastw("--help").stdout for command in ("predict", "recipes"))

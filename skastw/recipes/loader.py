@@ -16,7 +16,7 @@ from skastw.features import Features
 from skastw.normalization import Normalization
 from skastw.pooling import Pooling
 
-__all__ = ["Recipe", "load_recipe", "recipe_names"]
+__all__ = ["Recipe", "load_recipe", "recipe_names", "recipe_text"]
 
 _KINDS: dict[str, type[Component]] = {
     "features": Features,
@@ -90,12 +90,39 @@ def load_recipe(recipe: str | os.PathLike[str]) -> Recipe:
     'resnet'
     """
     name = os.fspath(recipe)
-    if name in recipe_names():
-        text = resources.files(__package__).joinpath(f"{name}.yaml").read_text(encoding="utf-8")
-    else:
-        text = _read(Path(name))
-    content = _parse(text, name)
+    content = _parse(recipe_text(recipe), name)
     return Recipe(Path(name).stem, str(content.get("description", "")), _params(content["params"], name))
+
+
+def recipe_text(recipe: str | os.PathLike[str]) -> str:
+    """Return a recipe as it is written, to start one's own from.
+
+    Parameters
+    ----------
+    recipe : str or path
+        As for :func:`load_recipe`.
+
+    Returns
+    -------
+    str
+        YAML.
+
+    Raises
+    ------
+    RecipeError
+        If there is no such recipe, or the file is not a page of text.
+
+    Examples
+    --------
+    >>> from skastw.recipes import recipe_text
+    >>> print(recipe_text("astw"), end="")
+    description: The ASTW model and its training as announced; the defaults of the estimators.
+    params: {}
+    """
+    name = os.fspath(recipe)
+    if name in recipe_names():
+        return resources.files(__package__).joinpath(f"{name}.yaml").read_text(encoding="utf-8")
+    return _read(Path(name))
 
 
 def _read(path: Path) -> str:
