@@ -1,0 +1,294 @@
+"""Tests of single encoders: published sizes, plain torch beside them, and what training does with padding."""
+
+import re
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from sklearn.base import clone
+from torch import nn
+from torch.nn import functional as F
+
+from skastw._component import component_names, resolve_component
+from skastw.batching import pad
+from skastw.encoders import (
+    CNN10Encoder,
+    CNN14Encoder,
+    ConvTransformerEncoder,
+    CRNNEncoder,
+    Encoder,
+    ParallelCNNEncoder,
+    PatchTransformerEncoder,
+    RNNEncoder,
+    StackedCNNEncoder,
+    TDNNEncoder,
+)
+from skastw.encoders._conv2d import BatchNorm, time_mask
+from skastw.encoders.panns import _average
+from skastw.errors import ComponentError
+
+GUIDE = Path(__file__).parent.parent / "docs" / "user_guide.md"
+MAX_FRAMES = 70
+SMALL = {"d_model": 16, "num_heads": 2, "num_layers": 2, "width": 4, "channels": 16, "hidden": 8, "embedding": 8}
+SMALL |= {"patch_frames": 4, "patch_bins": 5, "dropout": 0.0, "embedding_dropout": 0.0}
+
+
+def small(encoder):
+    return clone(encoder).set_params(**{k: v for k, v in SMALL.items() if k in encoder.get_params()})
+
+
+#: Every encoder, and those beside the defaults that run other code.
+VARIANTS = [small(resolve_component(Encoder, name)) for name in component_names("encoder")]
+VARIANTS += [
+    small(RNNEncoder(cell="gru", bidirectional=True)),
+    small(RNNEncoder(cell="lstm", bidirectional=True)),
+    small(CRNNEncoder(cell="lstm", time_pools=4)),
+    small(ConvTransformerEncoder(positions="none", num_stages=1)),
+    small(TDNNEncoder(scale=1)),
+]
+
+every_variant = pytest.mark.parametrize("encoder", VARIANTS, ids=lambda e: f"{e.name}-{VARIANTS.index(e)}")
+
+
+def built(encoder, n_features, max_frames=MAX_FRAMES, seed=0):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return encoder.build(n_features, max_frames)
+
+
+def random_frames(lengths, n_features, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return pad([torch.randn(length, n_features, generator=generator) for length in lengths])
+
+
+def n_parameters(module):
+    return sum(weight.numel() for weight in module.parameters())
+
+
+def trained(module):
+    """Return the module with every bias and every statistic where training may have left it: not at zero."""
+    generator = torch.Generator().manual_seed(3)
+    for name, value in module.state_dict().items():
+        if name.endswith(("bias", "running_mean")):
+            value.copy_(0.5 * torch.randn(value.shape, generator=generator))
+        elif name.endswith("running_var"):
+            value.copy_(0.5 + torch.rand(value.shape, generator=generator))
+    return module
+
+
+# ------------------------------------------------------------------ sizes
+
+
+@pytest.mark.parametrize(("encoder", "published"), [(CNN10Encoder(), 5_219_279), (CNN14Encoder(), 80_753_615)], ids=str)
+def test_panns_have_the_published_number_of_parameters(encoder, published):
+    with torch.device("meta"):
+        module = encoder.build(n_features=64, max_frames=1001)
+        assert n_parameters(module) + n_parameters(nn.Linear(module.n_outputs, 527)) == published
+
+
+def test_the_time_delay_network_has_the_published_number_of_parameters():
+    module = TDNNEncoder().build(n_features=80, max_frames=200)
+    width = module.n_outputs
+    pooling = [nn.Linear(3 * width, 128), nn.Linear(128, width), nn.BatchNorm1d(2 * width)]  # the paper's own
+    rest = [nn.Linear(2 * width, 192), nn.BatchNorm1d(192)]
+    assert sum(map(n_parameters, [module, *pooling, *rest])) == pytest.approx(6.2e6, rel=0.005)
+
+
+def test_the_guide_states_the_sizes_of_all_encoders():
+    rows = re.findall(r"^\| `(\w+)` \|.*\| ([\d.]+) million \|", GUIDE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    stated = dict(rows)
+    assert sorted(stated) == component_names("encoder")
+    for name, millions in stated.items():
+        with torch.device("meta"):
+            module = resolve_component(Encoder, name).build(n_features=80, max_frames=3000)
+        digits = len(millions.partition(".")[2])
+        assert round(n_parameters(module) / 1e6, digits) == float(millions), name
+
+
+@pytest.mark.parametrize(
+    "encoder",
+    [
+        PatchTransformerEncoder(d_model=10, num_heads=3),
+        ConvTransformerEncoder(d_model=10, num_heads=3),
+        TDNNEncoder(channels=10, scale=3),
+    ],
+    ids=lambda encoder: encoder.name,
+)
+def test_sizes_that_do_not_go_together_are_refused(encoder):
+    with pytest.raises(ComponentError, match=r"=10, expected a multiple of \w+=3"):
+        encoder.build(n_features=80, max_frames=100)
+
+
+# ------------------------------------------------------------------ padding
+
+
+@every_variant
+@pytest.mark.parametrize("n_features", [1, 2, 3, 12])
+def test_padding_changes_nothing_to_the_last_digit_of_trained_weights(encoder, n_features):
+    module = trained(built(encoder, n_features)).double().eval()
+    frames, lengths = random_frames([1, 2, 3, 4, 5, 7, 16, 17, 33, 64, 65], n_features)
+    frames = frames.double()
+    together, n_outputs = module(frames, lengths)
+    for item, length in enumerate(lengths.tolist()):
+        alone, count = module(frames[item : item + 1, :length], lengths[item : item + 1])
+        assert int(n_outputs[item]) == int(count) == alone.shape[1]
+        torch.testing.assert_close(together[item, :count], alone[0], atol=1e-10, rtol=1e-10)
+
+
+@every_variant
+def test_more_padding_changes_neither_a_training_step_nor_its_gradients(encoder):
+    frames, lengths = random_frames([33, 10, 1], 12)
+    results = []
+    for extra in (0, 1, 30):
+        module = trained(built(encoder, 12)).double().train()
+        encoded, n_outputs = module(F.pad(frames, (0, 0, 0, extra)).double(), lengths)
+        real = [item[:n] for item, n in zip(encoded, n_outputs.tolist(), strict=True)]
+        (torch.cat(real) * torch.linspace(-1, 1, module.n_outputs)).square().sum().backward()
+        results.append([*real, *(p.grad for p in module.parameters()), *module.buffers()])
+    for other in results[1:]:
+        torch.testing.assert_close(other, results[0], atol=1e-9, rtol=1e-7)
+
+
+@pytest.mark.parametrize("shape", [(), (5,)], ids=["sequences", "maps"])
+def test_statistics_of_a_padded_batch_are_those_of_its_real_frames(shape):
+    generator = torch.Generator().manual_seed(0)
+    items = [5 + 3 * torch.randn(n, 4, *shape, generator=generator, dtype=torch.float64) for n in (9, 1, 6)]
+    padded, lengths = pad(items)
+    padded = padded.transpose(1, 2)  # (B, C, T, ...)
+    ours, plain = BatchNorm(4).double(), nn.BatchNorm1d(4).double()
+    for norm in (ours, plain):
+        nn.init.normal_(norm.weight, generator=generator.manual_seed(1))
+        nn.init.normal_(norm.bias, generator=generator.manual_seed(2))
+    result = ours(padded, time_mask(padded, lengths)).transpose(1, 2)
+    together = torch.cat(items).flatten(2) if shape else torch.cat(items)
+    expected = plain(together).view(-1, 4, *shape)
+    real = torch.cat([item[:n] for item, n in zip(result, lengths.tolist(), strict=True)])
+    torch.testing.assert_close(real, expected)
+    torch.testing.assert_close(ours.running_mean, plain.running_mean)
+    torch.testing.assert_close(ours.running_var, plain.running_var)
+
+
+@every_variant
+def test_bfloat16_leaves_no_value_unset(encoder):
+    """Layers on very few bins have left memory as they found it; it is filled here with what cannot be missed."""
+    for n_features, lengths in ((1, [17]), (2, [33, 7]), (3, [17, 17]), (12, [1]), (12, [9, 2])):
+        results = []
+        for rubbish in (float("nan"), 1e30):
+            blocks = [torch.full((size,), rubbish) for size in 2 ** torch.arange(6, 18) for _ in range(20)]
+            module = built(encoder, n_features).train()
+            frames, counts = random_frames(lengths, n_features)
+            del blocks
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                encoded, _ = module(frames, counts)
+            encoded.float().square().sum().backward()
+            results.append([encoded.detach(), *(p.grad for p in module.parameters())])
+        assert all(torch.equal(first, second) for first, second in zip(*results, strict=True))
+
+
+# ------------------------------------------------------------------ plain torch beside them
+
+
+@pytest.mark.parametrize(("cell", "layer"), [("rnn", nn.RNN), ("gru", nn.GRU), ("lstm", nn.LSTM)])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_the_recurrent_network_is_that_of_torch(cell, layer, bidirectional):
+    module = built(RNNEncoder(cell=cell, hidden=6, num_layers=2, bidirectional=bidirectional), 12).eval()
+    plain = layer(12, 6, 2, batch_first=True, bidirectional=bidirectional)
+    plain.load_state_dict(module.recurrent.layers.state_dict())
+    frames, lengths = random_frames([9, 4], 12)
+    encoded, _ = module(frames, lengths)
+    for item, length in enumerate(lengths.tolist()):
+        torch.testing.assert_close(encoded[item, :length], plain(frames[item, :length])[0])
+
+
+def test_dropout_is_between_recurrent_layers():
+    frames, lengths = random_frames([9], 12)
+    for num_layers, differs in ((1, False), (2, True)):
+        module = built(RNNEncoder(hidden=6, num_layers=num_layers, dropout=0.5), 12)
+        dropped, plain = module.train()(frames, lengths)[0], module.eval()(frames, lengths)[0]
+        assert torch.equal(dropped, plain) != differs
+
+
+def test_parallel_convolutions_keep_the_length_as_torch_does():
+    module = built(ParallelCNNEncoder(channels=4), 12)
+    frames, lengths = random_frames([9], 12)
+    x = frames.transpose(1, 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # an even kernel costs torch a copy
+        outputs = [F.relu(F.conv1d(x, conv.weight, conv.bias, padding="same")) for conv in module.convs]
+    expected = F.relu(module.dense2(F.relu(module.dense1(torch.cat(outputs, dim=1).transpose(1, 2)))))
+    torch.testing.assert_close(module(frames, lengths)[0], expected)
+
+
+def test_stacked_convolutions_are_six_with_three_maxima():
+    module = built(StackedCNNEncoder(channels=4), 12)
+    convs = iter(module.convs)
+    layers = []
+    for size in (3, 3, 1, 1, 1, 3):
+        layers += [next(convs), nn.ReLU(), nn.MaxPool1d(size)]
+    frames, lengths = random_frames([54], 12)
+    x = nn.Sequential(*layers)(frames.transpose(1, 2)).transpose(1, 2)
+    encoded, n_outputs = module(frames, lengths)
+    assert n_outputs.tolist() == [2]
+    torch.testing.assert_close(encoded, F.relu(module.dense2(F.relu(module.dense1(x)))))
+
+
+@pytest.mark.parametrize("encoder", [CNN10Encoder(width=4), CNN14Encoder(width=2)], ids=lambda encoder: encoder.name)
+def test_panns_are_plain_where_sizes_halve_evenly(encoder):
+    module = trained(built(encoder, 32)).eval()
+    frames, lengths = random_frames([64], 32)
+
+    def normalized(x, norm):
+        return F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias)
+
+    x = normalized(frames.transpose(1, 2), module.input_norm).transpose(1, 2)[:, None]
+    for index, block in enumerate(module.blocks):
+        for layer in (block.first, block.second):
+            x = F.relu(normalized(F.conv2d(x, layer.conv.weight, padding=1), layer.norm))
+        x = F.avg_pool2d(x, 2) if index < 5 else x
+    expected = F.relu(module.dense(x.mean(dim=3).transpose(1, 2)))
+    torch.testing.assert_close(module(frames, lengths)[0], expected)
+
+
+def test_a_window_that_sticks_out_averages_what_it_holds():
+    ones, lengths = pad([torch.ones(5, 3), torch.ones(2, 3), torch.ones(1, 3)])
+    x = ones[:, None]
+    average = _average(x, time_mask(x, lengths))
+    assert average[:, 0].tolist() == [[[1.0, 1.0]] * n + [[0.0, 0.0]] * (3 - n) for n in (3, 1, 1)]
+    torch.testing.assert_close(_average(x[:1], None), average[:1])
+
+
+def test_embedding_dropout_drops_the_same_channels_of_all_frames_of_a_clip():
+    module = built(CNN10Encoder(width=4, dropout=0.0), 12).train()
+    nn.init.constant_(module.dense.bias, 100.0)  # no value is zero but by dropout
+    encoded, _ = module(*random_frames([64, 64], 12))
+    dropped = encoded == 0
+    assert dropped.any()
+    assert not dropped.all()
+    assert (dropped == dropped[:, :1]).all()
+    assert (dropped[0] != dropped[1]).any()
+
+
+def test_patches_are_those_of_a_convolution_with_as_wide_steps():
+    encoder = PatchTransformerEncoder(d_model=8, num_heads=2, patch_frames=4, patch_bins=5)
+    module = built(encoder, 12)
+    frames, _ = random_frames([10], 12)
+    image = F.pad(frames, (0, 3, 0, 2))[:, None]
+    expected = F.conv2d(image, module.embed.weight.view(8, 1, 4, 5), module.embed.bias, stride=(4, 5))
+    torch.testing.assert_close(module.embed(module._patches(frames)), expected.permute(0, 2, 3, 1))
+
+
+def test_a_patch_is_no_higher_than_there_are_bins():
+    module = built(PatchTransformerEncoder(d_model=8, num_heads=2, num_layers=1), 3)
+    assert module.embed.in_features == 16 * 3
+
+
+def test_sinusoids_tell_positions_apart_and_leave_them_out_on_request():
+    frames = torch.ones(1, 64, 12)
+    inside = slice(3, 5)  # frames that see no edge of the clip through the convolutions
+    for positions, same in (("sinusoidal", False), ("none", True)):
+        encoder = ConvTransformerEncoder(
+            width=4, num_stages=2, num_blocks=1, d_model=8, num_heads=2, positions=positions
+        )
+        first, second = built(encoder, 12).eval()(frames, torch.tensor([64]))[0][0, inside]
+        assert torch.allclose(first, second, atol=1e-6) == same
