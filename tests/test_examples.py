@@ -27,6 +27,14 @@ def test_every_example_explains_itself(script):
     assert "usage" in run(script, "--help")
 
 
+def test_the_gallery_draws_a_panel_for_every_augmentation(tmp_path):
+    picture = tmp_path / "pictures" / "augmentations.png"
+    assert str(picture) in run("examples/augmentations.py", "--output", picture)
+    content = picture.read_bytes()
+    assert content.startswith(b"\x89PNG")
+    assert len(content) > 50_000
+
+
 @pytest.mark.slow
 def test_quickstart_reaches_what_the_readme_promises(tmp_path):
     report = run("examples/quickstart.py", "--output-dir", tmp_path / "quickstart")
