@@ -29,6 +29,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
 from skastw import ASTWClassifier
 from skastw.model import count_parameters
+from skastw.recipes import resolve_params
 
 sys.path.insert(0, str(Path(__file__).parent))
 from protocols import PROTOCOLS, Protocol, load_protocol
@@ -63,7 +64,7 @@ def run(options: argparse.Namespace) -> None:
     protocol = load_protocol(options.protocol, options.data_dir)
     changes = dict(item.split("=", 1) for item in options.set)
     changes = {name: yaml.safe_load(value) for name, value in sorted(changes.items())}
-    recipe = ASTWClassifier.from_recipe(options.recipe).set_params(**changes)
+    recipe = ASTWClassifier.from_recipe(options.recipe).set_params(**resolve_params(changes, "--set"))
     key = {"protocol": options.protocol, "recipe": Path(options.recipe).stem, "changes": changes}
     key["params"] = hashlib.sha256(repr(recipe).encode()).hexdigest()[:12]
     done = {json.dumps([row[k] for k in (*key, "fold", "seed")]) for row in read_rows(options.output)}

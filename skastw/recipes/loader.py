@@ -16,7 +16,7 @@ from skastw.features import Features
 from skastw.normalization import Normalization
 from skastw.pooling import Pooling
 
-__all__ = ["Recipe", "load_recipe", "recipe_names", "recipe_text"]
+__all__ = ["Recipe", "load_recipe", "recipe_names", "recipe_text", "resolve_params"]
 
 _KINDS: dict[str, type[Component]] = {
     "features": Features,
@@ -91,7 +91,7 @@ def load_recipe(recipe: str | os.PathLike[str]) -> Recipe:
     """
     name = os.fspath(recipe)
     content = _parse(recipe_text(recipe), name)
-    return Recipe(Path(name).stem, str(content.get("description", "")), _params(content["params"], name))
+    return Recipe(Path(name).stem, str(content.get("description", "")), resolve_params(content["params"], name))
 
 
 def recipe_text(recipe: str | os.PathLike[str]) -> str:
@@ -173,7 +173,31 @@ def _trap(text: str) -> str | None:
     return None
 
 
-def _params(given: dict[str, Any], name: str) -> dict[str, Any]:
+def resolve_params(given: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return parameters with objects in place of the names and mappings that stand for components.
+
+    Parameters
+    ----------
+    given : dict
+        As under ``params`` in a recipe.
+    name : str
+        Where they are from, for errors.
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    RecipeError, ComponentError
+        If a component is not known or not valid.
+
+    Examples
+    --------
+    >>> from skastw.recipes import resolve_params
+    >>> resolve_params({"encoder": {"resnet": {"width": 8}}}, "mine")["encoder"].width
+    8
+    """
     params = dict(given)
     for kind, base in _KINDS.items():
         if kind in params:
