@@ -302,10 +302,10 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
             verbose=int(self.verbose),
         )
 
-    def _as_it_is_now(self) -> dict[str, Any]:
+    def _as_it_is_now(self, model: AudioModel) -> dict[str, Any]:
         """Return the attributes that make a copy of this estimator fitted, in the middle of training."""
         epochs = len(self.history_)
-        return {"model_": copy.deepcopy(self.model_).eval(), "n_epochs_": epochs, "best_epoch_": epochs}
+        return {"model_": copy.deepcopy(model).eval(), "n_epochs_": epochs, "best_epoch_": epochs}
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the GPU before being pickled, so that the copy loads on any machine."""

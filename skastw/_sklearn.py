@@ -6,6 +6,7 @@ When a scikit-learn release moves one of them, this is the one place to mend.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from sklearn.base import _fit_context
@@ -64,7 +65,7 @@ class FitCallbacks:
         Further arguments of ``fit``, such as ``sample_weight``.
     max_epochs : int
     reconstruct : callable
-        Returns the attributes that make a copy of the estimator fitted as it is now.
+        Returns the attributes that make a copy of the estimator fitted, from the model as it is now.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class FitCallbacks:
         *,
         metadata: dict[str, Any],
         max_epochs: int,
-        reconstruct: Callable[[], dict[str, Any]],
+        reconstruct: Callable[[Any], dict[str, Any]],
     ) -> None:
         self._arguments = {"estimator": estimator, "X": X, "y": y, "metadata": metadata}
         self._reconstruct = reconstruct
@@ -91,11 +92,12 @@ class FitCallbacks:
             self._epoch = self._fit.subcontext(task_name="epoch")
             self._epoch.call_on_fit_task_begin(**self._arguments)
 
-    def end_epoch(self) -> bool:
-        """Call the callbacks after an epoch; return whether one of them stops training."""
+    def end_epoch(self, model: Any) -> bool:
+        """Call the callbacks after an epoch that left ``model``; return whether one of them stops training."""
         if self._epoch is None:
             return False
-        return bool(self._epoch.call_on_fit_task_end(**self._arguments, reconstruction_attributes=self._reconstruct))
+        attributes = partial(self._reconstruct, model)
+        return bool(self._epoch.call_on_fit_task_end(**self._arguments, reconstruction_attributes=attributes))
 
     def end_fit(self) -> None:
         """Call the callbacks after the last epoch."""

@@ -168,12 +168,17 @@ class ASTWFeaturizer(TransformerMixin, ComponentParams):
         Raises
         ------
         ComponentError
-            If it is unknown, has wrong parameters, or is ``"precomputed"``.
+            If it is unknown, has wrong parameters, is ``"precomputed"``, or does not go with the output.
         """
         features = resolve_component(Features, self.features)
         features.check_params()
         if isinstance(features, Precomputed):
             raise ComponentError("Got features='precomputed', expected a front end that takes clips.")
+        if self.output == "statistics" and not features.log_mel:
+            raise ComponentError(
+                f"Got output='statistics' with features={features.name!r}, expected log-mel frames, whose bands and "
+                "cepstra the statistics are of; take features='log_mel' or output='frames'."
+            )
         return features
 
 

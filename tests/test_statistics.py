@@ -5,6 +5,9 @@ import pytest
 import scipy.fft
 import torch
 
+from skastw import ASTWFeaturizer
+from skastw.datasets import make_tones
+from skastw.errors import ComponentError
 from skastw.features.statistics import cepstral_coefficients, frame_statistics, statistic_names
 
 
@@ -112,3 +115,11 @@ def test_the_order_of_frames_matters_to_their_changes_only():
             assert jumpy[name] > 0.1
         elif "delta" not in name:
             assert jumpy[name] == pytest.approx(steady[name], abs=1e-4)
+
+
+@pytest.mark.parametrize("features", ["mfcc", "pcen"])
+def test_statistics_are_of_log_mel_frames_only(features):
+    clips, _ = make_tones(n_clips=2, random_state=0)
+    with pytest.raises(ComponentError, match=f"{features}.*log_mel"):
+        ASTWFeaturizer(features=features, output="statistics").fit_transform(clips)
+    assert ASTWFeaturizer(features=features).fit_transform(clips)[0].ndim == 2

@@ -390,8 +390,8 @@ class Snapshots:
     def begin_epoch(self):
         self.begun += 1
 
-    def end_epoch(self):
-        self.weights.append(copy.deepcopy(self.model.state_dict()))
+    def end_epoch(self, model):
+        self.weights.append(copy.deepcopy(model.state_dict()))
         return len(self.weights) == self.stop_after
 
 

@@ -76,8 +76,8 @@ class Monitor(Protocol):
     def begin_epoch(self) -> None:
         """Note that an epoch begins."""
 
-    def end_epoch(self) -> bool:
-        """Note that it has ended; return True to stop training."""
+    def end_epoch(self, model: AudioModel) -> bool:
+        """Note that it has ended with ``model``; return True to stop training."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ def train(
         bar.set_postfix({name: f"{value:.3f}" for name, value in row.items() if "loss" in name or task.selects in name})
 
         best.update(row, average.model)
-        stop = monitor is not None and monitor.end_epoch()
+        stop = monitor is not None and monitor.end_epoch(average.model)
         if stop or (config.patience is not None and row["epoch"] - best.epoch >= config.patience):
             break
     bar.close()
