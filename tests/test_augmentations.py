@@ -19,6 +19,7 @@ from skastw.augment import (
     Mixup,
     Noise,
     RandomCrop,
+    ResizedCrop,
     TimeShift,
     TimeStretch,
 )
@@ -444,3 +445,41 @@ def test_a_probability_is_that_of_items(component):
     batch = batch_of(*[random_item(3, seed=i) for i in range(1000)])
     changed = (applied(component.set_params(p=0.3), batch).inputs - batch.inputs).abs().amax(dim=(1, 2)) > 1e-5
     assert float(changed.float().mean()) == pytest.approx(0.3, abs=0.05)
+
+
+# ------------------------------------------------------------------ resized crops
+
+
+def ramp(n_frames):
+    """Return frames that say where they were."""
+    return torch.arange(n_frames, dtype=torch.float32)[:, None].expand(n_frames, 3)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_resized_crops_are_stretches_at_a_tempo_within_range_and_fill_the_batch(seed):
+    batch = batch_of(ramp(200), ramp(190), ramp(175))
+    result = applied(ResizedCrop(min_share=0.8, max_stretch=0.15), batch, seed)
+    assert len(set(result.lengths.tolist())) == 1
+    assert int(result.lengths[0]) == result.inputs.shape[1]
+    assert 0.8 * 200 * 15 / 16 <= result.inputs.shape[1] <= 200
+    for item, length in zip(result.inputs[..., 0], batch.lengths.tolist(), strict=True):
+        steps = item.diff()
+        torch.testing.assert_close(steps, steps.mean().expand_as(steps), atol=1e-4, rtol=0)
+        assert 0.84 <= float(steps.mean()) <= 1.16
+        assert item.min() >= 0
+        assert item.max() <= length - 1
+
+
+def test_a_clip_that_is_too_short_for_a_resized_crop_stays_whole():
+    batch = batch_of(ramp(200), ramp(40))
+    for seed in range(20):
+        result = applied(ResizedCrop(min_share=0.8, max_stretch=0.15), batch, seed)
+        short = result.inputs[1, : int(result.lengths[1]), 0]
+        assert 40 / 1.16 <= len(short) <= 40 / 0.84
+        assert (float(short[0]), float(short[-1])) == (0.0, 39.0)
+
+
+def test_a_resized_crop_of_the_whole_at_its_own_tempo_changes_nothing():
+    batch = batch_of(random_item(96), random_item(96, seed=1))
+    result = applied(ResizedCrop(min_share=1.0, max_stretch=0.0), batch)
+    torch.testing.assert_close(result.inputs, batch.inputs)

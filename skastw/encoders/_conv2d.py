@@ -6,13 +6,15 @@ would have it, so padding changes nothing; a batch without padding has no mask a
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skastw.batching import is_padded, length_mask
 
-__all__ = ["BatchNorm", "ConvNormAct", "apply_mask", "as_map", "halved", "time_mask"]
+__all__ = ["BatchNorm", "ConvNormAct", "Mask", "apply_mask", "as_map", "halved", "time_mask"]
 
 
 def as_map(frames: Tensor) -> Tensor:
@@ -25,21 +27,39 @@ def halved(lengths: Tensor) -> Tensor:
     return (lengths + 1) // 2
 
 
-def time_mask(x: Tensor, lengths: Tensor) -> Tensor | None:
-    """Return the mask (B, 1, T, 1...) of ``x`` (B, C, T, ...) of some ``lengths``, or None where nothing is padded."""
+@dataclass(frozen=True)
+class Mask:
+    """Which frames of a padded batch are real.
+
+    Attributes
+    ----------
+    values : Tensor of shape (B, 1, T, 1...)
+        1 where a frame is real, 0 beyond a clip.
+    rows : Tensor of shape (n_real,), int64
+        Positions of the real frames among all B T.
+    """
+
+    values: Tensor
+    rows: Tensor
+
+
+def time_mask(x: Tensor, lengths: Tensor) -> Mask | None:
+    """Return the mask of ``x`` (B, C, T, ...) of some ``lengths``, or None where nothing is padded."""
     if not is_padded(x.transpose(1, 2), lengths):
         return None
-    mask = length_mask(lengths, x.shape[2], x.device)
-    return mask.view(len(lengths), 1, -1, *[1] * (x.ndim - 3)).to(x.dtype)
+    real = length_mask(lengths, x.shape[2])
+    values = real.view(len(lengths), 1, -1, *[1] * (x.ndim - 3)).to(x.dtype)
+    rows = real.flatten().nonzero()[:, 0]
+    return Mask(values.to(x.device, non_blocking=True), rows.to(x.device, non_blocking=True))
 
 
-def apply_mask(x: Tensor, mask: Tensor | None) -> Tensor:
+def apply_mask(x: Tensor, mask: Mask | None) -> Tensor:
     """Return ``x``, zero where ``mask`` is."""
-    return x if mask is None else x * mask
+    return x if mask is None else x * mask.values
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """Batch norm of sequences (B, C, T) or maps (B, C, T, F) whose statistics are those of the real frames.
+    """Batch norm of sequences (B, C, T) or maps (B, C, T, F): statistics of the real frames, zeros beyond them.
 
     References
     ----------
@@ -49,37 +69,27 @@ class BatchNorm(nn.BatchNorm2d):
     def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002
         pass
 
-    def forward(self, input: Tensor, mask: Tensor | None = None) -> Tensor:  # noqa: A002
+    def forward(self, input: Tensor, mask: Mask | None = None) -> Tensor:  # noqa: A002
         """Normalise; a single value a channel, which has no spread, is taken as in evaluation."""
-        values = input.numel() // input.shape[1]
+        values = input.numel() // input.shape[1] if mask is None else len(mask.rows) * input[0, 0, 0].numel()
         if not self.training or values == 1:
-            return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+            statistics = self.running_mean, self.running_var
+            return apply_mask(F.batch_norm(input, *statistics, self.weight, self.bias, eps=self.eps), mask)
         if mask is None:
             return super().forward(input)
-        return self._masked(input, mask)
+        return self._of_real_frames(input, mask.rows)
 
-    def _masked(self, x: Tensor, mask: Tensor) -> Tensor:
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        dims = [0, *range(2, x.ndim)]
-        shape = [1, -1, *[1] * (x.ndim - 2)]
-        full = x.float() if x.dtype == torch.bfloat16 else x
-        mask = mask.to(full.dtype)
-        count = mask.sum() * x[0, 0, 0].numel()
-        mean = (full * mask).sum(dim=dims) / count
-        centred = full - mean.view(shape)
-        variance = (centred.square() * mask).sum(dim=dims) / count
-        with torch.no_grad():
-            momentum = 0.1 if self.momentum is None else self.momentum
-            self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum)
-            unbiased = variance * count / (count - 1).clamp(min=1)
-            self.running_var.lerp_(unbiased.to(self.running_var.dtype), momentum)
-        scale = (self.weight * (variance + self.eps).rsqrt()).view(shape)
-        return (centred * scale + self.bias.view(shape)).to(x.dtype)
+    def _of_real_frames(self, x: Tensor, rows: Tensor) -> Tensor:
+        """Normalise the real frames, gathered, and put them back among zeros."""
+        by_frame = x.movedim(1, -1)  # (B, T, ..., C)
+        frames = by_frame.flatten(0, 1).index_select(0, rows)
+        normalized = super().forward(frames.flatten(0, -2)).view_as(frames)
+        spread = torch.zeros(by_frame.shape, dtype=x.dtype, device=x.device).flatten(0, 1)
+        return spread.index_copy(0, rows, normalized.to(x.dtype)).view(by_frame.shape).movedim(-1, 1)
 
 
 class ConvNormAct(nn.Module):
-    """Convolution from ``n_in`` to ``n_out`` channels by ``kernel`` and ``stride``, batch norm, ReLU, mask."""
+    """Convolution from ``n_in`` to ``n_out`` channels by ``kernel`` and ``stride``, batch norm, ReLU."""
 
     def __init__(self, n_in: int, n_out: int, *, kernel: int = 3, stride: int = 1) -> None:
         super().__init__()
@@ -87,10 +97,10 @@ class ConvNormAct(nn.Module):
         self.norm = BatchNorm(n_out)
         self.stride = stride
 
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, mask: Mask | None) -> Tensor:
         """Return the map, channels last, as convolutions on a CPU like it; ``mask`` is that of the output."""
         x = self._convolve(x).contiguous(memory_format=torch.channels_last)
-        return apply_mask(F.relu(self.norm(x, mask)), mask)
+        return F.relu(self.norm(x, mask))
 
     def _convolve(self, x: Tensor) -> Tensor:
         bins = x.shape[3]

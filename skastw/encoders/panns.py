@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from skastw._sklearn import Interval
 from skastw.encoders._base import Encoder, EncoderModule
-from skastw.encoders._conv2d import BatchNorm, ConvNormAct, apply_mask, as_map, halved, time_mask
+from skastw.encoders._conv2d import BatchNorm, ConvNormAct, Mask, as_map, halved, time_mask
 from skastw.encoders._initial import draw_xavier
 from skastw.functional import dropout
 
@@ -167,7 +167,7 @@ class _PANNModule(EncoderModule):
     def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         x = frames.transpose(1, 2)
         mask = time_mask(x, lengths)
-        x = as_map(apply_mask(self.input_norm(x, mask), mask).transpose(1, 2))
+        x = as_map(self.input_norm(x, mask).transpose(1, 2))
         for block in self.blocks:
             x, lengths = block(x, lengths)
             x = dropout(x, self.dropout, self.training)
@@ -193,10 +193,10 @@ class _Block(nn.Module):
         return (_average(x, mask), halved(lengths)) if self.pool else (x, lengths)
 
 
-def _average(x: Tensor, mask: Tensor | None) -> Tensor:
+def _average(x: Tensor, mask: Mask | None) -> Tensor:
     """Return the means of the real values in windows of 2 x 2."""
     x = F.avg_pool2d(x, 2, ceil_mode=True)
     if mask is None:
         return x
-    real = F.avg_pool2d(mask, (2, 1), ceil_mode=True)  # the real share of each window: 0, 0.5 or 1
+    real = F.avg_pool2d(mask.values, (2, 1), ceil_mode=True)  # the real share of each window: 0, 0.5 or 1
     return x / real.clamp(min=0.5)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from skastw._sklearn import Interval
 from skastw.encoders._base import Encoder, EncoderModule
-from skastw.encoders._conv2d import BatchNorm, ConvNormAct, apply_mask, as_map, halved, time_mask
+from skastw.encoders._conv2d import BatchNorm, ConvNormAct, Mask, as_map, halved, time_mask
 from skastw.functional import dropout
 
 __all__ = ["ResNetEncoder", "ResNetTrunk"]
@@ -139,7 +139,7 @@ class ResNetTrunk(nn.Module):
         return x, lengths
 
 
-def _mask(x: Tensor, lengths: Tensor, *, stride: int) -> Tensor | None:
+def _mask(x: Tensor, lengths: Tensor, *, stride: int) -> Mask | None:
     """Return the mask of the output of a layer with a stride that takes ``x``."""
     return time_mask(x[:, :1, ::stride, :1], lengths)
 
@@ -155,8 +155,8 @@ class _Block(nn.Module):
         self.norm = BatchNorm(n_out)
         self.project = nn.Conv2d(n_in, n_out, 1, bias=False) if n_in != n_out else nn.Identity()
 
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, mask: Mask | None) -> Tensor:
         y = self.norm(self.second(self.first(x, mask)), mask)
         if self.stride == 2:  # a window that sticks out counts zeros, as it would in a padded batch
             x = F.avg_pool2d(x, 2, ceil_mode=True, divisor_override=4)
-        return apply_mask(F.relu(self.project(x) + y), mask)
+        return F.relu(self.project(x) + y)

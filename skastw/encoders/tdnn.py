@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from skastw._sklearn import Interval
 from skastw.encoders._base import Encoder, EncoderModule
-from skastw.encoders._conv2d import BatchNorm, apply_mask, time_mask
+from skastw.encoders._conv2d import BatchNorm, Mask, time_mask
 from skastw.errors import ComponentError
 
 __all__ = ["TDNNEncoder"]
@@ -105,7 +105,7 @@ class _TDNNModule(EncoderModule):
 
 
 class _Layer(nn.Module):
-    """Convolution over time, ReLU, batch norm, mask."""
+    """Convolution over time, ReLU, batch norm."""
 
     def __init__(self, n_in: int, n_out: int, *, kernel: int = 1, dilation: int = 1) -> None:
         super().__init__()
@@ -113,8 +113,8 @@ class _Layer(nn.Module):
         self.conv = nn.Conv1d(n_in, n_out, kernel, dilation=dilation, padding=padding)
         self.norm = BatchNorm(n_out)
 
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        return apply_mask(self.norm(F.relu(self.conv(x)), mask), mask)
+    def forward(self, x: Tensor, mask: Mask | None) -> Tensor:
+        return self.norm(F.relu(self.conv(x)), mask)
 
 
 class _Block(nn.Module):
@@ -129,13 +129,13 @@ class _Block(nn.Module):
         self.squeeze = nn.Linear(channels, se_channels)
         self.excite = nn.Linear(se_channels, channels)
 
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, mask: Mask | None) -> Tensor:
         y = self.last(self._groups(self.first(x, mask), mask), mask)
-        mean = y.mean(dim=2) if mask is None else y.sum(dim=2) / mask.sum(dim=2, dtype=torch.float32)
+        mean = y.mean(dim=2) if mask is None else y.sum(dim=2) / mask.values.sum(dim=2, dtype=torch.float32)
         gate = self.excite(F.relu(self.squeeze(mean))).sigmoid()
         return x + y * gate[:, :, None]
 
-    def _groups(self, x: Tensor, mask: Tensor | None) -> Tensor:
+    def _groups(self, x: Tensor, mask: Mask | None) -> Tensor:
         first, *rest = x.chunk(len(self.groups) + 1, dim=1)
         outputs = [first]
         for index, (layer, group) in enumerate(zip(self.groups, rest, strict=True)):
