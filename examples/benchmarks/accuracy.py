@@ -8,7 +8,8 @@ that are there already are not trained again, so a run that was stopped goes on.
 for ablations. What is tested chooses nothing: no epoch, no parameter.
 
 Protocols: ``r4-21``, ``r4`` and ``r8`` (RAVDESS speech, four and eight emotions, whole actors), ``esc10`` (its five
-folds), and ``choice``, on which ingredients were chosen: four other emotions than those of R4, actors 1 to 20.
+folds), ``digits`` (the synthetic voices that come with the library), and ``choice``, on which ingredients were chosen:
+four other emotions than those of R4, actors 1 to 20.
 """
 
 from __future__ import annotations

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from skastw.datasets import load_spoken_digits
+
 __all__ = ["PROTOCOLS", "Protocol", "load_protocol"]
 
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
@@ -83,12 +85,24 @@ def _esc10(data_dir: Path) -> Protocol:
     return Protocol("esc10", audio, np.array([row["category"] for row in rows]), sources, folds)
 
 
+def _digits(data_dir: Path) -> Protocol:
+    """Twenty synthetic voices, which come with the library; each fold tests five."""
+    clips = load_spoken_digits()
+    groups = np.asarray(clips.groups)
+    folds = {}
+    for fold, voices in enumerate(np.array_split(np.unique(groups), 4), start=1):
+        tested = np.isin(groups, voices)
+        folds[str(fold)] = np.flatnonzero(~tested), np.flatnonzero(tested)
+    return Protocol("digits", np.asarray(clips.data), np.asarray(clips.target), groups, folds)
+
+
 #: How each protocol is made from a folder that holds ``ravdess`` and ``esc10``.
 PROTOCOLS = {
     "r4-21": lambda data_dir: _by_actor("r4-21", data_dir, FOUR, {"21-22-23-24": (21, 22, 23, 24)}),
     "r4": lambda data_dir: _by_actor("r4", data_dir, FOUR, _six_folds()),
     "r8": lambda data_dir: _by_actor("r8", data_dir, EMOTIONS, _six_folds()),
     "esc10": _esc10,
+    "digits": _digits,
     "choice": _choice,
 }
 
