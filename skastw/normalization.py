@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable
+from numbers import Real
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from skastw._component import Component
+from skastw._sklearn import Interval
 from skastw.batching import length_mask
 
 __all__ = [
@@ -19,6 +21,7 @@ __all__ = [
     "NormalizationModule",
     "PerBinNormalization",
     "PerClipNormalization",
+    "RelaxedNormalization",
 ]
 
 
@@ -127,6 +130,43 @@ class PerClipNormalization(Normalization):
         return _PerClip((1,) if self.per_bin else (1, 2))
 
 
+class RelaxedNormalization(Normalization):
+    """Mix of two scales: each bin by what the training clips have, and each bin by what the clip itself has.
+
+    The second takes away what stays the same through a clip: the colour of a microphone or of a voice. The first
+    keeps it. ``(1 - relief) * per_bin + relief * per_clip``, the latter with ``per_bin=True``.
+
+    Parameters
+    ----------
+    relief : float, default=0.5
+        Share of the clip's own scale.
+
+    References
+    ----------
+    Kim et al., "Domain Generalization with Relaxed Instance Frequency-wise Normalization for Multi-device Acoustic
+    Scene Classification", 2022 (inside the network; with a norm over all bins as the first scale).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastw.normalization import RelaxedNormalization
+    >>> module = RelaxedNormalization().build(1)
+    >>> module.learn([torch.tensor([[-2.0], [2.0]])])
+    >>> module(torch.tensor([[[6.0], [2.0]]]), torch.tensor([2])).flatten().tolist()
+    [2.0, 0.0]
+    """
+
+    name = "relaxed"
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {"relief": [Interval(Real, 0, 1, closed="both")]}
+
+    def __init__(self, *, relief: float = 0.5) -> None:
+        self.relief = relief
+
+    def build(self, n_features: int) -> NormalizationModule:
+        """Return the module; see :class:`~skastw.normalization.Normalization`."""
+        return _Relaxed(n_features, self.relief)
+
+
 class LevelNormalization(Normalization):
     """Subtract the mean of each clip: of log-mel frames that takes away its level, and leaves its dynamics.
 
@@ -192,6 +232,17 @@ class _PerClip(NormalizationModule):
         n_values = _n_values(frames, lengths, self.dims)
         deviation = (centred.square().sum(dim=self.dims, keepdim=True) / n_values).sqrt()
         return centred / torch.where(deviation > 1e-3, deviation, 1.0)
+
+
+class _Relaxed(_PerBin):
+    def __init__(self, n_features: int, relief: float) -> None:
+        super().__init__(n_features)
+        self.relief = relief
+        self.own_scale = _PerClip((1,))
+
+    def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        frames = super().forward(frames, lengths)
+        return torch.lerp(frames, self.own_scale(frames, lengths), self.relief)
 
 
 class _Level(NormalizationModule):
