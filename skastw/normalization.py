@@ -84,8 +84,8 @@ class PerBinNormalization(Normalization):
     >>> from skastw.normalization import PerBinNormalization
     >>> module = PerBinNormalization().build(1)
     >>> module.learn([torch.tensor([[1.0], [3.0]])])
-    >>> module(torch.tensor([[[3.0], [0.0]]]), torch.tensor([1])).flatten().tolist()
-    [1.0, 0.0]
+    >>> module(torch.tensor([[[3.0], [0.0]]]), torch.tensor([2])).flatten().tolist()
+    [1.0, -2.0]
     """
 
     name = "per_bin"
@@ -174,8 +174,8 @@ class LevelNormalization(Normalization):
     --------
     >>> import torch
     >>> from skastw.normalization import LevelNormalization
-    >>> LevelNormalization().build(1)(torch.tensor([[[1.0], [3.0], [0.0]]]), torch.tensor([2])).flatten().tolist()
-    [-1.0, 1.0, 0.0]
+    >>> LevelNormalization().build(1)(torch.tensor([[[1.0], [3.0]]]), torch.tensor([2])).flatten().tolist()
+    [-1.0, 1.0]
     """
 
     name = "level"
