@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 import yaml
 from joblib import Parallel, delayed, parallel_config
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, log_loss
 
 from skastw import ASTWClassifier
 from skastw.model import count_parameters
@@ -95,12 +95,14 @@ def run_fold(recipe: ASTWClassifier, protocol: Protocol, fold: str, seed: int) -
     began = time.perf_counter()
     clf.fit(protocol.audio[train].tolist(), protocol.labels[train], groups=protocol.groups[train])
     trained = time.perf_counter()
-    predictions = clf.predict(protocol.audio[test].tolist()).tolist()
+    probabilities = clf.predict_proba(protocol.audio[test].tolist())
+    predictions = clf.classes_[probabilities.argmax(axis=1)].tolist()
     seconds = {"train": trained - began, "predict_one": (time.perf_counter() - trained) / len(test)}
     return {
         "fold": fold,
         "seed": seed,
         **scores(protocol.labels[test], predictions),
+        "log_loss": log_loss(protocol.labels[test], probabilities, labels=clf.classes_),
         "n_train": len(train),
         "n_test": len(test),
         "epochs": clf.n_epochs_,
@@ -152,8 +154,8 @@ def report(options: argparse.Namespace) -> None:
 
 
 def fold_mean(rows: pd.DataFrame) -> dict[str, float]:
-    """Return the accuracy as the mean over folds."""
-    return {"fold_accuracy": rows["accuracy"].mean()}
+    """Return the accuracy and the logarithmic loss as means over folds."""
+    return {"fold_accuracy": rows["accuracy"].mean(), "log_loss": rows.get("log_loss", pd.Series(dtype=float)).mean()}
 
 
 if __name__ == "__main__":
