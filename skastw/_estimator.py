@@ -75,6 +75,7 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         "normalization": [str, Normalization],
         "encoder": [str, Encoder],
         "pooling": [str, Pooling],
+        "n_models": [Interval(Integral, 1, 64, closed="both")],
         "epochs": [Interval(Integral, 1, None, closed="left")],
         "min_steps": [Interval(Integral, 0, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
@@ -285,6 +286,7 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
             sample_rate=self.sample_rate,
             chunk_length=self.chunk_length,
             n_features=n_features,
+            n_models=self.n_models,
         )
 
     def _seed(self) -> int:

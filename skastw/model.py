@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor, nn
 
 from skastw.encoders import Encoder, EncoderModule
@@ -20,8 +23,11 @@ class AudioModel(nn.Module):
 
     Parameters
     ----------
-    features, normalization, encoder, pooling : Module
+    features, normalization : Module
         Built by the components of those kinds.
+    encoders, poolings : sequence of Modules
+        One of each for a model; with several, clips are embedded by all of them side by side, and the head's
+        logits are the mean of what the models say alone.
     n_outputs : int
         Number of logits.
     max_frames : int
@@ -46,28 +52,43 @@ class AudioModel(nn.Module):
         self,
         features: FeaturesModule,
         normalization: NormalizationModule,
-        encoder: EncoderModule,
-        pooling: PoolingModule,
+        encoders: Sequence[EncoderModule],
+        poolings: Sequence[PoolingModule],
         n_outputs: int,
         max_frames: int,
     ) -> None:
         super().__init__()
         self.features = features
         self.normalization = normalization
-        self.encoder = encoder
-        self.pooling = pooling
-        self.head = nn.Linear(pooling.n_outputs, n_outputs)
+        self.n_models = len(encoders)
+        self.encoder = encoders[0] if self.n_models == 1 else nn.ModuleList(encoders)
+        self.pooling = poolings[0] if self.n_models == 1 else nn.ModuleList(poolings)
+        self.head = nn.Linear(sum(pooling.n_outputs for pooling in poolings), n_outputs)
         self.max_frames = max_frames
 
     def embed(self, frames: Tensor, lengths: Tensor) -> Tensor:
-        """Turn frames (B, T, F) of lengths (B,) into embeddings (B, D)."""
+        """Turn frames (B, T, F) of lengths (B,) into embeddings (B, D), those of several models in a row."""
         dtype = self.head.weight.dtype
         frames = self.normalization(frames.to(dtype), lengths)
-        return self.pooling(*self.encoder(frames, lengths)).to(dtype)
+        if self.n_models == 1:
+            return self.pooling(*self.encoder(frames, lengths)).to(dtype)
+        assert isinstance(self.encoder, nn.ModuleList)
+        assert isinstance(self.pooling, nn.ModuleList)
+        models = zip(self.encoder, self.pooling, strict=True)
+        return torch.cat([pooling(*encoder(frames, lengths)).to(dtype) for encoder, pooling in models], dim=1)
 
     def classify(self, frames: Tensor, lengths: Tensor) -> Tensor:
         """Turn frames (B, T, F) of lengths (B,) into logits (B, n_outputs)."""
         return self.head(self.embed(frames, lengths)).to(self.head.weight.dtype)
+
+    def classify_each(self, frames: Tensor, lengths: Tensor) -> list[Tensor]:
+        """Turn frames into the logits (B, n_outputs) of each model, whose mean are those of :meth:`classify`."""
+        if self.n_models == 1:
+            return [self.classify(frames, lengths)]
+        embeddings = self.embed(frames, lengths).chunk(self.n_models, dim=1)
+        weights = (self.n_models * self.head.weight).chunk(self.n_models, dim=1)
+        pairs = zip(embeddings, weights, strict=True)
+        return [nn.functional.linear(*pair, self.head.bias).to(self.head.weight.dtype) for pair in pairs]
 
     def forward(self, waveform: Tensor, lengths: Tensor) -> Tensor:
         """Turn waveforms (B, N) of lengths (B,) into logits (B, n_outputs)."""
@@ -84,6 +105,7 @@ def build_model(
     sample_rate: int,
     chunk_length: float,
     n_features: int | None = None,
+    n_models: int = 1,
 ) -> AudioModel:
     """Build the network that the components describe, with fresh weights from torch's random generator.
 
@@ -98,6 +120,8 @@ def build_model(
         Longest stretch of a clip that the encoder sees at once (s).
     n_features : int, optional
         Width of a frame, where the front end does not know it (precomputed frames).
+    n_models : int, default=1
+        Encoders side by side, each with its own weights.
 
     Returns
     -------
@@ -108,8 +132,11 @@ def build_model(
         front_end.n_features = n_features
     max_frames = max(1, round(chunk_length * features.frames_per_second(sample_rate)))
     scale = normalization.build(front_end.n_features)
-    body = encoder.build(front_end.n_features, max_frames)
-    return AudioModel(front_end, scale, body, pooling.build(body.n_outputs), n_outputs, max_frames)
+    encoders, poolings = [], []
+    for _ in range(n_models):
+        encoders.append(encoder.build(front_end.n_features, max_frames))
+        poolings.append(pooling.build(encoders[-1].n_outputs))
+    return AudioModel(front_end, scale, encoders, poolings, n_outputs, max_frames)
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -39,6 +39,9 @@ class ASTWRegressor(RegressorMixin, PretrainedEstimator):
         Network from frames to frames.
     pooling : str or Pooling, default="mean"
         From frames to one embedding.
+    n_models : int, default=1
+        Networks that learn side by side from different weights; predictions average their logits. Time and size grow
+        with it.
     epochs : int, default=30
         Largest number of passes over the training clips.
     min_steps : int, default=0
@@ -129,6 +132,7 @@ class ASTWRegressor(RegressorMixin, PretrainedEstimator):
         normalization: Any = "none",
         encoder: Any = "astw",
         pooling: Any = "mean",
+        n_models: int = 1,
         epochs: int = 30,
         min_steps: int = 0,
         batch_size: int = 16,
@@ -157,6 +161,7 @@ class ASTWRegressor(RegressorMixin, PretrainedEstimator):
         self.normalization = normalization
         self.encoder = encoder
         self.pooling = pooling
+        self.n_models = n_models
         self.epochs = epochs
         self.min_steps = min_steps
         self.batch_size = batch_size

@@ -213,10 +213,10 @@ def _step(
 ) -> Tensor:
     """Take one optimisation step; return the batch's loss and its weight, shape (2,), without waiting for them."""
     with autocast(config.precision, config.device):
-        logits = model.classify(batch.inputs, batch.lengths)
-    losses, weights = _losses(logits, batch, task, config.label_smoothing)
-    total = weights.sum().clamp(min=1e-12)
-    loss = losses.sum() / total
+        by_model = model.classify_each(batch.inputs, batch.lengths)
+    losses = [_losses(logits, batch, task, config.label_smoothing) for logits in by_model]
+    total = losses[0][1].sum().clamp(min=1e-12)
+    loss = torch.stack([weighted.sum() for weighted, _ in losses]).mean() / total
     loss.backward()
     for optimizer in optimizers:
         optimizer.step()
