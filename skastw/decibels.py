@@ -54,7 +54,7 @@ def to_power(frames: Tensor) -> Tensor:
     --------
     >>> import torch
     >>> from skastw.decibels import to_power
-    >>> to_power(torch.tensor([1.0, 1.5])).tolist()
+    >>> [round(power, 3) for power in to_power(torch.tensor([1.0, 1.5])).tolist()]
     [1.0, 100.0]
     """
     exponent = (frames - 1.0) * 13.287712379549449  # 4 log2(10): powers of two are the fast ones

@@ -43,7 +43,7 @@ class ResizedCrop(Augment):
     >>> from skastw.batching import Batch
     >>> batch = Batch(torch.randn(2, 100, 80), torch.tensor([100, 90]), torch.zeros(2), torch.ones(2))
     >>> ResizedCrop(min_share=0.5).apply(batch, torch.Generator().manual_seed(0)).lengths.tolist()
-    [72, 72]
+    [76, 76]
     """
 
     name = "resized_crop"
