@@ -4,8 +4,9 @@
     python examples/benchmarks/accuracy.py report
 
 A run appends one JSON line a fold to ``--output``: scores, seconds, parameters, the predictions and their hash. Lines
-that are there already are not trained again, so a run that was stopped goes on. ``--set`` changes single parameters,
-for ablations. What is tested chooses nothing: no epoch, no parameter.
+that are there already are not trained again, so a run that was stopped goes on. ``--set`` changes single parameters;
+``--ablations`` runs every entry of a file such as ``ablations.yaml`` beside this script. What is tested chooses nothing:
+no epoch, no parameter.
 
 Protocols: ``r4-21``, ``r4`` and ``r8`` (RAVDESS speech, four and eight emotions, whole actors), ``esc10`` (its five
 folds), ``digits`` (the synthetic voices that come with the library), and ``choice``, on which ingredients were chosen:
@@ -44,6 +45,7 @@ def main() -> None:
     run_parser.add_argument("--protocol", choices=sorted(PROTOCOLS), required=True)
     run_parser.add_argument("--recipe", default="small", help="name of a recipe, or a YAML file")
     run_parser.add_argument("--set", nargs="*", default=[], metavar="PARAM=VALUE", help="changes, values as in YAML")
+    run_parser.add_argument("--ablations", type=Path, help="YAML mapping from names to changes; each is run")
     run_parser.add_argument("--seeds", type=int, default=3, help="seeds 0, 1, ...")
     run_parser.add_argument("--folds", nargs="*", help="only these folds")
     run_parser.add_argument("--data-dir", type=Path, default=Path("data"), help="folder that holds ravdess and esc10")
@@ -61,13 +63,19 @@ def main() -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Train and test each fold with each seed."""
+    """Train and test each fold with each seed, for one set of changes or for many."""
     protocol = load_protocol(options.protocol, options.data_dir)
-    changes = dict(item.split("=", 1) for item in options.set)
-    changes = {name: yaml.safe_load(value) for name, value in sorted(changes.items())}
-    recipe = ASTWClassifier.from_recipe(options.recipe).set_params(**resolve_params(changes, "--set"))
-    key = {"protocol": options.protocol, "recipe": Path(options.recipe).stem, "changes": changes}
-    key["params"] = hashlib.sha256(repr(recipe).encode()).hexdigest()[:12]
+    given = {name: yaml.safe_load(value) for name, value in (item.split("=", 1) for item in options.set)}
+    listed = {"": {}} if options.ablations is None else yaml.safe_load(options.ablations.read_text(encoding="utf-8"))
+    for name, changes in listed.items():
+        run_changes(options, protocol, name, {**given, **(changes or {})})
+
+
+def run_changes(options: argparse.Namespace, protocol: Protocol, name: str, changes: dict[str, Any]) -> None:
+    """Train and test the folds and seeds that were not run yet."""
+    recipe = ASTWClassifier.from_recipe(options.recipe).set_params(**resolve_params(changes, name or "--set"))
+    key = {"protocol": options.protocol, "recipe": Path(options.recipe).stem, "ablation": name, "changes": changes}
+    key["params"] = hashlib.sha256(repr(sorted(recipe.get_params().items())).encode()).hexdigest()[:12]
     done = {json.dumps([row[k] for k in (*key, "fold", "seed")]) for row in read_rows(options.output)}
     todo = [
         (fold, seed)
@@ -136,7 +144,8 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 def report(options: argparse.Namespace) -> None:
     """Print a line for each protocol, recipe and change: scores of the pooled predictions, mean over seeds."""
     rows = pd.DataFrame(read_rows(options.output))
-    rows["changes"] = rows["changes"].map(lambda changes: json.dumps(changes) if changes else "")
+    named = rows["ablation"].astype(bool)
+    rows["changes"] = rows["ablation"].where(named, rows["changes"].map(lambda c: json.dumps(c) if c else ""))
     lines = []
     for (protocol, recipe, changes, _), group in rows.groupby(["protocol", "recipe", "changes", "params"]):
         by_seed = [
