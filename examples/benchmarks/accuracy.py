@@ -5,8 +5,8 @@
 
 A run appends one JSON line a fold to ``--output``: scores, seconds, parameters, the predictions and their hash. Lines
 that are there already are not trained again, so a run that was stopped goes on. ``--set`` changes single parameters;
-``--ablations`` runs every entry of a file such as ``ablations.yaml`` beside this script. What is tested chooses nothing:
-no epoch, no parameter.
+``--ablations`` runs every entry of a file such as ``ablations.yaml`` beside this script. What is tested chooses
+nothing: no epoch, no parameter.
 
 Protocols: ``r4-21``, ``r4`` and ``r8`` (RAVDESS speech, four and eight emotions, whole actors), ``esc10`` (its five
 folds), ``digits`` (the synthetic voices that come with the library), and ``choice``, on which ingredients were chosen:
