@@ -20,11 +20,12 @@ from skastw.encoders import (
     Encoder,
     ParallelCNNEncoder,
     PatchTransformerEncoder,
+    ResNetEncoder,
     RNNEncoder,
     StackedCNNEncoder,
     TDNNEncoder,
 )
-from skastw.encoders._conv2d import BatchNorm, time_mask
+from skastw.encoders._conv2d import BatchNorm, ConvNorm, time_mask
 from skastw.encoders.panns import _average
 from skastw.errors import ComponentError
 
@@ -267,6 +268,31 @@ def test_embedding_dropout_drops_the_same_channels_of_all_frames_of_a_clip():
     assert not dropped.all()
     assert (dropped == dropped[:, :1]).all()
     assert (dropped[0] != dropped[1]).any()
+
+
+def test_the_residual_network_tells_bands_apart():
+    torch.manual_seed(0)
+    module = ResNetEncoder(width=8).build(n_features=64, max_frames=100).eval()
+    frames = torch.tensor([96])
+    for band in (4, 28, 60):
+        tone = torch.zeros(1, 96, 64)
+        tone[..., band] = 1.0
+        with torch.no_grad():
+            change = module(tone, frames)[0] - module(torch.zeros_like(tone), frames)[0]
+        assert change[0, 6].view(8, -1).norm(dim=1).argmax() == band // 8
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_convolution_takes_on_batch_norm_in_evaluation(stride):
+    torch.manual_seed(0)
+    layer = ConvNorm(3, 5, stride=stride)
+    for _ in range(3):
+        layer(torch.randn(4, 3, 12, 10) * 2 + 1, None)
+    nn.init.uniform_(layer.norm.weight, 0.5, 2.0)
+    nn.init.normal_(layer.norm.bias)
+    layer.eval()
+    maps = torch.randn(2, 3, 12, 10)
+    torch.testing.assert_close(layer(maps, None), layer.norm(layer.conv(maps)), atol=1e-5, rtol=1e-5)
 
 
 def test_patches_are_those_of_a_convolution_with_as_wide_steps():

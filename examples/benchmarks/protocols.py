@@ -67,7 +67,7 @@ def _six_folds() -> dict[str, tuple[int, ...]]:
 
 def _choice(data_dir: Path) -> Protocol:
     """Four other emotions than R4's, of actors 1 to 20: neither a clip of R4 nor an actor of R4-21's test."""
-    tests = {"4-10-12-14": (4, 10, 12, 14), "2-15-16-18": (2, 15, 16, 18)}
+    tests = {f"{first}-{first + 3}": tuple(range(first, first + 4)) for first in range(1, 21, 4)}
     whole = _by_actor("choice", data_dir, OTHER_FOUR, tests)
     early = whole.groups <= 20
     folds = {name: (train[early[train]], test) for name, (train, test) in whole.folds.items()}

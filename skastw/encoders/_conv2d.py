@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from skastw.batching import is_padded, length_mask
 
-__all__ = ["BatchNorm", "ConvNormAct", "Mask", "apply_mask", "as_map", "halved", "time_mask"]
+__all__ = ["BatchNorm", "ConvNorm", "ConvNormAct", "Mask", "apply_mask", "as_map", "halved", "time_mask"]
 
 
 def as_map(frames: Tensor) -> Tensor:
@@ -79,6 +79,11 @@ class BatchNorm(nn.BatchNorm2d):
             return super().forward(input)
         return self._of_real_frames(input, mask.rows)
 
+    def evaluated(self) -> tuple[Tensor, Tensor]:
+        """Return what evaluation multiplies each channel by, and what it then adds."""
+        factors = self.weight * torch.rsqrt(self.running_var + self.eps)
+        return factors, self.bias - self.running_mean * factors
+
     def _of_real_frames(self, x: Tensor, rows: Tensor) -> Tensor:
         """Normalise the real frames, gathered, and put them back among zeros."""
         by_frame = x.movedim(1, -1)  # (B, T, ..., C)
@@ -88,8 +93,11 @@ class BatchNorm(nn.BatchNorm2d):
         return spread.index_copy(0, rows, normalized.to(x.dtype)).view(by_frame.shape).movedim(-1, 1)
 
 
-class ConvNormAct(nn.Module):
-    """Convolution from ``n_in`` to ``n_out`` channels by ``kernel`` and ``stride``, batch norm, ReLU."""
+class ConvNorm(nn.Module):
+    """Convolution from ``n_in`` to ``n_out`` channels by ``kernel`` and ``stride``, batch norm.
+
+    In evaluation batch norm is a factor and an offset for each channel, which the convolution takes on.
+    """
 
     def __init__(self, n_in: int, n_out: int, *, kernel: int = 3, stride: int = 1) -> None:
         super().__init__()
@@ -99,12 +107,24 @@ class ConvNormAct(nn.Module):
 
     def forward(self, x: Tensor, mask: Mask | None) -> Tensor:
         """Return the map, channels last, as convolutions on a CPU like it; ``mask`` is that of the output."""
-        x = self._convolve(x).contiguous(memory_format=torch.channels_last)
-        return F.relu(self.norm(x, mask))
+        if self.training:
+            x = self._convolve(x, self.conv.weight, None)
+            return self.norm(x.contiguous(memory_format=torch.channels_last), mask)
+        factors, offsets = self.norm.evaluated()
+        x = self._convolve(x, self.conv.weight * factors.view(-1, 1, 1, 1), offsets)
+        return apply_mask(x.contiguous(memory_format=torch.channels_last), mask)
 
-    def _convolve(self, x: Tensor) -> Tensor:
-        bins = x.shape[3]
+    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        bins, padding = x.shape[3], self.conv.padding
         if self.stride == 1 or bins > 2:
-            return self.conv(x)
+            return F.conv2d(x, weight, bias, self.stride, padding)
         # where a single bin comes out, oneDNN's strided bfloat16 convolution leaves values unset; let two, and take one
-        return self.conv(F.pad(x, (0, 3 - bins)))[..., :1]
+        return F.conv2d(F.pad(x, (0, 3 - bins)), weight, bias, self.stride, padding)[..., :1]
+
+
+class ConvNormAct(ConvNorm):
+    """The same, and ReLU."""
+
+    def forward(self, x: Tensor, mask: Mask | None) -> Tensor:
+        """Return the map; see :class:`ConvNorm`."""
+        return F.relu(super().forward(x, mask))

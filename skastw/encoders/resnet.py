@@ -11,14 +11,14 @@ from torch.nn import functional as F
 
 from skastw._sklearn import Interval
 from skastw.encoders._base import Encoder, EncoderModule
-from skastw.encoders._conv2d import BatchNorm, ConvNormAct, Mask, as_map, halved, time_mask
+from skastw.encoders._conv2d import ConvNorm, ConvNormAct, Mask, as_map, halved, time_mask
 from skastw.functional import dropout
 
 __all__ = ["ResNetEncoder", "ResNetTrunk"]
 
 
 class ResNetEncoder(Encoder):
-    """Residual 2-D convolutions over time and frequency; the mean over frequency is what goes on.
+    """Residual 2-D convolutions over time and frequency; every band that is left keeps its own features.
 
     =================  ===========================================================  ====================
     layer              what                                                         output
@@ -26,12 +26,13 @@ class ResNetEncoder(Encoder):
     stem               Conv2d 5 x 5, stride 2, batch norm, ReLU                     (T/2, F/2, width)
     stage 1            ``num_blocks`` residual blocks                               (T/2, F/2, width)
     stage k            the same with stride 2 in the first, twice the channels      (T/2^k, F/2^k, 2^(k-1) width)
-    mean               over frequency                                               (T/2^S, 2^(S-1) width)
-    dropout            whole channels of a clip                                     (T/2^S, 2^(S-1) width)
+    flatten            bands and channels                                           (T/2^S, F/2^S 2^(S-1) width)
+    dropout            whole features of a clip                                     (T/2^S, F/2^S 2^(S-1) width)
     =================  ===========================================================  ====================
 
     A block is two 3 x 3 convolutions with batch norm, added to its input (averaged over 2 x 2 and projected where
-    the size changes), then ReLU. Padding a clip changes none of its outputs. With the defaults and S = 3 stages it
+    the size changes), then ReLU. Convolutions do not know where on the frequency axis they stand; that the bands are
+    not averaged lets the head know. Padding a clip changes none of its outputs. With the defaults and S = 3 stages it
     has 0.7 million parameters.
 
     Parameters
@@ -43,7 +44,7 @@ class ResNetEncoder(Encoder):
     num_blocks : int, default=2
         Residual blocks in a stage.
     dropout : float, default=0.2
-        Share of the output's channels that are dropped in training, the same for all frames of a clip.
+        Share of the output's features that are dropped in training, the same for all frames of a clip.
 
     References
     ----------
@@ -57,7 +58,7 @@ class ResNetEncoder(Encoder):
     >>> module = ResNetEncoder(width=8).build(n_features=80, max_frames=100).eval()
     >>> frames, lengths = module(torch.zeros(2, 90, 80), torch.tensor([90, 41]))
     >>> tuple(frames.shape), lengths.tolist()
-    ((2, 12, 32), [12, 6])
+    ((2, 12, 320), [12, 6])
     """
 
     name = "resnet"
@@ -76,19 +77,19 @@ class ResNetEncoder(Encoder):
 
     def build(self, n_features: int, max_frames: int) -> EncoderModule:
         """Return the module; see :class:`~skastw.encoders.Encoder`."""
-        return _ResNetModule(self)
+        return _ResNetModule(self, n_features)
 
 
 class _ResNetModule(EncoderModule):
-    def __init__(self, params: ResNetEncoder) -> None:
+    def __init__(self, params: ResNetEncoder, n_features: int) -> None:
         super().__init__()
         self.trunk = ResNetTrunk(params.width, params.num_stages, params.num_blocks)
-        self.n_outputs = self.trunk.n_channels
+        self.n_outputs = self.trunk.n_channels * self.trunk.n_bins(n_features)
         self.dropout = params.dropout
 
     def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         x, lengths = self.trunk(frames, lengths)
-        x = x.mean(dim=3).transpose(1, 2)
+        x = x.permute(0, 2, 3, 1).flatten(2)
         kept = dropout(torch.ones_like(x[:, :1]), self.dropout, self.training)
         return x * kept, lengths
 
@@ -151,12 +152,11 @@ class _Block(nn.Module):
         super().__init__()
         self.stride = stride
         self.first = ConvNormAct(n_in, n_out, stride=stride)
-        self.second = nn.Conv2d(n_out, n_out, 3, padding=1, bias=False)
-        self.norm = BatchNorm(n_out)
+        self.second = ConvNorm(n_out, n_out)
         self.project = nn.Conv2d(n_in, n_out, 1, bias=False) if n_in != n_out else nn.Identity()
 
     def forward(self, x: Tensor, mask: Mask | None) -> Tensor:
-        y = self.norm(self.second(self.first(x, mask)), mask)
+        y = self.second(self.first(x, mask), mask)
         if self.stride == 2:  # a window that sticks out counts zeros, as it would in a padded batch
             x = F.avg_pool2d(x, 2, ceil_mode=True, divisor_override=4)
         return F.relu(self.project(x) + y)
