@@ -66,6 +66,9 @@ class BatchNorm(nn.BatchNorm2d):
     Ioffe and Szegedy, "Batch Normalization", 2015.
     """
 
+    running_mean: Tensor
+    running_var: Tensor
+
     def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002
         pass
 
