@@ -91,7 +91,7 @@ def run_changes(options: argparse.Namespace, protocol: Protocol, name: str, chan
             with open(options.output, "a", encoding="utf-8") as file:
                 file.write(line + "\n")
             print(
-                {**key, **{name: value for name, value in row.items() if name not in ("labels", "predictions")}},
+                {**key, **{name: value for name, value in row.items() if not isinstance(value, list)}},
                 flush=True,
             )
 
@@ -119,6 +119,8 @@ def run_fold(recipe: ASTWClassifier, protocol: Protocol, fold: str, seed: int) -
         "hash": hashlib.sha256("\n".join(predictions).encode()).hexdigest()[:16],
         "labels": protocol.labels[test].tolist(),
         "predictions": predictions,
+        "classes": clf.classes_.tolist(),
+        "probabilities": probabilities.round(3).tolist(),
     }
 
 
@@ -142,29 +144,38 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def report(options: argparse.Namespace) -> None:
-    """Print a line for each protocol, recipe and change: scores of the pooled predictions, mean over seeds."""
+    """Print a line for each protocol, recipe and change: scores of the pooled predictions, mean (spread) over seeds."""
     rows = pd.DataFrame(read_rows(options.output))
     named = rows["ablation"].astype(bool)
     rows["changes"] = rows["ablation"].where(named, rows["changes"].map(lambda c: json.dumps(c) if c else ""))
     lines = []
-    for (protocol, recipe, changes, _), group in rows.groupby(["protocol", "recipe", "changes", "params"]):
-        by_seed = [
-            scores(np.concatenate([*seed["labels"]]), np.concatenate([*seed["predictions"]])) | fold_mean(seed)
-            for _, seed in group.groupby("seed")
-        ]
-        means, spread = pd.DataFrame(by_seed).mean(), pd.DataFrame(by_seed).std(ddof=0)
+    for (protocol, recipe, changes, _), group in rows.groupby(["protocol", "recipe", "changes", "params"], sort=False):
+        by_seed = pd.DataFrame([pooled(seed) for _, seed in group.groupby("seed")])
         line = {"protocol": protocol, "recipe": recipe, "changes": changes}
-        line |= {"seeds": group["seed"].nunique(), "folds": group["fold"].nunique()}
-        line |= {name: f"{means[name]:.3f} ({spread[name]:.3f})" for name in means.index}
+        line |= {"seeds": len(by_seed), "folds": group["fold"].nunique()}
+        line |= {name: f"{column.mean():.3f} ({column.std(ddof=0):.3f})" for name, column in by_seed.items()}
+        line["uar of the seeds' mean"] = f"{pooled(over_seeds(group))['uar']:.3f}"
         line["seconds"] = f"{np.median([s['train'] for s in group['seconds']]):.0f}"
         line["parameters"] = group["n_parameters"].iloc[0]
         lines.append(line)
     print(pd.DataFrame(lines).to_string(index=False))
 
 
-def fold_mean(rows: pd.DataFrame) -> dict[str, float]:
-    """Return the accuracy and the logarithmic loss as means over folds."""
-    return {"fold_accuracy": rows["accuracy"].mean(), "log_loss": rows.get("log_loss", pd.Series(dtype=float)).mean()}
+def pooled(rows: pd.DataFrame) -> dict[str, float]:
+    """Return the scores of one seed's folds: of all predictions together, and as means over folds."""
+    together = scores(np.concatenate([*rows["labels"]]), np.concatenate([*rows["predictions"]]))
+    return together | {"fold_accuracy": rows["accuracy"].mean(), "log_loss": rows["log_loss"].mean()}
+
+
+def over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return rows as one model would give that averaged the probabilities of all seeds."""
+    averaged = []
+    for _, fold in rows.groupby("fold"):
+        row = fold.iloc[0].copy()
+        probabilities = np.mean([*fold["probabilities"]], axis=0)
+        row["predictions"] = np.array(row["classes"])[probabilities.argmax(axis=1)].tolist()
+        averaged.append(row)
+    return pd.DataFrame(averaged)
 
 
 if __name__ == "__main__":
