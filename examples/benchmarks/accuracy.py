@@ -146,6 +146,8 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 def report(options: argparse.Namespace) -> None:
     """Print a line for each protocol, recipe and change: scores of the pooled predictions, mean (spread) over seeds."""
     rows = pd.DataFrame(read_rows(options.output))
+    if rows.empty:
+        raise SystemExit(f"{str(options.output)!r} holds no rows yet; `run` writes them.")
     named = rows["ablation"].astype(bool)
     rows["changes"] = rows["ablation"].where(named, rows["changes"].map(lambda c: json.dumps(c) if c else ""))
     lines = []
