@@ -6,14 +6,25 @@ import ctypes
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from torch import nn
 
-__all__ = ["PRECISIONS", "autocast", "has_native_bfloat16", "resolve_device", "retained_heap", "weight_dtype"]
+__all__ = [
+    "PRECISIONS",
+    "autocast",
+    "has_native_bfloat16",
+    "on_device",
+    "resolve_device",
+    "retained_heap",
+    "weight_dtype",
+]
 
 #: Values of the parameter ``precision``.
 PRECISIONS = ("auto", "float32", "bfloat16", "float64")
+
+M = TypeVar("M", bound=nn.Module)
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
@@ -82,6 +93,21 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager:
     if precision == "bfloat16" or (precision == "auto" and has_native_bfloat16(device)):
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return nullcontext()
+
+
+def on_device(model: M, device: torch.device) -> M:
+    """Return ``model`` on ``device``, at once where its weights are there: moving looks at each of its parts.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastw._device import on_device
+    >>> on_device(torch.nn.Linear(2, 2), torch.device("cpu")).weight.device
+    device(type='cpu')
+    """
+    there = next(model.parameters()).device
+    same = there.type == device.type and (device.index is None or there.index == device.index)
+    return model if same else model.to(device)
 
 
 def weight_dtype(precision: str) -> torch.dtype:

@@ -15,7 +15,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from skastw._device import PRECISIONS, resolve_device, retained_heap, weight_dtype
+from skastw._device import PRECISIONS, on_device, resolve_device, retained_heap, weight_dtype
 from skastw._inputs import CACHES, AudioInputs, Components, Data, Labelled
 from skastw._sklearn import (
     CallbackSupportMixin,
@@ -337,13 +337,14 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         clips = check_clips(self, X, reset=False)
         components = self._resolve_components()
         device = resolve_device(self.device)
-        model = self.model_.to(device)
+        model = on_device(self.model_, device)
         precision = "float32" if self.precision == "auto" else self.precision
         frames = self._frames(clips, np.arange(len(clips)), components, model.features.n_features)
         settings = {"batch_size": self.batch_size, "device": device, "precision": precision}
         transforms = [augmentation.apply for augmentation in components.augment if augmentation.test_time]
         embeddings = []
-        for block in ahead(blocks(frames, _BLOCK)):
+        in_blocks = blocks(frames, _BLOCK)
+        for block in ahead(in_blocks) if len(clips) > 1 else in_blocks:
             versions = [FrameStore(varied(block, transforms, seed)) for seed in range(1, self.tta if transforms else 1)]
             embedded = [embed_clips(model, version, **settings) for version in (block, *versions)]
             embeddings.append(torch.stack(embedded).mean(dim=0))

@@ -41,7 +41,8 @@ def embed_clips(
     -------
     Tensor of shape (n_clips, D), of the dtype of the weights, on the CPU
     """
-    model.eval()
+    if model.training:  # telling each part again takes as long as a small network on a short clip
+        model.eval()
     chunks = [
         (clip, start, stop)
         for clip, length in enumerate(frames.lengths.tolist())
