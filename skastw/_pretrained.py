@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 
 import torch
 from sklearn.utils.validation import check_is_fitted
-from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from skastw import hub
@@ -18,18 +17,18 @@ from skastw._component import component_from_config, component_to_config
 from skastw._device import weight_dtype
 from skastw._estimator import AudioEstimator
 from skastw._inputs import Components
-from skastw._sklearn import InvalidParameterError
 from skastw._version import __version__
 from skastw.artifact import (
-    FORMAT_VERSION,
     Artifact,
+    StoredArtifact,
     read_artifact,
+    training_from_json,
     write_artifact,
 )
 from skastw.augment import Augment
 from skastw.card import model_card
 from skastw.encoders import Encoder
-from skastw.errors import ArtifactError, ComponentError
+from skastw.errors import ArtifactError
 from skastw.features import Features
 from skastw.model import count_parameters
 from skastw.normalization import Normalization
@@ -44,14 +43,26 @@ _KINDS = {"features": Features, "normalization": Normalization, "encoder": Encod
 _MACHINE_PARAMS = ("device", "cache", "n_jobs", "verbose", "random_state", "warm_start", "init_from")
 
 
-class _NoRandomWeights(TorchFunctionMode):
-    """Leave weights that are about to be loaded as the allocator gives them, which costs neither time nor memory."""
+class _Shapes(TorchFunctionMode):
+    """Make tensors that have a shape and no memory, and no more of them than a file holds weights.
 
-    _DRAW = (nn.init.kaiming_uniform_, nn.init.uniform_, nn.init.normal_)
+    What a config describes then costs nothing before it is known to be what the file holds.
+    """
+
+    _MAKE = (torch.empty, torch.zeros, torch.ones, torch.randn)
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.left = most
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        return (args or (kwargs["tensor"],))[0] if function in self._DRAW else function(*args, **kwargs)
+        if function in self._MAKE:
+            self.left -= 1
+            if self.left < 0:
+                raise ArtifactError("config.json describes a network with more weights than model.safetensors holds.")
+            kwargs = {**kwargs, "device": "meta"}
+        return function(*args, **kwargs)
 
 
 class PretrainedEstimator(AudioEstimator):
@@ -155,22 +166,23 @@ class PretrainedEstimator(AudioEstimator):
         HubError
             If the repository cannot be read.
         """
-        artifact = read_artifact(hub.fetch(model, revision=revision, token=token, cache_dir=cache_dir))
-        try:
-            return cls._from_artifact(artifact, device)
-        except (ComponentError, InvalidParameterError, KeyError, TypeError, RuntimeError) as error:
-            reason = " ".join(str(error).split())
-            raise ArtifactError(f"{os.fspath(model)!r} is not a consistent {cls.__name__}: {reason[:500]}") from error
+        folder = hub.fetch(model, revision=revision, token=token, cache_dir=cache_dir)
+        while True:
+            found = folder.stat()
+            try:
+                return cls._from_artifact(read_artifact(folder), device)
+            except ArtifactError:
+                if not folder.is_dir() or os.path.samestat(found, folder.stat()):
+                    raise  # and else the folder was replaced meanwhile
+            except (KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
+                reason = " ".join(str(error).split())
+                raise ArtifactError(
+                    f"{os.fspath(model)!r} is not a consistent {cls.__name__}: {reason[:500]}"
+                ) from error
 
     def _to_artifact(self, title: str, components: Components, sample_rate: int) -> Artifact:
-        params = {
-            k: v for k, v in self.get_params(deep=False).items() if k not in (*self._components, *_MACHINE_PARAMS)
-        }
-        params["sample_rate"] = int(sample_rate)
-        if isinstance(params.get("class_weight"), dict):
-            params["class_weight"] = [[k, v] for k, v in params["class_weight"].items()]
+        params = {**self._params_to_json(), "sample_rate": int(sample_rate)}
         config = {
-            "format_version": FORMAT_VERSION,
             "library": "skastw",
             "library_version": __version__,
             "estimator": type(self).__name__,
@@ -205,32 +217,53 @@ class PretrainedEstimator(AudioEstimator):
         return Artifact(self.model_.state_dict(), config, preprocessor, labels, metrics, card)
 
     @classmethod
-    def _from_artifact(cls: type[E], artifact: Artifact, device: str) -> E:
+    def _from_artifact(cls: type[E], artifact: StoredArtifact, device: str) -> E:
         config = artifact.config
         if config["estimator"] != cls.__name__:
             raise ArtifactError(f"The folder holds a model of {config['estimator']!r}, expected {cls.__name__!r}.")
-        params = dict(config["params"])
-        if isinstance(params.get("class_weight"), list):
-            params["class_weight"] = dict(params["class_weight"])
         estimator = cls(
             **{kind: component_from_config(base, config[kind]) for kind, base in _KINDS.items()},
-            augment=[component_from_config(Augment, item) for item in config["augment"]],
+            augment=[component_from_config(Augment, item) for item in _list(config["augment"])],
             device=device,
-            **params,
+            **cls._params_from_json(config["params"]),
         )
         estimator._validate_params()
         estimator._labels_from_json(artifact.labels)
-        n_features = estimator.features.build(estimator.sample_rate).n_features
-        with _NoRandomWeights(), torch.random.fork_rng(devices=[]):
-            model = estimator._build(estimator._resolve_components(), estimator._n_outputs(), n_features)
-        model.load_state_dict(artifact.weights, assign=True)  # the tensors that the file is mapped to, not a copy
+        front_end = estimator.features.build(estimator.sample_rate)
+        with _Shapes(most=2 * len(artifact.weights.specs)):  # twice: some encoders make a tensor from another
+            model = estimator._build(estimator._resolve_components(), estimator._n_outputs(), front_end.n_features)
+        model.features = front_end
         model.to(weight_dtype(estimator.precision))
-        metrics = artifact.metrics
+        artifact.weights.check(model.state_dict())
+        model.load_state_dict(artifact.weights.read(), assign=True)
+        for name, value in training_from_json(artifact.metrics).items():
+            setattr(estimator, name, value)
         estimator.model_ = model.eval()
-        estimator.history_ = metrics["history"]
-        estimator.best_epoch_ = metrics["best_epoch"]
-        estimator.n_epochs_ = metrics["n_epochs"]
         estimator._optimizers = None
         estimator._n_features_out = model.head.in_features
-        estimator._data_summary = {name: metrics[name] for name in ("n_train", "n_validation", "split")}
         return estimator
+
+    def _params_to_json(self) -> dict[str, Any]:
+        params = {k: v for k, v in self.get_params(deep=False).items() if k in self._saved_params()}
+        if isinstance(params.get("class_weight"), dict):
+            params["class_weight"] = [[k, v] for k, v in params["class_weight"].items()]
+        return params
+
+    @classmethod
+    def _params_from_json(cls, params: Any) -> dict[str, Any]:
+        unknown = sorted(set(params) - cls._saved_params()) if isinstance(params, dict) else ["no object"]
+        if unknown:
+            raise ArtifactError(f"config.json has the parameters {unknown[:5]}, which {cls.__name__} does not save.")
+        if isinstance(params.get("class_weight"), list):
+            return {**params, "class_weight": dict(params["class_weight"])}
+        return params
+
+    @classmethod
+    def _saved_params(cls) -> set[str]:
+        return set(cls._get_param_names()) - {*cls._components, *_MACHINE_PARAMS}
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise ArtifactError(f"config.json has a {type(value).__name__} for augment, expected a list.")
+    return value

@@ -2,22 +2,26 @@
 
 ==========================  ===========================================================================
 ``model.safetensors``       the weights
-``config.json``             ``format_version``, the components by name, the estimator's parameters
+``config.json``             ``format_version``, the components by name, the estimator's parameters, the SHA-256 of
+                            the other files and of itself
 ``preprocessor_config.json``  the front end in the words of ``transformers``' ``WhisperFeatureExtractor``
 ``labels.json``             the classes and their type
 ``metrics.json``            how training went
 ``README.md``               the model card
 ==========================  ===========================================================================
+
+What is read may be somebody else's: nothing in the files names code, each is read only up to a limit, and the weights
+only once they are known to be those of the network that ``config.json`` describes. The card, which people edit, is
+not read at all.
 """
 
 from __future__ import annotations
 
-import contextlib
+import hashlib
 import json
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,19 +29,28 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from skastw._atomic import replacement
+from skastw._files import parse_json, read_inside
 from skastw.errors import ArtifactError
+from skastw.weights import StoredWeights, open_weights
 
 __all__ = [
     "FILES",
     "FORMAT_VERSION",
+    "MAX_JSON_BYTES",
     "Artifact",
+    "StoredArtifact",
     "labels_from_json",
     "labels_to_json",
     "read_artifact",
+    "seal",
+    "training_from_json",
     "write_artifact",
 ]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+#: Largest JSON file that is read, and so that is written; the labels of a million classes fit.
+MAX_JSON_BYTES = 32 * 2**20
 WEIGHTS, CONFIG, PREPROCESSOR, LABELS, METRICS, CARD = FILES = (
     "model.safetensors",
     "config.json",
@@ -46,6 +59,11 @@ WEIGHTS, CONFIG, PREPROCESSOR, LABELS, METRICS, CARD = FILES = (
     "metrics.json",
     "README.md",
 )
+_JSON = (CONFIG, PREPROCESSOR, LABELS, METRICS)
+_SEALED = (WEIGHTS, PREPROCESSOR, LABELS, METRICS)
+_MAX_LABEL_BYTES = 2**28
+_DTYPE = re.compile(r"[<>|=]?[biufU]\d{1,9}")
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -69,14 +87,32 @@ class Artifact:
     card: str
 
 
+@dataclass(frozen=True)
+class StoredArtifact:
+    """What a folder holds, with weights that are read when they are known to fit.
+
+    Attributes
+    ----------
+    weights : StoredWeights
+    config, labels, metrics : dict
+        JSON values.
+    """
+
+    weights: StoredWeights
+    config: dict[str, Any]
+    labels: dict[str, Any]
+    metrics: dict[str, Any]
+
+
 def write_artifact(folder: str | os.PathLike[str], artifact: Artifact) -> Path:
-    """Write the six files to a temporary folder beside the target, then rename it into place.
+    """Write the six files into a new folder, then put it in the place of the target at once.
 
     Parameters
     ----------
     folder : path
         The target. If it exists its six files are replaced and anything else in it is kept.
     artifact : Artifact
+        Its ``config`` gets ``format_version`` and ``sha256``.
 
     Returns
     -------
@@ -88,29 +124,35 @@ def write_artifact(folder: str | os.PathLike[str], artifact: Artifact) -> Path:
     ArtifactError
         If the folder cannot be written; what was there before stays.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     target = Path(folder)
     if target.exists() and not target.is_dir():
         raise ArtifactError(f"Cannot save to {str(target)!r}: it is a file, expected a folder or a new name.")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with _temporary_folder_beside(target) as temporary:
+        with replacement(target, FILES) as new:
             weights = {name: tensor.detach().cpu().contiguous() for name, tensor in artifact.weights.items()}
-            save_file(weights, temporary / WEIGHTS, metadata={"format": "pt"})
-            _write_json(temporary / CONFIG, artifact.config)
-            _write_json(temporary / PREPROCESSOR, artifact.preprocessor)
-            _write_json(temporary / LABELS, artifact.labels)
-            _write_json(temporary / METRICS, artifact.metrics)
-            (temporary / CARD).write_text(artifact.card, encoding="utf-8")
-            _move_into_place(temporary, target)
-    except OSError as error:
+            save_file(weights, new / WEIGHTS, metadata={"format": "pt"})
+            _write_json(new / PREPROCESSOR, artifact.preprocessor)
+            _write_json(new / LABELS, artifact.labels)
+            _write_json(new / METRICS, artifact.metrics)
+            (new / CARD).write_text(artifact.card, encoding="utf-8", newline="\n")
+            _write_json(new / CONFIG, seal({"format_version": FORMAT_VERSION, **artifact.config}, new))
+    except (OSError, SafetensorError, ValueError) as error:  # ValueError: a number that JSON has not
         raise ArtifactError(f"Cannot save to {str(target)!r}: {error}.") from error
     return target
 
 
-def read_artifact(folder: str | os.PathLike[str]) -> Artifact:
-    """Read the six files.
+def seal(config: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return ``config`` with the SHA-256 of the folder's other files, but for the card, and of itself."""
+    hashes = {name: _sha256((folder / name).read_bytes()) for name in _SEALED}
+    config = {**config, "sha256": hashes}
+    return {**config, "sha256": {**hashes, CONFIG: _canonical_sha256(config)}}
+
+
+def read_artifact(folder: str | os.PathLike[str]) -> StoredArtifact:
+    """Read a folder's files, however they came about.
 
     Parameters
     ----------
@@ -118,34 +160,79 @@ def read_artifact(folder: str | os.PathLike[str]) -> Artifact:
 
     Returns
     -------
-    Artifact
+    StoredArtifact
 
     Raises
     ------
     ArtifactError
-        If a file is missing or damaged, or ``format_version`` is not known to this release.
+        If a file is missing, damaged or too large, or ``format_version`` is not known to this release.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     source = Path(folder)
     missing = [name for name in FILES if not (source / name).is_file()]
     if missing:
         raise ArtifactError(f"{str(source)!r} is not a complete model folder: {', '.join(missing)} missing.")
-    config = _read_json(source / CONFIG)
+    contents = {name: read_inside(source, name, max_bytes=MAX_JSON_BYTES) for name in _JSON}
+    documents = {name: parse_json(content, repr(str(source / name))) for name, content in contents.items()}
+    config = _current(documents[CONFIG], source)
+    hashes = _hashes(config, source) if documents[CONFIG]["format_version"] > 1 else {}
+    for name in (PREPROCESSOR, LABELS, METRICS) if hashes else ():
+        if _sha256(contents[name]) != hashes[name]:
+            raise ArtifactError(
+                f"{str(source / name)!r} is not the file that was saved: its SHA-256 is not the one in {CONFIG}. "
+                "It was damaged or edited (or its line endings changed); fetch or save the model again."
+            )
+    weights = open_weights(source, WEIGHTS, sha256=hashes.get(WEIGHTS))
+    return StoredArtifact(weights, config, documents[LABELS], documents[METRICS])
+
+
+def _current(config: dict[str, Any], source: Path) -> dict[str, Any]:
+    """Return a config as this release would have written it."""
     version = config.get("format_version")
-    if version != FORMAT_VERSION:
+    if type(version) is not int or not (version == FORMAT_VERSION or version in _MIGRATIONS):
         raise ArtifactError(
-            f"{str(source / CONFIG)!r} has format_version {version!r}, expected {FORMAT_VERSION}; "
+            f"{str(source / CONFIG)!r} has format_version {str(version)[:50]!r}, expected 1 to {FORMAT_VERSION}; "
             "a newer model needs a newer skastw: pip install --upgrade skastw."
         )
-    try:
-        weights = load_file(source / WEIGHTS)
-        card = (source / CARD).read_text(encoding="utf-8")
-    except (SafetensorError, OSError, UnicodeDecodeError) as error:
-        raise ArtifactError(f"{str(source)!r} cannot be read: {error}.") from error
-    preprocessor, labels, metrics = (_read_json(source / name) for name in (PREPROCESSOR, LABELS, METRICS))
-    return Artifact(weights, config, preprocessor, labels, metrics, card)
+    for step in range(version, FORMAT_VERSION):
+        config = {**_MIGRATIONS[step](config), "format_version": step + 1}
+    return config
+
+
+def _from_1_to_2(config: dict[str, Any]) -> dict[str, Any]:
+    """Version 1 knew no normalization and no hashes."""
+    later = sorted({"normalization", "sha256"} & config.keys())
+    if later:
+        raise ArtifactError(f"{CONFIG} has format_version 1 and {later}, which came later; it was changed.")
+    return {**config, "normalization": {"name": "none", "params": {}}}
+
+
+#: What brings a config to the next version, by its version.
+_MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1_to_2}
+
+
+def _hashes(config: dict[str, Any], source: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file, once that of the config itself is found right."""
+    hashes: Any = config.get("sha256")
+    valid = isinstance(hashes, dict) and hashes.keys() == {*_SEALED, CONFIG}
+    if not valid or not all(isinstance(value, str) and _SHA256.fullmatch(value) for value in hashes.values()):
+        raise ArtifactError(f"{str(source / CONFIG)!r} does not give the SHA-256 of each file.")
+    others = {name: str(hashes[name]) for name in _SEALED}
+    if _canonical_sha256({**config, "sha256": others}) != hashes[CONFIG]:
+        raise ArtifactError(
+            f"{str(source / CONFIG)!r} was changed after it was saved: its content does not give its SHA-256. "
+            "Fetch or save the model again; from_pretrained(...).set_params(...) changes a parameter."
+        )
+    return others
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _canonical_sha256(value: dict[str, Any]) -> str:
+    """Return the SHA-256 of a JSON value, whatever its white space and the order of its keys."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=os.fspath)
+    return _sha256(text.encode())
 
 
 def labels_to_json(classes: np.ndarray) -> dict[str, Any]:
@@ -176,48 +263,50 @@ def labels_from_json(labels: dict[str, Any]) -> np.ndarray:
         If the form is not valid.
     """
     try:
-        dtype = np.dtype("O" if labels["dtype"] == "object" else labels["dtype"])
-        values = labels["labels"]
-        if dtype.kind not in "biufUO" or not isinstance(values, list):
-            raise TypeError(f"dtype {dtype}")
-        if not all(isinstance(value, str | int | float) for value in values):
-            raise TypeError("values")
-        return np.array(values, dtype=dtype)
+        name, values = labels["dtype"], labels["labels"]
+        if name != "object" and not _DTYPE.fullmatch(name):  # numpy reads more into a string than a type
+            raise TypeError(f"dtype {name[:50]!r}")
+        if not isinstance(values, list) or not all(isinstance(value, str | int | float) for value in values):
+            raise TypeError("the labels are not a list of strings or numbers")
+        dtype = np.dtype(name)
+        if len(values) * dtype.itemsize > _MAX_LABEL_BYTES:
+            raise ValueError(f"{len(values)} labels of dtype {dtype} take more than {_MAX_LABEL_BYTES} bytes")
+        classes = np.array(values, dtype=dtype)
+        if not len(classes) or len(np.unique(classes)) < len(classes) or classes.tolist() != values:
+            raise ValueError("no labels, one that is there twice, or one that its dtype cannot hold")
+        return classes
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise ArtifactError(f"{LABELS} is not valid: {error!r}.") from error
+        raise ArtifactError(f"{LABELS} is not valid: {repr(error)[:300]}.") from error
 
 
-@contextlib.contextmanager
-def _temporary_folder_beside(target: Path) -> Iterator[Path]:
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
-        yield temporary
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+def training_from_json(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Return what ``metrics.json`` says of training, as the attributes of a fitted estimator.
+
+    Raises
+    ------
+    ArtifactError
+        If the form is not valid.
+    """
+    history, best = metrics.get("history"), metrics.get("best_epoch")
+    rows = history if isinstance(history, list) else []
+    if not rows or not all(isinstance(row, dict) and all(_is_number(v) for v in row.values()) for row in rows):
+        raise ArtifactError(f"{METRICS} is not valid: its history is not a list of rows of numbers.")
+    if type(best) is not int or not 1 <= best <= len(rows) or metrics.get("n_epochs") != len(rows):
+        raise ArtifactError(f"{METRICS} is not valid: best_epoch or n_epochs do not fit {len(rows)} epochs.")
+    summary = {name: metrics.get(name) for name in ("n_train", "n_validation", "split")}
+    if not all(isinstance(value, int | str) for value in summary.values()):
+        raise ArtifactError(f"{METRICS} is not valid: n_train, n_validation or split are missing.")
+    return {"history_": rows, "best_epoch_": best, "n_epochs_": len(rows), "_data_summary": summary}
 
 
-def _move_into_place(temporary: Path, target: Path) -> None:
-    temporary.chmod(0o755)  # temporary folders and safetensors' files are private to their owner
-    for name in FILES:
-        (temporary / name).chmod(0o644)
-    if not target.exists():
-        temporary.rename(target)
-        return
-    for name in FILES:
-        os.replace(temporary / name, target / name)
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:
     # Parameters of components may be paths.
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=os.fspath)
-    path.write_text(text + "\n", encoding="utf-8")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ArtifactError(f"{str(path)!r} cannot be read as JSON: {error}.") from error
-    if not isinstance(value, dict):
-        raise ArtifactError(f"{str(path)!r} holds a {type(value).__name__}, expected a JSON object.")
-    return value
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=os.fspath) + "\n"
+    content = text.encode("utf-8")
+    if len(content) > MAX_JSON_BYTES:
+        raise ArtifactError(f"{path.name} would have {len(content)} bytes, expected at most {MAX_JSON_BYTES}.")
+    path.write_bytes(content)

@@ -255,10 +255,14 @@ class ASTWRegressor(RegressorMixin, PretrainedEstimator):
     def _labels_from_json(self, labels: dict[str, Any]) -> None:
         if labels.get("task") != "regression":
             raise ArtifactError(f"labels.json has task={labels.get('task')!r}, expected 'regression'.")
-        self.target_names_ = list(labels["labels"]) if labels["named"] else None
+        names, mean, scale = labels["labels"], labels["mean"], labels["scale"]
+        lists = all(isinstance(values, list) for values in (names, mean, scale))
+        if not lists or not all(isinstance(name, str) for name in names) or not len(names) == len(mean) == len(scale):
+            raise ArtifactError("labels.json is not valid: labels, mean and scale are not lists of one length.")
+        self.target_names_ = names if labels["named"] else None
         self._one_dimensional = bool(labels["one_dimensional"])
-        self.target_mean_ = np.asarray(labels["mean"], dtype=np.float64)
-        self.target_scale_ = np.asarray(labels["scale"], dtype=np.float64)
+        self.target_mean_ = np.asarray(mean, dtype=np.float64)
+        self.target_scale_ = np.asarray(scale, dtype=np.float64)
 
     def _n_outputs(self) -> int:
         return len(self.target_mean_)

@@ -56,7 +56,7 @@ def start_from(model: str | os.PathLike[str], features: Features) -> Start:
     theirs, ours = artifact.config.get("features"), component_to_config(features)
     if theirs != ours and not isinstance(features, Precomputed):
         raise ArtifactError(f"init_from={str(model)!r} has the front end {theirs}, expected {ours}.")
-    return Start(artifact.weights, artifact.labels)
+    return Start(artifact.weights.read(), artifact.labels)
 
 
 def transfer_weights(start: Start, model: AudioModel, labels: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from pathlib import Path
 
 import huggingface_hub
 import numpy as np
@@ -13,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from transformers import WhisperFeatureExtractor
 
 from skastw import ASTWClassifier, ASTWFeaturizer
-from skastw.artifact import FILES
+from skastw.artifact import FILES, seal
 from skastw.augment import SpecAugment
 from skastw.datasets import make_tones
 from skastw.encoders import ASTWEncoder
@@ -155,27 +156,32 @@ def test_what_cannot_be_saved_says_so(fitted, tmp_path):
 
 
 def edit(folder, name, **changes):
-    path = os.path.join(folder, name)
-    with open(path, encoding="utf-8") as file:
-        value = json.load(file)
+    """Change a file and seal the folder again, as an attacker would."""
+    folder = Path(folder)
+    value = json.loads((folder / name).read_text(encoding="utf-8"))
     value.update(changes)
-    with open(path, "w", encoding="utf-8") as file:
-        json.dump(value, file)
+    (folder / name).write_text(json.dumps(value), encoding="utf-8")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps(seal(config, folder)), encoding="utf-8")
 
 
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [
-        ("config.json", {"format_version": 99}, "format_version 99, expected 1; a newer model"),
+        ("config.json", {"format_version": 99}, "format_version '99', expected 1 to 2; a newer model"),
         ("config.json", {"format_version": "1"}, "format_version '1'"),
         ("config.json", {"estimator": "ASTWRegressor"}, "expected 'ASTWClassifier'"),
         ("config.json", {"encoder": {"name": "os.system", "params": {}}}, "encoder='os.system', expected one of"),
         ("config.json", {"encoder": {"name": "astw", "params": {"width": 3}}}, "unknown parameters"),
         ("config.json", {"encoder": {"name": "astw", "params": {"d_model": "big"}}}, "d_model"),
-        ("config.json", {"encoder": {"name": "astw", "params": {"d_model": 32, "num_heads": 2}}}, "not a consistent"),
+        (
+            "config.json",
+            {"encoder": {"name": "astw", "params": {"d_model": 32, "num_heads": 2}}},
+            "more weights|expected float32 of shape|expected nothing",
+        ),
         ("config.json", {"params": {"epochs": 0}}, "epochs"),
         ("config.json", {"params": {"no_such": 0}}, "no_such"),
-        ("labels.json", {"labels": ["a", "b"]}, "not a consistent"),
+        ("labels.json", {"labels": ["a", "b"]}, r"shape \[3\] for .head.bias., expected"),
         ("labels.json", {"labels": "abc"}, "labels.json is not valid"),
         ("labels.json", {"dtype": "V8"}, "labels.json is not valid"),
         ("labels.json", {"task": "regression"}, "task='regression'"),

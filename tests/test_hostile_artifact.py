@@ -1,0 +1,377 @@
+"""Folders that somebody else wrote: whatever they hold, they load as they were saved or are refused."""
+
+import importlib.util
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from skastw import ASTWClassifier, ASTWRegressor
+from skastw._component import component_names, resolve_component
+from skastw.artifact import FILES, MAX_JSON_BYTES, seal
+from skastw.datasets import make_tones
+from skastw.encoders import ASTWEncoder, Encoder
+from skastw.errors import ArtifactError
+from skastw.weights import MAX_HEADER_BYTES
+
+TINY = ASTWEncoder(d_model=16, num_heads=2, num_layers=1)
+CLIPS, Y = make_tones(n_clips=12, random_state=0)
+
+
+def _fuzzer():
+    spec = importlib.util.spec_from_file_location("fuzz_artifact", Path(__file__).parent / "fuzz_artifact.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    clf = ASTWClassifier(encoder=TINY, epochs=1).fit(CLIPS, np.array(["low", "mid", "high"])[Y])
+    return Path(clf.save_pretrained(tmp_path_factory.mktemp("models") / "tones"))
+
+
+@pytest.fixture
+def folder(saved, tmp_path):
+    return Path(shutil.copytree(saved, tmp_path / "tones"))
+
+
+def read(folder, name):
+    return json.loads((folder / name).read_bytes())
+
+
+def reseal(folder):
+    """Write the hashes that the files have now, as an attacker would."""
+    (folder / "config.json").write_text(json.dumps(seal(read(folder, "config.json"), folder)))
+
+
+def rewrite(folder, name, change):
+    value = read(folder, name)
+    change(value)
+    (folder / name).write_text(json.dumps(value))
+    reseal(folder)
+
+
+def refused(folder, match, cls=ASTWClassifier):
+    with pytest.raises(ArtifactError, match=match):
+        cls.from_pretrained(folder)
+
+
+# ------------------------------------------------------------------ sizes
+
+
+@pytest.mark.parametrize(
+    ("part", "params"),
+    [
+        ("encoder", {"d_model": 10**9, "num_heads": 1}),
+        ("encoder", {"d_model": 4096, "num_heads": 1, "num_layers": 64}),
+        ("encoder", {"num_layers": 10**9}),
+        ("features", {"n_mels": 10**9}),
+        ("features", {"n_fft": 10**9}),
+    ],
+)
+def test_absurd_sizes_are_refused_before_they_are_allocated(folder, part, params):
+    rewrite(folder, "config.json", lambda config: config[part]["params"].update(params))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    refused(folder, ".")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB
+
+
+@pytest.mark.parametrize("params", [{"n_models": 64}, {"chunk_length": 3600.0}, {"sample_rate": 1_000_000}])
+def test_another_network_than_that_of_the_weights_is_refused(folder, params):
+    rewrite(folder, "config.json", lambda config: config["params"].update(params))
+    refused(folder, r"more weights than|expected float32 of shape|n_mels|mel")
+
+
+@pytest.mark.parametrize("name", component_names("encoder"))
+def test_a_loaded_network_has_all_its_tensors(name, tmp_path):
+    sizes = {"d_model": 16, "num_heads": 2, "num_layers": 1, "width": 4, "hidden": 4, "channels": 8}
+    encoder = resolve_component(Encoder, name)
+    encoder.set_params(**{key: value for key, value in sizes.items() if key in encoder.get_params()})
+    clf = ASTWClassifier(encoder=encoder, epochs=1, precision="float32").fit(CLIPS, Y)
+    loaded = ASTWClassifier.from_pretrained(clf.save_pretrained(tmp_path / "model"))
+    assert not [key for key, value in loaded.model_.named_buffers() if value.device.type == "meta"]
+    np.testing.assert_array_equal(loaded.predict_proba(CLIPS), clf.predict_proba(CLIPS))
+
+
+def test_labels_of_an_absurd_width_are_refused(folder):
+    rewrite(folder, "labels.json", lambda labels: labels.update(dtype="<U999999999"))
+    refused(folder, r"labels\.json is not valid")
+    rewrite(folder, "labels.json", lambda labels: labels.update(dtype="<U99999999"))
+    refused(folder, "take more than")
+
+
+@pytest.mark.parametrize("dtype", ["i8,U3", "(2,)f4", "V8", "O", "M8", "", "float", 3, None])
+def test_a_dtype_is_one_of_labels(folder, dtype):
+    rewrite(folder, "labels.json", lambda labels: labels.update(dtype=dtype))
+    refused(folder, r"labels\.json is not valid")
+
+
+def test_a_json_file_larger_than_the_limit_is_refused_and_not_written(folder, tmp_path):
+    with open(folder / "metrics.json", "ab") as file:
+        file.truncate(MAX_JSON_BYTES + 1)
+    refused(folder, "larger than 33554432 bytes")
+    clf = ASTWClassifier(encoder=TINY, epochs=1).fit(CLIPS, Y)
+    clf.history_ = [{"epoch": "x" * MAX_JSON_BYTES}]
+    with pytest.raises(ArtifactError, match=r"metrics\.json would have"):
+        clf.save_pretrained(tmp_path / "large")
+    assert not (tmp_path / "large").exists()
+
+
+# ------------------------------------------------------------------ JSON
+
+
+@pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json", "labels.json", "metrics.json"])
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        (b"[" * 10**6, "cannot be read as JSON"),
+        (b'{"a":' * 10**5, "cannot be read as JSON"),
+        (b'{"a": 1, "b": 2, "a": 3}', "'a' is there twice"),
+        (b'{"a": NaN}', "NaN is not a finite number"),
+        (b'{"a": 1e999}', "1e999 is not a finite number"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "cannot be read as JSON"),
+        (b'{"a": "\xff"}', "cannot be read as JSON"),
+        (b"[1]", "holds a list, expected a JSON object"),
+        (b"", "cannot be read as JSON"),
+    ],
+    ids=range(9),
+)
+def test_json_that_is_none_or_not_only_that_is_refused(folder, name, content, match):
+    (folder / name).write_bytes(content)
+    refused(folder, match)
+
+
+# ------------------------------------------------------------------ weights
+
+
+def safetensors_of(header, data=b""):
+    header = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return len(header).to_bytes(8, "little") + header + data
+
+
+FOUR = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        (b"", "it is damaged"),
+        (b"\0" * 7, "it is damaged"),
+        ((2**63).to_bytes(8, "little") + b"{}", "announces a header of 9223372036854775808"),
+        ((MAX_HEADER_BYTES + 1).to_bytes(8, "little") + b" " * (MAX_HEADER_BYTES + 1), "announces a header"),
+        (safetensors_of({"a": FOUR}, b"\0" * 3), "3 bytes follow its header, which accounts for 4"),
+        (safetensors_of({"a": FOUR}, b"\0" * 5), "5 bytes follow"),
+        (safetensors_of({"a": FOUR, "b": FOUR}, b"\0" * 4), "'b' begins at byte 0, expected 4"),
+        (safetensors_of({"a": {**FOUR, "data_offsets": [4, 8]}}, b"\0" * 8), "begins at byte 4, expected 0"),
+        (safetensors_of({"a": {**FOUR, "shape": [2**40, 2**40]}}, b"\0" * 4), "does not fit its bytes"),
+        (safetensors_of({"a": {**FOUR, "shape": [-1]}}, b"\0" * 4), "not sizes"),
+        (safetensors_of({"a": {**FOUR, "shape": [1.0]}}, b"\0" * 4), "not sizes"),
+        (safetensors_of({"a": {**FOUR, "shape": [True]}}, b"\0" * 4), "not sizes"),
+        (safetensors_of({"a": {**FOUR, "shape": [1] * 100}}, b"\0" * 4), "not sizes"),
+        (safetensors_of({"a": {**FOUR, "dtype": "pickle"}}, b"\0" * 4), "has dtype 'pickle'"),
+        (safetensors_of({"a": {**FOUR, "dtype": ["F32"]}}, b"\0" * 4), "has dtype"),
+        (safetensors_of({"a": {"dtype": "F32"}}), "is not described by"),
+        (safetensors_of({"a": {**FOUR, "more": 1}}, b"\0" * 4), "is not described by"),
+        (safetensors_of(b'{"a": {}, "a": {}}'), "'a' is there twice"),
+        (safetensors_of({"__metadata__": {"a": {"b": 1}}}), "metadata are not strings"),
+        (safetensors_of({}), "more weights than"),
+    ],
+    ids=range(20),
+)
+def test_damaged_weights_are_refused(folder, content, match):
+    (folder / "model.safetensors").write_bytes(content)
+    reseal(folder)
+    refused(folder, match)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_no_numbers_are_refused(folder, value):
+    weights = load_file(folder / "model.safetensors")
+    weights[sorted(weights)[0]].view(-1)[0] = value
+    save_file(weights, folder / "model.safetensors")
+    reseal(folder)
+    refused(folder, "holds NaN or infinite values in")
+
+
+def test_weights_of_another_name_shape_or_type_are_named(folder):
+    whole = load_file(folder / "model.safetensors")
+    for change, match in (
+        (lambda weights: weights.pop("head.bias"), r"has nothing for 'head.bias', expected float32 of shape \[3\]"),
+        (
+            lambda weights: weights.update(more=torch.zeros(1)),
+            r"has float32 of shape \[1\] for 'more', expected nothing",
+        ),
+        (lambda weights: weights.update({"head.bias": torch.zeros(4)}), r"shape \[4\] for 'head.bias', expected"),
+        (lambda weights: weights.update({"head.bias": torch.zeros(3).double()}), "has float64 of shape"),
+    ):
+        weights = dict(whole)
+        change(weights)
+        save_file(weights, folder / "model.safetensors")
+        reseal(folder)
+        refused(folder, match)
+
+
+def test_a_single_bit_of_any_sealed_file_is_noticed(folder):
+    for name in ("model.safetensors", "preprocessor_config.json", "labels.json", "metrics.json", "config.json"):
+        content = bytearray((folder / name).read_bytes())
+        whole = bytes(content)
+        content[-10] ^= 1
+        (folder / name).write_bytes(content)
+        refused(folder, "SHA-256|cannot be read as JSON")
+        (folder / name).write_bytes(whole)
+    (folder / "README.md").write_text("# Edited by a person")
+    np.testing.assert_array_equal(ASTWClassifier.from_pretrained(folder).predict(CLIPS[:1]).shape, (1,))
+
+
+def test_a_later_version_posing_as_an_earlier_one_is_refused(folder):
+    config = read(folder, "config.json")
+    (folder / "config.json").write_text(json.dumps({**config, "format_version": 1}))
+    refused(folder, "format_version 1 and .*came later")
+
+
+# ------------------------------------------------------------------ labels and training
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ["a", "a", "b"],
+        [],
+        ["a", "b"],
+        ["a", "b", "c", "d"],
+        [1, 2, 3],
+        ["a", None, "c"],
+        ["a", ["b"], "c"],
+        "abc",
+        None,
+    ],
+)
+def test_labels_that_do_not_fit_the_head_are_refused(folder, labels):
+    rewrite(folder, "labels.json", lambda value: value.update(labels=labels))
+    refused(folder, r"labels\.json is not valid|expected float32 of shape")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"history": []},
+        {"history": [1]},
+        {"history": [{"a": []}]},
+        {"best_epoch": 9},
+        {"best_epoch": True},
+        {"n_train": None},
+    ],
+)
+def test_a_training_record_that_is_none_is_refused(folder, change):
+    rewrite(folder, "metrics.json", lambda metrics: metrics.update(change))
+    refused(folder, r"metrics\.json is not valid")
+
+
+def test_targets_of_a_regressor_are_checked(tmp_path):
+    folder = Path(ASTWRegressor(encoder=TINY, epochs=1).fit(CLIPS, Y.astype(float)).save_pretrained(tmp_path / "pitch"))
+    for change in ({"mean": "x"}, {"mean": [1.0, 2.0]}, {"labels": [1]}, {"scale": []}):
+        whole = (folder / "labels.json").read_bytes()
+        rewrite(folder, "labels.json", lambda labels, change=change: labels.update(change))
+        refused(folder, r"labels\.json is not valid", ASTWRegressor)
+        (folder / "labels.json").write_bytes(whole)
+
+
+@pytest.mark.parametrize("name", ["init_from", "device", "cache", "n_jobs", "verbose", "encoder", "self", "no_such"])
+def test_a_file_sets_no_parameter_of_the_machine(folder, name):
+    rewrite(folder, "config.json", lambda config: config["params"].update({name: "/etc/passwd"}))
+    refused(folder, "does not save")
+
+
+# ------------------------------------------------------------------ files
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs links and pipes")
+@pytest.mark.parametrize("name", FILES[:5])
+def test_links_out_of_the_folder_and_pipes_are_refused(folder, name, tmp_path):
+    path = folder / name
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    refused(folder, "is a link out of its folder")
+    path.unlink()
+    os.mkfifo(path)
+    refused(folder, "not a complete model folder|not a regular file")
+    path.unlink()
+    path.symlink_to(path)
+    refused(folder, "not a complete model folder|cannot be opened")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs links")
+def test_links_of_the_hubs_cache_are_followed(folder, tmp_path):
+    snapshot = tmp_path / "models--user--tones" / "snapshots" / ("a" * 40)
+    blobs = tmp_path / "models--user--tones" / "blobs"
+    snapshot.mkdir(parents=True)
+    blobs.mkdir()
+    for name in FILES:
+        shutil.copy(folder / name, blobs / name)
+        (snapshot / name).symlink_to(f"../../blobs/{name}")
+    assert ASTWClassifier.from_pretrained(snapshot).predict(CLIPS[:1]).shape == (1,)
+
+
+def test_other_files_are_never_opened(folder):
+    (folder / "pytorch_model.bin").write_bytes(b"\x80\x04cos\nsystem\n(S'touch /tmp/owned'\ntR.")
+    (folder / "config.py").write_text("raise SystemExit")
+    opened = subprocess.run(
+        [sys.executable, "-c", _WATCH, str(folder)], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert {"config.json", "model.safetensors", "labels.json"} <= set(opened)
+    assert set(opened) <= set(FILES) - {"README.md"}
+
+
+def test_loading_neither_executes_nor_imports_nor_connects(folder):
+    subprocess.run([sys.executable, "-c", _AUDIT, str(folder)], check=True)
+
+
+_WATCH = """
+import os, sys
+folder = os.path.realpath(sys.argv[1])
+from skastw import ASTWClassifier
+def hook(event, args):
+    if event == "open" and isinstance(args[0], (str, os.PathLike)):
+        where, name = os.path.split(os.path.realpath(args[0]))
+        if where == folder:
+            print(name)
+sys.addaudithook(hook)
+ASTWClassifier.from_pretrained(folder)
+"""
+
+_AUDIT = """
+import sys
+from skastw import ASTWClassifier
+ASTWClassifier.from_pretrained(sys.argv[1])  # lazy imports are done
+BAD = ("exec", "compile", "pickle.", "marshal.", "socket.", "subprocess.", "os.system", "os.exec", "import")
+def hook(event, args):
+    if event.startswith(BAD):
+        raise SystemExit(f"{event} {args}")
+sys.addaudithook(hook)
+ASTWClassifier.from_pretrained(sys.argv[1])
+"""
+
+
+# ------------------------------------------------------------------ fuzzing
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_damaged_and_attacked_folders_load_as_saved_or_are_refused(seed):
+    fuzzer = _fuzzer()
+    fuzzer.fuzz(20, seed=-1)
+    before = fuzzer.peak_memory()
+    outcomes = fuzzer.fuzz(1200, seed, seconds=120)
+    assert sum(outcomes.values()) == 1200
+    assert outcomes["accident: refused"] > 300
+    assert outcomes["attack: refused"] > 200
+    assert outcomes["attack: loaded"] > 50
+    assert fuzzer.peak_memory() < 2 * before
