@@ -11,11 +11,14 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from skastw.errors import TrainingError
+
 __all__ = [
     "PRECISIONS",
     "autocast",
     "has_native_bfloat16",
     "on_device",
+    "out_of_memory",
     "resolve_device",
     "retained_heap",
     "weight_dtype",
@@ -108,6 +111,28 @@ def on_device(model: M, device: torch.device) -> M:
     there = next(model.parameters()).device
     same = there.type == device.type and (device.index is None or there.index == device.index)
     return model if same else model.to(device)
+
+
+def out_of_memory(error: Exception, **settings: int) -> TrainingError:
+    """Return an error that names the settings to lower; raise ``error`` again if memory was not its cause.
+
+    Examples
+    --------
+    >>> from skastw._device import out_of_memory
+    >>> print(out_of_memory(MemoryError(), batch_size=16))
+    Out of memory with batch_size=16; lower it, or chunk_length, or take a smaller encoder. What was trained is kept.
+    """
+    text = str(error).lower()
+    if not isinstance(error, MemoryError) and not any(words in text for words in _NO_MEMORY):
+        raise error
+    given = ", ".join(f"{name}={value}" for name, value in settings.items())
+    return TrainingError(
+        f"Out of memory with {given}; lower it, or chunk_length, or take a smaller encoder. What was trained is kept."
+    )
+
+
+#: How torch says that there is no memory left, on a GPU and on a CPU.
+_NO_MEMORY = ("out of memory", "can't allocate memory", "defaultcpuallocator")
 
 
 def weight_dtype(precision: str) -> torch.dtype:

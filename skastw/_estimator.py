@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 import os
+import warnings
 from dataclasses import replace
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -25,6 +29,7 @@ from skastw._sklearn import (
     StrOptions,
     fit_context,
 )
+from skastw._version import __version__
 from skastw.augment import Augment
 from skastw.encoders import Encoder
 from skastw.errors import RecipeError
@@ -36,13 +41,15 @@ from skastw.model import AudioModel, build_model
 from skastw.normalization import Normalization
 from skastw.pooling import Pooling
 from skastw.recipes import load_recipe
-from skastw.training import TASKS, Monitor, TrainingConfig, train
+from skastw.training import TASKS, Checkpoint, Monitor, TrainingConfig, train
 from skastw.transfer import Start, start_from, transfer_weights
 
 __all__ = ["AudioEstimator"]
 
 E = TypeVar("E", bound="AudioEstimator")
 
+#: Parameters that may differ when a run goes on from its checkpoint.
+_ELSEWHERE = ("cache", "checkpoint_dir", "device", "n_jobs", "verbose")
 #: Bytes of frames that are in memory at once in prediction.
 _BLOCK = 64 * 2**20
 
@@ -94,6 +101,7 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         "precision": [StrOptions(set(PRECISIONS))],
         "cache": [StrOptions(set(CACHES))],
         "n_jobs": [Integral, None],
+        "checkpoint_dir": [str, os.PathLike, None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
@@ -185,7 +193,13 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         ValueError, TypeError
             If a parameter or an argument is not valid.
         TrainingError
-            If the loss is no longer finite.
+            If the loss is no longer finite, memory runs out, or the checkpoint cannot be read or written; if an epoch
+            had ended by then, the estimator is fitted with the weights that are kept.
+
+        Warns
+        -----
+        UserWarning
+            If the user interrupts (Ctrl-C) after an epoch: training ends, and the best weights so far are kept.
         """
         components = self._resolve_components()
         start = self._starting_point(components)
@@ -197,7 +211,8 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
             config = self._config(seed).lasting(len(data.train), self.min_steps)
             metadata = {"sample_weight": sample_weight, "groups": groups, "X_val": X_val, "y_val": y_val}
             callbacks = self._callbacks(X, y, metadata, config.epochs)
-            self._train(data, components, config, start=start, fresh=True, monitor=callbacks)
+            checkpoint = self._checkpoint(data, start)
+            self._train(data, components, config, start=start, fresh=True, monitor=callbacks, checkpoint=checkpoint)
         self._optimizers = None
         callbacks.end_fit()
         return self
@@ -225,6 +240,7 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         start: Start | None,
         fresh: bool,
         monitor: Monitor | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> list[torch.optim.Optimizer]:
         """Train a fresh network or the present one, and set what ``fit`` sets."""
         random_state = torch.random.fork_rng(devices=[config.device] if config.device.type == "cuda" else [])
@@ -245,11 +261,20 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
                 history=self.history_,
                 optimizers=self._optimizers,
                 monitor=monitor,
+                checkpoint=checkpoint,
             )
+        if result.stopped is not None and not result.best_epoch:
+            del self.model_, self.history_
+            raise result.stopped
         self.best_epoch_ = result.best_epoch
         self.n_epochs_ = len(self.history_)
         self._n_features_out = self.model_.head.in_features
         self._data_summary = data.summary()
+        if isinstance(result.stopped, KeyboardInterrupt):
+            at = f"Training was interrupted in epoch {self.n_epochs_ + 1} of {config.epochs}"
+            warnings.warn(f"{at}; the weights of epoch {self.best_epoch_} are kept.", UserWarning, stacklevel=4)
+        elif result.stopped is not None:
+            raise result.stopped
         return result.optimizers
 
     # ------------------------------------------------- what fit is made of
@@ -288,6 +313,21 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
             n_features=n_features,
             n_models=self.n_models,
         )
+
+    def _checkpoint(self, data: Data, start: Start | None) -> Checkpoint | None:
+        """Return where this very run is written: the name says what it was given."""
+        if self.checkpoint_dir is None:
+            return None
+        if not isinstance(self.random_state, Integral):
+            raise ValueError(
+                f"Got random_state={self.random_state!r} with checkpoint_dir, expected an integer: only then is a run "
+                "that is started again the same run."
+            )
+        given = {name: repr(value) for name, value in self.get_params().items() if name not in _ELSEWHERE}
+        run = hashlib.sha256(json.dumps([type(self).__name__, __version__, data.fingerprint, given]).encode())
+        for tensor in () if start is None else start.weights.values():
+            run.update(tensor.contiguous().cpu().numpy())
+        return Checkpoint(Path(self.checkpoint_dir) / f"{run.hexdigest()[:16]}.safetensors")
 
     def _seed(self) -> int:
         return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))

@@ -21,6 +21,17 @@ def open_inside(folder: Path, name: str) -> BinaryIO:
     A link is followed as long as it stays in the folder, or leads from a snapshot of the Hub's cache to that
     repository's blobs. A pipe or a device is refused without waiting for it.
 
+    Parameters
+    ----------
+    folder : Path
+    name : str
+        Of the file.
+
+    Returns
+    -------
+    file object
+        Binary.
+
     Raises
     ------
     ArtifactError
@@ -50,6 +61,17 @@ def _roots(folder: Path) -> list[Path]:
 
 def read_inside(folder: Path, name: str, *, max_bytes: int) -> bytes:
     """Return the content of a regular file of a folder; see :func:`open_inside`.
+
+    Parameters
+    ----------
+    folder : Path
+    name : str
+        Of the file.
+    max_bytes : int
+
+    Returns
+    -------
+    bytes
 
     Raises
     ------

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -105,10 +107,20 @@ class Data:
     valid: FrameSet | None
     split: str
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the clips' frames, targets and weights, in their order."""
+        digest = hashlib.sha256()
+        for part in (self.train,) if self.valid is None else (self.train, self.valid):
+            for item in (*part.frames, part.targets, part.weights):
+                digest.update(item.contiguous().numpy())
+        return digest.hexdigest()
+
     def summary(self) -> dict[str, Any]:
         """Return what the artifact records of the data."""
         n_validation = len(self.valid) if self.valid else 0
-        return {"n_train": len(self.train), "n_validation": n_validation, "split": self.split}
+        counts = {"n_train": len(self.train), "n_validation": n_validation, "split": self.split}
+        return {**counts, "data_sha256": self.fingerprint}
 
 
 class AudioInputs(ComponentParams):
@@ -235,7 +247,7 @@ class AudioInputs(ComponentParams):
         dtype = weight_dtype(self.precision)
         targets = torch.from_numpy(given.targets)[index]
         targets = targets.to(dtype) if targets.is_floating_point() else targets
-        return FrameSet(frames, targets, torch.from_numpy(given.weights)[index].to(dtype))
+        return FrameSet(frames, targets, torch.from_numpy(given.weights)[index].to(dtype), index)
 
     def _frames_of_files(self, paths: Sequence[str]) -> list[Tensor]:
         """Return the frames of audio files that augmentations ask for."""

@@ -40,7 +40,7 @@ E = TypeVar("E", bound="PretrainedEstimator")
 
 _KINDS = {"features": Features, "normalization": Normalization, "encoder": Encoder, "pooling": Pooling}
 #: Parameters that say how to run on one machine; they do not travel with a saved model.
-_MACHINE_PARAMS = ("device", "cache", "n_jobs", "verbose", "random_state", "warm_start", "init_from")
+_MACHINE_PARAMS = ("device", "cache", "n_jobs", "verbose", "random_state", "warm_start", "init_from", "checkpoint_dir")
 
 
 class _Shapes(TorchFunctionMode):

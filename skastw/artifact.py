@@ -293,9 +293,11 @@ def training_from_json(metrics: dict[str, Any]) -> dict[str, Any]:
         raise ArtifactError(f"{METRICS} is not valid: its history is not a list of rows of numbers.")
     if type(best) is not int or not 1 <= best <= len(rows) or metrics.get("n_epochs") != len(rows):
         raise ArtifactError(f"{METRICS} is not valid: best_epoch or n_epochs do not fit {len(rows)} epochs.")
-    summary = {name: metrics.get(name) for name in ("n_train", "n_validation", "split")}
-    if not all(isinstance(value, int | str) for value in summary.values()):
+    summary = {name: metrics.get(name) for name in ("n_train", "n_validation", "split", "data_sha256")}
+    if not all(isinstance(summary[name], int | str) for name in ("n_train", "n_validation", "split")):
         raise ArtifactError(f"{METRICS} is not valid: n_train, n_validation or split are missing.")
+    if not isinstance(summary["data_sha256"], str | None):
+        raise ArtifactError(f"{METRICS} is not valid: data_sha256 is no text.")
     return {"history_": rows, "best_epoch_": best, "n_epochs_": len(rows), "_data_summary": summary}
 
 

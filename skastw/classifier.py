@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from numbers import Real
 from typing import Any, ClassVar
 
@@ -100,6 +101,10 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
         ``tempfile`` puts it (``TMPDIR``). Predictions need no such place.
     n_jobs : int or None, default=None
         Threads that decode clips.
+    checkpoint_dir : path, default=None
+        Write the state of ``fit`` there after each epoch, a file for each run: ``fit`` that was killed goes on from
+        the last epoch when it is called again with the same clips and parameters, and ends in the same weights to the
+        bit. Needs an integer ``random_state``.
     random_state : int, RandomState or None, default=42
         Seed of the weights, the split, the order and the augmentations. Runs with one seed repeat bit for
         bit on one machine, and leave torch's own random generator alone.
@@ -184,6 +189,7 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
         precision: str = "auto",
         cache: str = "auto",
         n_jobs: int | None = None,
+        checkpoint_dir: str | os.PathLike[str] | None = None,
         random_state: Any = 42,
         verbose: int = 0,
     ) -> None:
@@ -215,6 +221,7 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
         self.precision = precision
         self.cache = cache
         self.n_jobs = n_jobs
+        self.checkpoint_dir = checkpoint_dir
         self.random_state = random_state
         self.verbose = verbose
 

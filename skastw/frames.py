@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -126,18 +126,25 @@ class FrameSet:
     targets : Tensor of shape (n,) or (n, K)
         Encoded.
     weights : Tensor of shape (n,), float32
+    positions : ndarray of shape (n,), int
+        Where the clips are in X; by default 0, 1, ...
     """
 
     frames: FrameStore
     targets: Tensor
     weights: Tensor
+    positions: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+
+    def __post_init__(self) -> None:
+        if not len(self.positions):
+            object.__setattr__(self, "positions", np.arange(len(self.frames)))
 
     def __len__(self) -> int:
         return len(self.frames)
 
     def subset(self, index: np.ndarray) -> FrameSet:
         """Return the items at ``index``."""
-        return FrameSet(self.frames.subset(index), self.targets[index], self.weights[index])
+        return FrameSet(self.frames.subset(index), self.targets[index], self.weights[index], self.positions[index])
 
     def lengths(self, max_frames: int) -> np.ndarray:
         """Return the frames of each item that a batch would hold, at most ``max_frames``."""

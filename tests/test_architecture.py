@@ -33,13 +33,13 @@ ROWS = [
     ["model"],
     ["features", "normalization", "encoders", "augment", "pooling"],
     ["frames"],
-    ["batching", "functional", "decibels", "audio", "datasets"],
-    ["errors", "_component", "_device", "_optional", "_sklearn", "_version"],
+    ["batching", "functional", "decibels", "audio", "datasets", "weights"],
+    ["errors", "_atomic", "_component", "_device", "_files", "_optional", "_sklearn", "_version"],
 ]
 LEVEL = {name: len(ROWS) - i for i, row in enumerate(ROWS) for name in row}
 #: Imports within one row: the Hub stands on the folder, training's and the components' rooms are separate.
 SIDEWAYS = {("hub", "artifact"), ("__main__", "cli"), ("_component", "_sklearn"), ("_component", "errors")}
-SIDEWAYS |= {("_device", "errors"), ("_optional", "errors"), ("_sklearn", "errors")}
+SIDEWAYS |= {("_files", "errors"), ("_device", "errors"), ("_optional", "errors"), ("_sklearn", "errors")}
 
 
 def modules():

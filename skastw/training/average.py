@@ -31,6 +31,8 @@ class MovingAverage(Generic[M]):
     ----------
     model : Module
         Its average; the model itself where ``decay`` is None.
+    steps : int
+        How many were taken in.
 
     References
     ----------
@@ -54,7 +56,7 @@ class MovingAverage(Generic[M]):
     def __init__(self, model: M, decay: float | None) -> None:
         self.decay = decay
         self.model = model if decay is None else copy.deepcopy(model)
-        self._steps = 0
+        self.steps = 0
         self._pairs = list(zip(self.model.state_dict().values(), model.state_dict().values(), strict=True))
 
     @torch.no_grad()
@@ -62,8 +64,8 @@ class MovingAverage(Generic[M]):
         """Take the weights of a step into the average."""
         if self.decay is None:
             return
-        self._steps += 1
-        weight = 1 - min(self.decay, (1 + self._steps) / (10 + self._steps))
+        self.steps += 1
+        weight = 1 - min(self.decay, (1 + self.steps) / (10 + self.steps))
         for mean, value in self._pairs:
             if mean.is_floating_point():
                 mean.lerp_(value, weight)

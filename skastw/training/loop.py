@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from skastw._device import autocast
+from skastw._device import autocast, out_of_memory
 from skastw.augment import Transform
 from skastw.batching import Batch, shuffled_buckets
 from skastw.errors import TrainingError
@@ -22,6 +22,7 @@ from skastw.frames import FrameSet
 from skastw.inference import embed_clips
 from skastw.model import AudioModel
 from skastw.training.average import MovingAverage
+from skastw.training.checkpoint import Checkpoint, Snapshot
 from skastw.training.losses import Task
 from skastw.training.optim import build_optimizers
 from skastw.training.schedule import warmup_cosine
@@ -89,14 +90,17 @@ class TrainingResult:
     history : list of dict
         One row an epoch.
     best_epoch : int
-        The epoch whose weights were kept, counted from 1.
+        The epoch whose weights were kept, counted from 1; 0 where no epoch ended.
     optimizers : list of Optimizer
         To go on with.
+    stopped : TrainingError, KeyboardInterrupt or None
+        What ended training in the midst of an epoch.
     """
 
     history: list[dict[str, Any]]
     best_epoch: int
     optimizers: list[torch.optim.Optimizer]
+    stopped: TrainingError | KeyboardInterrupt | None = None
 
 
 def train(
@@ -110,6 +114,7 @@ def train(
     history: list[dict[str, Any]] | None = None,
     optimizers: list[torch.optim.Optimizer] | None = None,
     monitor: Monitor | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> TrainingResult:
     """Train a model, keeping the weights of the epoch with the best validation score, or of the last one.
 
@@ -131,59 +136,141 @@ def train(
         Those of an earlier instalment, with their momentum; by default new ones.
     monitor : Monitor, optional
         Watches the epochs, and may end training.
+    checkpoint : Checkpoint, optional
+        Where the run is written after each epoch, and goes on from if it is there.
 
     Returns
     -------
     TrainingResult
-
-    Raises
-    ------
-    TrainingError
-        If the loss is no longer finite.
+        Also where the loss is no longer finite, memory runs out, or the user interrupts; see ``stopped``.
     """
-    rng = np.random.default_rng(config.seed)
-    generator = torch.Generator().manual_seed(config.seed)
-    optimizers = optimizers or build_optimizers(
-        model, muon_lr=config.muon_lr, adam_lr=config.adam_lr, weight_decay=config.weight_decay
-    )
+    run = _Run(model, config, task, history=history, optimizers=optimizers)
+    if checkpoint is not None:
+        run.restore(checkpoint.load())
     n_batches = math.ceil(len(train_set) / config.batch_size)
-    history = [] if history is None else history
-    average = MovingAverage(model, config.ema_decay)
-    best = _Best(task.selects if config.keep == "best" else None)
+    stopped: TrainingError | KeyboardInterrupt | None = None
 
-    bar = tqdm(range(config.epochs), desc="training", unit="epoch", disable=not config.verbose)
-    for epoch in bar:
-        began = time.perf_counter()
-        if monitor is not None:
-            monitor.begin_epoch()
-        model.train()
-        losses = []
-        batches = shuffled_buckets(train_set.lengths(model.max_frames), config.batch_size, rng)
-        for step, indices in enumerate(batches, start=epoch * n_batches):
-            rates = _set_learning_rates(optimizers, step, config.epochs * n_batches, config)
-            batch = train_set.batch(indices, model.max_frames, rng).to(config.device)
-            for transform in transforms:
-                batch = transform(batch, generator)
-            losses.append(_step(model, batch.fitted(model.max_frames), task, config, optimizers))
-            average.update()
+    bar = tqdm(total=config.epochs, initial=run.epoch, desc="training", unit="epoch", disable=not config.verbose)
+    try:
+        while run.epoch < config.epochs and not run.done:
+            began = time.perf_counter()
+            if monitor is not None:
+                monitor.begin_epoch()
+            model.train()
+            losses = []
+            batches = shuffled_buckets(train_set.lengths(model.max_frames), config.batch_size, run.rng)
+            for step, indices in enumerate(batches, start=run.epoch * n_batches):
+                rates = _set_learning_rates(run.optimizers, step, config.epochs * n_batches, config)
+                batch = train_set.batch(indices, model.max_frames, run.rng).to(config.device)
+                for transform in transforms:
+                    batch = transform(batch, run.generator)
+                losses.append(_step(model, batch.fitted(model.max_frames), task, config, run.optimizers))
+                run.average.update()
 
-        row = {"epoch": len(history) + 1, "loss": _mean_loss(losses, epoch + 1, config)}
-        if valid_set is not None:
-            row |= _validate(average.model, valid_set, task, config)
-        history.append(row | rates | {"seconds": time.perf_counter() - began})
-        bar.set_postfix({name: f"{value:.3f}" for name, value in row.items() if "loss" in name or task.selects in name})
+            loss = _mean_loss(losses, batches, train_set, run, config)
+            row = {"epoch": len(run.history) + 1, "loss": loss}
+            if valid_set is not None:
+                row |= _validate(run.average.model, valid_set, task, config)
+            run.history.append(row | rates | {"seconds": time.perf_counter() - began})
+            shown = {name: f"{value:.3f}" for name, value in row.items() if "loss" in name or task.selects in name}
+            bar.set_postfix(shown)
+            bar.update()
 
-        best.update(row, average.model)
-        stop = monitor is not None and monitor.end_epoch(average.model)
-        if stop or (config.patience is not None and row["epoch"] - best.epoch >= config.patience):
-            break
+            run.best.update(row, run.average.model)
+            stop = monitor is not None and monitor.end_epoch(run.average.model)
+            run.done = stop or (config.patience is not None and row["epoch"] - run.best.epoch >= config.patience)
+            run.epoch += 1
+            if checkpoint is not None:
+                checkpoint.save(run.snapshot())
+    except (TrainingError, KeyboardInterrupt) as error:
+        stopped = error
+    except (RuntimeError, MemoryError) as error:
+        stopped = out_of_memory(error, batch_size=config.batch_size)
     bar.close()
 
-    best.restore(average.model)
-    if average.model is not model:
-        model.load_state_dict(average.model.state_dict())
+    run.best.restore(model)
     model.eval()
-    return TrainingResult(history, best.epoch, optimizers)
+    return TrainingResult(run.history, run.best.epoch, run.optimizers, stopped)
+
+
+class _Run:
+    """What goes on from one epoch to the next, and so what a checkpoint holds."""
+
+    def __init__(
+        self,
+        model: AudioModel,
+        config: TrainingConfig,
+        task: Task,
+        *,
+        history: list[dict[str, Any]] | None,
+        optimizers: list[torch.optim.Optimizer] | None,
+    ) -> None:
+        rates = {"muon_lr": config.muon_lr, "adam_lr": config.adam_lr, "weight_decay": config.weight_decay}
+        self.model = model
+        self.optimizers = optimizers or build_optimizers(model, **rates)
+        self.average = MovingAverage(model, config.ema_decay)
+        self.best = _Best(task.selects if config.keep == "best" else None)
+        self.history = [] if history is None else history
+        self.rng = np.random.default_rng(config.seed)
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.epoch = 0
+        self.done = False
+
+    def snapshot(self) -> Snapshot:
+        """Return everything, for a checkpoint."""
+        tensors = {
+            **_named("model", self.model.state_dict()),
+            **_named("average", {} if self.average.model is self.model else self.average.model.state_dict()),
+            **_named("best", self.best.weights),
+            **_named("random", {"augment": self.generator.get_state(), "torch": torch.get_rng_state()}),
+        }
+        if torch.cuda.is_initialized():
+            tensors["random.cuda"] = torch.cuda.get_rng_state()
+        for number, optimizer in enumerate(self.optimizers):
+            for index, state in optimizer.state_dict()["state"].items():
+                tensors |= _named(f"optimizer.{number}.{index}", state)
+        values = {
+            "epoch": self.epoch,
+            "done": self.done,
+            "history": self.history,
+            "average_steps": self.average.steps,
+            "best_epoch": self.best.epoch,
+            "best_reached": self.best.reached,
+            "shuffle": self.rng.bit_generator.state,
+        }
+        return Snapshot(tensors, values)
+
+    def restore(self, snapshot: Snapshot | None) -> None:
+        """Become what a snapshot was taken of."""
+        if snapshot is None:
+            return
+        tensors, values = snapshot.tensors, snapshot.values
+        self.model.load_state_dict(_under("model", tensors))
+        if self.average.model is not self.model:
+            self.average.model.load_state_dict(_under("average", tensors))
+        self.average.steps = values["average_steps"]
+        for number, optimizer in enumerate(self.optimizers):
+            found = _under(f"optimizer.{number}", tensors)
+            indices = sorted({int(name.partition(".")[0]) for name in found})
+            state = {index: _under(str(index), found) for index in indices}
+            optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        self.best.epoch, self.best.weights = values["best_epoch"], _under("best", tensors)
+        self.best.reached = tuple(values["best_reached"])
+        self.history[:] = values["history"]
+        self.rng.bit_generator.state = values["shuffle"]
+        self.generator.set_state(tensors["random.augment"])
+        torch.set_rng_state(tensors["random.torch"])
+        if "random.cuda" in tensors and torch.cuda.is_initialized():
+            torch.cuda.set_rng_state(tensors["random.cuda"])
+        self.epoch, self.done = values["epoch"], values["done"]
+
+
+def _named(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(f"{prefix}."): t for name, t in tensors.items() if name.startswith(f"{prefix}.")}
 
 
 class _Best:
@@ -192,20 +279,17 @@ class _Best:
     def __init__(self, score: str | None) -> None:
         self.score = f"val_{score}"
         self.epoch = 0
-        self._reached = (-math.inf, -math.inf)
-        self._weights: dict[str, Tensor] | None = None
+        self.reached = (-math.inf, -math.inf)
+        self.weights: dict[str, Tensor] = {}
 
     def update(self, row: dict[str, Any], model: AudioModel) -> None:
-        if self.score not in row:
-            self.epoch = row["epoch"]
-            return
-        reached = (row[self.score], -row["val_loss"])
-        if reached > self._reached or not self.epoch:
-            self.epoch, self._reached, self._weights = row["epoch"], reached, copy.deepcopy(model.state_dict())
+        reached = (row[self.score], -row["val_loss"]) if self.score in row else self.reached
+        if reached > self.reached or not self.epoch or self.score not in row:
+            self.epoch, self.reached, self.weights = row["epoch"], reached, copy.deepcopy(model.state_dict())
 
     def restore(self, model: AudioModel) -> None:
-        if self._weights is not None:
-            model.load_state_dict(self._weights)
+        if self.epoch:
+            model.load_state_dict(self.weights)
 
 
 def _step(
@@ -235,14 +319,31 @@ def _losses(logits: Tensor, batch: Batch, task: Task, label_smoothing: float) ->
     return torch.cat([losses, others]) * weights, weights
 
 
-def _mean_loss(losses: list[Tensor], epoch: int, config: TrainingConfig) -> float:
-    total, weight = torch.stack(losses).sum(dim=0).tolist()
-    if not math.isfinite(total):
-        raise TrainingError(
-            f"The training loss is {total / weight} in epoch {epoch}, expected a finite number; lower muon_lr "
-            f"(now {config.muon_lr}) or adam_lr (now {config.adam_lr})."
-        )
-    return total / weight
+def _mean_loss(
+    losses: list[Tensor], batches: list[np.ndarray], train_set: FrameSet, run: _Run, config: TrainingConfig
+) -> float:
+    """Return the mean loss of an epoch's clips.
+
+    Raises
+    ------
+    TrainingError
+        If it is not finite, naming the first step at which it was not.
+    """
+    sums = torch.stack(losses).cpu()
+    total, weight = sums.sum(dim=0).tolist()
+    if math.isfinite(total):
+        return total / weight
+    first = int((~sums[:, 0].isfinite()).nonzero()[0])
+    positions = train_set.positions[batches[first]].tolist()
+    n_batches = math.ceil(len(train_set) / config.batch_size)
+    rates = _set_learning_rates(run.optimizers, run.epoch * n_batches + first, config.epochs * n_batches, config)
+    kept = f"The weights of epoch {run.best.epoch} are kept." if run.best.epoch else "No epoch had ended."
+    raise TrainingError(
+        f"The training loss is {float(sums[first, 0])} at step {first + 1} of epoch {run.epoch + 1}, expected a finite "
+        f"number; the learning rates there were muon_lr={rates['muon_lr']:.2g} (of {config.muon_lr}) and "
+        f"adam_lr={rates['adam_lr']:.2g} (of {config.adam_lr}), the clips {positions}. Lower the rates, or look at "
+        f"these clips. {kept}"
+    )
 
 
 def _validate(model: AudioModel, valid_set: FrameSet, task: Task, config: TrainingConfig) -> dict[str, float]:
