@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any, TypeVar
 
 import numpy as np
@@ -133,13 +134,18 @@ def _map_in_threads(function: Callable[[S], T], items: Iterable[S], n_threads: i
         pending: deque[Future[T]] = deque()
         try:
             for item in items:
-                pending.append(pool.submit(function, item))
+                pending.append(_submit(pool, function, item))
                 if len(pending) > 4 * n_threads:
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _submit(pool: ThreadPoolExecutor, function: Callable[..., T], *args: Any) -> Future[T]:
+    """Run in a thread, in the caller's context: an ``isolated_decoding`` block holds there too."""
+    return pool.submit(copy_context().run, function, *args)
 
 
 def ahead(items: Iterator[T]) -> Iterator[T]:
@@ -152,9 +158,9 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
     ['a', 'b', 'c']
     """
     with ThreadPoolExecutor(max_workers=1) as thread:
-        following = thread.submit(next, items, None)
+        following = _submit(thread, next, items, None)
         while (item := following.result()) is not None:
-            following = thread.submit(next, items, None)
+            following = _submit(thread, next, items, None)
             yield item
 
 

@@ -2,6 +2,18 @@
 
 from skastw.audio.clips import as_clips, clip_path, is_array_input, load_waveform
 from skastw.audio.decode import decode
+from skastw.audio.isolation import isolated_decoding
+from skastw.audio.limits import LIMITS, Limits
 from skastw.audio.resample import resample
 
-__all__ = ["as_clips", "clip_path", "decode", "is_array_input", "load_waveform", "resample"]
+__all__ = [
+    "LIMITS",
+    "Limits",
+    "as_clips",
+    "clip_path",
+    "decode",
+    "is_array_input",
+    "isolated_decoding",
+    "load_waveform",
+    "resample",
+]

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from skastw.audio.decode import decode
+from skastw.audio.isolation import current_decoder
 from skastw.audio.resample import check_sample_rate, resample
 from skastw.errors import ClipError, ClipTypeError, ClipValueError
 
@@ -175,10 +175,9 @@ def _check_finite(waveform: np.ndarray) -> None:
 def _samples_and_rate(clip: Any, sample_rate: float) -> tuple[np.ndarray, float]:
     """Return samples of shape (n,) or (channels, n), and their rate."""
     if isinstance(clip, str | os.PathLike):
-        samples, rate = decode(clip)
-        return samples.T, check_sample_rate(rate)
+        return _decoded(clip, sample_rate)
     if isinstance(clip, Mapping):
-        return _from_mapping(clip)
+        return _from_mapping(clip, sample_rate)
     if hasattr(clip, "get_all_samples"):  # a decoder of torchcodec, as Hugging Face datasets gives for decoded audio
         decoded = clip.get_all_samples()
         return _as_samples(decoded.data), check_sample_rate(decoded.sample_rate)
@@ -191,7 +190,14 @@ def _samples_and_rate(clip: Any, sample_rate: float) -> tuple[np.ndarray, float]
     return _as_samples(clip), sample_rate
 
 
-def _from_mapping(clip: Mapping[str, Any]) -> tuple[np.ndarray, float]:
+def _decoded(source: str | os.PathLike[str] | bytes, sample_rate: float) -> tuple[np.ndarray, float]:
+    decoder = current_decoder()
+    samples, rate = decoder(source)
+    decoder.limits.check_audio(len(samples) * sample_rate / rate, 1, sample_rate, verb="resampled, has")
+    return samples.T, float(rate)
+
+
+def _from_mapping(clip: Mapping[str, Any], sample_rate: float) -> tuple[np.ndarray, float]:
     if clip.get("array") is not None:
         rates = [clip[key] for key in ("sample_rate", "sampling_rate") if clip.get(key) is not None]
         if not rates:
@@ -203,16 +209,14 @@ def _from_mapping(clip: Mapping[str, Any]) -> tuple[np.ndarray, float]:
         return _as_samples(clip["array"]), check_sample_rate(rates[0])
     content, path = clip.get("bytes"), clip.get("path")
     if isinstance(content, bytes | bytearray | memoryview):
-        samples, rate = decode(bytes(content))
-    elif content is not None:
+        return _decoded(bytes(content), sample_rate)
+    if content is not None:
         raise ClipTypeError(f"got a dict with 'bytes' of type {type(content).__name__}, expected bytes.")
-    elif isinstance(path, str | os.PathLike):
-        samples, rate = decode(path)
-    elif path is not None:
+    if isinstance(path, str | os.PathLike):
+        return _decoded(path, sample_rate)
+    if path is not None:
         raise ClipTypeError(f"got a dict with 'path' of type {type(path).__name__}, expected a str or Path.")
-    else:
-        raise ClipValueError(f"got a dict with keys {sorted(map(str, clip))}, expected 'array', 'bytes' or 'path'.")
-    return samples.T, check_sample_rate(rate)
+    raise ClipValueError(f"got a dict with keys {sorted(map(str, clip))}, expected 'array', 'bytes' or 'path'.")
 
 
 def _as_samples(value: Any) -> np.ndarray:

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import soundfile
 
 from skastw._optional import import_optional
+from skastw.audio.limits import LIMITS, Limits
+from skastw.audio.resample import check_sample_rate
 from skastw.errors import ClipValueError
 
 __all__ = ["decode"]
@@ -24,15 +27,21 @@ _TRUNCATED = "is truncated: {seconds:.2f} s can be read and the file announces m
 _EXPECTED = "expected a WAV, FLAC, OGG or MP3 file (M4A, AAC and WebM with the extra 'av')"
 #: Encoders that write to a pipe cannot know a WAV's size; they write one near 2**31 or 2**32.
 _UNKNOWN_SIZE = 0x7FFF0000
+#: libsndfile's word for a length that a header does not give.
+_UNKNOWN_LENGTH = 2**63 - 1
+#: Values that are decoded in one go (16 MiB); beyond, memory grows with what is really in the file.
+_BLOCK = 2**22
 
 
-def decode(source: str | os.PathLike[str] | bytes) -> tuple[np.ndarray, int]:
+def decode(source: str | os.PathLike[str] | bytes, *, limits: Limits = LIMITS) -> tuple[np.ndarray, int]:
     """Decode one audio file.
 
     Parameters
     ----------
     source : path or bytes
         The file, or what it contains.
+    limits : Limits
+        How much the file may hold; checked on what it announces, before memory is taken.
 
     Returns
     -------
@@ -44,7 +53,7 @@ def decode(source: str | os.PathLike[str] | bytes) -> tuple[np.ndarray, int]:
     Raises
     ------
     ClipValueError
-        If the file is missing, empty, truncated or in no known format.
+        If the file is missing, empty, truncated, in no known format, no regular file, or beyond the limits.
     MissingDependencyError
         If the format needs the extra ``av`` and it is not installed.
 
@@ -56,73 +65,123 @@ def decode(source: str | os.PathLike[str] | bytes) -> tuple[np.ndarray, int]:
     >>> samples.shape[1], samples.dtype.name, rate
     (1, 'float32', 16000)
     """
-    content = _read(source)
-    if _needs_ffmpeg(content):
-        return _decode_with_ffmpeg(content)
-    try:
-        with soundfile.SoundFile(_readable(source, content)) as file:
-            declared, rate = file.frames, file.samplerate
-            samples = file.read(dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, ValueError) as error:  # ValueError: a damaged header gives an absurd size
-        reason = getattr(error, "error_string", "damaged header").rstrip(".")
-        raise ClipValueError(f"cannot be decoded ({reason}); {_EXPECTED}.") from error
-    if len(samples) < declared or _is_cut_short(content):
-        raise ClipValueError(_TRUNCATED.format(seconds=len(samples) / rate))
+    with _open(source, limits) as file:
+        demuxer = _ffmpeg_demuxer(file.read(12))
+        if demuxer is not None:
+            return _decode_with_ffmpeg(file, demuxer, limits)
+        samples, declared, rate = _decode_with_libsndfile(_readable(source, file), limits)
+        if len(samples) < declared or _is_cut_short(file):
+            raise ClipValueError(_TRUNCATED.format(seconds=len(samples) / rate))
     return samples, rate
 
 
-def _read(source: str | os.PathLike[str] | bytes) -> bytes:
+def _open(source: str | os.PathLike[str] | bytes, limits: Limits) -> BinaryIO:
+    """Open a regular file, not empty and not too large; a pipe or a device would be read for ever."""
     if isinstance(source, bytes):
-        content = source
+        size = len(source)
     else:
-        path = Path(source)
         if not os.fspath(source):
             raise ClipValueError(f"the path is empty, {_EXPECTED}.")
-        if path.is_dir():
-            raise ClipValueError(f"is a folder, {_EXPECTED}.")
         try:
-            content = path.read_bytes()
+            status = os.stat(source)
         except FileNotFoundError:
             raise ClipValueError(f"no such file (looked in {os.getcwd()!r}).") from None
         except (OSError, ValueError) as error:  # ValueError: a NUL character in the name
             raise ClipValueError(f"cannot be read: {error}.") from error
-    if not content:
+        if stat.S_ISDIR(status.st_mode):
+            raise ClipValueError(f"is a folder, {_EXPECTED}.")
+        if not stat.S_ISREG(status.st_mode):
+            raise ClipValueError(f"is a pipe, a socket or a device, {_EXPECTED}.")
+        size = status.st_size
+    if not size:
         raise ClipValueError(f"the file is empty (0 bytes), {_EXPECTED}.")
-    return content
-
-
-def _readable(source: str | os.PathLike[str] | bytes, content: bytes) -> str | io.BytesIO:
-    """Return a file's path, which libsndfile reads without Python's help, or its content where it cannot."""
-    if isinstance(source, bytes) or not os.path.isfile(source) or Path(source).suffix.lower() == ".raw":
-        return io.BytesIO(content)
-    return str(Path(source))
-
-
-def _needs_ffmpeg(content: bytes) -> bool:
-    """Tell MP4/M4A, Matroska/WebM, ADTS AAC and ASF/WMA from the formats that libsndfile reads."""
-    adts = len(content) > 1 and content[0] == 0xFF and content[1] & 0xF6 == 0xF0
-    return content[4:8] == b"ftyp" or content[:4] in (b"\x1aE\xdf\xa3", b"0&\xb2u") or adts
-
-
-def _decode_with_ffmpeg(content: bytes) -> tuple[np.ndarray, int]:
-    av = import_optional("av", extra="av", purpose="Decoding M4A, AAC, WebM or WMA audio")
+    limits.check_file_size(size)
+    if isinstance(source, bytes):
+        return io.BytesIO(source)
     try:
-        with av.open(io.BytesIO(content)) as container:
+        return open(source, "rb")
+    except OSError as error:
+        raise ClipValueError(f"cannot be read: {error}.") from error
+
+
+def _decode_with_libsndfile(readable: str | BinaryIO, limits: Limits) -> tuple[np.ndarray, int, int]:
+    """Return the samples, how many the header announces, and the rate."""
+    try:
+        with soundfile.SoundFile(readable) as file:
+            if file.format == "RAW":  # no header was found: libsndfile went by the name (.au, .gsm, .snd, .vox)
+                raise ClipValueError(f"cannot be decoded (no header); {_EXPECTED}.")
+            if file.frames == _UNKNOWN_LENGTH:
+                raise ClipValueError("cannot be decoded (its header gives no length); export it again, not to a pipe.")
+            check_sample_rate(file.samplerate)
+            limits.check_audio(file.frames, file.channels, file.samplerate)
+            return _read_samples(file), file.frames, file.samplerate
+    except soundfile.LibsndfileError as error:
+        reason = error.error_string.rstrip(".") or "damaged"
+        raise ClipValueError(f"cannot be decoded ({reason}); {_EXPECTED}.") from error
+
+
+def _readable(source: str | os.PathLike[str] | bytes, file: BinaryIO) -> str | BinaryIO:
+    """Return a file's path, which libsndfile reads without Python's help, or its content where it cannot."""
+    file.seek(0)
+    if isinstance(source, bytes):
+        return file
+    path = Path(source)
+    return io.BytesIO(file.read()) if path.suffix.lower() == ".raw" else str(path)
+
+
+def _read_samples(file: Any) -> np.ndarray:
+    """Read all samples; what is announced and not there takes no more memory than what is there."""
+    samples = file.read(max(_BLOCK // file.channels, 1), dtype="float32", always_2d=True)
+    n_read, expected = len(samples), max(_BLOCK // file.channels, 1)
+    while n_read == expected < file.frames:
+        expected = min(2 * expected, file.frames)
+        samples.resize((expected, file.channels), refcheck=False)
+        n_read += len(file.read(out=samples[n_read:]))
+    return samples[:n_read]
+
+
+def _ffmpeg_demuxer(start: bytes) -> str | None:
+    """Tell MP4/M4A, Matroska/WebM, ASF/WMA and ADTS AAC from the formats that libsndfile reads."""
+    if start[4:8] == b"ftyp":
+        return "mp4"
+    if start[:4] in _DEMUXERS:
+        return _DEMUXERS[start[:4]]
+    return "aac" if len(start) > 1 and start[0] == 0xFF and start[1] & 0xF6 == 0xF0 else None
+
+
+_DEMUXERS = {b"\x1aE\xdf\xa3": "matroska", b"0&\xb2u": "asf"}
+
+
+def _decode_with_ffmpeg(file: BinaryIO, demuxer: str, limits: Limits) -> tuple[np.ndarray, int]:
+    """Decode with one named demuxer: others, some of which open further files, are out of reach."""
+    av = import_optional("av", extra="av", purpose="Decoding M4A, AAC, WebM or WMA audio")
+    file.seek(0)
+    try:
+        with av.open(file, format=demuxer) as container:
             if not container.streams.audio:
                 raise ClipValueError("has no audio stream; drop the clip.")
             stream = container.streams.audio[0]
-            resampler = av.AudioResampler(format="fltp")
-            blocks = [block.to_ndarray() for frame in container.decode(stream) for block in resampler.resample(frame)]
             rate = int(stream.codec_context.sample_rate)
+            if not rate:
+                raise ClipValueError("cannot be decoded by FFmpeg (no sample rate).")
+            check_sample_rate(rate)
             announced = _announced_seconds(container, stream)
+            limits.check_audio((announced or 0) * rate, stream.codec_context.channels, rate)
+            blocks = []
+            resampler = av.AudioResampler(format="fltp")
+            n_samples = 0
+            for frame in container.decode(stream):
+                n_samples += frame.samples
+                limits.check_audio(n_samples, len(frame.layout.channels), rate, verb="holds")
+                blocks += [block.to_ndarray() for block in resampler.resample(frame)]
+            samples = np.concatenate(blocks, axis=1).T if blocks else np.zeros((0, 1))
     except av.FFmpegError as error:
         raise ClipValueError(f"cannot be decoded by FFmpeg ({error.strerror}).") from error
-    if not blocks:
+    if not len(samples):
         raise ClipValueError("holds no audio samples; drop the clip.")
-    samples = np.ascontiguousarray(np.concatenate(blocks, axis=1).T, dtype=np.float32)
     if announced is not None and len(samples) / rate < 0.995 * announced - 0.1:  # codecs pad and trim a little
         raise ClipValueError(_TRUNCATED.format(seconds=len(samples) / rate))
-    return samples, rate
+    return np.ascontiguousarray(samples, dtype=np.float32), rate
 
 
 def _announced_seconds(container: Any, stream: Any) -> float | None:
@@ -134,32 +193,40 @@ def _announced_seconds(container: Any, stream: Any) -> float | None:
     return None
 
 
-def _is_cut_short(content: bytes) -> bool:
+def _is_cut_short(file: BinaryIO) -> bool:
     """Say whether a file ends before its own structure says, where libsndfile does not report it."""
-    if content[:4] == b"RIFF" and content[8:12] == b"WAVE":
-        return _wav_is_cut_short(content)
-    if content[:4] == b"FORM" and content[8:12] in (b"AIFF", b"AIFC"):
-        return 8 + int.from_bytes(content[4:8], "big") > len(content)
-    return content[:4] == b"OggS" and _ogg_is_cut_short(content)
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    start = file.read(12)
+    if start[:4] == b"RIFF" and start[8:12] == b"WAVE":
+        return _wav_is_cut_short(file, size)
+    if start[:4] == b"FORM" and start[8:12] in (b"AIFF", b"AIFC"):
+        return 8 + int.from_bytes(start[4:8], "big") > size
+    return start[:4] == b"OggS" and _ogg_is_cut_short(file, size)
 
 
-def _ogg_is_cut_short(content: bytes) -> bool:
+def _ogg_is_cut_short(file: BinaryIO, size: int) -> bool:
     """Walk the pages: each must be whole, and the last one must carry the end-of-stream flag."""
     position, ended = 0, False
-    while content[position : position + 4] == b"OggS":
-        table = content[position + 27 : position + 27 + (content[position + 26] if position + 26 < len(content) else 0)]
-        ended = position + 26 < len(content) and bool(content[position + 5] & 0x04)
+    while True:
+        file.seek(position)
+        page = file.read(27)
+        if page[:4] != b"OggS":
+            return not ended
+        ended = len(page) == 27 and bool(page[5] & 0x04)
+        table = file.read(page[26] if len(page) == 27 else 0)
         position += 27 + len(table) + sum(table)
-        if position > len(content):
+        if position > size:
             return True
-    return not ended
 
 
-def _wav_is_cut_short(content: bytes) -> bool:
+def _wav_is_cut_short(file: BinaryIO, size: int) -> bool:
     position = 12
-    while position + 8 <= len(content):
-        size = int.from_bytes(content[position + 4 : position + 8], "little")
-        if content[position : position + 4] == b"data":
-            return size < _UNKNOWN_SIZE and position + 8 + size > len(content)
-        position += 8 + size + size % 2
+    while position + 8 <= size:
+        file.seek(position)
+        head = file.read(8)
+        length = int.from_bytes(head[4:], "little")
+        if head[:4] == b"data":
+            return length < _UNKNOWN_SIZE and position + 8 + length > size
+        position += 8 + length + length % 2
     return False

@@ -1,0 +1,353 @@
+"""Decode in worker processes that can be killed: a file that crashes a decoder, or keeps it busy, costs one clip.
+
+A worker is a Python process that imports NumPy and the decoders and nothing else of weight. Requests go to its
+standard input; answers come back on its standard output as one line of JSON and the samples, never as a pickle, so
+that a decoder which was taken over has nothing to say but samples. It may not take more memory or time than it is
+given; where the system knows alarms, it ends itself even if the process that started it is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from dataclasses import asdict
+from io import BufferedReader
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+
+from skastw.audio.decode import decode
+from skastw.audio.limits import LIMITS, Limits
+from skastw.errors import ClipValueError, MissingDependencyError, SkastwError
+
+__all__ = ["Decoder", "IsolatedDecoder", "current_decoder", "isolated_decoding"]
+
+Source: TypeAlias = str | os.PathLike[str] | bytes
+
+_PROGRAM = "import sys; sys.path[:] = sys.argv[2:]; from skastw.audio.isolation import work; work()"
+#: Seconds in which a worker must have started, and after which it ends itself once its time is over.
+_START_TIMEOUT, _GRACE = 60.0, 2.0
+_ERRORS = {error.__name__: error for error in (ClipValueError, MissingDependencyError)}
+
+
+class Decoder:
+    """Decodes in this process.
+
+    Parameters
+    ----------
+    limits : Limits
+        What one file may hold.
+
+    Examples
+    --------
+    >>> from skastw.audio.isolation import Decoder
+    >>> from skastw.datasets import load_spoken_digits
+    >>> samples, rate = Decoder()(load_spoken_digits().data[0])
+    >>> rate
+    16000
+    """
+
+    def __init__(self, limits: Limits = LIMITS) -> None:
+        self.limits = limits
+
+    def __call__(self, source: Source) -> tuple[np.ndarray, int]:
+        """Decode a path, or bytes, as :func:`skastw.audio.decode` does."""
+        return decode(source, limits=self.limits)
+
+
+_DECODER: ContextVar[Decoder] = ContextVar("_DECODER", default=Decoder())  # noqa: B039 (it is never changed)
+
+
+def current_decoder() -> Decoder:
+    """Return what decodes here: this process, or the workers of an ``isolated_decoding`` block around the call."""
+    return _DECODER.get()
+
+
+@contextlib.contextmanager
+def isolated_decoding(
+    *, timeout: float = 60.0, memory: int = 3 * 2**30, workers: int | None = None, limits: Limits = LIMITS
+) -> Iterator[Decoder]:
+    """Decode audio files in worker processes, for files that are not to be trusted.
+
+    Inside the block, ``fit``, ``predict`` and :func:`skastw.audio.load_waveform` decode that way; arrays are read
+    as ever. A clip that crashes its worker, or exceeds its time or memory, is a ``ClipValueError`` like that of
+    any other broken clip, and a new worker takes over.
+
+    Parameters
+    ----------
+    timeout : float
+        Seconds that one clip may take.
+    memory : int
+        Bytes that a worker may take on top of what it starts with (where the system can limit this: not on Windows
+        and macOS).
+    workers : int, optional
+        The most workers at a time, by default the number of CPU cores. One starts when it is needed: a thread of
+        ``n_jobs`` keeps one busy.
+    limits : Limits
+        What one file may hold.
+
+    Yields
+    ------
+    Decoder
+        Called with a path or bytes, it decodes one file in a worker.
+
+    Notes
+    -----
+    The block holds for this process and the threads that skastw starts, not for other processes: a
+    ``GridSearchCV`` inside must keep ``n_jobs=None`` (the estimator's own ``n_jobs`` is free). A worker has the
+    rights of its user; what is shielded is the run, from crashes, hangs and exhausted memory.
+
+    Examples
+    --------
+    >>> from skastw.audio import isolated_decoding
+    >>> from skastw.datasets import load_spoken_digits
+    >>> with isolated_decoding(timeout=20) as decode:
+    ...     samples, rate = decode(load_spoken_digits().data[0])
+    >>> rate
+    16000
+    """
+    decoder = IsolatedDecoder(timeout=timeout, memory=memory, workers=workers, limits=limits)
+    token = _DECODER.set(decoder)
+    try:
+        yield decoder
+    finally:
+        _DECODER.reset(token)
+        decoder.close()
+
+
+class IsolatedDecoder(Decoder):
+    """Decodes in worker processes; see :func:`isolated_decoding` for what the parameters mean.
+
+    Parameters
+    ----------
+    timeout, memory, workers, limits
+        As in :func:`isolated_decoding`.
+
+    Examples
+    --------
+    >>> from skastw.audio.isolation import IsolatedDecoder
+    >>> decoder = IsolatedDecoder(timeout=5)  # starts a worker when it decodes
+    >>> decoder.close()
+    """
+
+    def __init__(
+        self, *, timeout: float = 60.0, memory: int = 3 * 2**30, workers: int | None = None, limits: Limits = LIMITS
+    ) -> None:
+        super().__init__(limits)
+        workers = os.cpu_count() or 1 if workers is None else workers
+        for name, value in {"timeout": timeout, "memory": memory, "workers": workers}.items():
+            if not value > 0:
+                raise ValueError(f"Got {name}={value!r}, expected a positive number.")
+        self._start = functools.partial(_Worker, timeout=timeout, memory=memory, limits=limits)
+        self._vacancies = threading.Semaphore(workers)
+        self._lock = threading.Lock()
+        self._idle: list[_Worker] = []
+        self._closed = False
+
+    def __call__(self, source: Source) -> tuple[np.ndarray, int]:
+        """Decode a path, or bytes, in a worker."""
+        with self._vacancies:
+            with self._lock:
+                if self._closed:
+                    raise SkastwError("isolated_decoding is over: decode inside its with block.")
+                worker = self._idle.pop() if self._idle else None
+            if worker is not None and not worker.is_alive():  # something else ended it: not this clip's doing
+                worker.kill()
+                worker = None
+            worker = worker or self._start()
+            try:
+                return worker.decode(source)
+            finally:
+                with self._lock:
+                    if worker.ready and not self._closed:
+                        self._idle.append(worker)
+                    else:
+                        worker.kill()
+
+    def close(self) -> None:
+        """End all workers."""
+        with self._lock:
+            self._closed = True
+            while self._idle:
+                self._idle.pop().kill()
+
+
+class _Worker:
+    """One process, and what is said to it."""
+
+    def __init__(self, *, timeout: float, memory: int, limits: Limits) -> None:
+        self.timeout, self.memory, self.limits = timeout, memory, limits
+        self.ready = False
+        settings = json.dumps({"timeout": timeout, "memory": memory, "limits": asdict(limits)})
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _PROGRAM, settings, *sys.path],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},  # threads take address space
+            start_new_session=True,  # an interrupt of the run is not for the worker
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._requests, self._answers = self._process.stdin, cast(BufferedReader, self._process.stdout)
+        with self._killed_after(_START_TIMEOUT):
+            self.ready = self._answers.readline(100) == b"ready\n"
+        if not self.ready:
+            self.kill()
+            raise SkastwError("a worker for decoding could not be started; its own message is on standard error.")
+
+    def decode(self, source: Source) -> tuple[np.ndarray, int]:
+        """Decode one file; afterwards ``ready`` says whether the worker can decode another."""
+        self.ready = False  # unless everything below goes well
+        with self._killed_after(self.timeout) as expired:
+            try:
+                pickle.dump((os.getcwd(), source if isinstance(source, bytes) else os.fsdecode(source)), self._requests)
+                self._requests.flush()
+                answer = _received(self._answers, self.limits)
+            except (OSError, EOFError):
+                raise ClipValueError(self._why_it_ended(expired)) from None
+        self.ready = not expired.is_set()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def kill(self) -> None:
+        """End the process, whatever it is doing."""
+        self._process.kill()
+        with contextlib.suppress(OSError):
+            self._requests.close()
+        self._answers.close()
+        self._process.wait()
+
+    def is_alive(self) -> bool:
+        """Say whether the process runs."""
+        return self._process.poll() is None
+
+    @contextlib.contextmanager
+    def _killed_after(self, seconds: float) -> Iterator[threading.Event]:
+        """Kill the process if the block takes longer; the event says that this was done."""
+        expired = threading.Event()
+
+        def expire() -> None:
+            expired.set()
+            self._process.kill()
+
+        timer = threading.Timer(seconds, expire)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield expired
+        finally:
+            timer.cancel()
+            timer.join()  # past this line nothing is killed any more
+
+    def _why_it_ended(self, expired: threading.Event) -> str:
+        late = expired.is_set()
+        status = self._process.wait()
+        if late or status == -getattr(signal, "SIGALRM", 0):
+            return f"took the decoder longer than {self.timeout:g} s; drop the clip, or give isolated_decoding more."
+        how = signal.Signals(-status).name if -status in set(signal.Signals) else f"exit status {status}"
+        return f"crashed the decoder ({how}); drop the clip."
+
+
+def _received(answers: BufferedReader, limits: Limits) -> tuple[np.ndarray, int] | Exception:
+    """Read one answer, believing nothing in it: the worker may have been taken over by what it decodes."""
+    line = answers.readline(2**16)
+    if not line.endswith(b"\n"):
+        raise EOFError
+    try:
+        answer = json.loads(line)
+        if "error" in answer:
+            return _ERRORS[answer["error"]](str(answer["reason"]))
+        samples, channels, rate = (int(answer[key]) for key in ("samples", "channels", "rate"))
+    except (ValueError, TypeError, LookupError, RecursionError):
+        raise EOFError from None
+    if samples < 0 or channels < 1 or rate < 1:
+        raise EOFError
+    limits.check_audio(samples, channels, rate)
+    array = np.empty((samples, channels), dtype=np.float32)
+    if answers.readinto(array.reshape(-1).data.cast("B")) < array.nbytes:
+        raise EOFError
+    return array, rate
+
+
+# ------------------------------------------------------------------ in the worker
+
+
+def work(decode: Callable[..., tuple[np.ndarray, int]] = decode) -> None:
+    """Answer requests until there are no more; the main function of a worker.
+
+    Parameters
+    ----------
+    decode : callable
+        What decodes.
+    """
+    settings = json.loads(sys.argv[1])
+    limits, timeout = Limits(**settings["limits"]), settings["timeout"]
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    answers.write(b"ready\n")
+    answers.flush()
+    silence = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in (1, 2):  # decoders print notes on what they are given
+        os.dup2(silence, descriptor)
+    _limit_memory(settings["memory"])
+    while True:
+        try:
+            folder, source = pickle.load(requests)
+        except EOFError:
+            return
+        with contextlib.suppress(OSError):
+            os.chdir(folder)
+        _end_after(timeout + _GRACE)
+        answer, samples = _answer(functools.partial(decode, source, limits=limits), settings["memory"])
+        _end_after(0)
+        answers.write(json.dumps(answer).encode() + b"\n")
+        if samples.size:
+            answers.write(samples.data)
+        answers.flush()
+        del samples
+
+
+def _answer(decode: Callable[[], tuple[np.ndarray, int]], memory: int) -> tuple[dict[str, Any], np.ndarray]:
+    nothing = np.zeros((0, 1), dtype=np.float32)
+    try:
+        samples, rate = decode()
+    except tuple(_ERRORS.values()) as error:
+        return {"error": type(error).__name__, "reason": getattr(error, "reason", str(error))[:10_000]}, nothing
+    except MemoryError:
+        return {"error": "ClipValueError", "reason": f"takes the decoder more memory than {memory} bytes."}, nothing
+    except Exception as error:
+        reason = f"cannot be decoded ({type(error).__name__}: {error!s:.1000})."
+        return {"error": "ClipValueError", "reason": reason}, nothing
+    answer = {"samples": len(samples), "channels": samples.shape[1], "rate": rate}
+    return answer, np.ascontiguousarray(samples, dtype=np.float32)
+
+
+def _limit_memory(memory: int) -> None:
+    try:
+        import resource
+
+        with open("/proc/self/statm") as statm:
+            used = int(statm.read().split()[0]) * resource.getpagesize()
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        total = used + memory if hard == resource.RLIM_INFINITY else min(used + memory, hard)
+        resource.setrlimit(resource.RLIMIT_AS, (total, hard))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    except (ImportError, OSError, ValueError):
+        pass  # not on this system
+
+
+def _end_after(seconds: float) -> None:
+    """End this process after a time, even in the middle of a library's loop; 0 calls it off."""
+    if hasattr(signal, "setitimer"):
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
