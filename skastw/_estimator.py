@@ -34,6 +34,7 @@ from skastw.augment import Augment
 from skastw.encoders import Encoder
 from skastw.errors import RecipeError
 from skastw.extraction import ahead, check_clips
+from skastw.failures import POLICIES, FailedClip, Failures
 from skastw.features import Features
 from skastw.frames import FrameSet, FrameStore, blocks
 from skastw.inference import embed_clips, varied
@@ -62,6 +63,7 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
     """
 
     task_: str
+    failed_: list[FailedClip]
     _optimizers: list[torch.optim.Optimizer] | None
 
     # With metadata routing switched on, these reach ``fit`` unless the user says otherwise.
@@ -101,6 +103,7 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         "precision": [StrOptions(set(PRECISIONS))],
         "cache": [StrOptions(set(CACHES))],
         "n_jobs": [Integral, None],
+        "on_error": [StrOptions(set(POLICIES))],
         "checkpoint_dir": [str, os.PathLike, None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -226,7 +229,7 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         config = replace(self._config(seed), epochs=1, constant_lr=True, patience=None, ema_decay=None)
         with self._scratch() as folder:
             n_features = None if fresh else self.model_.features.n_features
-            train_set = self._frame_set(given, given.used(), components, folder, n_features)
+            train_set, self.failed_ = self._frame_set(given, given.used(), components, folder, n_features)
             data = Data(train_set, None, "trained in instalments")
             self._optimizers = self._train(data, components, config, start=start, fresh=fresh)
         return self
@@ -326,7 +329,7 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         given = {name: repr(value) for name, value in self.get_params().items() if name not in _ELSEWHERE}
         run = hashlib.sha256(json.dumps([type(self).__name__, __version__, data.fingerprint, given]).encode())
         for tensor in () if start is None else start.weights.values():
-            run.update(tensor.contiguous().cpu().numpy())
+            run.update(tensor.contiguous().cpu().numpy().data)
         return Checkpoint(Path(self.checkpoint_dir) / f"{run.hexdigest()[:16]}.safetensors")
 
     def _seed(self) -> int:
@@ -379,7 +382,8 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         device = resolve_device(self.device)
         model = on_device(self.model_, device)
         precision = "float32" if self.precision == "auto" else self.precision
-        frames = self._frames(clips, np.arange(len(clips)), components, model.features.n_features)
+        failures, everything = Failures(self.on_error), np.arange(len(clips))
+        frames = self._frames(clips, everything, components, failures, model.features.n_features)
         settings = {"batch_size": self.batch_size, "device": device, "precision": precision}
         transforms = [augmentation.apply for augmentation in components.augment if augmentation.test_time]
         embeddings = []
@@ -388,7 +392,15 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
             versions = [FrameStore(varied(block, transforms, seed)) for seed in range(1, self.tta if transforms else 1)]
             embedded = [embed_clips(model, version, **settings) for version in (block, *versions)]
             embeddings.append(torch.stack(embedded).mean(dim=0))
-        return torch.cat(embeddings)
+        if self.on_error != "raise":
+            self.failed_ = failures.clips
+        if not failures.clips:
+            return torch.cat(embeddings)
+        failures.tell(len(clips), stacklevel=5)
+        head = model.head
+        all_embeddings = torch.full((len(clips), head.in_features), torch.nan, dtype=head.weight.dtype)
+        all_embeddings[failures.without(everything)] = torch.cat([all_embeddings[:0], *embeddings])
+        return all_embeddings
 
     def _outputs(self, X: Any) -> Tensor:
         """Return the outputs of the head for each clip, shape (n_clips, n_outputs)."""

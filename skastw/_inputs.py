@@ -6,7 +6,7 @@ import hashlib
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -20,8 +20,9 @@ from skastw._device import resolve_device, weight_dtype
 from skastw._sklearn import check_sample_weight
 from skastw.augment import Augment
 from skastw.encoders import Encoder
-from skastw.errors import ComponentError
+from skastw.errors import ClipValueError, ComponentError
 from skastw.extraction import check_clips, check_frames, extract_frames
+from skastw.failures import FailedClip, Failures
 from skastw.features import Features, Precomputed
 from skastw.frames import MEMORY_LIMIT, FrameSet, FrameStore
 from skastw.normalization import Normalization
@@ -113,7 +114,7 @@ class Data:
         digest = hashlib.sha256()
         for part in (self.train,) if self.valid is None else (self.train, self.valid):
             for item in (*part.frames, part.targets, part.weights):
-                digest.update(item.contiguous().numpy())
+                digest.update(item.contiguous().numpy().data)
         return digest.hexdigest()
 
     def summary(self) -> dict[str, Any]:
@@ -141,7 +142,9 @@ class AudioInputs(ComponentParams):
     precision: str
     cache: str
     n_jobs: int | None
+    on_error: str
     verbose: int
+    classes_: np.ndarray
 
     def _resolve_components(self) -> Components:
         listed = self.augment if isinstance(self.augment, list | tuple) else [self.augment]
@@ -206,23 +209,31 @@ class AudioInputs(ComponentParams):
         seed: int,
         folder: str | None,
     ) -> Data:
-        """Split, and compute the frames; ``folder`` is for those that are not kept in memory."""
+        """Compute the frames, and split; ``folder`` is for those that are not kept in memory."""
         check_consistent_length(given.targets, groups)
         used = given.used()
         if len(used) == 0:
             raise ValueError("Got weights that are zero for every clip, expected a positive weight somewhere.")
+        everything, self.failed_ = self._frame_set(given, used, components, folder)
+        self._check_what_is_left(given.targets[used], given.targets[everything.positions])
         if valid is not None:
-            train_set = self._frame_set(given, used, components, folder)
-            n_features = train_set.frames[0].shape[1]
-            valid_set = self._frame_set(valid, np.arange(len(valid.clips)), components, folder, n_features)
-            return Data(train_set, valid_set, "validation clips given by the caller")
+            n_features = everything.frames[0].shape[1]
+            valid_set, failed = self._frame_set(valid, np.arange(len(valid.clips)), components, folder, n_features)
+            self.failed_ += [replace(clip, reason=f"in X_val: {clip.reason}") for clip in failed]
+            return Data(everything, valid_set, "validation clips given by the caller")
         if self.val_split is None:
-            return Data(self._frame_set(given, used, components, folder), None, "no validation")
-        kept_groups = None if groups is None else np.asarray(groups)[used]
-        train_index, valid_index = self._split(given.targets[used], kept_groups, seed)
-        everything = self._frame_set(given, used, components, folder)
+            return Data(everything, None, "no validation")
+        kept = everything.positions
+        kept_groups = None if groups is None else np.asarray(groups)[kept]
+        train_index, valid_index = self._split(given.targets[kept], kept_groups, seed)
         how = "random split, stratified where possible" if groups is None else "whole groups held out"
         return Data(everything.subset(train_index), everything.subset(valid_index), how)
+
+    def _check_what_is_left(self, before: np.ndarray, after: np.ndarray) -> None:
+        """Raise where a class has lost all its clips."""
+        if before.ndim > 1 or before.dtype.kind != "i" or not len(lost := np.setdiff1d(before, after)):
+            return
+        raise ClipValueError(f"No clip of class {self.classes_[lost[0]]!r} can be used; failed_ lists the clips.")
 
     def _split(self, targets: np.ndarray, groups: np.ndarray | None, seed: int) -> tuple[np.ndarray, np.ndarray]:
         assert self.val_split is not None
@@ -241,13 +252,17 @@ class AudioInputs(ComponentParams):
         components: Components,
         folder: str | None,
         n_features: int | None = None,
-    ) -> FrameSet:
+    ) -> tuple[FrameSet, list[FailedClip]]:
+        """Return the data set of the clips at ``index`` that can be used, and a list of the others."""
         limit = None if components.precomputed else CACHES[self.cache]  # precomputed frames are in memory already
-        frames = FrameStore(self._frames(given.clips, index, components, n_features), folder, limit=limit)
+        failures = Failures(self.on_error)
+        frames = FrameStore(self._frames(given.clips, index, components, failures, n_features), folder, limit=limit)
+        failures.tell(len(index), training=True, stacklevel=6)
+        index = failures.without(index)
         dtype = weight_dtype(self.precision)
         targets = torch.from_numpy(given.targets)[index]
         targets = targets.to(dtype) if targets.is_floating_point() else targets
-        return FrameSet(frames, targets, torch.from_numpy(given.weights)[index].to(dtype), index)
+        return FrameSet(frames, targets, torch.from_numpy(given.weights)[index].to(dtype), index), failures.clips
 
     def _frames_of_files(self, paths: Sequence[str]) -> list[Tensor]:
         """Return the frames of audio files that augmentations ask for."""
@@ -260,11 +275,16 @@ class AudioInputs(ComponentParams):
         return list(extract_frames(paths, features.build(self.sample_rate), sample_rate=self.sample_rate))
 
     def _frames(
-        self, clips: Sequence[Any], index: np.ndarray, components: Components, n_features: int | None = None
+        self,
+        clips: Sequence[Any],
+        index: np.ndarray,
+        components: Components,
+        failures: Failures,
+        n_features: int | None = None,
     ) -> Iterator[Tensor]:
         """Yield the frames of the clips at ``index``; precomputed ones have to be ``n_features`` wide."""
         if components.precomputed:
-            yield from check_frames([clips[i] for i in index], n_features)
+            yield from check_frames(clips, n_features, indices=index, failures=failures)
             return
         front_end, device = components.features.build(self.sample_rate), resolve_device(self.device)
         yield from extract_frames(
@@ -275,4 +295,5 @@ class AudioInputs(ComponentParams):
             device=device if device.type == "cuda" else None,
             n_jobs=self.n_jobs,
             verbose=int(self.verbose),
+            failures=failures,
         )

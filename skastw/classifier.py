@@ -101,6 +101,11 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
         ``tempfile`` puts it (``TMPDIR``). Predictions need no such place.
     n_jobs : int or None, default=None
         Threads that decode clips.
+    on_error : {"raise", "warn", "ignore"}, default="raise"
+        What to do about clips that cannot be read: end with an error, or leave them out, with one warning or without.
+        ``failed_`` then lists them, and predictions for them are NaN probabilities and a label that is no class:
+        ``""`` among strings, NaN among floats, -1 or one less than the lowest class among integers, None among
+        booleans. Training stops where more than a fifth of the clips cannot be read, or all of a class.
     checkpoint_dir : path, default=None
         Write the state of ``fit`` there after each epoch, a file for each run: ``fit`` that was killed goes on from
         the last epoch when it is called again with the same clips and parameters, and ends in the same weights to the
@@ -126,6 +131,9 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
         The epoch whose weights were kept, counted from 1.
     n_epochs_ : int
         Epochs that were trained.
+    failed_ : list of FailedClip
+        Of the last ``fit`` or, unless ``on_error="raise"``, prediction: index, path and reason of each clip that was
+        left out.
     n_features_in_ : int
         Width of X, when X was a 2-D array.
 
@@ -189,6 +197,7 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
         precision: str = "auto",
         cache: str = "auto",
         n_jobs: int | None = None,
+        on_error: str = "raise",
         checkpoint_dir: str | os.PathLike[str] | None = None,
         random_state: Any = 42,
         verbose: int = 0,
@@ -221,6 +230,7 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
         self.precision = precision
         self.cache = cache
         self.n_jobs = n_jobs
+        self.on_error = on_error
         self.checkpoint_dir = checkpoint_dir
         self.random_state = random_state
         self.verbose = verbose
@@ -275,12 +285,28 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
         Returns
         -------
         ndarray of shape (n_clips,)
-            Or, for multi-label targets, an indicator of shape (n_clips, n_labels), int64.
+            Or, for multi-label targets, an indicator of shape (n_clips, n_labels), int64. Clips that cannot be read
+            get :attr:`placeholder_`, or -1 in an indicator; see ``on_error``.
         """
         logits = self._outputs(X).numpy()
+        failed = np.isnan(logits).any(axis=1)
         if self.task_ == "multilabel":
-            return (logits > 0).astype(np.int64)
-        return self.classes_[logits.argmax(axis=1)]
+            return np.where(failed[:, None], -1, (logits > 0).astype(np.int64))
+        labels = self.classes_[logits.argmax(axis=1)]
+        if not failed.any():
+            return labels
+        # an unsigned integer has no room for the placeholder
+        return np.where(failed, self.placeholder_, labels.astype(np.int64) if labels.dtype.kind == "u" else labels)
+
+    @property
+    def placeholder_(self) -> Any:
+        """The label that :meth:`predict` gives to clips that cannot be read, which is none of the classes."""
+        kind = self.classes_.dtype.kind
+        if kind == "f":
+            return np.nan
+        if kind in "iu":
+            return min(-1, int(self.classes_.min()) - 1)
+        return None if kind == "b" or "" in self.classes_ else ""
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Return the logits of each clip; of two classes, the second's minus the first's.
@@ -350,7 +376,10 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
         probabilities = self.predict_proba(X)
         order = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
         labels = self.classes_.tolist()
-        return [[(labels[i], float(row[i])) for i in top] for row, top in zip(probabilities, order, strict=True)]
+        return [
+            [(self.placeholder_, np.nan)] if np.isnan(row).any() else [(labels[i], float(row[i])) for i in top]
+            for row, top in zip(probabilities, order, strict=True)
+        ]
 
     def _encode_target(self, y: Any, *, reset: bool, sample_weight: Any = None) -> np.ndarray:
         """Return y as positions in ``classes_`` (n,), int64, or as an indicator (n, n_labels), float32."""

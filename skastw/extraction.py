@@ -16,7 +16,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from skastw.audio import as_clips, is_array_input, load_waveform
-from skastw.errors import ClipTypeError, ClipValueError
+from skastw.errors import ClipError, ClipTypeError, ClipValueError
+from skastw.failures import Failures
 from skastw.features import FeaturesModule
 
 __all__ = ["ahead", "check_clips", "check_frames", "extract_frames"]
@@ -72,8 +73,9 @@ def extract_frames(
     device: torch.device | None = None,
     n_jobs: int | None = None,
     verbose: int = 0,
+    failures: Failures | None = None,
 ) -> Iterator[Tensor]:
-    """Yield the frames of each clip, in order.
+    """Yield the frames of each clip that can be used, in order.
 
     A clip's frames do not depend on the others.
 
@@ -93,6 +95,8 @@ def extract_frames(
         Threads, counted as joblib counts.
     verbose : int
         At least 1 shows a progress bar.
+    failures : Failures, optional
+        What to do about clips that cannot be used; by default the first of them is an error.
 
     Yields
     ------
@@ -103,7 +107,7 @@ def extract_frames(
     ClipError
         For the first clip that cannot be used, with its index and path.
     """
-
+    failures = failures or Failures("raise")
     front_end = front_end.to(device)
     chosen = list(range(len(clips)) if indices is None else indices)
     groups = [chosen[i : i + _GROUP] for i in range(0, len(chosen), _GROUP)]
@@ -112,9 +116,12 @@ def extract_frames(
         found: list[Tensor] = []
         waveforms: list[Tensor] = []
         for index in group:
-            waveform = torch.from_numpy(load_waveform(clips[index], sample_rate, index=index))
-            waveforms.append(waveform if device is None else waveform.to(device))
-            if index == group[-1] or sum(map(len, waveforms)) > _MAX_SAMPLES:
+            try:
+                waveform = torch.from_numpy(load_waveform(clips[index], sample_rate, index=index))
+                waveforms.append(waveform if device is None else waveform.to(device))
+            except ClipError as error:
+                failures.note(error)
+            if waveforms and (index == group[-1] or sum(map(len, waveforms)) > _MAX_SAMPLES):
                 with torch.no_grad():
                     found += [frames.cpu() for frames in front_end.extract(waveforms)]
                 waveforms = []
@@ -125,7 +132,7 @@ def extract_frames(
     with tqdm(total=len(chosen), desc="features", unit="clip", disable=not verbose) as bar:
         for found in results:
             yield from found
-            bar.update(len(found))
+            bar.update(min(_GROUP, len(chosen) - bar.n))
 
 
 def _map_in_threads(function: Callable[[S], T], items: Iterable[S], n_threads: int) -> Iterator[T]:
@@ -164,14 +171,24 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
             yield item
 
 
-def check_frames(items: Sequence[Any], n_features: int | None) -> list[Tensor]:
-    """Check precomputed frames.
+def check_frames(
+    items: Sequence[Any],
+    n_features: int | None,
+    *,
+    indices: Iterable[int] | None = None,
+    failures: Failures | None = None,
+) -> list[Tensor]:
+    """Return those precomputed frames that can be used.
 
     Parameters
     ----------
     items : sequence of arrays of shape (T_i, F)
     n_features : int or None
         Expected F; None takes that of the first item.
+    indices : iterable of int, optional
+        Which items, by default all; errors name these positions.
+    failures : Failures, optional
+        What to do about the others; by default the first of them is an error.
 
     Returns
     -------
@@ -182,21 +199,29 @@ def check_frames(items: Sequence[Any], n_features: int | None) -> list[Tensor]:
     ClipTypeError, ClipValueError
         Naming the index, the shape and what was expected.
     """
-    checked = []
-    for index, item in enumerate(items):
-        if not hasattr(item, "shape") or np.ndim(item) != 2:
-            got = f"shape {np.shape(item)}" if hasattr(item, "shape") else f"type {type(item).__name__}"
-            raise ClipTypeError(
-                f"got {got}, expected frames of shape (n_frames, n_features) because features='precomputed'.",
-                index=index,
-            )
-        frames = torch.as_tensor(np.asarray(item), dtype=torch.float32)
-        n_features = frames.shape[1] if n_features is None else n_features
-        if frames.shape[1] != n_features or not len(frames):
-            raise ClipValueError(
-                f"got frames of shape {tuple(frames.shape)}, expected (n_frames, {n_features}).", index=index
-            )
-        if not bool(frames.isfinite().all()):
-            raise ClipValueError("has NaN or infinite frames.", index=index)
-        checked.append(frames)
+    failures = failures or Failures("raise")
+    checked: list[Tensor] = []
+    for index in range(len(items)) if indices is None else indices:
+        expected = n_features if n_features is not None else checked[0].shape[1] if checked else None
+        try:
+            checked.append(_as_frames(items[index], expected, int(index)))
+        except ClipError as error:
+            failures.note(error)
     return checked
+
+
+def _as_frames(item: Any, n_features: int | None, index: int) -> Tensor:
+    if not hasattr(item, "shape") or np.ndim(item) != 2:
+        got = f"shape {np.shape(item)}" if hasattr(item, "shape") else f"type {type(item).__name__}"
+        raise ClipTypeError(
+            f"got {got}, expected frames of shape (n_frames, n_features) because features='precomputed'.", index=index
+        )
+    frames = torch.as_tensor(np.asarray(item), dtype=torch.float32)
+    if n_features not in (None, frames.shape[1]) or not len(frames):
+        expected = "n_features" if n_features is None else n_features
+        raise ClipValueError(
+            f"got frames of shape {tuple(frames.shape)}, expected (n_frames, {expected}).", index=index
+        )
+    if not bool(frames.isfinite().all()):
+        raise ClipValueError("has NaN or infinite frames.", index=index)
+    return frames

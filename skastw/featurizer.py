@@ -6,7 +6,6 @@ from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from sklearn.base import TransformerMixin
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
@@ -15,6 +14,7 @@ from skastw._component import ComponentParams, resolve_component
 from skastw._sklearn import Interval, StrOptions, fit_context
 from skastw.errors import ComponentError
 from skastw.extraction import check_clips, extract_frames
+from skastw.failures import POLICIES, Failures
 from skastw.features import Features, Precomputed
 from skastw.features.statistics import frame_statistics, statistic_names
 
@@ -46,6 +46,9 @@ class ASTWFeaturizer(TransformerMixin, ComponentParams):
         coefficients.
     n_jobs : int or None, default=None
         Threads that decode clips.
+    on_error : {"raise", "warn", "ignore"}, default="raise"
+        What ``transform`` does about clips that cannot be read: end with an error, or go on, with one warning or
+        without. ``failed_`` then lists them, and they get no frames at all, or statistics that are NaN.
     verbose : int, default=0
         1 shows a progress bar.
 
@@ -53,6 +56,8 @@ class ASTWFeaturizer(TransformerMixin, ComponentParams):
     ----------
     n_bands_ : int
         Values in a frame.
+    failed_ : list of FailedClip
+        Of the last ``transform``, unless ``on_error="raise"``: index, path and reason of each clip that was left out.
     n_features_in_ : int
         Width of X, when X was a 2-D array.
 
@@ -73,6 +78,7 @@ class ASTWFeaturizer(TransformerMixin, ComponentParams):
         "features": [str, Features],
         "output": [StrOptions({"frames", "statistics"})],
         "n_jobs": [Integral, None],
+        "on_error": [StrOptions(set(POLICIES))],
         "verbose": ["verbose"],
     }
 
@@ -83,12 +89,14 @@ class ASTWFeaturizer(TransformerMixin, ComponentParams):
         features: Any = "log_mel",
         output: str = "frames",
         n_jobs: int | None = None,
+        on_error: str = "raise",
         verbose: int = 0,
     ) -> None:
         self.sample_rate = sample_rate
         self.features = features
         self.output = output
         self.n_jobs = n_jobs
+        self.on_error = on_error
         self.verbose = verbose
 
     def __sklearn_tags__(self):
@@ -136,12 +144,32 @@ class ASTWFeaturizer(TransformerMixin, ComponentParams):
         check_is_fitted(self, "n_bands_")
         clips = check_clips(self, X, reset=False)
         front_end = self.resolve_features().build(self.sample_rate)
+        failures = Failures(self.on_error)
         frames = extract_frames(
-            clips, front_end, sample_rate=self.sample_rate, n_jobs=self.n_jobs, verbose=int(self.verbose)
+            clips,
+            front_end,
+            sample_rate=self.sample_rate,
+            n_jobs=self.n_jobs,
+            verbose=int(self.verbose),
+            failures=failures,
         )
         if self.output == "statistics":
-            return torch.stack([frame_statistics(item) for item in frames]).numpy()
-        return _as_array([item.numpy() for item in frames])
+            rows = [frame_statistics(item).numpy() for item in frames]
+            nothing = np.full(len(statistic_names(self.n_bands_)), np.nan, dtype=np.float32)
+        else:
+            rows = [item.numpy() for item in frames]
+            nothing = np.empty((0, self.n_bands_), dtype=np.float32)
+        items = [nothing] * len(clips)
+        for index, row in zip(failures.without(np.arange(len(clips))), rows, strict=True):
+            items[index] = row
+        return self._told(failures, np.stack(items) if self.output == "statistics" else _as_array(items))
+
+    def _told(self, failures: Failures, result: np.ndarray) -> np.ndarray:
+        """Say which clips failed, and return the result."""
+        if self.on_error != "raise":
+            self.failed_ = failures.clips
+            failures.tell(len(result), stacklevel=3)
+        return result
 
     @available_if(_makes_a_table)
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:

@@ -85,6 +85,10 @@ class ASTWRegressor(RegressorMixin, PretrainedEstimator):
         ``tempfile`` puts it (``TMPDIR``). Predictions need no such place.
     n_jobs : int or None, default=None
         Threads that decode clips.
+    on_error : {"raise", "warn", "ignore"}, default="raise"
+        What to do about clips that cannot be read: end with an error, or leave them out, with one warning or without.
+        ``failed_`` then lists them, and predictions for them are NaN. Training stops where more than a fifth of the
+        clips cannot be read.
     checkpoint_dir : path, default=None
         Write the state of ``fit`` there after each epoch, a file for each run: ``fit`` that was killed goes on from
         the last epoch when it is called again with the same clips and parameters, and ends in the same weights to the
@@ -106,6 +110,9 @@ class ASTWRegressor(RegressorMixin, PretrainedEstimator):
         One row an epoch: losses, validation R2, learning rates, seconds.
     best_epoch_, n_epochs_ : int
         The epoch whose weights were kept, counted from 1, and how many were trained.
+    failed_ : list of FailedClip
+        Of the last ``fit`` or, unless ``on_error="raise"``, prediction: index, path and reason of each clip that was
+        left out.
     n_features_in_ : int
         Width of X, when X was a 2-D array.
 
@@ -156,6 +163,7 @@ class ASTWRegressor(RegressorMixin, PretrainedEstimator):
         precision: str = "auto",
         cache: str = "auto",
         n_jobs: int | None = None,
+        on_error: str = "raise",
         checkpoint_dir: str | os.PathLike[str] | None = None,
         random_state: Any = 42,
         verbose: int = 0,
@@ -186,6 +194,7 @@ class ASTWRegressor(RegressorMixin, PretrainedEstimator):
         self.precision = precision
         self.cache = cache
         self.n_jobs = n_jobs
+        self.on_error = on_error
         self.checkpoint_dir = checkpoint_dir
         self.random_state = random_state
         self.verbose = verbose

@@ -28,13 +28,13 @@ ROWS = [
     ["_pretrained"],
     ["_estimator"],
     ["_inputs", "recipes", "transfer"],
-    ["training", "artifact", "card", "hub"],
+    ["training", "artifact", "card", "export", "hub"],
     ["extraction", "inference"],
     ["model"],
-    ["features", "normalization", "encoders", "augment", "pooling"],
+    ["features", "normalization", "encoders", "augment", "pooling", "failures"],
     ["frames"],
     ["batching", "functional", "decibels", "audio", "datasets", "weights"],
-    ["errors", "_atomic", "_component", "_device", "_files", "_optional", "_sklearn", "_version"],
+    ["errors", "_atomic", "_component", "_device", "_files", "_onnx_operators", "_optional", "_sklearn", "_version"],
 ]
 LEVEL = {name: len(ROWS) - i for i, row in enumerate(ROWS) for name in row}
 #: Imports within one row: the Hub stands on the folder, training's and the components' rooms are separate.

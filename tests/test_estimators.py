@@ -77,6 +77,7 @@ def test_the_default_model_is_the_one_that_was_announced():
         "precision": "auto",
         "cache": "auto",
         "n_jobs": None,
+        "on_error": "raise",
         "checkpoint_dir": None,
         "random_state": 42,
         "verbose": 0,
