@@ -199,11 +199,10 @@ def _current(config: dict[str, Any], source: Path) -> dict[str, Any]:
 
 
 def _from_1_to_2(config: dict[str, Any]) -> dict[str, Any]:
-    """Version 1 knew no normalization and no hashes."""
-    later = sorted({"normalization", "sha256"} & config.keys())
-    if later:
-        raise ArtifactError(f"{CONFIG} has format_version 1 and {later}, which came later; it was changed.")
-    return {**config, "normalization": {"name": "none", "params": {}}}
+    """Version 1 knew no hashes and, at first, no normalization."""
+    if "sha256" in config:
+        raise ArtifactError(f"{CONFIG} has format_version 1 and sha256, which came later; it was changed.")
+    return {"normalization": {"name": "none", "params": {}}, **config}
 
 
 #: What brings a config to the next version, by its version.
