@@ -1,15 +1,19 @@
 """Audio files of every format decode to the audio that was written, and damaged ones are refused."""
 
+import contextlib
 import fractions
 import io
+import os
+import socket
 import sys
+import tracemalloc
 
 import av
 import numpy as np
 import pytest
 import soundfile
 
-from skastw.audio import decode, load_waveform
+from skastw.audio import Limits, decode, load_waveform
 from skastw.errors import ClipValueError, MissingDependencyError
 
 RATE = 48000
@@ -243,3 +247,210 @@ def test_common_formats_do_not_need_pyav(name, monkeypatch):
     content = encoded(name)
     monkeypatch.setitem(sys.modules, "av", None)
     assert len(decode(content)[0]) == len(LEFT)
+
+
+# ------------------------------------------------------------------ limits, checked before memory is taken
+
+
+def flac_announcing(samples, content=None):
+    """Return a FLAC file whose header gives another number of samples: 36 bits from the middle of byte 21."""
+    content = content or by_soundfile(LEFT[None], "FLAC", "PCM_16")
+    head = int.from_bytes(content[18:26], "big") >> 36 << 36 | samples
+    return content[:18] + head.to_bytes(8, "big") + content[26:]
+
+
+def wav_announcing(size, rate=RATE, channels=1):
+    content = bytearray(by_soundfile(LEFT[None, :28], "WAV", "PCM_16", rate))
+    content[22:24] = channels.to_bytes(2, "little")
+    content[32:34] = (2 * channels).to_bytes(2, "little")
+    content[40:44] = size.to_bytes(4, "little")
+    return bytes(content)
+
+
+def mp3_announcing(frames):
+    """Return an MP3 file that announces this many frames of 1152 samples in its Xing or Info header."""
+    content = by_soundfile(LEFT[None, :4000], "MP3", "MPEG_LAYER_III")
+    at = max(content.find(b"Xing"), content.find(b"Info"))
+    assert at > 0
+    return content[: at + 8] + frames.to_bytes(4, "big") + content[at + 12 :]
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        pytest.param(wav_announcing(2**31 - 2**17), "truncated", id="a WAV of 100 bytes that announces 2 GiB"),
+        pytest.param(wav_announcing(2**30), "truncated", id="a WAV of 100 bytes that announces 1 GiB"),
+        pytest.param(flac_announcing(2**36 - 1), r"announces 397.7 h .* Limits.duration is 24.0 h", id="FLAC, 2**36"),
+        pytest.param(flac_announcing(2**30), r"announces 1073741824 values .* Limits.values is 536870912", id="2**30"),
+        pytest.param(flac_announcing(2**28), r"cannot be decoded|truncated", id="FLAC, 2**28"),
+        pytest.param(flac_announcing(2**24), r"cannot be decoded|truncated", id="FLAC, 2**24"),
+        pytest.param(mp3_announcing(2**19), r"announces 603978016 values", id="MP3, 2**19 frames"),
+        pytest.param(mp3_announcing(2**18), r"truncated or damaged: \d+ bytes cannot hold", id="MP3, 2**18 frames"),
+        pytest.param(flac_announcing(0), r"its header gives no length.*not to a pipe", id="FLAC, unknown"),
+    ],
+)
+def test_what_is_announced_and_not_there_takes_no_memory(content, match, tmp_path):
+    path = tmp_path / "clip"
+    path.write_bytes(content)
+    for source in (content, path):
+        tracemalloc.start()
+        try:
+            with pytest.raises(ClipValueError, match=match):
+                decode(source)
+            assert tracemalloc.get_traced_memory()[1] < 20 * 2**20
+        finally:
+            tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("limits", [{"values": 2 * len(LEFT) - 1}, {"channels": 1}, {"duration": 1.9}], ids=str)
+def test_a_file_beyond_a_limit_names_value_limit_and_remedy(name, limits):
+    (limit,) = limits
+    content = encoded(name, STEREO)
+    remedy = rf"cut it into shorter clips.*decode\(\.\.\., limits=Limits\({limit}=\.\.\.\)\) and pass the array"
+    with pytest.raises(ClipValueError, match=rf"(announces|holds) \d.* and Limits\.{limit} is \d.*{remedy}"):
+        decode(content, limits=Limits(**limits))
+    assert decode(content, limits=Limits(values=2 * len(LEFT) + 8192, channels=2, duration=2.1))[0].shape[1] == 2
+
+
+@pytest.mark.parametrize("name", PYAV_FORMATS)
+def test_decoding_stops_at_the_limit_where_nothing_is_announced(name, monkeypatch):
+    monkeypatch.setattr(sys.modules["skastw.audio.decode"], "_announced_seconds", lambda *_: None)
+    with pytest.raises(ClipValueError, match=r"holds 0\.\d s of audio and Limits.duration is 0.1 s"):
+        decode(encoded(name), limits=Limits(duration=0.1))
+
+
+def test_many_channels_are_refused():
+    with pytest.raises(ClipValueError, match=r"announces 300 channels and Limits\.channels is 256"):
+        decode(wav_announcing(600, channels=300))
+
+
+@pytest.mark.parametrize("rate", [1, 99, 2_000_000])
+def test_the_rate_is_checked_before_decoding(rate, monkeypatch):
+    monkeypatch.setattr(sys.modules["skastw.audio.decode"], "_read_samples", pytest.fail)
+    with pytest.raises(ClipValueError, match=f"got a sample rate of {rate}, expected 100 to 1000000 Hz"):
+        decode(wav_announcing(56, rate=rate))
+
+
+def test_what_a_clip_becomes_at_the_new_rate_counts_too(tmp_path):
+    path = tmp_path / "slow.flac"
+    soundfile.write(path, np.zeros(7_000_000, dtype=np.int16), 100)  # 19 hours in 30 kB
+    with pytest.raises(ClipValueError, match=r"resampled, has 1120000000 values .* and Limits.values is 536870912"):
+        load_waveform(path, 16000)
+    samples, rate = decode(path)
+    assert load_waveform((samples[:1000].T, rate), 16000).shape == (160_000,)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="files have no holes")
+def test_a_file_of_too_many_bytes_is_not_read(tmp_path):
+    path = tmp_path / "long.wav"
+    with open(path, "wb") as file:
+        file.write(wav_announcing(56))
+        file.truncate(2**33)
+    with pytest.raises(ClipValueError, match=r"has 8589934592 bytes and Limits.file_size is 4294967296 bytes"):
+        decode(path)
+    content = encoded("wav 16 bit")
+    with pytest.raises(ClipValueError, match=rf"has {len(content)} bytes and Limits.file_size is 1000 bytes"):
+        decode(content, limits=Limits(file_size=1000))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_pipes_and_devices_are_not_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe.wav")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        (tmp_path / "link.wav").symlink_to("/dev/zero")
+        for path in (tmp_path / "pipe.wav", tmp_path / "s", tmp_path / "link.wav", "/dev/zero", "/dev/stdin"):
+            if path != "/dev/stdin" or not os.path.isfile(path):
+                with pytest.raises(ClipValueError, match=r"is a pipe, a socket or a device, expected a WAV"):
+                    decode(path)
+
+
+@pytest.mark.parametrize("name", SOUNDFILE_FORMATS)
+def test_long_files_are_read_in_blocks(name, monkeypatch):
+    content = encoded(name, STEREO)
+    whole, _ = decode(content)
+    monkeypatch.setattr(sys.modules["skastw.audio.decode"], "_BLOCK", 1000)
+    samples, _ = decode(content)
+    np.testing.assert_array_equal(samples, whole)
+    assert samples.flags.c_contiguous
+    with pytest.raises(ClipValueError, match=r"truncated|cannot be decoded"):
+        decode(content[:-1000])
+
+
+@pytest.mark.parametrize(
+    ("mark", "demuxer"),
+    [
+        (b"\0\0\0\x1cftypM4A ", "mp4"),
+        (b"\x1aE\xdf\xa3", "matroska"),
+        (b"0&\xb2u", "asf"),
+        (b"\xff\xf1", "aac"),
+    ],
+)
+def test_ffmpeg_is_given_the_name_of_the_demuxer(mark, demuxer, monkeypatch):
+    """Left to guess, it may take a file for a playlist and open what that names."""
+    asked = []
+    monkeypatch.setattr(av, "open", lambda *_, **options: asked.append(options["format"]) or pytest.skip("never"))
+    with contextlib.suppress(pytest.skip.Exception):
+        decode(mark + bytes(100))
+    assert asked == [demuxer]
+    with pytest.raises(ClipValueError, match="Format not recognised"):
+        decode(b"#EXTM3U\n#EXTINF:1,\nfile:///etc/hostname\n")
+
+
+# ------------------------------------------------------------------ what damage has uncovered
+
+
+@pytest.mark.parametrize("suffix", [".au", ".gsm", ".raw", ".snd", ".vox"])
+def test_noise_is_no_audio_whatever_its_name(suffix, tmp_path):
+    path = tmp_path / f"clip{suffix}"
+    path.write_bytes(np.random.default_rng(0).bytes(5000))
+    with pytest.raises(ClipValueError, match=r"cannot be decoded \((no header|Format not recognised)\)"):
+        decode(path)
+    path.write_bytes(encoded("wav 16 bit"))
+    assert len(decode(path)[0]) == len(LEFT)
+
+
+def test_titles_that_are_not_unicode_do_no_harm():
+    file = io.BytesIO()
+    with av.open(file, "w", format="ipod") as container:
+        container.metadata["title"] = "Koerper"
+        stream = container.add_stream("aac", rate=RATE, layout="mono")
+        frame = av.AudioFrame.from_ndarray(LEFT[None], format="fltp", layout="mono")
+        frame.sample_rate = RATE
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    content = file.getvalue()
+    latin = content.replace(b"Koerper", "Körpers".encode("latin-1"))
+    assert latin != content
+    np.testing.assert_array_equal(decode(latin)[0], decode(content)[0])
+
+
+def test_more_channels_than_ffmpeg_has_planes_are_decoded():
+    file = io.BytesIO()
+    with av.open(file, "w", format="matroska") as container:
+        stream = container.add_stream("pcm_f32le", rate=RATE, layout="16 channels")
+        ramp = np.arange(16 * 1000, dtype=np.float32).reshape(1, -1)
+        frame = av.AudioFrame.from_ndarray(ramp, format="flt", layout="16 channels")
+        frame.sample_rate = RATE
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    samples, _ = decode(file.getvalue())
+    np.testing.assert_array_equal(samples, ramp.reshape(1000, 16))
+    assert decode(bytes.fromhex(FIFTEEN_CHANNELS))[0].shape == (1024, 15)
+
+
+# AAC of 15 channels, which the fuzzer found: each plane of it in an array of its own ended the process
+FIFTEEN_CHANNELS = (
+    "fff1608015903f00000020eff4b93f000000400000003f000000e04eb8d03f000100000029d53f0000004049f9d83f00"
+    "000040b40adc3f000000c05446de3f000000a0249bdf3f00000040fdfedf3f000000a0e56edf3f0000006028efdd3f00"
+    "0000e0328bdb3f000000e03e55d83f00000000c765d43f0000004098b5cf3f000000e0e1adc53f000000e0c501b63f"
+)
+
+
+def test_damage_leaves_no_traces_of_python_on_standard_error(capfd):
+    content = by_soundfile(LEFT[None], "AIFF", "PCM_16")
+    for size in (0xFFFFFFFF, 0x80000000, 0xFFFFFFF0):
+        with contextlib.suppress(ClipValueError):
+            decode(content[:16] + size.to_bytes(4, "big") + content[20:])
+    assert "Traceback" not in capfd.readouterr().err

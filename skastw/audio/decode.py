@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -29,8 +30,10 @@ _EXPECTED = "expected a WAV, FLAC, OGG or MP3 file (M4A, AAC and WebM with the e
 _UNKNOWN_SIZE = 0x7FFF0000
 #: libsndfile's word for a length that a header does not give.
 _UNKNOWN_LENGTH = 2**63 - 1
-#: Values that are decoded in one go (16 MiB); beyond, memory grows with what is really in the file.
-_BLOCK = 2**22
+#: FLAC and Ogg can hold hours of silence in few bytes: they are decoded in blocks of so many values (16 MiB), so that
+#: memory grows with what is there. Others would lose samples, because soundfile seeks after each block; no more than
+#: so many values a byte are believed of them (MP3 holds 48 and ALAC up to 256).
+_IN_BLOCKS, _BLOCK, _MAX_DENSITY = ("FLAC", "OGG"), 2**22, 1024
 
 
 def decode(source: str | os.PathLike[str] | bytes, *, limits: Limits = LIMITS) -> tuple[np.ndarray, int]:
@@ -66,11 +69,12 @@ def decode(source: str | os.PathLike[str] | bytes, *, limits: Limits = LIMITS) -
     (1, 'float32', 16000)
     """
     with _open(source, limits) as file:
-        demuxer = _ffmpeg_demuxer(file.read(12))
+        demuxer, size = _ffmpeg_demuxer(file.read(12)), file.seek(0, os.SEEK_END)
+        file.seek(0)
         if demuxer is not None:
             return _decode_with_ffmpeg(file, demuxer, limits)
-        samples, declared, rate = _decode_with_libsndfile(_readable(source, file), limits)
-        if len(samples) < declared or _is_cut_short(file):
+        samples, declared, rate = _decode_with_libsndfile(_readable(source, file), size, limits)
+        if len(samples) < declared or _is_cut_short(file, size):
             raise ClipValueError(_TRUNCATED.format(seconds=len(samples) / rate))
     return samples, rate
 
@@ -97,14 +101,24 @@ def _open(source: str | os.PathLike[str] | bytes, limits: Limits) -> BinaryIO:
         raise ClipValueError(f"the file is empty (0 bytes), {_EXPECTED}.")
     limits.check_file_size(size)
     if isinstance(source, bytes):
-        return io.BytesIO(source)
+        return _Content(source)
     try:
         return open(source, "rb")
     except OSError as error:
         raise ClipValueError(f"cannot be read: {error}.") from error
 
 
-def _decode_with_libsndfile(readable: str | BinaryIO, limits: Limits) -> tuple[np.ndarray, int, int]:
+class _Content(io.BytesIO):
+    """Bytes as a file, which stays where it is when a damaged header leads out of it."""
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        try:
+            return super().seek(offset, whence)
+        except (ValueError, OverflowError):  # Python would print it: libsndfile's callbacks cannot raise
+            return self.tell()
+
+
+def _decode_with_libsndfile(readable: str | BinaryIO, size: int, limits: Limits) -> tuple[np.ndarray, int, int]:
     """Return the samples, how many the header announces, and the rate."""
     try:
         with soundfile.SoundFile(readable) as file:
@@ -114,6 +128,10 @@ def _decode_with_libsndfile(readable: str | BinaryIO, limits: Limits) -> tuple[n
                 raise ClipValueError("cannot be decoded (its header gives no length); export it again, not to a pipe.")
             check_sample_rate(file.samplerate)
             limits.check_audio(file.frames, file.channels, file.samplerate)
+            if file.format not in _IN_BLOCKS and file.frames * file.channels > _MAX_DENSITY * size:
+                raise ClipValueError(
+                    f"is truncated or damaged: {size} bytes cannot hold the samples that it announces."
+                )
             return _read_samples(file), file.frames, file.samplerate
     except soundfile.LibsndfileError as error:
         reason = error.error_string.rstrip(".") or "damaged"
@@ -122,17 +140,17 @@ def _decode_with_libsndfile(readable: str | BinaryIO, limits: Limits) -> tuple[n
 
 def _readable(source: str | os.PathLike[str] | bytes, file: BinaryIO) -> str | BinaryIO:
     """Return a file's path, which libsndfile reads without Python's help, or its content where it cannot."""
-    file.seek(0)
     if isinstance(source, bytes):
         return file
     path = Path(source)
-    return io.BytesIO(file.read()) if path.suffix.lower() == ".raw" else str(path)
+    return _Content(file.read()) if path.suffix.lower() == ".raw" else str(path)
 
 
 def _read_samples(file: Any) -> np.ndarray:
     """Read all samples; what is announced and not there takes no more memory than what is there."""
-    samples = file.read(max(_BLOCK // file.channels, 1), dtype="float32", always_2d=True)
-    n_read, expected = len(samples), max(_BLOCK // file.channels, 1)
+    expected = max(_BLOCK // file.channels, 1) if file.format in _IN_BLOCKS else file.frames
+    samples = file.read(expected, dtype="float32", always_2d=True)
+    n_read = len(samples)
     while n_read == expected < file.frames:
         expected = min(2 * expected, file.frames)
         samples.resize((expected, file.channels), refcheck=False)
@@ -155,33 +173,43 @@ _DEMUXERS = {b"\x1aE\xdf\xa3": "matroska", b"0&\xb2u": "asf"}
 def _decode_with_ffmpeg(file: BinaryIO, demuxer: str, limits: Limits) -> tuple[np.ndarray, int]:
     """Decode with one named demuxer: others, some of which open further files, are out of reach."""
     av = import_optional("av", extra="av", purpose="Decoding M4A, AAC, WebM or WMA audio")
-    file.seek(0)
     try:
-        with av.open(file, format=demuxer) as container:
+        with av.open(file, format=demuxer, metadata_errors="replace") as container:
             if not container.streams.audio:
                 raise ClipValueError("has no audio stream; drop the clip.")
             stream = container.streams.audio[0]
-            rate = int(stream.codec_context.sample_rate)
-            if not rate:
-                raise ClipValueError("cannot be decoded by FFmpeg (no sample rate).")
-            check_sample_rate(rate)
             announced = _announced_seconds(container, stream)
-            limits.check_audio((announced or 0) * rate, stream.codec_context.channels, rate)
-            blocks = []
-            resampler = av.AudioResampler(format="fltp")
-            n_samples = 0
-            for frame in container.decode(stream):
-                n_samples += frame.samples
-                limits.check_audio(n_samples, len(frame.layout.channels), rate, verb="holds")
-                blocks += [block.to_ndarray() for block in resampler.resample(frame)]
-            samples = np.concatenate(blocks, axis=1).T if blocks else np.zeros((0, 1))
+            # one plane for all channels: PyAV reads past the end of a list of planes beyond the eighth
+            interleave = av.AudioResampler(format="flt").resample
+            samples, rate = _decode_stream(container, stream, announced or 0, interleave, limits)
     except av.FFmpegError as error:
         raise ClipValueError(f"cannot be decoded by FFmpeg ({error.strerror}).") from error
-    if not len(samples):
-        raise ClipValueError("holds no audio samples; drop the clip.")
     if announced is not None and len(samples) / rate < 0.995 * announced - 0.1:  # codecs pad and trim a little
         raise ClipValueError(_TRUNCATED.format(seconds=len(samples) / rate))
-    return np.ascontiguousarray(samples, dtype=np.float32), rate
+    return samples, rate
+
+
+def _decode_stream(
+    container: Any, stream: Any, announced: float, interleave: Callable[[Any], list[Any]], limits: Limits
+) -> tuple[np.ndarray, int]:
+    codec = stream.codec_context
+    if codec is None or not codec.sample_rate:
+        raise ClipValueError("cannot be decoded by FFmpeg (unknown codec or sample rate).")
+    check_sample_rate(codec.sample_rate)
+    limits.check_audio(announced * codec.sample_rate, codec.channels, codec.sample_rate)
+    blocks: list[np.ndarray] = []
+    n_samples, form = 0, None
+    for frame in container.decode(stream):
+        form = form or (len(frame.layout.channels), frame.sample_rate)
+        if form != (len(frame.layout.channels), frame.sample_rate):
+            raise ClipValueError("changes its channels or sample rate half-way; export it again.")
+        n_samples += frame.samples
+        limits.check_audio(n_samples, *form, verb="holds")
+        blocks += [block.to_ndarray().reshape(-1, form[0]) for block in interleave(frame)]
+    if form is None or not n_samples:
+        raise ClipValueError("holds no audio samples; drop the clip.")
+    check_sample_rate(form[1])
+    return np.concatenate(blocks), int(form[1])
 
 
 def _announced_seconds(container: Any, stream: Any) -> float | None:
@@ -193,9 +221,8 @@ def _announced_seconds(container: Any, stream: Any) -> float | None:
     return None
 
 
-def _is_cut_short(file: BinaryIO) -> bool:
+def _is_cut_short(file: BinaryIO, size: int) -> bool:
     """Say whether a file ends before its own structure says, where libsndfile does not report it."""
-    size = file.seek(0, os.SEEK_END)
     file.seek(0)
     start = file.read(12)
     if start[:4] == b"RIFF" and start[8:12] == b"WAVE":

@@ -268,7 +268,7 @@ def _received(answers: BufferedReader, limits: Limits) -> tuple[np.ndarray, int]
         if "error" in answer:
             return _ERRORS[answer["error"]](str(answer["reason"]))
         samples, channels, rate = (int(answer[key]) for key in ("samples", "channels", "rate"))
-    except (ValueError, TypeError, LookupError, RecursionError):
+    except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
         raise EOFError from None
     if samples < 0 or channels < 1 or rate < 1:
         raise EOFError
