@@ -124,7 +124,7 @@ def _decode_with_libsndfile(readable: str | BinaryIO, size: int, limits: Limits)
         with soundfile.SoundFile(readable) as file:
             if file.format == "RAW":  # no header was found: libsndfile went by the name (.au, .gsm, .snd, .vox)
                 raise ClipValueError(f"cannot be decoded (no header); {_EXPECTED}.")
-            if file.frames == _UNKNOWN_LENGTH:
+            if not 0 <= file.frames < _UNKNOWN_LENGTH:
                 raise ClipValueError("cannot be decoded (its header gives no length); export it again, not to a pipe.")
             check_sample_rate(file.samplerate)
             limits.check_audio(file.frames, file.channels, file.samplerate)
