@@ -111,14 +111,14 @@ class PretrainedEstimator(AudioEstimator):
         repo_id : str
             ``"user/name"``; made if missing.
         private : bool, optional
-            Visibility of a new repository.
+            Visibility of a new repository; with True, one that exists and is public is refused.
         token : str, optional
-            Access token; by default the one that ``hf auth login`` stored.
+            Access token; by default ``HF_TOKEN``, or the one that ``hf auth login`` stored. It is not kept.
 
         Returns
         -------
         str
-            Address of the commit.
+            Address of the commit, which ends in the hash that ``from_pretrained(..., revision=...)`` takes.
 
         Raises
         ------
@@ -148,9 +148,9 @@ class PretrainedEstimator(AudioEstimator):
         revision : str, optional
             Branch, tag or, to get the same bytes for ever, full commit hash of the repository.
         token : str, optional
-            Access token for a private repository.
+            Access token for a private repository; by default ``HF_TOKEN``, or the one that ``hf auth login`` stored.
         cache_dir : path, optional
-            Where downloads are kept.
+            Where downloads are kept, and found again without the network; by default the Hub's own cache.
         device : str, default="auto"
             Where to predict.
 
@@ -165,8 +165,22 @@ class PretrainedEstimator(AudioEstimator):
             If the folder is incomplete, inconsistent or holds another kind of estimator.
         HubError
             If the repository cannot be read.
+
+        Warns
+        -----
+        UserWarning
+            Once for a revision that may change (a branch or a tag), with the commit to pin.
         """
         folder = hub.fetch(model, revision=revision, token=token, cache_dir=cache_dir)
+        try:
+            return cls._from_folder(folder, os.fspath(model), device)
+        except ArtifactError as error:
+            if not hub.mend(folder, model, token=token, because=error):
+                raise
+        return cls._from_folder(folder, os.fspath(model), device)
+
+    @classmethod
+    def _from_folder(cls: type[E], folder: Path, name: str, device: str) -> E:
         while True:
             found = folder.stat()
             try:
@@ -176,9 +190,7 @@ class PretrainedEstimator(AudioEstimator):
                     raise  # and else the folder was replaced meanwhile
             except (KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
                 reason = " ".join(str(error).split())
-                raise ArtifactError(
-                    f"{os.fspath(model)!r} is not a consistent {cls.__name__}: {reason[:500]}"
-                ) from error
+                raise ArtifactError(f"{name!r} is not a consistent {cls.__name__}: {reason[:500]}") from error
 
     def _to_artifact(self, title: str, components: Components, sample_rate: int) -> Artifact:
         params = {**self._params_to_json(), "sample_rate": int(sample_rate)}

@@ -18,7 +18,7 @@ from skastw.artifact import FILES, seal
 from skastw.augment import SpecAugment
 from skastw.datasets import make_tones
 from skastw.encoders import ASTWEncoder
-from skastw.errors import ArtifactError, HubError
+from skastw.errors import ArtifactError
 from skastw.features import LogMel
 
 TINY = ASTWEncoder(d_model=16, num_heads=2, num_layers=1)
@@ -206,29 +206,6 @@ def test_a_missing_or_damaged_file_is_named(folder, name):
         ASTWClassifier.from_pretrained(folder)
 
 
-def test_the_hub_is_asked_for_the_six_files_at_the_revision(folder, monkeypatch):
-    asked = {}
-
-    def download(repo_id, **options):
-        asked.update(options, repo_id=repo_id)
-        return folder
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    ASTWClassifier.from_pretrained("user/tones", revision="abc123", token="secret")
-    assert asked["repo_id"] == "user/tones"
-    assert asked["revision"] == "abc123"
-    assert sorted(asked["allow_patterns"]) == sorted(FILES)
-
-
-def test_hub_errors_are_one_clear_kind(monkeypatch):
-    def refuse(*args, **options):
-        raise huggingface_hub.errors.LocalEntryNotFoundError("no network")
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
-    with pytest.raises(HubError, match=r"Cannot fetch 'user/tones'.*no network"):
-        ASTWClassifier.from_pretrained("user/tones")
-
-
 @pytest.mark.parametrize("name", ["no/such/folder", "plain-name", "../up", "", "a b/c"])
 def test_what_is_neither_folder_nor_repository_is_refused(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -243,22 +220,3 @@ def test_what_is_neither_folder_nor_repository_is_refused(name, tmp_path, monkey
 def test_a_revision_of_a_local_folder_is_refused(folder):
     with pytest.raises(ArtifactError, match="revision='main'"):
         ASTWClassifier.from_pretrained(folder, revision="main")
-
-
-def test_push_uploads_the_six_files(fitted, monkeypatch):
-    done = {}
-
-    class Api:
-        def __init__(self, token=None):
-            done["token"] = token
-
-        def create_repo(self, repo_id, private, exist_ok):
-            done.update(repo_id=repo_id, private=private)
-
-        def upload_folder(self, *, repo_id, folder_path, allow_patterns, commit_message):
-            done["files"] = sorted(os.listdir(folder_path))
-            return type("Commit", (), {"commit_url": f"https://hub.test/{repo_id}/commit/1"})
-
-    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
-    assert fitted.push_to_hub("user/tones", private=True, token="t").endswith("user/tones/commit/1")
-    assert done == {"token": "t", "repo_id": "user/tones", "private": True, "files": sorted(FILES)}
