@@ -286,6 +286,11 @@ def mp3_announcing(frames):
         pytest.param(flac_announcing(2**24), r"cannot be decoded|truncated", id="FLAC, 2**24"),
         pytest.param(mp3_announcing(2**19), r"announces 603978016 values", id="MP3, 2**19 frames"),
         pytest.param(mp3_announcing(2**18), r"truncated or damaged: \d+ bytes cannot hold", id="MP3, 2**18 frames"),
+        pytest.param(
+            encoded("m4a").replace(b"\x05\x80\x80\x80\x05", b"\x05\xff\x80\x80\x05"),  # AAC's own header
+            "cannot be decoded by FFmpeg",
+            id="M4A, a header of 254 MiB",
+        ),
         pytest.param(flac_announcing(0), r"its header gives no length.*not to a pipe", id="FLAC, unknown"),
     ],
 )

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,25 @@ def test_damaged_files_are_samples_or_an_error_in_little_memory_and_time(seed):
         assert report.counts[f"{family}: decoded"] > 100
     assert report.peak < 128  # MiB: decoded samples of 16 MiB at most, a few copies, the new rate
     assert report.slowest[0] < fuzzer.TIMEOUT
+
+
+@linux_only
+def test_workers_say_of_damaged_files_what_this_process_says():
+    fuzzer = _fuzzer()
+
+    def outcome(decode_, content):
+        try:
+            samples, rate = decode_(content)
+            return samples.tobytes(), samples.shape, rate
+        except SkastwError as error:
+            return type(error), str(error)
+
+    contents = [fuzzer.damaged(4, case)[1] for case in range(600)]
+    here = [outcome(lambda content: decode(content, limits=fuzzer.LIMITS), content) for content in contents]
+    open_before = len(os.listdir("/proc/self/fd"))
+    with isolated_decoding(workers=2, limits=fuzzer.LIMITS) as isolated, ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(lambda content: outcome(isolated, content), contents)) == here
+    assert len(os.listdir("/proc/self/fd")) == open_before
 
 
 @linux_only

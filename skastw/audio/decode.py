@@ -72,7 +72,7 @@ def decode(source: str | os.PathLike[str] | bytes, *, limits: Limits = LIMITS) -
         demuxer, size = _ffmpeg_demuxer(file.read(12)), file.seek(0, os.SEEK_END)
         file.seek(0)
         if demuxer is not None:
-            return _decode_with_ffmpeg(file, demuxer, limits)
+            return _decode_with_ffmpeg(_Bounded(file, size), demuxer, limits)
         samples, declared, rate = _decode_with_libsndfile(_readable(source, file), size, limits)
         if len(samples) < declared or _is_cut_short(file, size):
             raise ClipValueError(_TRUNCATED.format(seconds=len(samples) / rate))
@@ -158,6 +158,17 @@ def _read_samples(file: Any) -> np.ndarray:
     return samples[:n_read]
 
 
+class _Bounded:
+    """A file that is never asked for more bytes than it has: Python takes memory for all of them before it reads."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file, self._size = file, size
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int) -> bytes:
+        return self._file.read(min(size, self._size))
+
+
 def _ffmpeg_demuxer(start: bytes) -> str | None:
     """Tell MP4/M4A, Matroska/WebM, ASF/WMA and ADTS AAC from the formats that libsndfile reads."""
     if start[4:8] == b"ftyp":
@@ -170,7 +181,7 @@ def _ffmpeg_demuxer(start: bytes) -> str | None:
 _DEMUXERS = {b"\x1aE\xdf\xa3": "matroska", b"0&\xb2u": "asf"}
 
 
-def _decode_with_ffmpeg(file: BinaryIO, demuxer: str, limits: Limits) -> tuple[np.ndarray, int]:
+def _decode_with_ffmpeg(file: _Bounded, demuxer: str, limits: Limits) -> tuple[np.ndarray, int]:
     """Decode with one named demuxer: others, some of which open further files, are out of reach."""
     av = import_optional("av", extra="av", purpose="Decoding M4A, AAC, WebM or WMA audio")
     try:
