@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-floor test-slow lint format typecheck clean
+.PHONY: quickstart test test-floor test-slow fuzz lint format typecheck clean
 
 quickstart: $(VENV)/.quickstart
 	$(BIN)/python examples/quickstart.py --output-dir exports/quickstart
@@ -21,6 +21,11 @@ test-floor:
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow
+
+# A million damaged or attacked model folders (half an hour or more), and as many damaged audio files (ten minutes).
+fuzz: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz_artifact.py --cases 1000000 --seed $(or $(SEED),0)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz_decode.py --cases 1000000 --seed $(or $(SEED),0)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
