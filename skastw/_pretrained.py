@@ -29,6 +29,7 @@ from skastw.augment import Augment
 from skastw.card import model_card
 from skastw.encoders import Encoder
 from skastw.errors import ArtifactError
+from skastw.export import write_onnx
 from skastw.features import Features
 from skastw.model import count_parameters
 from skastw.normalization import Normalization
@@ -91,17 +92,79 @@ class PretrainedEstimator(AudioEstimator):
             Before ``fit``.
         """
         check_is_fitted(self, "model_")
-        components, sample_rate = self._resolve_components(), self.sample_rate
-        if components.precomputed:
-            if featurizer is None or getattr(featurizer, "output", None) != "frames":
-                raise ArtifactError(
-                    "A classifier of precomputed frames cannot be saved alone, because it does not know how they were "
-                    "computed: pass featurizer=, the ASTWFeaturizer(output='frames') of the pipeline."
-                )
-            components = replace(components, features=featurizer.resolve_features())
-            sample_rate = featurizer.sample_rate
         title = Path(folder).resolve().name
-        return str(write_artifact(folder, self._to_artifact(title, components, sample_rate)))
+        return str(write_artifact(folder, self._to_artifact(title, *self._with_front_end(featurizer))))
+
+    def export_onnx(self, path: str | os.PathLike[str], *, featurizer: Any = None) -> str:
+        """Save the fitted estimator as one ONNX file that takes waveforms and runs without torch.
+
+        Its input ``waveform``, float32 of shape (batch, n_samples), holds mono clips of one length, whatever that is,
+        at the estimator's ``sample_rate``. Its outputs are ``probabilities`` and ``logits`` of shape (batch, n_classes)
+        or, of a regressor, ``values`` of shape (batch, n_targets). Its metadata hold ``labels``, as JSON, ``task``,
+        ``sample_rate``, ``chunk_length``, ``library`` and ``library_version``. Needs the extra ``onnx``.
+
+        Parameters
+        ----------
+        path : path
+            The file.
+        featurizer : ASTWFeaturizer, optional
+            What computed the frames, needed with ``features="precomputed"``; the file then takes waveforms.
+
+        Returns
+        -------
+        str
+            The file.
+
+        Raises
+        ------
+        ExportError
+            If a component has no form in ONNX; the message names it.
+        ArtifactError
+            If precomputed frames come without their featurizer.
+        MissingDependencyError
+            Without the extra ``onnx``.
+        sklearn.exceptions.NotFittedError
+            Before ``fit``.
+
+        Notes
+        -----
+        The file predicts in float32, and from the clip alone: ``precision`` and ``tta`` stay behind.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> import onnxruntime
+        >>> from skastw import ASTWClassifier
+        >>> from skastw.datasets import make_tones
+        >>> from skastw.encoders import ASTWEncoder
+        >>> clips, y = make_tones(n_clips=12, n_classes=2, random_state=0)
+        >>> clf = ASTWClassifier(encoder=ASTWEncoder(d_model=16, num_heads=2, num_layers=1), epochs=1).fit(clips, y)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     session = onnxruntime.InferenceSession(clf.export_onnx(Path(folder) / "tones.onnx"))
+        >>> probabilities, logits = session.run(None, {"waveform": clips[0][None]})
+        >>> bool(np.allclose(probabilities, clf.predict_proba(clips[:1]), atol=1e-5))
+        True
+        """
+        check_is_fitted(self, "model_")
+        components, sample_rate = self._with_front_end(featurizer)
+        metadata = {
+            "library": "skastw",
+            "library_version": __version__,
+            "sample_rate": int(sample_rate),
+            "chunk_length": float(self.chunk_length),
+        }
+        return str(
+            write_onnx(
+                path,
+                self.model_,
+                components.features.build(sample_rate),
+                labels=self._labels_to_json(),
+                metadata=metadata,
+                names={kind: getattr(components, kind).name for kind in _KINDS},
+            )
+        )
 
     def push_to_hub(self, repo_id: str, *, private: bool | None = None, token: str | None = None) -> str:
         """Save the fitted estimator to a repository of the Hugging Face Hub.
@@ -191,6 +254,18 @@ class PretrainedEstimator(AudioEstimator):
             except (KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
                 reason = " ".join(str(error).split())
                 raise ArtifactError(f"{name!r} is not a consistent {cls.__name__}: {reason[:500]}") from error
+
+    def _with_front_end(self, featurizer: Any) -> tuple[Components, int]:
+        """Return the components and the sample rate of a model that takes clips."""
+        components = self._resolve_components()
+        if not components.precomputed:
+            return components, self.sample_rate
+        if featurizer is None or getattr(featurizer, "output", None) != "frames":
+            raise ArtifactError(
+                "A classifier of precomputed frames cannot be saved alone, because it does not know how they were "
+                "computed: pass featurizer=, the ASTWFeaturizer(output='frames') of the pipeline."
+            )
+        return replace(components, features=featurizer.resolve_features()), featurizer.sample_rate
 
     def _to_artifact(self, title: str, components: Components, sample_rate: int) -> Artifact:
         params = {**self._params_to_json(), "sample_rate": int(sample_rate)}

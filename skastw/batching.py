@@ -7,6 +7,8 @@ depends on what it is batched with; batching only decides how much of a batch is
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -24,7 +26,10 @@ __all__ = [
     "shuffled_buckets",
     "sorted_buckets",
     "split_evenly",
+    "unpadded",
 ]
+
+_unpadded = ContextVar("_unpadded", default=False)
 
 
 @dataclass(frozen=True)
@@ -104,7 +109,26 @@ def length_mask(lengths: Tensor, size: int, device: torch.device | None = None) 
 
 def is_padded(frames: Tensor, lengths: Tensor) -> bool:
     """Say whether any of the ``lengths`` of ``frames`` (B, T, ...) is shorter than T."""
-    return bool((lengths != frames.shape[1]).any())
+    return not _unpadded.get() and bool((lengths != frames.shape[1]).any())
+
+
+@contextmanager
+def unpadded() -> Iterator[None]:
+    """Within it nothing is padded, and :func:`is_padded` knows without looking: an exported graph cannot branch.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastw.batching import is_padded, unpadded
+    >>> with unpadded():
+    ...     is_padded(torch.zeros(1, 5, 1), torch.tensor([5]))
+    False
+    """
+    token = _unpadded.set(True)
+    try:
+        yield
+    finally:
+        _unpadded.reset(token)
 
 
 def pad(items: Sequence[Tensor], *, size: int | None = None) -> tuple[Tensor, Tensor]:

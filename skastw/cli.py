@@ -31,23 +31,47 @@ def cli() -> None:
 def predict(files: tuple[str, ...], model: str, revision: str | None, top_k: int, device: str, as_json: bool) -> None:
     """Print the most probable classes of audio files.
 
+    Files that cannot be read are told on standard error, and the exit status is then 1.
+
     \b
     skastw predict dog.wav cat.flac --model exports/animals --top-k 3
     skastw predict *.wav --model user/animals --json
     """
     from skastw import ASTWClassifier
 
-    classifier = ASTWClassifier.from_pretrained(model, revision=revision, device=device)
+    classifier = ASTWClassifier.from_pretrained(model, revision=revision, device=device).set_params(on_error="ignore")
     predictions = classifier.predict_top_k(list(files), k=top_k)
+    failed = {clip.index: clip.reason for clip in classifier.failed_}
+    heard = [(file, top) for i, (file, top) in enumerate(zip(files, predictions, strict=True)) if i not in failed]
     if as_json:
-        for file, top in zip(files, predictions, strict=True):
+        for file, top in heard:
             ranked = [{"label": label, "probability": probability} for label, probability in top]
             click.echo(json.dumps({"file": file, "predictions": ranked}, ensure_ascii=False))
-        return
-    rows = [("file", "label", "probability")]
-    for file, top in zip(files, predictions, strict=True):
-        rows += [(file if i == 0 else "", str(label), f"{p:.4f}") for i, (label, p) in enumerate(top)]
-    _print_table(rows, "<<>")
+    elif heard:
+        rows = [("file", "label", "probability")]
+        for file, top in heard:
+            rows += [(file if i == 0 else "", str(label), f"{p:.4f}") for i, (label, p) in enumerate(top)]
+        _print_table(rows, "<<>")
+    for index, reason in failed.items():
+        click.echo(f"skastw: {files[index]}: {reason}", err=True)
+    if failed:
+        raise click.exceptions.Exit(1)
+
+
+@cli.command()
+@click.argument("model", metavar="DIR_OR_REPO")
+@click.argument("output", metavar="OUT.onnx", type=click.Path(dir_okay=False))
+@click.option("--revision", metavar="REV", help="Branch, tag or commit hash of the repository.")
+def export(model: str, output: str, revision: str | None) -> None:
+    """Write a saved classifier as one ONNX file, which runs without torch.
+
+    \b
+    skastw export exports/animals animals.onnx
+    """
+    from skastw import ASTWClassifier
+
+    classifier = ASTWClassifier.from_pretrained(model, revision=revision, device="cpu")
+    click.echo(classifier.export_onnx(output))
 
 
 @cli.command()
@@ -86,7 +110,7 @@ def main() -> None:
     from skastw.errors import SkastwError
 
     try:
-        cli.main(standalone_mode=False)
+        sys.exit(cli.main(standalone_mode=False))
     except click.exceptions.Abort:
         sys.exit("skastw: interrupted")
     except click.ClickException as error:

@@ -13,6 +13,7 @@ __all__ = [
     "ClipTypeError",
     "ClipValueError",
     "ComponentError",
+    "ExportError",
     "HubError",
     "MissingDependencyError",
     "SkastwError",
@@ -79,6 +80,10 @@ class RecipeError(SkastwError, ValueError):
 
 class ArtifactError(SkastwError, ValueError):
     """A saved folder is missing, incomplete, inconsistent, or written by a newer release."""
+
+
+class ExportError(SkastwError, ValueError):
+    """A model has no form in the format that it is exported to."""
 
 
 class HubError(SkastwError, OSError):

@@ -159,9 +159,9 @@ class MelModule(FeaturesModule):
         """Turn mel power (B, T, n_mels) of ``lengths`` (B,) into frames (B, T, F), zero beyond each length."""
         raise NotImplementedError
 
-    def spectrum(self, windows: Tensor) -> Tensor:
-        """Return what the bands are sums of, shape (n, n_fft // 2 + 1): the power of windows (n, n_fft)."""
-        return power_spectrum(windows, self.window)
+    def spectrum(self, power: Tensor) -> Tensor:
+        """Return what the bands are sums of, from the power (..., n_fft // 2 + 1) of windows: here the power."""
+        return power
 
     def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         windows = centred_windows(waveform, self.n_fft, self.hop_length)
@@ -180,7 +180,7 @@ class MelModule(FeaturesModule):
 
     def _mel(self, windows: Tensor) -> Tensor:
         """Return the mel bands of windows (n, n_fft), shape (n, n_mels)."""
-        slabs = [self.spectrum(slab) @ self.filters for slab in windows.split(_SLAB)]
+        slabs = [self.spectrum(power_spectrum(slab, self.window)) @ self.filters for slab in windows.split(_SLAB)]
         return slabs[0] if len(slabs) == 1 else torch.cat(slabs)
 
 

@@ -163,5 +163,6 @@ def local_slopes(frames: Tensor, lengths: Tensor, order: int = 1) -> Tensor:
 
     position = torch.arange(-half, frames.shape[1] + half)
     nearest = torch.minimum(position.clamp(min=0), lengths[:, None] - 1).to(frames.device)
-    extended = frames[torch.arange(len(frames), device=frames.device)[:, None], nearest]
-    return extended.unfold(1, _WIDTH, 1) @ weights.to(frames.device, frames.dtype)
+    extended = frames[torch.arange(frames.shape[0], device=frames.device)[:, None], nearest]
+    column = weights[:, None].to(frames.device, frames.dtype)  # onnxruntime 1.31 gets a product with a vector wrong
+    return (extended.unfold(1, _WIDTH, 1) @ column).squeeze(3)

@@ -19,7 +19,7 @@ __all__ = ["PCEN", "smoothed"]
 #: What a sample of 1 counts as: the defaults of the gain control are those of 32-bit integers.
 _FULL_SCALE = 2.0**31
 #: Frames that are smoothed by one multiplication of matrices.
-_BLOCK = 64
+_BLOCK = 128
 
 
 class PCEN(Features):
@@ -135,9 +135,9 @@ class _PCENModule(MelModule):
             1 + math.sqrt(1 + 4 * frames**2)
         )  # of a mean whose response is as wide as that of the constant
 
-    def spectrum(self, windows: Tensor) -> Tensor:
+    def spectrum(self, power: Tensor) -> Tensor:
         """Return the magnitude on the scale of 32-bit integers."""
-        return super().spectrum(windows).sqrt() * _FULL_SCALE
+        return power.sqrt() * _FULL_SCALE
 
     def scaled(self, mel: Tensor, lengths: Tensor) -> Tensor:
         gain, bias, power, eps = self.params.gain, self.params.bias, self.params.power, self.params.eps
@@ -162,7 +162,7 @@ def smoothed(values: Tensor, rate: float) -> Tensor:
     Notes
     -----
     Within blocks of frames the recursion is a product with the lower triangular matrix of
-    ``rate (1 - rate)**(i - j)``; only from block to block does it go on step by step.
+    ``rate (1 - rate)**(i - j)``, and from block to block it is one with such a matrix again.
 
     Examples
     --------
@@ -172,15 +172,18 @@ def smoothed(values: Tensor, rate: float) -> Tensor:
     [0.0, 0.5, 0.75]
     """
     n_items, n_frames, n_bins = values.shape
-    step = torch.arange(_BLOCK, device=values.device, dtype=values.dtype)
-    within = (rate * (1 - rate) ** (step[:, None] - step).clamp(min=0)).tril()
-    before = (1 - rate) ** (step[:, None] + 1)  # what is left in each frame of the mean before the block
-
-    n_blocks = -(-n_frames // _BLOCK)
+    n_blocks = (n_frames + _BLOCK - 1) // _BLOCK
     whole = torch.nn.functional.pad(values, (0, 0, 0, n_blocks * _BLOCK - n_frames))
-    means = within @ whole.view(n_items, n_blocks, _BLOCK, n_bins)
-    last = values[:, 0]
-    for block in means.unbind(dim=1):
-        block += before * last[:, None]
-        last = block[:, -1]
+    left = torch.arange(1, _BLOCK + 1, device=values.device, dtype=values.dtype)[:, None]
+
+    means = rate * _powers(1 - rate, _BLOCK, values) @ whole.view(n_items, n_blocks, _BLOCK, n_bins)
+    ends = torch.cat([values[:, :1], means[:, :-1, -1]], dim=1)  # of each block but the last, as if nothing were before
+    before = _powers((1 - rate) ** _BLOCK, n_blocks, values) @ ends
+    means = means + (1 - rate) ** left * before[:, :, None]
     return means.flatten(1, 2)[:, :n_frames]
+
+
+def _powers(base: float, size: int, like: Tensor) -> Tensor:
+    """Return the lower triangular matrix (size, size) of ``base**(i - j)``."""
+    step = torch.arange(size, device=like.device, dtype=like.dtype)
+    return (base ** (step[:, None] - step).clamp(min=0)).tril()

@@ -1,0 +1,347 @@
+"""One ONNX file computes what the library does, for clips of any length, and needs no torch to run."""
+
+import json
+import logging
+import subprocess
+import sys
+import warnings
+from functools import cache
+from itertools import cycle
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from click.testing import CliRunner
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
+from torch import nn
+
+from skastw import ASTWClassifier, ASTWFeaturizer, ASTWRegressor, __version__, export
+from skastw._component import component_names, resolve_component
+from skastw.batching import split_evenly
+from skastw.cli import cli
+from skastw.datasets import load_spoken_digits, make_tones
+from skastw.encoders import Encoder, EncoderModule, ParallelCNNEncoder, RNNEncoder
+from skastw.errors import ArtifactError, ExportError, MissingDependencyError
+from skastw.export import FourierPower, write_onnx
+from skastw.features import MFCC, PCEN, FeaturesModule, LogMel, Precomputed
+from skastw.features.log_mel import centred_windows, power_spectrum
+from skastw.model import build_model
+from skastw.normalization import NoNormalization, Normalization, PerBinNormalization
+from skastw.pooling import MeanPooling, Pooling
+
+SIZES = {"d_model": 32, "num_heads": 2, "num_layers": 1, "width": 8, "num_blocks": 1}
+SIZES |= {"channels": 32, "hidden": 32, "embedding": 32, "se_channels": 8, "patch_frames": 4}
+TINY = ParallelCNNEncoder(channels=8, hidden=16, embedding=16)
+CLIPS, Y = make_tones(n_clips=18, n_classes=3, random_state=0)
+#: Beside chunks of half a second: a sample, an odd number of frames, a chunk, a bit more, several chunks.
+CHUNK_LENGTH = 0.5
+N_SAMPLES = (1, 2083, 8000, 8161, 30001)
+
+
+def waveforms(n_samples, n_clips=2):
+    """Return noise that fades, (n_clips, n_samples)."""
+    noise = np.random.default_rng(n_samples).normal(size=(n_clips, n_samples))
+    return (noise * np.linspace(0.5, 1e-4, n_samples)).astype(np.float32)
+
+
+def small(component):
+    return clone(component).set_params(**{k: v for k, v in SIZES.items() if k in component.get_params()})
+
+
+def trained_by_chance(features, normalization, encoder, pooling, **settings):
+    """Return a model whose weights and statistics are all away from their first values."""
+    generator = torch.Generator().manual_seed(0)
+    settings = {"n_outputs": 3, "sample_rate": 16000, "chunk_length": CHUNK_LENGTH, **settings}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = build_model(features, normalization, encoder, pooling, **settings).eval()
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._NormBase):
+            module.running_mean.normal_(0, 0.1, generator=generator)
+            module.running_var.uniform_(0.5, 2, generator=generator)
+    if hasattr(model.normalization, "mean"):
+        model.normalization.mean.normal_(0, 0.1, generator=generator)
+        model.normalization.scale.uniform_(0.5, 2, generator=generator)
+    return model
+
+
+def logits_of_the_library(model, clips):
+    """Return what prediction averages: the logits of the chunks of each clip alone."""
+    logits = []
+    with torch.inference_mode():
+        for clip in torch.from_numpy(clips):
+            frames, lengths = model.features(clip[None], torch.tensor([len(clip)]))
+            chunks = [frames[:, start:stop] for start, stop in split_evenly(int(lengths), model.max_frames)]
+            logits.append(torch.cat([model.classify(c, torch.tensor([c.shape[1]])) for c in chunks]).mean(dim=0))
+    return torch.stack(logits).numpy()
+
+
+def written(path, model, **changes):
+    settings = {
+        "labels": {"task": "classification", "labels": ["a", "b", "c"]},
+        "metadata": {"sample_rate": 16000, "chunk_length": CHUNK_LENGTH},
+        "names": {"features": "mine", "normalization": "mine", "encoder": "mine", "pooling": "mine"},
+    }
+    return write_onnx(path, model, model.features, **(settings | changes))
+
+
+def session_of(path):
+    return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+
+class Stretches(FeaturesModule):
+    """A front end of one's own, which torch exports in no time: the waveform in stretches of 160 samples."""
+
+    n_features = 20
+
+    def forward(self, waveform, lengths):
+        frames = nn.functional.pad(waveform, (0, 160))[:, : (waveform.shape[1] + 159) // 160 * 160].unflatten(
+            1, (-1, 160)
+        )
+        return 10 * frames[:, :, ::8], (lengths + 159) // 160
+
+
+@cache
+def graph_of_stretches(make=export._front_end_graph):
+    return make(Stretches(), {})
+
+
+# ------------------------------------------------------------------ every component
+
+
+def combinations():
+    """Yield each encoder, with the normalizations and poolings in turn, so that each of them is there."""
+    normalizations, poolings = (
+        cycle([resolve_component(base, name) for name in component_names(base.kind)])
+        for base in (Normalization, Pooling)
+    )
+    encoders = [small(resolve_component(Encoder, name)) for name in component_names("encoder")]
+    for encoder in (*encoders, RNNEncoder(cell="gru", num_layers=2), RNNEncoder(cell="lstm", bidirectional=False)):
+        yield next(normalizations), encoder, next(poolings)
+
+
+COMBINATIONS = list(combinations())
+FRONT_ENDS = [LogMel(n_fft=256, win_length=200, hop_length=100, n_mels=20), MFCC(n_mfcc=20, deltas=2), PCEN()]
+
+
+def test_each_component_is_in_one_of_the_combinations():
+    for position, base in enumerate((Normalization, Encoder, Pooling)):
+        assert {parts[position].name for parts in COMBINATIONS} == set(component_names(base.kind))
+    assert {component.name for component in FRONT_ENDS} == set(component_names("features")) - {Precomputed.name}
+
+
+def check_at_every_length(path, model):
+    session = session_of(written(path, model))
+    for n_samples in N_SAMPLES:
+        clips = waveforms(n_samples)
+        expected = logits_of_the_library(model, clips)
+        probabilities, logits = session.run(None, {"waveform": clips})
+        np.testing.assert_allclose(logits, expected, rtol=2e-5, atol=2e-5)
+        np.testing.assert_allclose(probabilities, torch.from_numpy(expected).softmax(dim=1), atol=1e-5)
+        np.testing.assert_allclose(session.run(["logits"], {"waveform": clips[1:]})[0], logits[1:], atol=1e-5)
+
+
+@pytest.mark.parametrize("parts", COMBINATIONS, ids=lambda parts: "-".join(part.name for part in parts))
+def test_every_network_gives_the_logits_of_the_library_at_every_length(parts, tmp_path, monkeypatch):
+    model = trained_by_chance(LogMel(n_mels=Stretches.n_features, n_fft=512), *parts)
+    model.features = Stretches()
+    monkeypatch.setattr(export, "_front_end_graph", lambda *_: graph_of_stretches())
+    check_at_every_length(tmp_path / "model.onnx", model)
+
+
+@pytest.mark.parametrize("component", FRONT_ENDS, ids=lambda component: component.name)
+def test_every_front_end_gives_the_logits_of_the_library_at_every_length(component, tmp_path):
+    model = trained_by_chance(component, PerBinNormalization(), TINY, MeanPooling())
+    model.normalization.learn([model.features(torch.from_numpy(waveforms(16000)), torch.full((2,), 16000))[0][0]])
+    check_at_every_length(tmp_path / "model.onnx", model)
+
+
+# ------------------------------------------------------------------ what else a model may be
+
+
+def test_several_models_are_in_one_file(tmp_path):
+    model = trained_by_chance(LogMel(), NoNormalization(), TINY, MeanPooling(), n_models=3)
+    session, clips = session_of(written(tmp_path / "model.onnx", model)), waveforms(20000)
+    np.testing.assert_allclose(
+        session.run(["logits"], {"waveform": clips})[0], logits_of_the_library(model, clips), atol=1e-5
+    )
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    digits = load_spoken_digits()
+    chosen = np.isin(digits.target, ["one", "six", "nine"])
+    labels = np.array(["a", "ü", "猫"])[np.unique(digits.target[chosen], return_inverse=True)[1]]
+    clf = ASTWClassifier(encoder=TINY, epochs=4, chunk_length=CHUNK_LENGTH, muon_lr=0.05, precision="float64")
+    return clf.fit(np.array(digits.data)[chosen], labels)
+
+
+@pytest.fixture(scope="module")
+def path(fitted, tmp_path_factory):
+    state = torch.random.get_rng_state(), logging.getLogger("torch.onnx").level, fitted.predict_proba(CLIPS)
+    folder = tmp_path_factory.mktemp("onnx")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        path = fitted.export_onnx(folder / "digits.onnx")
+    assert [str(file) for file in folder.iterdir()] == [path]
+    assert torch.equal(torch.random.get_rng_state(), state[0])
+    assert logging.getLogger("torch.onnx").level == state[1]
+    np.testing.assert_array_equal(fitted.predict_proba(CLIPS), state[2])
+    return path
+
+
+def test_probabilities_are_those_of_predict_proba(fitted, path):
+    session = session_of(path)
+    for clip in (*CLIPS[:3], *waveforms(30001), np.zeros(1000, dtype=np.float32)):
+        probabilities, logits = session.run(None, {"waveform": clip[None]})
+        np.testing.assert_allclose(probabilities, fitted.predict_proba([clip]), atol=1e-5)
+        np.testing.assert_allclose(logits, fitted.decision_function([clip]), atol=1e-4)
+
+
+def test_the_file_says_what_it_is(path):
+    onnx.checker.check_model(path, full_check=True)
+    session = session_of(path)
+    about = session.get_modelmeta().custom_metadata_map
+    assert json.loads(about.pop("labels")) == ["a", "ü", "猫"]
+    assert about == {
+        "task": "classification",
+        "sample_rate": "16000",
+        "chunk_length": "0.5",
+        "library": "skastw",
+        "library_version": __version__,
+    }
+    (given,) = session.get_inputs()
+    assert (given.name, given.type, given.shape) == ("waveform", "tensor(float)", ["batch", "n_samples"])
+    outputs = [(output.name, output.shape) for output in session.get_outputs()]
+    assert outputs == [("probabilities", ["batch", 3]), ("logits", ["batch", 3])]
+
+
+def test_a_regressor_gives_values_in_their_units(tmp_path):
+    y = np.stack([300.0 * Y, 5.0 - Y], axis=1)
+    regressor = ASTWRegressor(encoder=TINY, epochs=2).fit(CLIPS, y)
+    session = session_of(regressor.export_onnx(tmp_path / "tones.onnx"))
+    (values,) = session.run(None, {"waveform": CLIPS[0][None]})
+    assert [output.name for output in session.get_outputs()] == ["values"]
+    np.testing.assert_allclose(values, regressor.predict(CLIPS[:1]), rtol=1e-5)
+
+
+def test_a_pipeline_of_precomputed_frames_becomes_a_file_that_takes_waveforms(tmp_path):
+    indicator = np.stack([Y == 0, Y > 0, Y == 2], axis=1).astype(int)  # and several labels have a probability each
+    piped = make_pipeline(ASTWFeaturizer(), ASTWClassifier(features="precomputed", encoder=TINY, epochs=1))
+    piped.fit(CLIPS, indicator)
+    with pytest.raises(ArtifactError, match="pass featurizer="):
+        piped[-1].export_onnx(tmp_path / "alone.onnx")
+    session = session_of(piped[-1].export_onnx(tmp_path / "tones.onnx", featurizer=piped[0]))
+    probabilities = session.run(["probabilities"], {"waveform": CLIPS[0][None]})[0]
+    np.testing.assert_allclose(probabilities, piped.predict_proba(CLIPS[:1]), atol=1e-5)
+    assert session.get_modelmeta().custom_metadata_map["task"] == "multilabel"
+
+
+# ------------------------------------------------------------------ without torch, and from a shell
+
+WITHOUT_TORCH = """
+import sys
+sys.modules["torch"] = sys.modules["skastw"] = None  # importing them is an error
+import json
+import numpy as np
+import onnxruntime
+import soundfile
+session = onnxruntime.InferenceSession(sys.argv[1])
+about = session.get_modelmeta().custom_metadata_map
+waveform, rate = soundfile.read(sys.argv[2], dtype="float32")
+assert rate == int(about["sample_rate"])
+(probabilities,) = session.run(["probabilities"], {"waveform": waveform[None]})
+print(json.dumps(dict(zip(json.loads(about["labels"]), probabilities[0].tolist()))))
+"""
+
+
+def test_the_file_runs_without_torch(fitted, path):
+    clip = load_spoken_digits().data[0]
+    run = subprocess.run([sys.executable, "-c", WITHOUT_TORCH, path, clip], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    expected = dict(zip(fitted.classes_.tolist(), fitted.predict_proba(clip)[0].tolist(), strict=True))
+    assert json.loads(run.stdout) == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_command_writes_the_file(fitted, path, tmp_path):
+    folder = fitted.save_pretrained(tmp_path / "digits")
+    result = CliRunner().invoke(cli, ["export", folder, str(tmp_path / "digits.onnx")])
+    assert (result.exit_code, result.output) == (0, f"{tmp_path / 'digits.onnx'}\n")
+    found, expected = (
+        session_of(file).run(None, {"waveform": waveforms(9000)}) for file in (tmp_path / "digits.onnx", path)
+    )
+    np.testing.assert_array_equal(found[0], expected[0])
+
+
+# ------------------------------------------------------------------ what has no form in ONNX
+
+
+class Branching(EncoderModule):
+    n_outputs = 16
+
+    def forward(self, frames, lengths):
+        return (frames if float(frames.mean()) > 0 else -frames), lengths
+
+
+class BranchingFrontEnd(FeaturesModule):
+    n_features = 16
+
+    def forward(self, waveform, lengths):
+        frames = waveform.unfold(1, 16, 16)
+        return (frames if float(frames.mean()) > 0 else -frames), lengths // 16
+
+
+def test_a_component_without_a_form_is_named(tmp_path):
+    model = trained_by_chance(LogMel(n_mels=16), NoNormalization(), TINY, MeanPooling())
+    names = {"features": "whale", "normalization": "none", "encoder": "forking", "pooling": "mean"}
+    branching = trained_by_chance(LogMel(n_mels=16), NoNormalization(), TINY, MeanPooling())
+    branching.encoder = Branching()
+    with pytest.raises(ExportError, match="encoder='forking' has no form in ONNX"):
+        written(tmp_path / "model.onnx", branching, names=names)
+    model.features = BranchingFrontEnd()
+    with pytest.raises(ExportError, match="features='whale' has no form in ONNX"):
+        written(tmp_path / "model.onnx", model, names=names)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_computes_something_else_is_not_written(tmp_path, monkeypatch):
+    right = FourierPower.forward
+    monkeypatch.setattr(FourierPower, "forward", lambda self, waveform: 1.5 * right(self, waveform))
+    model = trained_by_chance(LogMel(), NoNormalization(), TINY, MeanPooling())
+    with pytest.raises(ExportError, match="would differ from the model by"):
+        written(tmp_path / "model.onnx", model)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_missing_is_named(tmp_path, monkeypatch):
+    with pytest.raises(NotFittedError):
+        ASTWClassifier().export_onnx(tmp_path / "model.onnx")
+    model = trained_by_chance(LogMel(), NoNormalization(), TINY, MeanPooling())
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'skastw\[onnx\]'"):
+        written(tmp_path / "model.onnx", model)
+
+
+# ------------------------------------------------------------------ the front end
+
+
+@pytest.mark.parametrize("n_fft", [8, 400, 401])
+@pytest.mark.parametrize("n_samples", [1, 3, 200, 201, 1000, 1001])
+def test_the_power_is_that_of_the_fourier_transform(n_fft, n_samples):
+    waveform, window = torch.from_numpy(waveforms(n_samples)), torch.hann_window(n_fft)
+    expected = power_spectrum(centred_windows(waveform, n_fft, 160), window)
+    found = FourierPower(window, 160)(waveform)
+    assert found.shape == expected.shape
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6 * float(expected.max()))
+
+
+@pytest.mark.parametrize("component", [LogMel(), MFCC(deltas=2), PCEN()], ids=lambda component: component.name)
+def test_frames_of_a_long_quiet_clip_are_those_of_the_front_end(component):
+    front_end = component.build(16000)
+    clip = torch.from_numpy(waveforms(160 * 700 + 1))
+    frames, _ = front_end(clip, torch.full((2,), clip.shape[1]))
+    torch.testing.assert_close(export._FrontEnd(front_end)(clip), frames, rtol=1e-4, atol=1e-4 * float(frames.std()))
