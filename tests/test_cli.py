@@ -54,7 +54,7 @@ def test_predict_prints_json_lines_that_agree_with_the_library(folder):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["missing.wav", "--model", "FOLDER"], "Clip 0 ('missing.wav'): no such file"),
+        (["missing.wav", "--model", "FOLDER"], "skastw: missing.wav: no such file"),
         ([__file__, "--model", "FOLDER"], "cannot be decoded"),
         ([CLIPS.data[0], "--model", "no/such/folder"], "expected an existing folder or a repository"),
         ([CLIPS.data[0], "--model", "user/never-downloaded"], "Cannot fetch 'user/never-downloaded'"),
@@ -68,6 +68,17 @@ def test_errors_are_one_line_without_a_traceback(folder, arguments, message):
     assert result.stderr.startswith("skastw: ")
     assert message in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_files_that_cannot_be_read_do_not_hide_the_others(folder, form):
+    result = skastw("predict", "missing.wav", CLIPS.data[5], __file__, "-m", folder, "-k", 1, *form)
+    assert result.returncode == 1
+    assert len(result.stdout.splitlines()) == (1 if form else 2)
+    assert CLIPS.data[5] in result.stdout
+    first, second = result.stderr.strip().splitlines()
+    assert first.startswith("skastw: missing.wav: no such file")
+    assert second.startswith(f"skastw: {__file__}: cannot be decoded")
 
 
 def test_recipes_are_listed_in_a_table():
