@@ -273,6 +273,7 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         self.n_epochs_ = len(self.history_)
         self._n_features_out = self.model_.head.in_features
         self._data_summary = data.summary()
+        self._class_scores = result.class_scores
         if isinstance(result.stopped, KeyboardInterrupt):
             at = f"Training was interrupted in epoch {self.n_epochs_ + 1} of {config.epochs}"
             warnings.warn(f"{at}; the weights of epoch {self.best_epoch_} are kept.", UserWarning, stacklevel=4)

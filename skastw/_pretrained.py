@@ -279,14 +279,20 @@ class PretrainedEstimator(AudioEstimator):
         }
         best = self.history_[self.best_epoch_ - 1]
         validation = {name.removeprefix("val_"): best[name] for name in best if name.startswith("val_")}
+        labels = self._labels_to_json()
+        class_scores = getattr(self, "_class_scores", None) or []
+        per_class = [{"label": label, **row} for label, row in zip(labels["labels"], class_scores, strict=False)]
+        recalls = [row["recall"] for row in per_class if row["support"]]
+        if recalls and labels["task"] == "classification":
+            validation["uar"] = sum(recalls) / len(recalls)
         metrics = {
             **self._data_summary,
             "n_epochs": self.n_epochs_,
             "best_epoch": self.best_epoch_,
             "validation": validation or None,
+            "per_class": per_class or None,
             "history": self.history_,
         }
-        labels = self._labels_to_json()
         card = model_card(
             title=title,
             module="skastw",

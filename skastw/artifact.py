@@ -297,7 +297,25 @@ def training_from_json(metrics: dict[str, Any]) -> dict[str, Any]:
         raise ArtifactError(f"{METRICS} is not valid: n_train, n_validation or split are missing.")
     if not isinstance(summary["data_sha256"], str | None):
         raise ArtifactError(f"{METRICS} is not valid: data_sha256 is no text.")
-    return {"history_": rows, "best_epoch_": best, "n_epochs_": len(rows), "_data_summary": summary}
+    return {
+        "history_": rows,
+        "best_epoch_": best,
+        "n_epochs_": len(rows),
+        "_data_summary": summary,
+        "_class_scores": _class_scores(metrics.get("per_class")),
+    }
+
+
+def _class_scores(rows: Any) -> list[dict[str, float]] | None:
+    """Return the scores of each class without its label, which ``labels.json`` has; earlier releases saved none."""
+    if rows is None:
+        return None
+    names = ("precision", "recall", "f1", "support")
+    if not isinstance(rows, list) or not all(
+        isinstance(row, dict) and all(_is_number(row.get(name)) for name in names) for row in rows
+    ):
+        raise ArtifactError(f"{METRICS} is not valid: per_class is not a list of rows of scores.")
+    return [{name: row[name] for name in names} for row in rows]
 
 
 def _is_number(value: Any) -> bool:

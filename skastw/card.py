@@ -24,6 +24,10 @@ model.predict(["clip.wav"])
 {more_use}
 Clips may be of any length, rate and number of channels: they are averaged to mono and resampled to {sample_rate} Hz.
 
+## Intended use
+
+{intended_use}
+
 ## {labels_title}
 
 {labels}
@@ -43,7 +47,7 @@ Clips may be of any length, rate and number of channels: they are averaged to mo
 ## Limits
 
 {limits} It hears what its training clips held, so check it on speakers, rooms and microphones of your own before
-relying on it.
+relying on it. It is not made to decide about people by itself.
 """
 
 _WORDS: dict[str, dict[str, str]] = {
@@ -51,20 +55,54 @@ _WORDS: dict[str, dict[str, str]] = {
         "labels_noun": "classes",
         "labels_title": "Labels",
         "more_use": "\nor, in a shell, `skastw predict clip.wav --model path-or-user/name`.\n",
-        "limits": "The model knows the classes above and nothing else: it gives every sound one of these labels.",
+        "intended_use": (
+            "Telling apart the classes below in recordings like those that the model was trained on: sorting, "
+            "searching and pre-labelling, with somebody who listens to what matters."
+        ),
+        "limits": (
+            "The model knows the classes above and nothing else: it gives every sound one of these labels. Its "
+            "probabilities rank clips; they are not calibrated."
+        ),
     },
     "multilabel": {
         "labels_noun": "labels, any number of which may apply",
         "labels_title": "Labels",
         "more_use": "\nor, in a shell, `skastw predict clip.wav --model path-or-user/name`.\n",
-        "limits": "The model knows the labels above and nothing else.",
+        "intended_use": (
+            "Finding the labels below in recordings like those that the model was trained on: sorting, searching and "
+            "pre-labelling, with somebody who listens to what matters."
+        ),
+        "limits": (
+            "The model knows the labels above and nothing else. Its probabilities rank clips; they are not calibrated."
+        ),
     },
     "regression": {
         "labels_noun": "values",
         "labels_title": "Values",
         "more_use": "",
+        "intended_use": "Estimating the values below for recordings like those that the model was trained on.",
         "limits": "The model gives every sound these values, whether or not they mean anything for it.",
     },
+}
+
+#: Scores of ``metrics.json`` that the Hub's metadata have a word for: that word, and what to show.
+_HUB_METRICS: dict[str, dict[str, Any]] = {
+    "accuracy": {"type": "accuracy", "name": "Accuracy"},
+    "macro_f1": {"type": "f1", "name": "Macro-F1", "args": {"average": "macro"}},
+    "uar": {"type": "recall", "name": "Unweighted average recall", "args": {"average": "macro"}},
+    "r2": {"type": "r_squared", "name": "R2"},
+}
+
+#: What a way to choose the validation clips means for their scores.
+_SPLITS = {
+    "random split, stratified where possible": (
+        "They were drawn at random from the same clips, so they may share speakers, rooms and recordings with the "
+        "training clips; on new ones expect less."
+    ),
+    "whole groups held out": (
+        "They are whole groups, such as speakers or recordings, and the model was trained on no clip of theirs."
+    ),
+    "validation clips given by the caller": "They were chosen by whoever trained the model.",
 }
 
 
@@ -118,10 +156,10 @@ def model_card(
         n_labels=len(labels),
         **_WORDS[task],
         sample_rate=sample_rate,
-        labels=", ".join(f"`{label}`" for label in labels),
+        labels=", ".join(map(_cell, labels)),
         training=_training(params, metrics),
         components="\n".join(f"| {kind} | `{settings}` |" for kind, settings in components.items()),
-        evaluation=_evaluation(validation),
+        evaluation=_evaluation(params, metrics),
     )
     import yaml
 
@@ -135,19 +173,15 @@ def _metadata(title: str, validation: Mapping[str, float] | None) -> dict[str, A
         "pipeline_tag": "audio-classification",
         "tags": ["audio-classification", "skastw", "scikit-learn", "trained-from-scratch"],
     }
-    if validation:
-        results = [
-            {"type": kind, "name": name, "value": round(validation[key], 4)}
-            for kind, name, key in (
-                ("accuracy", "Accuracy", "accuracy"),
-                ("f1", "Macro-F1", "macro_f1"),
-                ("r_squared", "R2", "r2"),
-            )
-            if key in validation
-        ]
-        task = {"type": "audio-classification", "name": "Audio classification"}
-        dataset = {"type": "private", "name": "validation split of the training data"}
-        metadata["model-index"] = [{"name": title, "results": [{"task": task, "dataset": dataset, "metrics": results}]}]
+    found = [name for name in _HUB_METRICS if validation and name in validation]
+    if validation and found:
+        results = {
+            "task": {"type": "audio-classification", "name": "Audio classification"},
+            "dataset": {"type": "private", "name": "validation split of the training data", "split": "validation"},
+            "metrics": [{**_HUB_METRICS[name], "value": round(validation[name], 4)} for name in found],
+        }
+        metadata["metrics"] = [_HUB_METRICS[name]["type"] for name in found]
+        metadata["model-index"] = [{"name": title, "results": [results]}]
     return metadata
 
 
@@ -162,11 +196,27 @@ def _training(params: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     )
 
 
-def _evaluation(validation: Mapping[str, float] | None) -> str:
+def _evaluation(params: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
+    validation, per_class = metrics["validation"], metrics.get("per_class")
     if not validation:
         return "No validation clips were held out in training; evaluate on clips of your own."
-    rows = "\n".join(f"| {name} | {value:.4f} |" for name, value in validation.items())
-    return (
-        f"On the validation clips, which also chose the epoch, so a little optimistic:\n\n| score | value |\n"
-        f"| --- | --- |\n{rows}"
-    )
+    chosen = ", which also chose the epoch, so a little optimistic" if params.get("keep", "best") == "best" else ""
+    parts = [
+        f"On the {metrics['n_validation']} validation clips{chosen}. {_SPLITS.get(metrics['split'], '')}".rstrip(),
+        _table(("score", "value"), [(name, f"{value:.4f}") for name, value in validation.items()]),
+    ]
+    if per_class:
+        names = ("precision", "recall", "f1")
+        rows = [(_cell(row["label"]), *(f"{row[n]:.3f}" for n in names), str(row["support"])) for row in per_class]
+        parts.append(_table(("label", *names, "clips"), rows))
+    return "\n\n".join(parts)
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows))
+
+
+def _cell(label: Any) -> str:
+    """Return a label as code that stays in its cell, whatever it holds."""
+    text = " ".join(str(label).split()).replace("|", "\\|").replace("`", "'")
+    return f"`{text}`"

@@ -95,12 +95,15 @@ class TrainingResult:
         To go on with.
     stopped : TrainingError, KeyboardInterrupt or None
         What ended training in the midst of an epoch.
+    class_scores : list of dict, optional
+        Scores of each class on the validation clips, of the weights that were kept.
     """
 
     history: list[dict[str, Any]]
     best_epoch: int
     optimizers: list[torch.optim.Optimizer]
     stopped: TrainingError | KeyboardInterrupt | None = None
+    class_scores: list[dict[str, float]] | None = None
 
 
 def train(
@@ -190,7 +193,11 @@ def train(
 
     run.best.restore(model)
     model.eval()
-    return TrainingResult(run.history, run.best.epoch, run.optimizers, stopped)
+    class_scores = None
+    if valid_set is not None and task.class_scores is not None and stopped is None:
+        outputs = _validation_outputs(model, valid_set, config)
+        class_scores = task.class_scores(outputs, valid_set.targets, valid_set.weights)
+    return TrainingResult(run.history, run.best.epoch, run.optimizers, stopped, class_scores)
 
 
 class _Run:
@@ -346,7 +353,7 @@ def _mean_loss(
     )
 
 
-def _validate(model: AudioModel, valid_set: FrameSet, task: Task, config: TrainingConfig) -> dict[str, float]:
+def _validation_outputs(model: AudioModel, valid_set: FrameSet, config: TrainingConfig) -> Tensor:
     embeddings = embed_clips(
         model,
         valid_set.frames,
@@ -355,7 +362,11 @@ def _validate(model: AudioModel, valid_set: FrameSet, task: Task, config: Traini
         precision=config.precision,
     )
     with torch.inference_mode():
-        logits = model.head(embeddings.to(config.device)).cpu()
+        return model.head(embeddings.to(config.device)).cpu()
+
+
+def _validate(model: AudioModel, valid_set: FrameSet, task: Task, config: TrainingConfig) -> dict[str, float]:
+    logits = _validation_outputs(model, valid_set, config)
     losses = task.loss(logits, valid_set.targets, 0.0)
     loss = (losses * valid_set.weights).sum() / valid_set.weights.sum()
     scores = task.scores(logits, valid_set.targets, valid_set.weights)

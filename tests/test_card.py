@@ -1,0 +1,181 @@
+"""The model card: what the Hub reads of it, what a reader learns from it, and the scores of each class behind it."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from huggingface_hub import ModelCard
+from huggingface_hub.repocard_data import eval_results_to_model_index
+from sklearn.metrics import balanced_accuracy_score, precision_recall_fscore_support
+
+from skastw import ASTWClassifier, ASTWRegressor
+from skastw.artifact import seal
+from skastw.datasets import make_tones
+from skastw.encoders import ParallelCNNEncoder
+from skastw.errors import ArtifactError
+
+TINY = ParallelCNNEncoder(channels=8, hidden=16, embedding=16)
+CLIPS, Y = make_tones(n_clips=36, n_classes=3, random_state=0)
+NAMES = np.array(["low", "a|b", "`x`\ny"])
+SCORES = ("precision", "recall", "f1", "support")
+
+
+def fitted(y=NAMES[Y], *, estimator=ASTWClassifier, params=None, **given):
+    return estimator(**{"encoder": TINY, "epochs": 3, "muon_lr": 0.03, **(params or {})}).fit(
+        CLIPS[:24], y[:24], **given
+    )
+
+
+def saved(model, folder):
+    """Return the card, parsed as the Hub parses it, and the metrics of a saved model."""
+    model.save_pretrained(folder)
+    return ModelCard.load(folder / "README.md"), json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def held_out():
+    return fitted(X_val=CLIPS[24:], y_val=NAMES[Y[24:]])
+
+
+@pytest.fixture(scope="module")
+def folder(held_out, tmp_path_factory):
+    return Path(held_out.save_pretrained(tmp_path_factory.mktemp("card") / "tones"))
+
+
+@pytest.fixture
+def copied(held_out, tmp_path):
+    return Path(held_out.save_pretrained(tmp_path / "tones"))
+
+
+# ------------------------------------------------------------------ what the Hub reads
+
+
+def test_the_hub_reads_the_scores_of_the_best_epoch(held_out, folder):
+    card = ModelCard.load(folder / "README.md")
+    best = held_out.history_[held_out.best_epoch_ - 1]
+    found = {result.metric_name: result for result in card.data.eval_results}
+    assert list(found) == ["Accuracy", "Macro-F1", "Unweighted average recall"]
+    assert [result.metric_type for result in found.values()] == card.data.metrics == ["accuracy", "f1", "recall"]
+    assert found["Accuracy"].metric_value == pytest.approx(best["val_accuracy"], abs=1e-4)
+    assert found["Macro-F1"].metric_value == pytest.approx(best["val_macro_f1"], abs=1e-4)
+    for result in found.values():
+        assert (result.task_type, result.dataset_split) == ("audio-classification", "validation")
+        assert result.dataset_type
+        assert result.dataset_name
+
+
+def test_the_metadata_survive_the_hubs_own_reading_and_writing(folder):
+    card = ModelCard.load(folder / "README.md")
+    header = yaml.safe_load(card.content.split("---\n")[1])
+    assert card.data.model_name == "tones"
+    assert eval_results_to_model_index(card.data.model_name, card.data.eval_results) == header["model-index"]
+    again = ModelCard(str(card)).data.to_dict()
+    assert again == card.data.to_dict() == header
+    assert len(set(header["tags"])) == len(header["tags"])
+    assert header["pipeline_tag"] == "audio-classification"
+
+
+@pytest.mark.parametrize(
+    ("y", "settings", "metrics"),
+    [
+        (np.stack([Y == 0, Y > 0], axis=1).astype(int), {}, ["accuracy", "f1"]),
+        (100.0 * Y, {"estimator": ASTWRegressor}, ["r_squared"]),
+        (Y, {"params": {"val_split": None}}, None),
+    ],
+    ids=["several labels", "values", "no validation"],
+)
+def test_every_kind_of_model_has_a_card_that_the_hub_reads(y, settings, metrics, tmp_path):
+    card, saved_metrics = saved(fitted(y, **settings), tmp_path / "tones")
+    assert card.data.metrics == metrics
+    assert [result.metric_type for result in card.data.eval_results or []] == (metrics or [])
+    assert (saved_metrics["per_class"] is None) == (metrics != ["accuracy", "f1"])
+    for heading in ("Use", "Intended use", "Training", "Evaluation", "Limits"):
+        assert f"\n## {heading}\n" in card.text
+
+
+# ------------------------------------------------------------------ the scores of each class
+
+
+def test_the_scores_of_each_class_are_those_of_the_weights_that_were_kept(held_out, folder):
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    truth, predicted = NAMES[Y[24:]], held_out.predict(CLIPS[24:])
+    expected = precision_recall_fscore_support(truth, predicted, labels=held_out.classes_, zero_division=0.0)
+    assert [row["label"] for row in metrics["per_class"]] == held_out.classes_.tolist()
+    for name, values in zip(SCORES, expected, strict=True):
+        np.testing.assert_allclose([row[name] for row in metrics["per_class"]], values)
+    assert metrics["validation"]["uar"] == pytest.approx(balanced_accuracy_score(truth, predicted))
+
+
+def test_several_labels_have_scores_each(tmp_path):
+    indicator = np.stack([Y == 0, Y > 0, Y == 5], axis=1).astype(int)
+    clf = fitted(indicator, X_val=CLIPS[24:], y_val=indicator[24:])
+    _, metrics = saved(clf, tmp_path / "tones")
+    expected = precision_recall_fscore_support(indicator[24:], clf.predict(CLIPS[24:]), zero_division=0.0)
+    for name, values in zip(SCORES, expected, strict=True):
+        np.testing.assert_allclose([row[name] for row in metrics["per_class"]], values)
+    assert "uar" not in metrics["validation"]
+
+
+def test_a_class_that_no_validation_clip_has_does_not_count_as_missed(tmp_path):
+    some = 24 + np.flatnonzero(Y[24:] != 1)
+    clf = fitted(Y, X_val=[CLIPS[i] for i in some], y_val=Y[some], sample_weight_val=np.linspace(1, 2, len(some)))
+    _, metrics = saved(clf, tmp_path / "tones")
+    rows = metrics["per_class"]
+    assert [row["support"] for row in rows] == np.bincount(Y[some], minlength=3).tolist()
+    assert metrics["validation"]["uar"] == pytest.approx((rows[0]["recall"] + rows[2]["recall"]) / 2)
+
+
+def test_a_loaded_model_saves_the_same_card_again(folder, tmp_path):
+    again = Path(ASTWClassifier.from_pretrained(folder).save_pretrained(tmp_path / "tones"))
+    for name in ("README.md", "metrics.json"):
+        assert (again / name).read_text(encoding="utf-8") == (folder / name).read_text(encoding="utf-8")
+
+
+def rewrite_scores(folder, per_class):
+    """Change metrics.json and seal the folder again, as an older release or an attacker would have."""
+    for name, change in (("metrics.json", {"per_class": per_class}), ("config.json", {})):
+        content = {**json.loads((folder / name).read_text(encoding="utf-8")), **change}
+        content = seal(content, folder) if name == "config.json" else content
+        (folder / name).write_text(json.dumps(content), encoding="utf-8")
+
+
+def test_a_model_without_scores_of_its_classes_is_loaded_and_saved(copied, tmp_path):
+    rewrite_scores(copied, None)
+    card, metrics = saved(ASTWClassifier.from_pretrained(copied), tmp_path / "again")
+    assert metrics["per_class"] is None
+    assert "| clips |" not in card.text
+
+
+ROW = {"precision": 1.0, "recall": 1.0, "f1": 1.0, "support": 4}
+
+
+@pytest.mark.parametrize(
+    "per_class", [{}, "abc", [1], [{}], [{**ROW, "f1": "1"}], [{**ROW, "support": None}], 7], ids=repr
+)
+def test_scores_of_another_form_are_refused(copied, per_class):
+    rewrite_scores(copied, per_class)
+    with pytest.raises(ArtifactError, match=r"metrics\.json is not valid: per_class"):
+        ASTWClassifier.from_pretrained(copied)
+
+
+# ------------------------------------------------------------------ what a reader learns
+
+
+def test_tables_stay_tables_whatever_the_labels_hold(folder):
+    text = ModelCard.load(folder / "README.md").text
+    rows = [line for line in text.splitlines() if re.match(r"\| `[^L]", line)]
+    assert [re.split(r" (?<!\\)\| ", row)[0] for row in rows] == ["| `'x' y`", r"| `a\|b`", "| `low`"]
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {6}
+
+
+def test_the_card_says_what_the_scores_are_worth(tmp_path, folder):
+    assert "chosen by whoever trained the model" in ModelCard.load(folder / "README.md").text
+    for given, words in (({}, "share speakers"), ({"groups": np.arange(24) // 3}, "trained on no clip of theirs")):
+        card, metrics = saved(fitted(**given), tmp_path / words)
+        assert f"On the {metrics['n_validation']} validation clips, which also chose the epoch" in card.text
+        assert words in card.text
+    card, _ = saved(fitted(params={"keep": "last"}), tmp_path / "last")
+    assert "chose the epoch" not in card.text
