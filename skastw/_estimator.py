@@ -254,6 +254,7 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
                 self.model_ = model.to(config.device, weight_dtype(self.precision))
                 self.history_: list[dict[str, Any]] = []
                 self._optimizers = None
+            before = None if fresh else copy.deepcopy(self.model_.state_dict())
             result = train(
                 self.model_,
                 data.train,
@@ -267,7 +268,11 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
                 checkpoint=checkpoint,
             )
         if result.stopped is not None and not result.best_epoch:
-            del self.model_, self.history_
+            if before is None:
+                del self.model_, self.history_
+            else:  # an instalment that failed leaves what the earlier ones learned
+                self.model_.load_state_dict(before)
+                self._optimizers = None
             raise result.stopped
         self.best_epoch_ = result.best_epoch
         self.n_epochs_ = len(self.history_)

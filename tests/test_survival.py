@@ -252,6 +252,21 @@ def test_memory_that_runs_out_names_the_parameter_to_lower(error, monkeypatch):
     assert set(clf.predict(CLIPS)) <= set(Y)
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_an_instalment_that_fails_leaves_what_the_earlier_ones_learned(error, monkeypatch):
+    def fail():
+        raise error
+
+    clf = ASTWClassifier(encoder=TINY).partial_fit(CLIPS, Y, classes=[0, 1, 2])
+    expected = clf.predict_proba(CLIPS)
+    with monkeypatch.context() as patch:
+        stopped_after(patch, 0, fail)
+        with pytest.raises((KeyboardInterrupt, TrainingError)):
+            clf.partial_fit(CLIPS, Y)
+    np.testing.assert_array_equal(clf.predict_proba(CLIPS), expected)
+    assert clf.partial_fit(CLIPS, Y).n_epochs_ == 2
+
+
 def test_other_errors_are_passed_on(monkeypatch):
     def fail():
         raise RuntimeError("something else")
