@@ -18,6 +18,7 @@ from torch import Tensor
 from skastw._component import ComponentParams, resolve_component
 from skastw._device import resolve_device, weight_dtype
 from skastw._sklearn import check_sample_weight
+from skastw._version import library_versions
 from skastw.augment import Augment
 from skastw.encoders import Encoder
 from skastw.errors import ClipValueError, ComponentError
@@ -118,10 +119,10 @@ class Data:
         return digest.hexdigest()
 
     def summary(self) -> dict[str, Any]:
-        """Return what the artifact records of the data."""
+        """Return what the artifact records of the data, and of what it was computed with."""
         n_validation = len(self.valid) if self.valid else 0
         counts = {"n_train": len(self.train), "n_validation": n_validation, "split": self.split}
-        return {**counts, "data_sha256": self.fingerprint}
+        return {**counts, "data_sha256": self.fingerprint, "versions": library_versions()}
 
 
 class AudioInputs(ComponentParams):

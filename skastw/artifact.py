@@ -297,11 +297,14 @@ def training_from_json(metrics: dict[str, Any]) -> dict[str, Any]:
         raise ArtifactError(f"{METRICS} is not valid: n_train, n_validation or split are missing.")
     if not isinstance(summary["data_sha256"], str | None):
         raise ArtifactError(f"{METRICS} is not valid: data_sha256 is no text.")
+    versions = metrics.get("versions", {})  # earlier releases did not write them
+    if not isinstance(versions, dict) or not all(isinstance(version, str) for version in versions.values()):
+        raise ArtifactError(f"{METRICS} is not valid: versions is no table of texts.")
     return {
         "history_": rows,
         "best_epoch_": best,
         "n_epochs_": len(rows),
-        "_data_summary": summary,
+        "_data_summary": {**summary, "versions": versions},
         "_class_scores": _class_scores(metrics.get("per_class")),
     }
 

@@ -192,8 +192,12 @@ def _training(params: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
         f"those of epoch {metrics['best_epoch']}. Muon (learning rate {params['muon_lr']}) updates matrix-shaped "
         f"weights and AdamW ({params['adam_lr']}) the rest, weight decay {params['weight_decay']}, "
         f"label smoothing {params.get('label_smoothing', 0.0)}, warm-up over {params['warmup_ratio']:.0%} of the "
-        "steps, then cosine."
+        f"steps, then cosine.{_trained_with(metrics.get('versions', {}))}"
     )
+
+
+def _trained_with(versions: Mapping[str, str]) -> str:
+    return f" Trained with {', '.join(f'{_cell(k)} {_cell(v)}' for k, v in versions.items())}." if versions else ""
 
 
 def _evaluation(params: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:

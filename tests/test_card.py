@@ -1,11 +1,13 @@
 """The model card: what the Hub reads of it, what a reader learns from it, and the scores of each class behind it."""
 
 import json
+import platform
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import eval_results_to_model_index
@@ -134,16 +136,16 @@ def test_a_loaded_model_saves_the_same_card_again(folder, tmp_path):
         assert (again / name).read_text(encoding="utf-8") == (folder / name).read_text(encoding="utf-8")
 
 
-def rewrite_scores(folder, per_class):
+def rewrite(folder, **change):
     """Change metrics.json and seal the folder again, as an older release or an attacker would have."""
-    for name, change in (("metrics.json", {"per_class": per_class}), ("config.json", {})):
+    for name, change in (("metrics.json", change), ("config.json", {})):
         content = {**json.loads((folder / name).read_text(encoding="utf-8")), **change}
         content = seal(content, folder) if name == "config.json" else content
         (folder / name).write_text(json.dumps(content), encoding="utf-8")
 
 
 def test_a_model_without_scores_of_its_classes_is_loaded_and_saved(copied, tmp_path):
-    rewrite_scores(copied, None)
+    rewrite(copied, per_class=None)
     card, metrics = saved(ASTWClassifier.from_pretrained(copied), tmp_path / "again")
     assert metrics["per_class"] is None
     assert "| clips |" not in card.text
@@ -156,7 +158,7 @@ ROW = {"precision": 1.0, "recall": 1.0, "f1": 1.0, "support": 4}
     "per_class", [{}, "abc", [1], [{}], [{**ROW, "f1": "1"}], [{**ROW, "support": None}], 7], ids=repr
 )
 def test_scores_of_another_form_are_refused(copied, per_class):
-    rewrite_scores(copied, per_class)
+    rewrite(copied, per_class=per_class)
     with pytest.raises(ArtifactError, match=r"metrics\.json is not valid: per_class"):
         ASTWClassifier.from_pretrained(copied)
 
@@ -169,6 +171,16 @@ def test_tables_stay_tables_whatever_the_labels_hold(folder):
     rows = [line for line in text.splitlines() if re.match(r"\| `[^L]", line)]
     assert [re.split(r" (?<!\\)\| ", row)[0] for row in rows] == ["| `'x' y`", r"| `a\|b`", "| `low`"]
     assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {6}
+
+
+def test_the_versions_that_trained_a_model_stay_with_it(held_out, copied, tmp_path):
+    metrics = json.loads((copied / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["versions"]["torch"] == str(torch.__version__)
+    assert metrics["versions"]["python"] == platform.python_version()
+    rewrite(copied, versions={"torch": "1.0", "a|b": "`x`"})
+    card, again = saved(ASTWClassifier.from_pretrained(copied), tmp_path / "again")
+    assert again["versions"] == {"torch": "1.0", "a|b": "`x`"}
+    assert r"Trained with `torch` `1.0`, `a\|b` `'x'`." in card.text
 
 
 def test_the_card_says_what_the_scores_are_worth(tmp_path, folder):

@@ -269,6 +269,8 @@ def test_labels_that_do_not_fit_the_head_are_refused(folder, labels):
         {"best_epoch": 9},
         {"best_epoch": True},
         {"n_train": None},
+        {"versions": "2.13"},
+        {"versions": {"torch": 2}},
     ],
 )
 def test_a_training_record_that_is_none_is_refused(folder, change):
