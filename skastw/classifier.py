@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
+import pandas as pd
 from sklearn.base import ClassifierMixin
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
-from sklearn.utils.validation import check_array, column_or_1d
+from sklearn.utils.validation import check_array, check_is_fitted, column_or_1d
 from torch.nn import functional as F
 
 from skastw._estimator import AudioEstimator
@@ -19,6 +21,8 @@ from skastw._sklearn import Interval, StrOptions
 from skastw.artifact import labels_from_json, labels_to_json
 from skastw.errors import ArtifactError
 from skastw.extraction import check_clips
+from skastw.failures import Failures
+from skastw.windows import window_table
 
 __all__ = ["ASTWClassifier"]
 
@@ -380,6 +384,67 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
             [(self.placeholder_, np.nan)] if np.isnan(row).any() else [(labels[i], float(row[i])) for i in top]
             for row, top in zip(probabilities, order, strict=True)
         ]
+
+    def predict_windows(
+        self, X: Any, *, window: float, hop: float | None = None, aggregate: str | None = None
+    ) -> pd.DataFrame:
+        """Return what is heard where in long recordings: the probabilities of windows along each clip.
+
+        Parameters
+        ----------
+        X : as in :meth:`predict`
+            Files are decoded piece by piece: an hour takes no more memory than a minute.
+        window : float
+            Seconds of a window; best the length of the clips that the model was trained on.
+        hop : float, optional
+            Seconds from the start of one window to that of the next; by default half a window. A last window ends
+            with the clip, and a clip shorter than a window is one window.
+        aggregate : {"mean", "max", "vote"}, optional
+            Return one row a clip in place of one a window: mean or maximum of the windows' probabilities, or the
+            share of windows in which a class is the most probable one.
+
+        Returns
+        -------
+        DataFrame
+            Columns ``clip`` (path, or position in X), ``start`` and ``end`` (seconds), and one for each of
+            ``classes_``, with " (label)" behind a class of one of the three names. A window's probabilities are those
+            that :meth:`predict_proba` gives for it as a clip.
+
+        Raises
+        ------
+        ValueError
+            If ``window`` or ``hop`` is no length of at least one sample, or ``aggregate`` is not known.
+        ClipError
+            If a clip cannot be read; with another ``on_error`` than ``"raise"`` it has a row without numbers.
+
+        Examples
+        --------
+        >>> from skastw import ASTWClassifier
+        >>> from skastw.datasets import make_tones
+        >>> X, y = make_tones(n_clips=8, n_classes=2, random_state=0)
+        >>> clf = ASTWClassifier(epochs=1, encoder="stacked_cnn", val_split=None).fit(X, y)
+        >>> table = clf.predict_windows(X[:1], window=0.2)
+        >>> table.columns.tolist()
+        ['clip', 'start', 'end', 0, 1]
+        """
+        check_is_fitted(self, "model_")
+        if self._resolve_components().precomputed:
+            raise ValueError("Got features='precomputed', expected a front end: windows are cut from clips.")
+        clips, failures = check_clips(self, X, reset=False), Failures(self.on_error)
+        table = window_table(
+            clips,
+            copy.copy(self).set_params(verbose=0, on_error="raise").predict_proba,
+            labels=self.classes_.tolist(),
+            sample_rate=self.sample_rate,
+            window=window,
+            hop=hop,
+            aggregate=aggregate,
+            failures=failures,
+        )
+        if self.on_error != "raise":
+            self.failed_ = failures.clips
+        failures.tell(len(clips))
+        return table
 
     def _encode_target(self, y: Any, *, reset: bool, sample_weight: Any = None) -> np.ndarray:
         """Return y as positions in ``classes_`` (n,), int64, or as an indicator (n, n_labels), float32."""

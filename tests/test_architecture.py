@@ -29,7 +29,7 @@ ROWS = [
     ["_estimator"],
     ["_inputs", "recipes", "transfer"],
     ["training", "artifact", "card", "export", "hub"],
-    ["extraction", "inference"],
+    ["extraction", "inference", "windows"],
     ["model"],
     ["features", "normalization", "encoders", "augment", "pooling", "failures"],
     ["frames"],

@@ -138,8 +138,8 @@ def test_a_loaded_model_saves_the_same_card_again(folder, tmp_path):
 
 def rewrite(folder, **change):
     """Change metrics.json and seal the folder again, as an older release or an attacker would have."""
-    for name, change in (("metrics.json", change), ("config.json", {})):
-        content = {**json.loads((folder / name).read_text(encoding="utf-8")), **change}
+    for name, changes in (("metrics.json", change), ("config.json", {})):
+        content = {**json.loads((folder / name).read_text(encoding="utf-8")), **changes}
         content = seal(content, folder) if name == "config.json" else content
         (folder / name).write_text(json.dumps(content), encoding="utf-8")
 

@@ -86,7 +86,7 @@ import numpy as np
 import skastw.audio.decode
 from skastw.audio.isolation import work
 
-def decode(source, limits):
+def decode(source, start, end, limits):
     name = os.path.basename(source) if isinstance(source, str) else source.decode("latin-1")
     if "segfault" in name:
         ctypes.string_at(0)

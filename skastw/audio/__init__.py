@@ -5,6 +5,7 @@ from skastw.audio.decode import decode
 from skastw.audio.isolation import isolated_decoding
 from skastw.audio.limits import LIMITS, Limits
 from skastw.audio.resample import resample
+from skastw.audio.stream import stream_waveform
 
 __all__ = [
     "LIMITS",
@@ -16,4 +17,5 @@ __all__ = [
     "isolated_decoding",
     "load_waveform",
     "resample",
+    "stream_waveform",
 ]

@@ -11,6 +11,7 @@ The forms of a clip:
 ``(array, sample_rate)``                   resampled
 ``{"array": ..., "sample_rate": ...}``     resampled; ``sampling_rate`` is accepted too
 ``{"path": ..., "bytes": ...}``            decoded, as in rows of Hugging Face ``datasets``
+``{..., "start": 1.5, "end": 4.0}``        a part of such a clip, in seconds; one of the two may be missing
 =========================================  =========================================================
 """
 
@@ -23,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from skastw.audio.decode import segment_bounds
 from skastw.audio.isolation import current_decoder
 from skastw.audio.resample import check_sample_rate, resample
 from skastw.errors import ClipError, ClipTypeError, ClipValueError
@@ -190,14 +192,17 @@ def _samples_and_rate(clip: Any, sample_rate: float) -> tuple[np.ndarray, float]
     return _as_samples(clip), sample_rate
 
 
-def _decoded(source: str | os.PathLike[str] | bytes, sample_rate: float) -> tuple[np.ndarray, float]:
+def _decoded(
+    source: str | os.PathLike[str] | bytes, sample_rate: float, start: float | None = None, end: float | None = None
+) -> tuple[np.ndarray, float]:
     decoder = current_decoder()
-    samples, rate = decoder(source)
+    samples, rate = decoder(source, start=start, end=end)
     decoder.limits.check_audio(len(samples) * sample_rate / rate, 1, sample_rate, verb="resampled, has")
     return samples.T, float(rate)
 
 
 def _from_mapping(clip: Mapping[str, Any], sample_rate: float) -> tuple[np.ndarray, float]:
+    start, end = _seconds(clip, "start"), _seconds(clip, "end")
     if clip.get("array") is not None:
         rates = [clip[key] for key in ("sample_rate", "sampling_rate") if clip.get(key) is not None]
         if not rates:
@@ -206,17 +211,29 @@ def _from_mapping(clip: Mapping[str, Any], sample_rate: float) -> tuple[np.ndarr
             )
         if rates[0] != rates[-1]:
             raise ClipValueError(f"got a dict with two rates, {rates[0]!r} and {rates[1]!r}, expected one.")
-        return _as_samples(clip["array"]), check_sample_rate(rates[0])
+        samples, rate = _as_samples(clip["array"]), check_sample_rate(rates[0])
+        if (start, end) == (None, None):
+            return samples, rate
+        return samples[..., slice(*segment_bounds(samples.shape[-1], rate, start, end))], rate
     content, path = clip.get("bytes"), clip.get("path")
     if isinstance(content, bytes | bytearray | memoryview):
-        return _decoded(bytes(content), sample_rate)
+        return _decoded(bytes(content), sample_rate, start, end)
     if content is not None:
         raise ClipTypeError(f"got a dict with 'bytes' of type {type(content).__name__}, expected bytes.")
     if isinstance(path, str | os.PathLike):
-        return _decoded(path, sample_rate)
+        return _decoded(path, sample_rate, start, end)
     if path is not None:
         raise ClipTypeError(f"got a dict with 'path' of type {type(path).__name__}, expected a str or Path.")
     raise ClipValueError(f"got a dict with keys {sorted(map(str, clip))}, expected 'array', 'bytes' or 'path'.")
+
+
+def _seconds(clip: Mapping[str, Any], key: str) -> float | None:
+    value = clip.get(key)
+    if _is_missing(value):  # an empty cell of a table
+        return None
+    if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
+        raise ClipTypeError(f"got a dict with {key!r} of type {type(value).__name__} ({value!r}), expected seconds.")
+    return float(value)
 
 
 def _as_samples(value: Any) -> np.ndarray:

@@ -7,10 +7,13 @@ error: a recording cut in half by a broken download must not train a model unnot
 
 from __future__ import annotations
 
+import contextlib
 import io
+import math
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,7 +25,7 @@ from skastw.audio.limits import LIMITS, Limits
 from skastw.audio.resample import check_sample_rate
 from skastw.errors import ClipValueError
 
-__all__ = ["decode"]
+__all__ = ["decode", "decode_blocks", "segment_bounds"]
 
 _TRUNCATED = "is truncated: {seconds:.2f} s can be read and the file announces more; fetch or export it again."
 _EXPECTED = "expected a WAV, FLAC, OGG or MP3 file (M4A, AAC and WebM with the extra 'av')"
@@ -31,18 +34,30 @@ _UNKNOWN_SIZE = 0x7FFF0000
 #: libsndfile's word for a length that a header does not give.
 _UNKNOWN_LENGTH = 2**63 - 1
 #: FLAC and Ogg can hold hours of silence in few bytes: they are decoded in blocks of so many values (16 MiB), so that
-#: memory grows with what is there. Others would lose samples, because soundfile seeks after each block; no more than
-#: so many values a byte are believed of them (MP3 holds 48 and ALAC up to 256).
+#: memory grows with what is there. Of others no more than so many values a byte are believed (MP3 holds 48 and ALAC
+#: up to 256).
 _IN_BLOCKS, _BLOCK, _MAX_DENSITY = ("FLAC", "OGG"), 2**22, 1024
+#: Formats in which libsndfile does not start exactly where it is told to: they are read from their beginning.
+_INEXACT = ("MPEG", "MP3")
+#: Seconds by which a part may end behind its clip.
+_ROUNDING = 0.1
 
 
-def decode(source: str | os.PathLike[str] | bytes, *, limits: Limits = LIMITS) -> tuple[np.ndarray, int]:
-    """Decode one audio file.
+def decode(
+    source: str | os.PathLike[str] | bytes,
+    *,
+    start: float | None = None,
+    end: float | None = None,
+    limits: Limits = LIMITS,
+) -> tuple[np.ndarray, int]:
+    """Decode one audio file, or a part of it.
 
     Parameters
     ----------
     source : path or bytes
         The file, or what it contains.
+    start, end : float, optional
+        Seconds; by default all of it. What lies outside is not read, where the format allows it.
     limits : Limits
         How much the file may hold; checked on what it announces, before memory is taken.
 
@@ -56,7 +71,8 @@ def decode(source: str | os.PathLike[str] | bytes, *, limits: Limits = LIMITS) -
     Raises
     ------
     ClipValueError
-        If the file is missing, empty, truncated, in no known format, no regular file, or beyond the limits.
+        If the file is missing, empty, truncated, in no known format, no regular file, beyond the limits, or ends
+        before the part does.
     MissingDependencyError
         If the format needs the extra ``av`` and it is not installed.
 
@@ -67,16 +83,113 @@ def decode(source: str | os.PathLike[str] | bytes, *, limits: Limits = LIMITS) -
     >>> samples, rate = decode(load_spoken_digits().data[0])
     >>> samples.shape[1], samples.dtype.name, rate
     (1, 'float32', 16000)
+    >>> decode(load_spoken_digits().data[0], start=0.1, end=0.3)[0].shape
+    (3200, 1)
     """
     with _open(source, limits) as file:
-        demuxer, size = _ffmpeg_demuxer(file.read(12)), file.seek(0, os.SEEK_END)
-        file.seek(0)
+        demuxer, size = _demuxer_and_size(file)
         if demuxer is not None:
-            return _decode_with_ffmpeg(_Bounded(file, size), demuxer, limits)
-        samples, declared, rate = _decode_with_libsndfile(_readable(source, file), size, limits)
-        if len(samples) < declared or _is_cut_short(file, size):
-            raise ClipValueError(_TRUNCATED.format(seconds=len(samples) / rate))
-    return samples, rate
+            blocks = list(_ffmpeg_blocks(_Bounded(file, size), demuxer, limits))
+            samples, rate = np.concatenate([block for block, _ in blocks]), blocks[0][1]
+            return samples[slice(*segment_bounds(len(samples), rate, start, end))], rate
+        with _sound_file(_readable(source, file)) as sound:
+            rate = sound.samplerate
+            first, last = segment_bounds(sound.frames, rate, start, end)
+            begin = first if sound.starts_anywhere() else 0
+            limits.check_audio(last - begin, sound.channels, rate)
+            _check_density(sound, size)
+            if begin:
+                sound.seek(begin)
+            samples = _read_samples(sound, last - begin)
+        if begin + len(samples) < last or _is_cut_short(file, size):
+            raise ClipValueError(_TRUNCATED.format(seconds=(begin + len(samples)) / rate))
+    return samples[first - begin :], rate
+
+
+def decode_blocks(source: str | os.PathLike[str], *, limits: Limits = LIMITS) -> Iterator[tuple[np.ndarray, int]]:
+    """Decode one audio file piece by piece, in memory that does not depend on its length.
+
+    Parameters
+    ----------
+    source : path
+    limits : Limits
+        How much the file may hold; ``values`` is free here.
+
+    Yields
+    ------
+    samples : ndarray of shape (n_samples, n_channels), float32
+        What follows the last piece; together they are what :func:`decode` returns.
+    rate : int
+        Samples per second (Hz), the same each time.
+
+    Raises
+    ------
+    ClipValueError, MissingDependencyError
+        As :func:`decode` does; a file that is truncated is found out at its end.
+
+    Examples
+    --------
+    >>> from skastw.audio.decode import decode_blocks
+    >>> from skastw.datasets import load_spoken_digits
+    >>> sum(len(samples) for samples, rate in decode_blocks(load_spoken_digits().data[0]))
+    8248
+    """
+    limits = replace(limits, values=2**62)
+    with _open(source, limits) as file:
+        demuxer, size = _demuxer_and_size(file)
+        if demuxer is not None:
+            yield from _ffmpeg_blocks(_Bounded(file, size), demuxer, limits)
+            return
+        n_read = 0
+        with _sound_file(_readable(source, file)) as sound:
+            announced, rate = sound.frames, sound.samplerate
+            limits.check_audio(announced, sound.channels, rate)
+            _check_density(sound, size)
+            while len(block := sound.read(max(_BLOCK // sound.channels, 1), dtype="float32", always_2d=True)):
+                n_read += len(block)
+                yield block, rate
+        if n_read < announced or _is_cut_short(file, size):
+            raise ClipValueError(_TRUNCATED.format(seconds=n_read / rate))
+
+
+def segment_bounds(n_samples: int, rate: float, start: float | None, end: float | None) -> tuple[int, int]:
+    """Return the first sample of a part of a clip, and the one after its last.
+
+    Parameters
+    ----------
+    n_samples : int
+        Of the whole clip.
+    rate : float
+        Samples per second (Hz).
+    start, end : float or None
+        Seconds; None stands for the clip's own. The end may lie a tenth of a second behind the clip's, as rounded
+        annotations do.
+
+    Raises
+    ------
+    ClipValueError
+        If there is no such part.
+
+    Examples
+    --------
+    >>> from skastw.audio.decode import segment_bounds
+    >>> segment_bounds(16000, 16000, 0.25, None)
+    (4000, 16000)
+    """
+    seconds = n_samples / rate
+    first = 0.0 if start is None else start
+    last = max(seconds, first) if end is None else end
+    if not 0 <= first <= last < math.inf or (end is not None and first == last):
+        raise ClipValueError(f"got start={start!r} and end={end!r}, expected seconds with 0 <= start < end.")
+    if last > seconds + _ROUNDING or (first and first >= seconds):
+        raise ClipValueError(f"lasts {seconds:.2f} s, and the part from {first:g} s to {last:g} s is not in it.")
+    return min(round(first * rate), n_samples), min(round(last * rate), n_samples)
+
+
+def _demuxer_and_size(file: BinaryIO) -> tuple[str | None, int]:
+    demuxer, size = _ffmpeg_demuxer(file.read(12)), file.seek(0, os.SEEK_END)
+    file.seek(0)
+    return demuxer, size
 
 
 def _open(source: str | os.PathLike[str] | bytes, limits: Limits) -> BinaryIO:
@@ -118,24 +231,36 @@ class _Content(io.BytesIO):
             return self.tell()
 
 
-def _decode_with_libsndfile(readable: str | BinaryIO, size: int, limits: Limits) -> tuple[np.ndarray, int, int]:
-    """Return the samples, how many the header announces, and the rate."""
+class _SoundFile(soundfile.SoundFile):
+    """A file that stays where it is after a read: to seek there again loses samples of MP3."""
+
+    def seekable(self) -> bool:
+        return False
+
+    def starts_anywhere(self) -> bool:
+        """Say whether reading can begin at any sample, exactly."""
+        return super().seekable() and self.format not in _INEXACT
+
+
+@contextlib.contextmanager
+def _sound_file(readable: str | BinaryIO) -> Iterator[_SoundFile]:
+    """Open a file that libsndfile knows, has a length and a rate; turn what goes wrong inside into our error."""
     try:
-        with soundfile.SoundFile(readable) as file:
+        with _SoundFile(readable) as file:
             if file.format == "RAW":  # no header was found: libsndfile went by the name (.au, .gsm, .snd, .vox)
                 raise ClipValueError(f"cannot be decoded (no header); {_EXPECTED}.")
             if not 0 <= file.frames < _UNKNOWN_LENGTH:
                 raise ClipValueError("cannot be decoded (its header gives no length); export it again, not to a pipe.")
             check_sample_rate(file.samplerate)
-            limits.check_audio(file.frames, file.channels, file.samplerate)
-            if file.format not in _IN_BLOCKS and file.frames * file.channels > _MAX_DENSITY * size:
-                raise ClipValueError(
-                    f"is truncated or damaged: {size} bytes cannot hold the samples that it announces."
-                )
-            return _read_samples(file), file.frames, file.samplerate
+            yield file
     except soundfile.LibsndfileError as error:
         reason = error.error_string.rstrip(".") or "damaged"
         raise ClipValueError(f"cannot be decoded ({reason}); {_EXPECTED}.") from error
+
+
+def _check_density(file: _SoundFile, size: int) -> None:
+    if file.format not in _IN_BLOCKS and file.frames * file.channels > _MAX_DENSITY * size:
+        raise ClipValueError(f"is truncated or damaged: {size} bytes cannot hold the samples that it announces.")
 
 
 def _readable(source: str | os.PathLike[str] | bytes, file: BinaryIO) -> str | BinaryIO:
@@ -146,13 +271,13 @@ def _readable(source: str | os.PathLike[str] | bytes, file: BinaryIO) -> str | B
     return _Content(file.read()) if path.suffix.lower() == ".raw" else str(path)
 
 
-def _read_samples(file: Any) -> np.ndarray:
-    """Read all samples; what is announced and not there takes no more memory than what is there."""
-    expected = max(_BLOCK // file.channels, 1) if file.format in _IN_BLOCKS else file.frames
+def _read_samples(file: _SoundFile, n_samples: int) -> np.ndarray:
+    """Read so many samples; what is announced and not there takes no more memory than what is there."""
+    expected = min(max(_BLOCK // file.channels, 1), n_samples) if file.format in _IN_BLOCKS else n_samples
     samples = file.read(expected, dtype="float32", always_2d=True)
     n_read = len(samples)
-    while n_read == expected < file.frames:
-        expected = min(2 * expected, file.frames)
+    while n_read == expected < n_samples:
+        expected = min(2 * expected, n_samples)
         samples.resize((expected, file.channels), refcheck=False)
         n_read += len(file.read(out=samples[n_read:]))
     return samples[:n_read]
@@ -181,7 +306,7 @@ def _ffmpeg_demuxer(start: bytes) -> str | None:
 _DEMUXERS = {b"\x1aE\xdf\xa3": "matroska", b"0&\xb2u": "asf"}
 
 
-def _decode_with_ffmpeg(file: _Bounded, demuxer: str, limits: Limits) -> tuple[np.ndarray, int]:
+def _ffmpeg_blocks(file: _Bounded, demuxer: str, limits: Limits) -> Iterator[tuple[np.ndarray, int]]:
     """Decode with one named demuxer: others, some of which open further files, are out of reach."""
     av = import_optional("av", extra="av", purpose="Decoding M4A, AAC, WebM or WMA audio")
     try:
@@ -192,35 +317,34 @@ def _decode_with_ffmpeg(file: _Bounded, demuxer: str, limits: Limits) -> tuple[n
             announced = _announced_seconds(container, stream)
             # one plane for all channels: PyAV reads past the end of a list of planes beyond the eighth
             interleave = av.AudioResampler(format="flt").resample
-            samples, rate = _decode_stream(container, stream, announced or 0, interleave, limits)
+            n_samples, rate = 0, 1
+            for frame, n_channels, rate in _ffmpeg_frames(container, stream, announced or 0, limits):
+                n_samples += frame.samples
+                limits.check_audio(n_samples, n_channels, rate, verb="holds")
+                for block in interleave(frame):
+                    yield block.to_ndarray().reshape(-1, n_channels), rate
     except av.FFmpegError as error:
         raise ClipValueError(f"cannot be decoded by FFmpeg ({error.strerror}).") from error
-    if announced is not None and len(samples) / rate < 0.995 * announced - 0.1:  # codecs pad and trim a little
-        raise ClipValueError(_TRUNCATED.format(seconds=len(samples) / rate))
-    return samples, rate
+    if not n_samples:
+        raise ClipValueError("holds no audio samples; drop the clip.")
+    if announced is not None and n_samples / rate < 0.995 * announced - 0.1:  # codecs pad and trim a little
+        raise ClipValueError(_TRUNCATED.format(seconds=n_samples / rate))
 
 
-def _decode_stream(
-    container: Any, stream: Any, announced: float, interleave: Callable[[Any], list[Any]], limits: Limits
-) -> tuple[np.ndarray, int]:
+def _ffmpeg_frames(container: Any, stream: Any, announced: float, limits: Limits) -> Iterator[tuple[Any, int, int]]:
+    """Yield frames of audio with their number of channels and their rate, which stay the same."""
     codec = stream.codec_context
     if codec is None or not codec.sample_rate:
         raise ClipValueError("cannot be decoded by FFmpeg (unknown codec or sample rate).")
     check_sample_rate(codec.sample_rate)
     limits.check_audio(announced * codec.sample_rate, codec.channels, codec.sample_rate)
-    blocks: list[np.ndarray] = []
-    n_samples, form = 0, None
+    form = None
     for frame in container.decode(stream):
-        form = form or (len(frame.layout.channels), frame.sample_rate)
+        form = form or (len(frame.layout.channels), int(frame.sample_rate))
         if form != (len(frame.layout.channels), frame.sample_rate):
             raise ClipValueError("changes its channels or sample rate half-way; export it again.")
-        n_samples += frame.samples
-        limits.check_audio(n_samples, *form, verb="holds")
-        blocks += [block.to_ndarray().reshape(-1, form[0]) for block in interleave(frame)]
-    if form is None or not n_samples:
-        raise ClipValueError("holds no audio samples; drop the clip.")
-    check_sample_rate(form[1])
-    return np.concatenate(blocks), int(form[1])
+        check_sample_rate(form[1])
+        yield frame, *form
 
 
 def _announced_seconds(container: Any, stream: Any) -> float | None:

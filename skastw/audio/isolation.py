@@ -59,9 +59,11 @@ class Decoder:
     def __init__(self, limits: Limits = LIMITS) -> None:
         self.limits = limits
 
-    def __call__(self, source: Source) -> tuple[np.ndarray, int]:
+    def __call__(
+        self, source: Source, *, start: float | None = None, end: float | None = None
+    ) -> tuple[np.ndarray, int]:
         """Decode a path, or bytes, as :func:`skastw.audio.decode` does."""
-        return decode(source, limits=self.limits)
+        return decode(source, start=start, end=end, limits=self.limits)
 
 
 _DECODER: ContextVar[Decoder] = ContextVar("_DECODER", default=Decoder())  # noqa: B039 (it is never changed)
@@ -153,7 +155,9 @@ class IsolatedDecoder(Decoder):
         self._idle: list[_Worker] = []
         self._closed = False
 
-    def __call__(self, source: Source) -> tuple[np.ndarray, int]:
+    def __call__(
+        self, source: Source, *, start: float | None = None, end: float | None = None
+    ) -> tuple[np.ndarray, int]:
         """Decode a path, or bytes, in a worker."""
         with self._vacancies:
             with self._lock:
@@ -165,7 +169,7 @@ class IsolatedDecoder(Decoder):
                 worker = None
             worker = worker or self._start()
             try:
-                return worker.decode(source)
+                return worker.decode(source, start, end)
             finally:
                 with self._lock:
                     if worker.ready and not self._closed:
@@ -204,12 +208,13 @@ class _Worker:
             self.kill()
             raise SkastwError("a worker for decoding could not be started; its own message is on standard error.")
 
-    def decode(self, source: Source) -> tuple[np.ndarray, int]:
+    def decode(self, source: Source, start: float | None, end: float | None) -> tuple[np.ndarray, int]:
         """Decode one file; afterwards ``ready`` says whether the worker can decode another."""
         self.ready = False  # unless everything below goes well
         with self._killed_after(self.timeout) as expired:
             try:
-                pickle.dump((os.getcwd(), source if isinstance(source, bytes) else os.fsdecode(source)), self._requests)
+                source = source if isinstance(source, bytes) else os.fsdecode(source)
+                pickle.dump((os.getcwd(), source, start, end), self._requests)
                 self._requests.flush()
                 answer = _received(self._answers, self.limits)
             except (OSError, EOFError):
@@ -302,13 +307,14 @@ def work(decode: Callable[..., tuple[np.ndarray, int]] = decode) -> None:
     _limit_memory(settings["memory"])
     while True:
         try:
-            folder, source = pickle.load(requests)
+            folder, source, start, end = pickle.load(requests)
         except EOFError:
             return
         with contextlib.suppress(OSError):
             os.chdir(folder)
         _end_after(timeout + _GRACE)
-        answer, samples = _answer(functools.partial(decode, source, limits=limits), settings["memory"])
+        request = functools.partial(decode, source, start=start, end=end, limits=limits)
+        answer, samples = _answer(request, settings["memory"])
         _end_after(0)
         answers.write(json.dumps(answer).encode() + b"\n")
         if samples.size:

@@ -1,0 +1,97 @@
+"""A clip piece by piece: an hour of audio in the memory of half a minute."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import soxr
+
+from skastw.audio.clips import load_waveform
+from skastw.audio.decode import decode_blocks
+from skastw.audio.isolation import Decoder, current_decoder
+from skastw.errors import ClipError, ClipValueError
+
+__all__ = ["stream_waveform"]
+
+
+def stream_waveform(clip: Any, sample_rate: int, *, index: int | None = None) -> Iterator[np.ndarray]:
+    """Yield the pieces of what :func:`skastw.audio.load_waveform` returns, one after the other.
+
+    Parameters
+    ----------
+    clip : any form of a clip
+        Audio files are decoded and resampled piece by piece. Anything else is one piece: arrays, parts of clips,
+        bytes, and files inside :func:`skastw.audio.isolated_decoding`.
+    sample_rate : int
+        Samples per second of the result (Hz).
+    index : int, optional
+        Position of the clip in ``X``, for error messages.
+
+    Yields
+    ------
+    ndarray of shape (n_samples,), float32
+        Not empty.
+
+    Raises
+    ------
+    ClipError
+        Naming the clip's index and path; that a file is truncated is known at its end only.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skastw.audio import load_waveform, stream_waveform
+    >>> from skastw.datasets import load_spoken_digits
+    >>> path = load_spoken_digits().data[0]
+    >>> np.allclose(np.concatenate(list(stream_waveform(path, 8000))), load_waveform(path, 8000), atol=1e-5)
+    True
+    """
+    path = _whole_file(clip)
+    decoder = current_decoder()
+    if path is None or type(decoder) is not Decoder:
+        yield load_waveform(clip, sample_rate, index=index)
+        return
+    try:
+        yield from _resampled(_mono(decode_blocks(path, limits=decoder.limits)), sample_rate)
+    except ClipError as error:
+        raise type(error)(error.reason, index=index, path=os.fspath(path)) from error.__cause__
+
+
+def _whole_file(clip: Any) -> str | os.PathLike[str] | None:
+    """Return the path of a clip that is a file from its beginning to its end."""
+    if isinstance(clip, Mapping) and all(clip.get(key) is None for key in ("array", "bytes", "start", "end")):
+        clip = clip.get("path")
+    return clip if isinstance(clip, str | os.PathLike) else None
+
+
+def _mono(blocks: Iterator[tuple[np.ndarray, int]]) -> Iterator[tuple[np.ndarray, int]]:
+    found = False
+    for samples, rate in blocks:
+        mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float64)
+        if not np.isfinite(mono).all():
+            raise ClipValueError("has NaN or infinite samples; repair or drop the clip.")
+        found = found or bool(len(mono))
+        yield np.ascontiguousarray(mono, dtype=np.float32), rate
+    if not found:
+        raise ClipValueError("has no samples (zero length); drop the clip.")
+
+
+def _resampled(blocks: Iterator[tuple[np.ndarray, int]], sample_rate: int) -> Iterator[np.ndarray]:
+    """Yield blocks at another rate; the filter goes over their borders."""
+    converter, n_found, mean = None, 0, 0.0
+    for samples, rate in blocks:
+        if rate == sample_rate:
+            yield samples
+            continue
+        converter = converter or soxr.ResampleStream(rate, sample_rate, 1, dtype="float32", quality="HQ")
+        converted, mean = converter.resample_chunk(samples), float(samples.mean())
+        n_found += len(converted)
+        if len(converted):
+            yield converted
+    if converter is not None:
+        converted = converter.resample_chunk(np.zeros(0, dtype=np.float32), last=True)
+        if len(converted) or not n_found:  # a clip shorter than one new sample is its mean
+            yield converted if len(converted) else np.array([mean], dtype=np.float32)
