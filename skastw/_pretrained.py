@@ -234,13 +234,13 @@ class PretrainedEstimator(AudioEstimator):
         UserWarning
             Once for a revision that may change (a branch or a tag), with the commit to pin.
         """
-        folder = hub.fetch(model, revision=revision, token=token, cache_dir=cache_dir)
-        try:
-            return cls._from_folder(folder, os.fspath(model), device)
-        except ArtifactError as error:
-            if not hub.mend(folder, model, token=token, because=error):
-                raise
-        return cls._from_folder(folder, os.fspath(model), device)
+        return hub.read(
+            model,
+            lambda folder: cls._from_folder(folder, os.fspath(model), device),
+            revision=revision,
+            token=token,
+            cache_dir=cache_dir,
+        )
 
     @classmethod
     def _from_folder(cls: type[E], folder: Path, name: str, device: str) -> E:

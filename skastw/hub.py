@@ -12,14 +12,16 @@ import os
 import re
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from skastw.artifact import CONFIG, FILES
 from skastw.errors import ArtifactError, HubError
 
-__all__ = ["fetch", "mend", "push"]
+__all__ = ["fetch", "mend", "push", "read"]
+
+T = TypeVar("T")
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _COMMIT = re.compile("[0-9a-f]{40}")
@@ -85,6 +87,43 @@ def fetch(
             _download(model, name, folder.name, token, cache_dir)
     _point_out_that_it_moves(model, revision, folder.name)
     return folder
+
+
+def read(
+    model: str | os.PathLike[str],
+    reader: Callable[[Path], T],
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+) -> T:
+    """Fetch a model and read it; a damaged download is mended and read again.
+
+    Parameters
+    ----------
+    model, revision, token, cache_dir
+        As :func:`fetch` takes them.
+    reader : callable
+        Takes the folder and returns what it holds, or raises ``ArtifactError``.
+
+    Returns
+    -------
+    what ``reader`` returns
+
+    Raises
+    ------
+    ArtifactError
+        If the folder cannot be read, and is what the Hub has, or no download.
+    HubError
+        If the repository cannot be read.
+    """
+    folder = fetch(model, revision=revision, token=token, cache_dir=cache_dir)
+    try:
+        return reader(folder)
+    except ArtifactError as error:
+        if not mend(folder, model, token=token, because=error):
+            raise
+    return reader(folder)
 
 
 def mend(folder: Path, model: str | os.PathLike[str], *, token: str | None = None, because: Exception) -> bool:
@@ -250,7 +289,7 @@ def _point_out_that_it_moves(repo: str, revision: str | None, commit: str) -> No
         f"{repo!r} was loaded from {revision or 'main'!r}, which may be another model tomorrow. "
         f"To load this one again, pin its commit: revision={commit!r}.",
         UserWarning,
-        stacklevel=4,
+        stacklevel=5,
     )
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from skastw import hub
 from skastw._component import component_to_config
-from skastw.artifact import read_artifact
+from skastw.artifact import StoredArtifact, read_artifact
 from skastw.errors import ArtifactError
 from skastw.features import Features, Precomputed
 from skastw.model import AudioModel
@@ -51,12 +52,19 @@ def start_from(model: str | os.PathLike[str], features: Features) -> Start:
     ------
     ArtifactError
         If the model cannot be read, or hears with another front end.
+    HubError
+        If the repository cannot be read.
     """
-    artifact = read_artifact(hub.fetch(model))
+    artifact, weights = hub.read(model, _with_weights)
     theirs, ours = artifact.config.get("features"), component_to_config(features)
     if theirs != ours and not isinstance(features, Precomputed):
         raise ArtifactError(f"init_from={str(model)!r} has the front end {theirs}, expected {ours}.")
-    return Start(artifact.weights.read(), artifact.labels)
+    return Start(weights, artifact.labels)
+
+
+def _with_weights(folder: Path) -> tuple[StoredArtifact, dict[str, Tensor]]:
+    artifact = read_artifact(folder)
+    return artifact, artifact.weights.read()
 
 
 def transfer_weights(start: Start, model: AudioModel, labels: dict[str, Any]) -> None:

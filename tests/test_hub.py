@@ -40,6 +40,11 @@ def pull(*where, **how):
 def pull_as_regressor(*where, **how):
     ASTWRegressor.from_pretrained(*where, **how)
 
+def start_from(where):
+    start = ASTWClassifier(init_from=where, epochs=1, adam_lr=0, muon_lr=0, weight_decay=0, val_split=None)
+    start.set_params(encoder__d_model=16, encoder__num_heads=2, encoder__num_layers=1)
+    return start.fit(clips, ["low", "mid", "high"] * 2).predict_proba(clips).tolist()
+
 def push(folder, *where, **how):
     return ASTWClassifier.from_pretrained(folder).push_to_hub(*where, **how)
 
@@ -518,6 +523,15 @@ def test_a_damaged_cache_mends_itself_once_the_hub_can_be_asked(server, client, 
     ):
         assert text in answer.message
     assert client.ask("pull", "user/worn", cache_dir=str(tmp_path)).value == tones.says
+
+
+def test_training_starts_from_a_model_of_the_hub_and_mends_its_download(server, client, tones):
+    server.add("user/start", tones.files)
+    rule = server.fail("^GET /large/", flip=True, times=1)
+    answer = client.ask("start_from", "user/start")
+    assert rule.used == 1
+    assert not answer.error, answer
+    np.testing.assert_allclose(answer.value, tones.says, atol=1e-5)
 
 
 @pytest.mark.parametrize("pull", ["pull", "pull_as_regressor"])
