@@ -1,6 +1,6 @@
 """From whatever a user calls a clip to one mono float32 waveform at one sample rate."""
 
-from skastw.audio.clips import as_clips, clip_path, is_array_input, load_waveform
+from skastw.audio.clips import as_clips, clip_path, is_array_input, load_samples, load_waveform
 from skastw.audio.decode import decode
 from skastw.audio.isolation import isolated_decoding
 from skastw.audio.limits import LIMITS, Limits
@@ -15,6 +15,7 @@ __all__ = [
     "decode",
     "is_array_input",
     "isolated_decoding",
+    "load_samples",
     "load_waveform",
     "resample",
     "stream_waveform",

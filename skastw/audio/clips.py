@@ -19,7 +19,8 @@ from __future__ import annotations
 
 import numbers
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from skastw.audio.isolation import current_decoder
 from skastw.audio.resample import check_sample_rate, resample
 from skastw.errors import ClipError, ClipTypeError, ClipValueError
 
-__all__ = ["as_clips", "clip_path", "is_array_input", "load_waveform"]
+__all__ = ["as_clips", "clip_path", "is_array_input", "load_samples", "load_waveform"]
 
 _FORMS = (
     "a path, a 1-D array, a (channels, samples) array, an (array, sample_rate) tuple, or a dict with 'array' or 'path'"
@@ -144,10 +145,9 @@ def load_waveform(clip: Any, sample_rate: float, *, index: int | None = None) ->
     >>> load_waveform((np.zeros((2, 4410)), 44100), 16000).shape
     (1600,)
     """
-    try:
+    with _named(clip, index):
         samples, rate = _samples_and_rate(clip, sample_rate)
-        if not samples.size:
-            raise ClipValueError("has no samples (zero length); drop the clip.")
+        _check_shape(samples)
         mono = _to_mono(samples)
         _check_finite(mono)
         if rate == sample_rate:
@@ -155,6 +155,52 @@ def load_waveform(clip: Any, sample_rate: float, *, index: int | None = None) ->
         waveform = resample(mono, rate, sample_rate)
         _check_finite(waveform)
         return waveform
+
+
+def load_samples(clip: Any, sample_rate: float, *, index: int | None = None) -> tuple[np.ndarray, float]:
+    """Turn one clip into the samples of all its channels, at its own rate.
+
+    Parameters
+    ----------
+    clip : any form of the table above
+    sample_rate : float
+        Rate that bare arrays are taken to be at (Hz).
+    index : int, optional
+        Position of the clip in ``X``, for error messages.
+
+    Returns
+    -------
+    samples : ndarray of shape (n_channels, n_samples), float32
+        Not empty, all finite, and scaled as by :func:`load_waveform`.
+    rate : float
+        Samples per second (Hz).
+
+    Raises
+    ------
+    ClipError
+        As :func:`load_waveform` does.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skastw.audio import load_samples
+    >>> samples, rate = load_samples((np.zeros((2, 4410)), 44100), 16000)
+    >>> samples.shape, rate
+    ((2, 4410), 44100.0)
+    """
+    with _named(clip, index):
+        samples, rate = _samples_and_rate(clip, sample_rate)
+        _check_shape(samples)
+        samples = np.ascontiguousarray(np.atleast_2d(_scale_pcm(samples)))
+        _check_finite(samples.ravel())
+        return samples, rate
+
+
+@contextmanager
+def _named(clip: Any, index: int | None) -> Iterator[None]:
+    """Say of which clip an error is."""
+    try:
+        yield
     except ClipError as error:
         raise type(error)(error.reason, index=index, path=error.path or clip_path(clip)) from error.__cause__
 
@@ -267,7 +313,9 @@ def _is_missing(value: Any) -> bool:
         return True
 
 
-def _to_mono(samples: np.ndarray) -> np.ndarray:
+def _check_shape(samples: np.ndarray) -> None:
+    if not samples.size:
+        raise ClipValueError("has no samples (zero length); drop the clip.")
     if samples.ndim > 2:
         raise ClipValueError(f"got an array of shape {samples.shape}, expected (samples,) or (channels, samples).")
     if samples.ndim == 2 and samples.shape[0] > samples.shape[1] > 0:
@@ -275,6 +323,9 @@ def _to_mono(samples: np.ndarray) -> np.ndarray:
             f"got an array of shape {samples.shape} with more rows than columns, expected (channels, samples): "
             "transpose it with array.T."
         )
+
+
+def _to_mono(samples: np.ndarray) -> np.ndarray:
     if samples.ndim == 2 and len(samples) == 1:
         samples = samples[0]
     mono = _scale_pcm(samples)
