@@ -13,6 +13,7 @@ __all__ = [
     "ClipTypeError",
     "ClipValueError",
     "ComponentError",
+    "DataError",
     "ExportError",
     "HubError",
     "MissingDependencyError",
@@ -72,6 +73,10 @@ class ClipTypeError(ClipError, TypeError):
 
 class ComponentError(SkastwError, ValueError):
     """A component (features, encoder, pooling, augment) is unknown or has wrong parameters."""
+
+
+class DataError(SkastwError, ValueError):
+    """A folder or a table of recordings does not say which clips there are, or what they are."""
 
 
 class RecipeError(SkastwError, ValueError):

@@ -32,8 +32,8 @@ ROWS = [
     ["extraction", "inference", "windows"],
     ["model"],
     ["features", "normalization", "encoders", "augment", "pooling", "failures"],
-    ["frames"],
-    ["batching", "functional", "decibels", "audio", "datasets", "weights"],
+    ["frames", "datasets"],
+    ["batching", "functional", "decibels", "audio", "weights"],
     ["errors", "_atomic", "_component", "_device", "_files", "_onnx_operators", "_optional", "_sklearn", "_version"],
 ]
 LEVEL = {name: len(ROWS) - i for i, row in enumerate(ROWS) for name in row}

@@ -1,6 +1,13 @@
 """Data sets: real recordings in the package, and generated ones."""
 
+from skastw.datasets.audio_folder import load_audio_folder
+from skastw.datasets.audio_table import load_audio_table
 from skastw.datasets.spoken_digits import load_spoken_digits
 from skastw.datasets.tones import make_tones
 
-__all__ = ["load_spoken_digits", "make_tones"]
+__all__ = [
+    "load_audio_folder",
+    "load_audio_table",
+    "load_spoken_digits",
+    "make_tones",
+]

@@ -1,0 +1,296 @@
+"""A table of recordings, one row a clip, as a data set."""
+
+from __future__ import annotations
+
+import math
+import numbers
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.utils import Bunch
+
+from skastw._optional import import_optional
+from skastw.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["load_audio_table"]
+
+_COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip")
+#: What an empty cell looks like. "NA" and "None" are labels: of the North Atlantic, and of nothing heard.
+_EMPTY = ("", "nan", "NaN")
+
+
+def load_audio_table(
+    table: str | os.PathLike[str] | pd.DataFrame,
+    *,
+    audio_column: str,
+    label_column: str | Sequence[str],
+    group_column: str | None = None,
+    start_column: str | None = "start",
+    end_column: str | None = "end",
+    root: str | os.PathLike[str] | None = None,
+    return_X_y: bool = False,
+    as_frame: bool = False,
+) -> Any:
+    """Load a table that has one row for each clip: a file, or a part of one.
+
+    Nothing is decoded, but that each file exists is checked.
+
+    Parameters
+    ----------
+    table : path or DataFrame
+        A ``.csv`` or ``.tsv`` file in UTF-8, which may be compressed, or a ``.parquet`` file, which needs the extra
+        ``parquet``.
+    audio_column : str
+        The column of the paths.
+    label_column : str or sequence of str
+        The column of the labels; or the columns of several labels a clip (0 or 1), or of several values.
+    group_column : str, optional
+        The column of what clips have in common: the speaker, the recording, the place.
+    start_column, end_column : str or None, default="start" and "end"
+        The columns that say in seconds which part of the file a clip is. They need not be there under these names;
+        None leaves such columns alone. A row that is empty in both is the whole file.
+    root : path, optional
+        The folder that relative paths start from, by default that of the table, or the current one for a DataFrame.
+    return_X_y : bool, default=False
+        Return ``(data, target)`` in place of a Bunch.
+    as_frame : bool, default=False
+        Make ``data`` a DataFrame with the audio column, and ``target`` a Series or a DataFrame.
+
+    Returns
+    -------
+    Bunch
+        ``data`` : list of n clips, or DataFrame; a clip is a path, or for a part of a file a dict with ``path``,
+        ``start`` and ``end``, of which one may be None;
+        ``target`` : ndarray of shape (n,), or (n, n_columns) where ``label_column`` is a sequence; or Series or
+        DataFrame;
+        ``target_names`` : list of the classes, sorted; where the target is values, or several columns, the column
+        names;
+        ``groups`` : ndarray of shape (n,), or None;
+        ``frame`` : the table with all its columns, with the clips in the audio column;
+        ``DESCR`` : what was found.
+    (data, target) : tuple
+        With ``return_X_y=True``.
+
+    Raises
+    ------
+    DataError
+        If the table cannot be read or has no rows; a column is missing, has empty cells or values of another kind; a
+        file does not exist; or two rows are one clip. Parts of one file may overlap. Rows are counted from 0.
+    MissingDependencyError
+        If pyarrow is needed and not installed.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skastw.datasets import load_audio_table, load_spoken_digits
+    >>> digits = load_spoken_digits(as_frame=True).frame.head(3)
+    >>> digits["start"], digits["end"] = 0.1, [0.3, None, 0.4]
+    >>> clips = load_audio_table(digits, audio_column="audio", label_column="target", group_column="voice")
+    >>> clips.target.tolist(), clips.data[0]["start"], clips.data[1]["end"]
+    (['zero', 'zero', 'zero'], 0.1, None)
+    """
+    import pandas as pd
+
+    frame, folder = _read(table)
+    several = not isinstance(label_column, str)
+    targets: list[str] = list(label_column) if several else [label_column]  # type: ignore[list-item]
+    start, end = _segment_columns(frame, start_column, end_column)
+    _check_columns(frame, [audio_column, *targets, *([] if group_column is None else [group_column])])
+
+    files = _files(frame[audio_column].tolist(), audio_column, Path(folder if root is None else root).expanduser())
+    clips = [_clip(*row) for row in zip(files, _seconds(frame, start), _seconds(frame, end), strict=True)]
+    _check_segments(clips)
+    y, names = _table_of_values(frame, targets) if several else _target(frame, targets[0])
+    groups = None if group_column is None else _column(frame, group_column)
+    _check_repeated(clips, y)
+    frame[audio_column] = pd.Series(clips, index=frame.index)
+
+    data: Any = frame[[audio_column]] if as_frame else clips
+    target: Any = frame[targets if several else targets[0]] if as_frame else y
+    if return_X_y:
+        return data, target
+    source = "a DataFrame" if _is_frame(table) else repr(os.fspath(table))  # type: ignore[arg-type]
+    description = (
+        f"{len(clips)} clips of {len(set(files))} files, from {source}; target: {', '.join(map(str, targets))}."
+    )
+    return Bunch(data=data, target=target, target_names=names, groups=groups, frame=frame, DESCR=description)
+
+
+# ------------------------------------------------------------------ the table
+
+
+def _read(table: Any) -> tuple[pd.DataFrame, str]:
+    """Return a table that may be changed, and the folder that its paths start from."""
+    if _is_frame(table):
+        frame, folder = table.copy(), ""
+    elif isinstance(table, str | os.PathLike):
+        path = Path(table).expanduser()
+        frame, folder = _read_file(path), str(path.parent)
+    else:
+        raise DataError(f"Got table of type {type(table).__name__}, expected a path or a pandas DataFrame.")
+    if frame.empty:
+        raise DataError("Got a table without rows, expected one for each clip.")
+    return frame, folder
+
+
+def _read_file(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    if not path.is_file():
+        raise DataError(f"Got table={str(path)!r}, which is no file (looked in {os.getcwd()!r}).")
+    suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() not in _COMPRESSED]
+    kind = suffixes[-1] if suffixes else ""
+    if kind not in (".csv", ".tsv", ".parquet"):
+        raise DataError(f"Got table={str(path)!r}, expected a .csv, .tsv or .parquet file, or a DataFrame.")
+    if kind == ".parquet":
+        import_optional("pyarrow", extra="parquet", purpose="Reading a parquet table")
+    try:
+        if kind == ".parquet":
+            return pd.read_parquet(path, engine="pyarrow")
+        separator = "," if kind == ".csv" else "\t"
+        return pd.read_csv(path, sep=separator, keep_default_na=False, na_values=list(_EMPTY), low_memory=False)
+    except (ValueError, OSError) as error:  # pandas' own errors, those of pyarrow and of UTF-8 are ValueErrors
+        raise DataError(
+            f"{str(path)!r} cannot be read as a table ({error}); read it with pandas and pass the DataFrame."
+        ) from error
+
+
+def _check_columns(frame: pd.DataFrame, wanted: Sequence[str]) -> None:
+    for name in wanted:
+        n_columns = list(frame.columns).count(name)
+        if n_columns != 1:
+            there = ", ".join(repr(column) for column in frame.columns)
+            problem = "has no column" if n_columns == 0 else f"has {n_columns} columns"
+            raise DataError(f"The table {problem} {name!r}, expected one; its columns are {there}.")
+        empty = np.flatnonzero(frame[name].isna())
+        if len(empty):
+            raise DataError(
+                f"The column {name!r} is empty in {len(empty)} of {len(frame)} rows ({_rows(empty)}): fill it in, or "
+                f"drop the rows with table.dropna(subset=[{name!r}])."
+            )
+
+
+def _segment_columns(
+    frame: pd.DataFrame, start_column: str | None, end_column: str | None
+) -> tuple[str | None, str | None]:
+    """Return the columns of starts and ends, None for those that are not there under their usual name."""
+    found = []
+    for name, usual in ((start_column, "start"), (end_column, "end")):
+        if name is not None and name not in frame.columns and name != usual:
+            there = ", ".join(repr(column) for column in frame.columns)
+            raise DataError(f"Got {usual}_column={name!r}, which is no column; there are {there}.")
+        found.append(name if name in frame.columns else None)
+    return found[0], found[1]
+
+
+def _column(frame: pd.DataFrame, name: str) -> np.ndarray:
+    """Return one column as an array of one type that numpy can sort."""
+    values = frame[name].tolist()
+    types = {
+        float if isinstance(value, int | float) and not isinstance(value, bool) else type(value) for value in values
+    }
+    if len(types) > 1:
+        kinds = ", ".join(sorted(kind.__name__ for kind in {type(value) for value in values}))
+        raise DataError(f"The column {name!r} holds values of several types ({kinds}), expected one: use .astype(str).")
+    return np.array(values)
+
+
+def _target(frame: pd.DataFrame, name: str) -> tuple[np.ndarray, list[Any]]:
+    y = _column(frame, name)
+    continuous = y.dtype.kind == "f" and bool((y != np.round(y)).any())
+    return y, [name] if continuous else np.unique(y).tolist()
+
+
+def _table_of_values(frame: pd.DataFrame, names: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    """Return several columns of numbers as an array of shape (n, n_columns), and their names."""
+    columns = [_column(frame, name) for name in names]
+    for name, column in zip(names, columns, strict=True):
+        if column.dtype.kind not in "biuf":
+            raise DataError(
+                f"The column {name!r} holds {column[0].item()!r}, expected numbers in each of {list(names)}."
+            )
+    if not columns:
+        raise DataError("Got label_column without names, expected one or more columns.")
+    y = np.column_stack(columns)
+    return (y.astype(np.int64) if y.dtype.kind == "b" else y), list(names)
+
+
+# ------------------------------------------------------------------ the clips
+
+
+def _files(values: Sequence[Any], column: str, root: Path) -> list[str]:
+    """Return the paths of the files, all of which exist."""
+    for row, value in enumerate(values):
+        if not isinstance(value, str | os.PathLike):
+            raise DataError(f"The column {column!r} holds {value!r:.100} in row {row}, expected the path of a file.")
+    files = [str(root / value) for value in values]
+    missing = [path for path in dict.fromkeys(files) if not os.path.isfile(path)]
+    if missing:
+        listed = ", ".join(map(repr, missing[:5])) + ", ..." * (len(missing) > 5)
+        raise DataError(
+            f"{len(missing)} of {len(set(files))} files do not exist ({listed}); relative paths start from "
+            f"{str(root.absolute())!r}: set root, or drop the rows."
+        )
+    return files
+
+
+def _seconds(frame: pd.DataFrame, name: str | None) -> list[float | None]:
+    """Return a column of seconds, None where it is empty."""
+    if name is None:
+        return [None] * len(frame)
+    seconds: list[float | None] = []
+    for row, (value, empty) in enumerate(zip(frame[name].tolist(), frame[name].isna(), strict=True)):
+        if not empty and (isinstance(value, bool) or not isinstance(value, numbers.Real)):
+            raise DataError(
+                f"The column {name!r} holds {value!r:.100} in row {row}, expected seconds; if it is about something "
+                "else, set start_column or end_column to None."
+            )
+        seconds.append(None if empty else float(value))
+    return seconds
+
+
+def _clip(path: str, start: float | None, end: float | None) -> str | dict[str, Any]:
+    return path if start is None and end is None else {"path": path, "start": start, "end": end}
+
+
+def _check_segments(clips: Iterable[Any]) -> None:
+    for row, clip in enumerate(clips):
+        if isinstance(clip, dict):
+            start, end = clip["start"] or 0.0, clip["end"]
+            if not (math.isfinite(start) and start >= 0 and (end is None or start < end < math.inf)):
+                raise DataError(
+                    f"Row {row} ({clip['path']!r}) goes from {clip['start']} s to {end} s, expected 0 <= start < end."
+                )
+
+
+def _check_repeated(clips: Iterable[Any], y: np.ndarray) -> None:
+    """Refuse two rows of one clip; parts of one file are different clips."""
+    first: dict[Any, int] = {}
+    pairs = []
+    for row, clip in enumerate(clips):
+        part = clip if isinstance(clip, dict) else {"path": clip, "start": None, "end": None}
+        key = (os.path.normpath(part["path"]), part["start"] or 0.0, part["end"])
+        if first.setdefault(key, row) != row:
+            pairs.append((first[key], row, part["path"]))
+    if pairs:
+        one, two, path = pairs[0]
+        advice = "keep one, with table.drop_duplicates()"
+        if np.any(y[one] != y[two]):
+            advice = "decide for one label, or give each label a column of 0 and 1"
+        raise DataError(
+            f"{len(pairs)} rows repeat the clip of an earlier one: rows {one} and {two} are both {path!r}; {advice}."
+        )
+
+
+def _rows(positions: np.ndarray) -> str:
+    return "rows " + ", ".join(map(str, positions[:5])) + ", ..." * (len(positions) > 5)
+
+
+def _is_frame(table: Any) -> bool:
+    return hasattr(table, "iloc") and hasattr(table, "columns")

@@ -1,0 +1,335 @@
+"""Tables of recordings become data sets, and tables that do not say enough tell what is missing."""
+
+import os
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+
+from skastw.audio import as_clips, load_waveform
+from skastw.datasets import load_audio_table
+from skastw.errors import DataError, MissingDependencyError
+
+RATE = 16000
+NAMES = ["a.wav", "b.wav", "c.wav", "d.wav"]
+
+
+def pitch(waveform):
+    return np.abs(np.fft.rfft(waveform * np.hanning(len(waveform)))).argmax() * RATE / len(waveform)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Four files of one second, in a folder beside the table: 1 kHz, then from the middle on 2 kHz."""
+    time = np.arange(RATE) / RATE
+    tone = 0.5 * np.sin(2 * np.pi * np.where(time < 0.5, 1000, 2000) * time)
+    (tmp_path / "clips").mkdir()
+    for name in NAMES:
+        soundfile.write(tmp_path / "clips" / name, tone, RATE)
+    return tmp_path
+
+
+@pytest.fixture
+def table():
+    return pd.DataFrame(
+        {
+            "file": [f"clips/{name}" for name in NAMES],
+            "species": ["owl", "owl", "wren", "NA"],
+            "site": [1, 1, 2, 3],
+            "valence": [0.5, 1.0, -1.0, 0.0],
+            "arousal": [1, 2, 3, 4],
+            "night": [True, True, False, True],
+            "remark": ["", "far", "", ""],
+        }
+    )
+
+
+def load(table, **arguments):
+    return load_audio_table(table, **{"audio_column": "file", "label_column": "species", **arguments})
+
+
+def written(folder, table, form):
+    path = folder / f"table.{form}"
+    if form == "parquet":
+        table.to_parquet(path)
+    else:
+        table.to_csv(path, index=False, sep="\t" if form.startswith("tsv") else ",")
+    return path
+
+
+# ------------------------------------------------------------------ what is read
+
+
+@pytest.mark.parametrize("form", ["csv", "tsv", "csv.gz", "parquet"])
+def test_a_file_becomes_a_bunch(folder, table, form):
+    clips = load(written(folder, table, form), group_column="site")
+    assert clips.data == [str(folder / "clips" / name) for name in NAMES]
+    assert clips.target.tolist() == ["owl", "owl", "wren", "NA"]
+    assert clips.target.dtype.kind == "U"
+    assert clips.target_names == ["NA", "owl", "wren"]  # "NA" is a label, not an empty cell
+    assert clips.groups.tolist() == [1, 1, 2, 3]
+    assert clips.frame.columns.tolist() == table.columns.tolist()
+    assert clips.frame["file"].tolist() == clips.data
+    assert clips.frame["arousal"].tolist() == [1, 2, 3, 4]
+    assert "4 clips of 4 files" in clips.DESCR
+    assert all(len(load_waveform(clip, RATE)) == RATE for clip in clips.data)
+
+
+def test_a_data_frame_is_not_changed(folder, table, monkeypatch):
+    monkeypatch.chdir(folder)
+    table.index = [10, 10, 20, 30]
+    before = table.copy()
+    clips = load(table)
+    pd.testing.assert_frame_equal(table, before)
+    assert clips.data == [os.path.join("clips", name) for name in NAMES]
+    assert clips.frame.index.tolist() == [10, 10, 20, 30]
+    assert clips.groups is None
+
+
+def test_relative_paths_start_from_the_root(folder, table, tmp_path, monkeypatch):
+    path = written(folder, table, "csv")
+    (tmp_path / "elsewhere").mkdir()
+    moved = path.rename(tmp_path / "elsewhere" / "table.csv")
+    with pytest.raises(DataError, match=r"4 of 4 files do not exist .*start from .*elsewhere.*set root"):
+        load(moved)
+    assert load(moved, root=folder).data == [str(folder / "clips" / name) for name in NAMES]
+    monkeypatch.chdir(folder)
+    assert load(moved, root=".").data == [os.path.join("clips", name) for name in NAMES]
+
+
+def test_absolute_paths_need_no_root(folder, table):
+    table["file"] = [str(folder / name) for name in table["file"]]
+    assert load(table, root="/nowhere").data == table["file"].tolist()
+
+
+def test_every_container_that_scikit_learn_users_expect(folder, table):
+    clips = load(table, root=folder)
+    data, target = load(table, root=folder, return_X_y=True)
+    assert data == clips.data
+    np.testing.assert_array_equal(target, clips.target)
+    framed = load(table, root=folder, as_frame=True)
+    assert framed.data.columns.tolist() == ["file"]
+    assert as_clips(framed.data) == clips.data
+    assert framed.target.tolist() == clips.target.tolist()
+    X, y = load(table, root=folder, as_frame=True, return_X_y=True, label_column=["valence", "arousal"])
+    assert X.shape == (4, 1)
+    assert y.columns.tolist() == ["valence", "arousal"]
+
+
+def test_a_table_that_excel_wrote(folder, table):
+    path = folder / "table.csv"
+    path.write_bytes(b"\xef\xbb\xbf" + table.to_csv(index=False, lineterminator="\r\n").encode())
+    assert len(load(path).data) == 4
+
+
+# ------------------------------------------------------------------ targets
+
+
+@pytest.mark.parametrize(
+    ("column", "kind", "names"),
+    [
+        ("species", "U", ["NA", "owl", "wren"]),
+        ("arousal", "i", [1, 2, 3, 4]),
+        ("night", "b", [False, True]),
+        ("valence", "f", ["valence"]),
+    ],
+)
+def test_one_column_is_a_vector(folder, table, column, kind, names):
+    clips = load(written(folder, table, "csv"), label_column=column)
+    assert clips.target.shape == (4,)
+    assert clips.target.dtype.kind == kind
+    assert clips.target_names == names
+
+
+@pytest.mark.parametrize(
+    ("columns", "kind"),
+    [(["valence", "arousal"], "f"), (("arousal",), "i"), (["night", "arousal"], "i"), (["night"], "i")],
+)
+def test_several_columns_are_an_array_of_numbers(folder, table, columns, kind):
+    clips = load(written(folder, table, "parquet"), label_column=columns)
+    assert clips.target.shape == (4, len(columns))
+    assert clips.target.dtype.kind == kind
+    np.testing.assert_array_equal(clips.target, table[list(columns)].to_numpy(dtype=float))
+    assert clips.target_names == list(columns)
+
+
+def test_words_among_several_columns_are_refused(folder, table):
+    with pytest.raises(DataError, match=r"'species' holds 'owl', expected numbers in each of \['arousal', 'species'\]"):
+        load(table, root=folder, label_column=["arousal", "species"])
+    with pytest.raises(DataError, match="label_column without names"):
+        load(table, root=folder, label_column=[])
+
+
+def test_labels_of_several_types_are_refused(folder, table):
+    table["mixed"] = ["owl", 1, "wren", 2.5]
+    with pytest.raises(DataError, match=r"'mixed' holds values of several types \(float, int, str\)"):
+        load(table, root=folder, label_column="mixed")
+
+
+# ------------------------------------------------------------------ parts of files
+
+
+@pytest.fixture
+def parts(folder):
+    return pd.DataFrame(
+        {
+            "file": ["clips/a.wav", "clips/a.wav", "clips/a.wav", "clips/b.wav"],
+            "species": ["owl", "wren", "owl", "owl"],
+            "start": [0.0, 0.5, 0.1, None],
+            "end": [0.5, None, 0.4, None],
+        }
+    )
+
+
+def test_parts_of_files_are_dicts(folder, parts):
+    clips = load(written(folder, parts, "csv"))
+    path = str(folder / "clips" / "a.wav")
+    assert clips.data == [
+        {"path": path, "start": 0.0, "end": 0.5},
+        {"path": path, "start": 0.5, "end": None},
+        {"path": path, "start": 0.1, "end": 0.4},
+        str(folder / "clips" / "b.wav"),
+    ]
+    assert clips.frame["file"].tolist() == clips.data
+    assert clips.frame["start"].tolist()[:3] == [0.0, 0.5, 0.1]
+    assert "4 clips of 2 files" in clips.DESCR
+    assert as_clips(load(parts, root=folder, as_frame=True).data) == clips.data
+
+
+def test_parts_of_files_decode_to_what_is_there(folder, parts):
+    first, second, third, whole = (load_waveform(clip, RATE) for clip in load(parts, root=folder).data)
+    assert [len(waveform) for waveform in (first, second, third, whole)] == [8000, 8000, 4800, 16000]
+    assert pitch(first) == pytest.approx(1000, abs=5)
+    assert pitch(second) == pytest.approx(2000, abs=5)
+    assert pitch(third) == pytest.approx(1000, abs=5)
+
+
+def test_columns_of_other_names(folder, parts):
+    renamed = parts.rename(columns={"start": "onset", "end": "offset"})
+    with pytest.raises(DataError, match="rows repeat the clip"):
+        load(renamed, root=folder)
+    expected = load(parts, root=folder).data
+    assert load(renamed, root=folder, start_column="onset", end_column="offset").data == expected
+    with pytest.raises(DataError, match=r"start_column='begin', which is no column; there are 'file', .*'onset'"):
+        load(renamed, root=folder, start_column="begin")
+
+
+def test_columns_that_are_about_something_else(folder, table):
+    table["start"] = ["8:30", "9:00", "", "10:00"]
+    with pytest.raises(DataError, match=r"'start' holds '8:30' in row 0, expected seconds.*start_column"):
+        load(table, root=folder)
+    assert load(table, root=folder, start_column=None).data == load(table.drop(columns="start"), root=folder).data
+
+
+@pytest.mark.parametrize(
+    ("start", "end"), [(-1, 2), (2, 1), (1, 1), (0, np.inf), (np.inf, None), (None, 0), (None, -1)]
+)
+def test_parts_that_are_none(folder, table, start, end):
+    table["start"], table["end"] = [0.0, start, 0.0, 0.0], [1.0, end, 1.0, 1.0]
+    with pytest.raises(DataError, match=r"Row 1 \(.*b\.wav'\) goes from .* expected 0 <= start < end"):
+        load(table, root=folder)
+
+
+# ------------------------------------------------------------------ repeated rows
+
+
+def test_two_rows_of_one_file_are_refused(folder, table):
+    table.loc[2, ["file", "species"]] = ["./clips/../clips/a.wav", "owl"]
+    with pytest.raises(DataError, match=r"1 rows repeat .* rows 0 and 2 are both .*a\.wav'; keep one"):
+        load(table, root=folder)
+    table.loc[2, "species"] = "wren"
+    with pytest.raises(DataError, match="decide for one label, or give each label a column"):
+        load(table, root=folder)
+
+
+def test_two_rows_of_one_part_are_refused(folder, parts):
+    parts.loc[2, ["start", "end"]] = [None, 0.5]  # from the beginning, as the first row
+    with pytest.raises(DataError, match="rows 0 and 2 are both"):
+        load(parts, root=folder)
+
+
+# ------------------------------------------------------------------ what is missing
+
+
+def test_missing_columns_are_told_with_those_there_are(folder, table):
+    for arguments in ({"audio_column": "path"}, {"label_column": "label"}, {"group_column": "speaker"}):
+        (name,) = arguments.values()
+        with pytest.raises(DataError, match=f"has no column '{name}', expected one; its columns are 'file', 'species'"):
+            load(table, root=folder, **arguments)
+
+
+def test_a_semicolon_table_shows_its_one_column(folder, table):
+    path = folder / "table.csv"
+    table.to_csv(path, sep=";", index=False)
+    with pytest.raises(DataError, match="its columns are 'file;species;"):
+        load(path)
+
+
+def test_two_columns_of_one_name(folder, table):
+    twice = pd.concat([table, table[["species"]]], axis=1)
+    with pytest.raises(DataError, match="has 2 columns 'species'"):
+        load(twice, root=folder)
+
+
+@pytest.mark.parametrize("column", ["file", "species", "site"])
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_empty_cells_are_counted(folder, table, column, form):
+    table[column] = table[column].astype(object).where([True, False, True, False], None)
+    with pytest.raises(DataError, match=rf"'{column}' is empty in 2 of 4 rows \(rows 1, 3\).*dropna"):
+        load(written(folder, table, form), group_column="site")
+
+
+def test_missing_files_are_listed_and_counted(folder, table):
+    lost = pd.concat([table, table.assign(file=[f"clips/lost{i}.wav" for i in range(4)])])
+    lost = pd.concat([lost, table.assign(file=[f"clips/gone{i}.wav" for i in range(4)])])
+    with pytest.raises(DataError) as caught:
+        load(lost, root=folder)
+    message = str(caught.value)
+    assert "8 of 12 files do not exist" in message
+    assert message.count(".wav") == 5
+    assert "lost0.wav" in message
+    assert "gone0.wav" in message
+    assert "gone1.wav" not in message
+    (folder / "clips" / "folder.wav").mkdir()
+    table.loc[0, "file"] = "clips/folder.wav"
+    with pytest.raises(DataError, match="1 of 4 files do not exist"):
+        load(table, root=folder)
+
+
+def test_cells_that_are_no_path(folder, table):
+    with pytest.raises(DataError, match="'site' holds 1 in row 0, expected the path of a file"):
+        load(table, root=folder, audio_column="site")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("table.csv", None, "which is no file"),
+        ("table.xlsx", b"PK", r"expected a \.csv, \.tsv or \.parquet file"),
+        ("table", b"file,species", r"expected a \.csv"),
+        ("table.csv", b"", "cannot be read as a table"),
+        ("table.csv", b"file,species\n\xff\xfe,owl\n", "cannot be read as a table"),
+        ("table.csv", b"file,species\n", "without rows"),
+        ("table.csv", b'file,species\na.wav,owl\nb.wav,owl,wren,"\n', "cannot be read as a table"),
+        ("table.parquet", b"no parquet", "cannot be read as a table"),
+    ],
+)
+def test_files_that_are_no_table(tmp_path, name, content, message):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        load(tmp_path / name)
+
+
+def test_other_types_are_refused():
+    with pytest.raises(DataError, match="Got table of type dict, expected a path or a pandas DataFrame"):
+        load({"file": ["a.wav"], "species": ["owl"]})
+
+
+def test_parquet_asks_for_its_package(folder, table, monkeypatch):
+    path = written(folder, table, "parquet")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(MissingDependencyError, match=r"'pyarrow'.*skastw\[parquet\]"):
+        load(path)
