@@ -1,0 +1,110 @@
+"""What is known of a collection of recordings: measurements, classes, groups and splits, one entry a clip."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.model_selection import check_cv
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Collection"]
+
+
+@dataclass(frozen=True, eq=False)
+class Collection:
+    """Recordings and what comes with them.
+
+    Attributes
+    ----------
+    frame : DataFrame of n rows
+        Measurements; see :class:`skastw.datasets.AudioDescription`.
+    targets : DataFrame of n rows or None
+        Labels or values, one column each.
+    classes : dict
+        For each class, ndarray of shape (n,) of bool: which clips are of it. Empty for values.
+    groups : ndarray of shape (n,), object, or None
+        None for a clip without group.
+    splits : list of (ndarray, ndarray)
+        Positions of the training and of the test clips.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skastw.datasets.collection import Collection
+    >>> clips = Collection.of(pd.DataFrame({"duration": [1.0, 2.0]}), ["dog", "cat"], None, None)
+    >>> clips.classes["cat"].tolist()
+    [False, True]
+    """
+
+    frame: pd.DataFrame
+    targets: pd.DataFrame | None
+    classes: dict[Hashable, np.ndarray]
+    groups: np.ndarray | None
+    splits: list[tuple[np.ndarray, np.ndarray]]
+
+    @classmethod
+    def of(cls, frame: pd.DataFrame, y: Any, groups: Any, splits: Any) -> Collection:
+        """Bring y, groups and splits as :func:`skastw.datasets.describe_audio` takes them into one form.
+
+        Parameters
+        ----------
+        frame : DataFrame of n rows
+        y, groups : array-like of length n, or None
+        splits : int, splitter, iterable or None
+
+        Raises
+        ------
+        ValueError
+            If a splitter cannot split, or a split names clips that there are not.
+        """
+        import pandas as pd
+
+        targets = None if y is None else pd.DataFrame(y if isinstance(y, list) or hasattr(y, "iloc") else np.asarray(y))
+        classes = {} if targets is None else _classes(targets)
+        if groups is not None:
+            values = pd.Series(groups if hasattr(groups, "iloc") else list(groups))
+            groups = np.array(
+                [None if empty else g for g, empty in zip(values.tolist(), values.isna(), strict=True)], object
+            )
+        return cls(frame, targets, classes, groups, _splits(splits, len(frame), targets, groups, bool(classes)))
+
+    def labels(self) -> list[Hashable]:
+        """Return what each clip is labelled with: a value, a tuple of several, or None."""
+        if self.targets is None:
+            return [None] * len(self.frame)
+        rows = self.targets.itertuples(index=False, name=None)
+        return [None if empty else row for row, empty in zip(rows, self.targets.isna().any(axis=1), strict=True)]
+
+
+def _classes(targets: pd.DataFrame) -> dict[Hashable, np.ndarray]:
+    """Return which clips are of which class; nothing where the targets are values."""
+    import pandas as pd
+
+    if targets.shape[1] > 1:
+        if not targets.isin([0, 1]).all(axis=None):
+            return {}
+        return {name: (targets[name] == 1).to_numpy() for name in targets.columns}
+    values = targets.iloc[:, 0]
+    if values.dtype.kind == "f" and (values.dropna() % 1 != 0).any():
+        return {}
+    codes, names = pd.factorize(values, sort=True)  # -1 where there is no label
+    return {name: codes == code for code, name in enumerate(names.tolist())}
+
+
+def _splits(
+    splits: Any, n_clips: int, targets: pd.DataFrame | None, groups: np.ndarray | None, classifier: bool
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    if splits is None:
+        return []
+    y = None if targets is None else targets.to_numpy() if targets.shape[1] > 1 else targets.iloc[:, 0].to_numpy()
+    positions = np.arange(n_clips)
+    pairs = check_cv(splits, y, classifier=classifier).split(np.zeros((n_clips, 1)), y, groups)
+    try:
+        return [(positions[np.asarray(train)], positions[np.asarray(test)]) for train, test in pairs]
+    except IndexError as error:
+        raise ValueError(f"Got splits that do not fit {n_clips} clips ({error}).") from error

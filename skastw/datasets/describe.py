@@ -1,0 +1,196 @@
+"""Look at a collection of recordings before training on it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextvars import copy_context
+from typing import Any
+
+import numpy as np
+from joblib import Parallel, delayed
+from sklearn.utils import check_array, check_consistent_length
+from tqdm.auto import tqdm
+
+from skastw.audio import as_clips, clip_path, is_array_input, load_samples
+from skastw.audio.fingerprint import find_copies, fingerprint, sketch
+from skastw.datasets.collection import Collection
+from skastw.datasets.description import AudioDescription
+from skastw.datasets.findings import CLIPPED, find_problems, is_silent
+from skastw.errors import ClipError, SkastwError
+
+__all__ = ["describe_audio"]
+
+#: Stretches of so many seconds are silent when they stay below this level (RMS, full scale is 1): -60 dB.
+_STRETCH, _SILENCE = 0.025, 1e-3
+#: Samples this near to the highest, three or more of one value in a row, are a flat top.
+_NEAR_PEAK = 0.99
+
+
+def describe_audio(
+    X: Any,
+    y: Any = None,
+    groups: Any = None,
+    *,
+    splits: Any = None,
+    sample_rate: int = 16000,
+    n_jobs: int | None = None,
+    verbose: int = 0,
+) -> AudioDescription:
+    """Decode every clip, and tell what there is and what could make a score too good or training fail.
+
+    Parameters
+    ----------
+    X : clips
+        All that the estimators take; see :mod:`skastw.audio.clips`. Clips that cannot be read are counted.
+    y : array-like of shape (n,) or (n, n_outputs), optional
+        Labels, an indicator of several labels a clip, or values.
+    groups : array-like of shape (n,), optional
+        The speaker, recording or place of each clip.
+    splits : int, splitter of scikit-learn, or iterable of (train, test), optional
+        As the parameter ``cv`` of :func:`sklearn.model_selection.cross_validate`.
+    sample_rate : int, default=16000
+        Rate of bare arrays (Hz).
+    n_jobs : int, optional
+        Threads, counted as joblib counts.
+    verbose : int, default=0
+        At least 1 shows a progress bar.
+
+    Returns
+    -------
+    AudioDescription
+        Printed, it is a page to read; see there for what it holds.
+
+    Raises
+    ------
+    ValueError
+        If X holds no clips, lengths differ, or a splitter cannot split.
+
+    Notes
+    -----
+    Copies are found by waveform (:mod:`skastw.audio.fingerprint`): at another level, sample rate, bit depth or codec.
+    Not found are parts, copies that were shifted or edited, and raw AAC streams (``.aac``), which begin late.
+
+    Examples
+    --------
+    >>> from skastw.datasets import describe_audio, make_tones
+    >>> X, y = make_tones(n_clips=12, duration=(0.5, 0.5), random_state=0)
+    >>> describe_audio([*X, 0.5 * X[0]], [*y, 1])
+    13 clips, 6.5 s
+    duration     0.5 s (0.5 to 0.5)
+    level        -7.71 dB (-13.9 to -4.01)
+    sample rate  16000 Hz: 13
+    channels     1: 13
+    classes      3: 0: 4, 1: 5, 2: 4
+    of them      2 copies
+    2 warnings:
+    * Copies: 1 set of clips holds the same audio under different labels (clips 0, 12): decide for one label.
+    * Few clips: 2 classes have fewer than 5 folds (0: 4, 2: 4): collect more, take fewer folds, or join classes.
+    """
+    import pandas as pd
+
+    clips = _clips(X)
+    check_consistent_length(clips, y, groups)
+    rows = list(tqdm(_measured(clips, sample_rate, n_jobs), total=len(clips), desc="clips", disable=not verbose))
+    sketches = [row.pop("sketch") for row in rows]
+    frame = pd.DataFrame(rows)
+    readable = np.flatnonzero(frame["error"].isna())
+    frame["copies"] = -1
+    if len(readable):
+        durations = frame["duration"].to_numpy()[readable]
+        frame.loc[readable, "copies"] = find_copies(np.array([sketches[i] for i in readable]), durations)
+    collection = Collection.of(frame, y, groups, splits)
+    return AudioDescription(frame, _summary(collection), find_problems(collection))
+
+
+def _clips(X: Any) -> Sequence[Any]:
+    if is_array_input(X):
+        return list(check_array(X, dtype=None, allow_nd=True, ensure_all_finite=False))
+    clips = as_clips(X)
+    if len(clips) == 0:
+        raise ValueError("Found 0 clips in X while a minimum of 1 is required by describe_audio.")
+    return clips
+
+
+# ------------------------------------------------------------------ one clip
+
+
+def _measured(clips: Sequence[Any], sample_rate: int, n_jobs: int | None) -> Iterator[dict[str, Any]]:
+    """Yield the row of each clip, in order; in threads that see an ``isolated_decoding`` block around the call."""
+    run = Parallel(n_jobs=n_jobs, require="sharedmem", return_as="generator")
+    yield from run(delayed(_in_context)(copy_context(), clip, sample_rate) for clip in clips)
+
+
+def _in_context(context: Any, clip: Any, sample_rate: int) -> dict[str, Any]:
+    return context.run(_row, clip, sample_rate)
+
+
+def _row(clip: Any, sample_rate: int) -> dict[str, Any]:
+    """Measure one clip; where it cannot be read, say why."""
+    row: dict[str, Any] = {"path": clip_path(clip), "duration": np.nan, "sample_rate": np.nan, "channels": np.nan}
+    row |= {"peak": np.nan, "rms_db": np.nan, "silence": np.nan, "clipped": np.nan, "fingerprint": None, "error": None}
+    try:
+        samples, rate = load_samples(clip, sample_rate)
+    except SkastwError as error:
+        return row | {"error": error.reason if isinstance(error, ClipError) else str(error), "sketch": None}
+    mono = samples.mean(axis=0)
+    sound = mono - mono.mean(dtype=np.float64)  # a constant offset is not heard
+    starts = np.arange(0, len(sound), max(1, round(_STRETCH * rate)))
+    stretches = np.sqrt(np.add.reduceat(sound**2, starts) / np.diff([*starts, len(sound)]))
+    return row | {
+        "duration": len(mono) / rate,
+        "sample_rate": rate,
+        "channels": len(samples),
+        "peak": float(np.abs(samples).max()),
+        "rms_db": 20 * float(np.log10(max(np.sqrt(np.mean(sound**2)), 1e-6))),
+        "silence": float(np.mean(stretches < _SILENCE)),
+        "clipped": _clipped_share(samples),
+        "fingerprint": fingerprint(samples, rate),
+        "sketch": sketch(mono, rate),
+    }
+
+
+def _clipped_share(samples: np.ndarray) -> float:
+    """Return the share of samples that lie on flat tops; samples have shape (n_channels, n_samples)."""
+    size = np.abs(samples)
+    high = size >= np.maximum(_NEAR_PEAK * size.max(axis=1, keepdims=True), np.float32(1e-6))
+    equal = (samples[:, 1:] == samples[:, :-1]) & high[:, 1:]
+    inside = np.pad(equal[:, 1:] & equal[:, :-1], ((0, 0), (2, 2)))  # the middle of three
+    return float((inside[:, 2:] | inside[:, 1:-1] | inside[:, :-2]).mean())
+
+
+# ------------------------------------------------------------------ all clips
+
+
+def _summary(clips: Collection) -> dict[str, Any]:
+    frame, silent = clips.frame, is_silent(clips)
+    values = {} if clips.targets is None or clips.classes else clips.targets.select_dtypes("number").to_dict("series")
+    groups = [] if clips.groups is None else [group for group in clips.groups if group is not None]
+    return {
+        "n_clips": len(frame),
+        "n_unreadable": int(frame["error"].notna().sum()),
+        "n_silent": int(silent.sum()),
+        "n_clipped": int(((frame["clipped"] > CLIPPED) & ~silent).sum()),
+        "n_copies": int((frame["copies"] >= 0).sum()),
+        "seconds": float(frame["duration"].sum()),
+        "duration": _quantiles(frame["duration"]),
+        "rms_db": _quantiles(frame["rms_db"]),
+        "sample_rates": _counts(frame["sample_rate"].dropna().astype(int).tolist()),
+        "channels": _counts(frame["channels"].dropna().astype(int).tolist()),
+        "classes": {name: int(members.sum()) for name, members in clips.classes.items()},
+        "values": {str(name): _quantiles(column) for name, column in values.items()},
+        "groups": _counts(groups),
+        "splits": [{"n_train": len(train), "n_test": len(test)} for train, test in clips.splits],
+    }
+
+
+def _counts(values: Sequence[Any]) -> dict[Any, int]:
+    """Return how often each value occurs, the most frequent first."""
+    return dict(Counter(values).most_common())
+
+
+def _quantiles(values: Any) -> dict[str, float]:
+    """Return five numbers; none where there are no values."""
+    values = values.dropna()
+    points = {"min": 0.0, "q25": 0.25, "median": 0.5, "q75": 0.75, "max": 1.0}
+    return {name: float(values.quantile(q)) for name, q in points.items()} if len(values) else {}

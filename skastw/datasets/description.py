@@ -1,0 +1,123 @@
+"""What :func:`skastw.datasets.describe_audio` returns: to read, to compute with, and to keep."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["AudioDescription"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class AudioDescription:
+    """A collection of recordings, described.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        One row a clip: ``path``; ``duration`` (s); ``sample_rate`` (Hz); ``channels``; ``peak``, of any channel (full
+        scale is 1); ``rms_db``, level of the mean of the channels (dB, -120 for silence); ``silence``, share of
+        stretches of 25 ms below -60 dB; ``clipped``, share of samples on flat tops: three or more of one value at the
+        height of the peak; ``fingerprint``, the same for the same samples; ``error``, what is wrong with a
+        clip that cannot be read; ``copies``, the number of the set of clips that hold the same audio, or -1.
+    summary : dict
+        Counts and quantiles, of plain Python values.
+    warnings : list of str
+        What could make a score too good or training fail, with what to do about it; the worst first.
+
+    Examples
+    --------
+    >>> from skastw.datasets import describe_audio, make_tones
+    >>> description = describe_audio(*make_tones(n_clips=30, duration=(0.5, 0.5), random_state=0))
+    >>> description
+    30 clips, 15 s
+    duration     0.5 s (0.5 to 0.5)
+    level        -8.23 dB (-19.2 to -3.98)
+    sample rate  16000 Hz: 30
+    channels     1: 30
+    classes      3: 0: 10, 1: 10, 2: 10
+    No warnings.
+    >>> description.summary["duration"]["median"], description.frame["copies"].unique().tolist()
+    (0.5, [-1])
+    """
+
+    frame: pd.DataFrame
+    summary: dict[str, Any]
+    warnings: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain values that JSON can hold: ``clips``, ``summary`` and ``warnings``."""
+        clips = self.frame.to_dict("records")
+        return _plain({"summary": self.summary, "warnings": self.warnings, "clips": clips})
+
+    def __repr__(self) -> str:
+        facts = [f"{name:11s}  {text}" for name, text in self._facts()]
+        return "\n".join([self._title(), *facts, self._heading(), *(f"* {warning}" for warning in self.warnings)])
+
+    def _repr_html_(self) -> str:
+        facts = "".join(
+            f"<tr><th style='text-align:left'>{escape(name)}</th><td style='text-align:left'>{escape(text)}</td></tr>"
+            for name, text in self._facts()
+        )
+        items = "".join(f"<li>{escape(warning)}</li>" for warning in self.warnings)
+        title, heading = escape(self._title()), self._heading()
+        return f"<div><p><b>{title}</b></p><table>{facts}</table><p>{heading}</p><ul>{items}</ul></div>"
+
+    def _title(self) -> str:
+        return f"{self.summary['n_clips']} clips, {_time(self.summary['seconds'])}"
+
+    def _heading(self) -> str:
+        n = len(self.warnings)
+        return "No warnings." if not n else f"{n} warning{'s' * (n > 1)}:"
+
+    def _facts(self) -> Iterator[tuple[str, str]]:
+        """Yield names and texts, one line each."""
+        about = self.summary
+        for name, key, unit in (("duration", "duration", "s"), ("level", "rms_db", "dB")):
+            if about[key]:
+                low, middle, high = (f"{about[key][point]:.3g}" for point in ("min", "median", "max"))
+                yield name, f"{middle} {unit} ({low} to {high})"
+        if about["sample_rates"]:
+            yield "sample rate", ", ".join(f"{rate} Hz: {n}" for rate, n in about["sample_rates"].items())
+            yield "channels", _counts(about["channels"])
+        for name in ("classes", "groups"):
+            if about[name]:
+                yield name, f"{len(about[name])}: {_counts(about[name])}"
+        for name, values in about["values"].items():
+            yield f"values {name}", f"{values['median']:.3g} ({values['min']:.3g} to {values['max']:.3g})"
+        if about["splits"]:
+            sizes = [f"{split['n_train']} + {split['n_test']}" for split in about["splits"]]
+            yield "splits", f"{len(sizes)}: {', '.join(sizes[:5])}{', ...' * (len(sizes) > 5)} (train + test)"
+        problems = {name: about[f"n_{name}"] for name in ("unreadable", "silent", "clipped", "copies")}
+        if any(problems.values()):
+            yield "of them", ", ".join(f"{n} {name}" for name, n in problems.items() if n)
+
+
+def _counts(counts: Mapping[Any, int], n_shown: int = 10) -> str:
+    shown = [f"{name}: {n}" for name, n in list(counts.items())[:n_shown]]
+    return ", ".join(shown) + ", ..." * (len(counts) > n_shown)
+
+
+def _time(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    minutes, hours = divmod(round(seconds), 60), divmod(round(seconds / 60), 60)
+    return f"{minutes[0]} min {minutes[1]} s" if seconds < 3600 else f"{hours[0]} h {hours[1]} min"
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON can hold: string keys, no numpy, no NaN."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    value = value.item() if hasattr(value, "item") else value
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
