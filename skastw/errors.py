@@ -17,6 +17,7 @@ __all__ = [
     "ExportError",
     "HubError",
     "MissingDependencyError",
+    "RecipeError",
     "SkastwError",
     "TrainingError",
 ]

@@ -128,6 +128,13 @@ def test_raw_aac_decodes_after_the_delay_of_its_encoder():
     assert relative_error(samples[delay:, 0], LEFT) < 0.05
 
 
+def test_raw_aac_is_whole_however_its_loudness_changes():
+    """Such a stream has no length of its own; FFmpeg guesses one from the bytes of its first frames."""
+    loud = 0.3 * np.random.default_rng(0).standard_normal(4 * RATE).astype(np.float32)
+    content = by_pyav(np.concatenate([np.zeros_like(loud), loud])[None], "adts", "aac")
+    assert len(decode(content)[0]) >= 8 * RATE
+
+
 @pytest.mark.parametrize("rate", [8000, 22050, 44100])
 def test_the_rate_is_that_of_the_file(rate):
     time = np.arange(rate) / rate

@@ -314,7 +314,7 @@ def _ffmpeg_blocks(file: _Bounded, demuxer: str, limits: Limits) -> Iterator[tup
             if not container.streams.audio:
                 raise ClipValueError("has no audio stream; drop the clip.")
             stream = container.streams.audio[0]
-            announced = _announced_seconds(container, stream)
+            announced = None if demuxer == "aac" else _announced_seconds(container, stream)  # it has no header
             # one plane for all channels: PyAV reads past the end of a list of planes beyond the eighth
             interleave = av.AudioResampler(format="flt").resample
             n_samples, rate = 0, 1
