@@ -328,6 +328,13 @@ def check_whole(
 def check_name(parameter: str, value: Any, known: Iterable[str | None]) -> None:
     """Refuse a value that is none of those known.
 
+    Parameters
+    ----------
+    parameter : str
+        Its name, for the message.
+    value : object
+    known : iterable of str or None
+
     Raises
     ------
     DatasetNameError
