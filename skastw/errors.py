@@ -14,6 +14,8 @@ __all__ = [
     "ClipValueError",
     "ComponentError",
     "DataError",
+    "DatasetError",
+    "DatasetNameError",
     "ExportError",
     "HubError",
     "MissingDependencyError",
@@ -86,6 +88,14 @@ class RecipeError(SkastwError, ValueError):
 
 class ArtifactError(SkastwError, ValueError):
     """A saved folder is missing, incomplete, inconsistent, or written by a newer release."""
+
+
+class DatasetError(SkastwError, OSError):
+    """A data set cannot be fetched, or what is there is not the whole of it."""
+
+
+class DatasetNameError(SkastwError, ValueError):
+    """No data set, and no part of one, has this name."""
 
 
 class ExportError(SkastwError, ValueError):

@@ -27,7 +27,7 @@ class Rule:
     ``match`` is a pattern for ``"METHOD path"``; ``times`` is how often (-1 for always). The failures: ``delay``, in
     seconds; a ``status`` instead of the answer, with a ``code``, ``headers`` and ``text``; ``cut``, the share of the
     body after which the connection is closed (with ``reset``, by RST); ``flip``, which changes a byte in the middle
-    of the body.
+    of the body; ``whole``, which gives all of it when only a part was asked for.
     """
 
     match: str
@@ -40,6 +40,7 @@ class Rule:
     cut: float | None = None
     reset: bool = False
     flip: bool = False
+    whole: bool = False
     used: int = 0
 
 
@@ -72,7 +73,10 @@ class Seen:
 
 
 class HubServer:
-    """The server. ``users`` maps tokens to names; who owns a name may write its repositories, ``readers`` may not."""
+    """The server. ``users`` maps tokens to names; who owns a name may write its repositories, ``readers`` may not.
+
+    ``files`` are given to everybody, by path: what other hosts have, and repositories of data sets.
+    """
 
     def __init__(self) -> None:
         self.repos: dict[str, Repo] = {}
@@ -80,6 +84,7 @@ class HubServer:
         self.rules: list[Rule] = []
         self.seen: list[Seen] = []
         self.large: dict[str, bytes] = {}
+        self.files: dict[str, bytes] = {}
         self.lock = threading.RLock()
         self._ports = [0, 0]
         self._servers: list[ThreadingHTTPServer] = []
@@ -199,10 +204,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, answer: _Answer, rule: Rule | None) -> None:
         status, content, headers = answer.status, answer.body, dict(answer.headers)
         wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
-        if wanted and status == 200:
+        if wanted and status == 200 and not (rule and rule.whole):
             start, size = int(wanted[1]), len(content)
-            status, content = 206, content[start:]
-            headers["Content-Range"] = f"bytes {start}-{size - 1}/{size}"
+            status, content = (206, content[start:]) if start < size else (416, b"")
+            headers["Content-Range"] = f"bytes {start}-{size - 1}/{size}" if content else f"bytes */{size}"
         if rule and rule.flip and content:
             middle = len(content) // 2
             content = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
@@ -227,6 +232,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _route(self, path: str, body: bytes) -> None:
         hub = self.server.hub
+        if path in hub.files:
+            content = hub.files[path]
+            raise _Answer(200, content, ETag=f'"{sha256(content)}"', X_Repo_Commit="0" * 40, Accept_Ranges="bytes")
         if self.server.server_address[1] == urlsplit(hub.storage).port:
             self._store(path, body)
             return
