@@ -24,11 +24,12 @@ ROOT = Path(skastw.__file__).parent
 # Top row first; a file may import from rows below its own, and a package from itself.
 ROWS = [
     ["cli", "__main__"],
+    ["plots"],
     ["classifier", "regressor", "featurizer"],
     ["_pretrained"],
     ["_estimator"],
     ["_inputs", "recipes", "transfer"],
-    ["training", "artifact", "card", "export", "hub"],
+    ["training", "artifact", "card", "export", "hub", "occlusion"],
     ["extraction", "inference", "windows"],
     ["model"],
     ["features", "normalization", "encoders", "augment", "pooling", "failures"],
