@@ -86,6 +86,10 @@ class RecipeError(SkastwError, ValueError):
     """A recipe is not known, or its file is not one."""
 
 
+class RunError(SkastwError, ValueError):
+    """A run file is not one, or asks for what there is not."""
+
+
 class ArtifactError(SkastwError, ValueError):
     """A saved folder is missing, incomplete, inconsistent, or written by a newer release."""
 

@@ -24,22 +24,37 @@ ROOT = Path(skastw.__file__).parent
 # Top row first; a file may import from rows below its own, and a package from itself.
 ROWS = [
     ["cli", "__main__"],
+    ["runs"],
+    ["evaluation", "bench"],
+    ["plots"],
     ["classifier", "regressor", "featurizer"],
     ["_pretrained"],
     ["_estimator"],
-    ["_inputs", "recipes", "transfer"],
-    ["training", "artifact", "card", "export", "hub"],
+    ["_inputs", "recipes", "transfer", "info"],
+    ["training", "artifact", "card", "export", "hub", "occlusion"],
     ["extraction", "inference", "windows"],
     ["model"],
     ["features", "normalization", "encoders", "augment", "pooling", "failures"],
-    ["frames", "datasets"],
+    ["frames", "datasets", "tables"],
     ["batching", "functional", "decibels", "audio", "weights"],
-    ["errors", "_atomic", "_component", "_device", "_files", "_onnx_operators", "_optional", "_sklearn", "_version"],
+    [
+        "errors",
+        "_atomic",
+        "_component",
+        "_device",
+        "_files",
+        "_onnx_operators",
+        "_optional",
+        "_sklearn",
+        "_version",
+        "_yaml",
+    ],
 ]
 LEVEL = {name: len(ROWS) - i for i, row in enumerate(ROWS) for name in row}
 #: Imports within one row: the Hub stands on the folder, training's and the components' rooms are separate.
 SIDEWAYS = {("hub", "artifact"), ("__main__", "cli"), ("_component", "_sklearn"), ("_component", "errors")}
 SIDEWAYS |= {("_files", "errors"), ("_device", "errors"), ("_optional", "errors"), ("_sklearn", "errors")}
+SIDEWAYS |= {("_yaml", "errors")}
 
 
 def modules():

@@ -1,15 +1,27 @@
 """The command line: a table for people, JSON for machines, one-line errors."""
 
+import io
 import json
 import os
+import re
+import shlex
+import shutil
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
+import soundfile
+import yaml
 
 from skastw import ASTWClassifier, __version__
-from skastw.datasets import load_spoken_digits
+from skastw.cli import main
+from skastw.datasets import load_spoken_digits, make_tones
 from skastw.encoders import ASTWEncoder
 from skastw.recipes import load_recipe, recipe_names
 
@@ -24,10 +36,28 @@ def folder(tmp_path_factory):
     return clf.save_pretrained(tmp_path_factory.mktemp("cli") / "digits")
 
 
-def skastw(*arguments):
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+def in_a_process(*arguments, **variables):
+    """Run the command as a shell does."""
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", **variables}
     command = [sys.executable, "-m", "skastw", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+
+def skastw(*arguments):
+    """Run the command here, which saves the seconds that torch takes to be imported."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "argv", ["skastw", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+    code = stopped.value.code
+    if isinstance(code, str):  # what Python does with it
+        print(code, file=err)
+        code = 1
+    return SimpleNamespace(returncode=code or 0, stdout=out.getvalue(), stderr=err.getvalue())
+
+
+# ------------------------------------------------------------------ predict
 
 
 def test_predict_prints_a_table(folder):
@@ -62,7 +92,9 @@ def test_predict_prints_json_lines_that_agree_with_the_library(folder):
     ],
 )
 def test_errors_are_one_line_without_a_traceback(folder, arguments, message):
-    result = skastw("predict", *[folder if a == "FOLDER" else a for a in arguments])
+    result = (in_a_process if "user/never-downloaded" in arguments else skastw)(
+        "predict", *[folder if a == "FOLDER" else a for a in arguments]
+    )
     assert result.returncode == 1
     assert result.stdout == ""
     assert result.stderr.startswith("skastw: ")
@@ -118,7 +150,24 @@ def test_an_unknown_recipe_is_one_line_with_those_there_are():
 
 @pytest.mark.parametrize(
     "arguments",
-    [["predict"], ["predict", "a.wav"], ["nonsense"], ["predict", "a", "-m", "b", "-k", "0"], ["recipes", "a", "b"]],
+    [
+        ["predict"],
+        ["predict", "a.wav"],
+        ["predict", "-m", "b"],
+        ["predict", "a.wav", "--data", "c", "-m", "b"],
+        ["nonsense"],
+        ["predict", "a", "-m", "b", "-k", "0"],
+        ["recipes", "a", "b"],
+        ["train"],
+        ["train", "--data", "owls"],
+        ["train", "--data", "owls", "-o", "out", "--test-size", "many"],
+        ["evaluate", "-m", "b"],
+        ["describe"],
+        ["windows", "a.wav", "-m", "b"],
+        ["completion", "tcsh"],
+        ["bench", "--clips", "1"],
+        ["push", "folder"],
+    ],
 )
 def test_wrong_usage_is_explained(arguments):
     result = skastw(*arguments)
@@ -127,6 +176,351 @@ def test_wrong_usage_is_explained(arguments):
     assert "Traceback" not in result.stderr
 
 
+COMMANDS = {"train", "evaluate", "predict", "windows", "embed", "describe", "recipes", "info", "export", "push"}
+COMMANDS |= {"bench", "completion"}
+
+
 def test_help_and_version():
     assert __version__ in skastw("--version").stdout
-    assert all(command in skastw("--help").stdout for command in ("predict", "recipes"))
+    listed = {line.split()[0] for line in skastw("--help").stdout.split("Commands:")[1].splitlines() if line.strip()}
+    assert listed == COMMANDS
+    for command in COMMANDS:
+        text = skastw(command, "--help").stdout
+        assert text.startswith(f"Usage: skastw {command}")
+        assert f"\n  skastw {command}" in text or "skastw completion" in text, "an example"
+
+
+def test_help_is_quick():
+    """Heavy packages are imported by the command that needs them."""
+    code = (
+        "import sys; sys.argv = ['skastw', 'train', '--help']\n"
+        "from skastw.cli import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'numpy', 'pandas', 'sklearn', 'matplotlib', 'huggingface_hub', 'yaml'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+def test_it_is_a_command_of_python():
+    assert in_a_process("--version").stdout == skastw("--version").stdout
+    assert in_a_process("nonsense").returncode == 2
+
+
+# ------------------------------------------------------------------ predictions as tables
+
+
+def test_predictions_are_written_as_a_table(folder, tmp_path):
+    clips = CLIPS.data[:5]
+    result = skastw("predict", *clips, "-m", folder, "--output", tmp_path / "new" / "predictions.csv")
+    assert (result.returncode, result.stdout.strip()) == (0, str(tmp_path / "new" / "predictions.csv"))
+    table = pd.read_csv(tmp_path / "new" / "predictions.csv")
+    clf = ASTWClassifier.from_pretrained(folder)
+    assert table["clip"].tolist() == clips
+    assert table["predicted"].tolist() == clf.predict(clips).tolist()
+    np.testing.assert_allclose(table[["p(one)", "p(six)"]], clf.predict_proba(clips), rtol=1e-5)
+    np.testing.assert_allclose(table["probability"], clf.predict_proba(clips).max(axis=1), rtol=1e-5)
+
+
+def test_parquet_holds_the_same(folder, tmp_path):
+    pytest.importorskip("pyarrow")
+    for name in ("p.csv", "p.parquet"):
+        assert skastw("predict", *CLIPS.data[:3], "lost.wav", "-m", folder, "-o", tmp_path / name).returncode == 1
+    one, other = pd.read_csv(tmp_path / "p.csv"), pd.read_parquet(tmp_path / "p.parquet")
+    assert one["clip"].tolist() == other["clip"].tolist()
+    assert other["predicted"].isna().tolist() == one["predicted"].isna().tolist() == [False, False, False, True]
+    np.testing.assert_allclose(one["probability"], other["probability"], rtol=1e-6)
+
+
+def test_another_ending_is_refused_with_those_there_are(folder, tmp_path):
+    result = skastw("predict", CLIPS.data[0], "-m", folder, "-o", tmp_path / "p.xlsx")
+    assert result.returncode == 1
+    assert "p.xlsx" in result.stderr
+    assert ".csv or .parquet" in result.stderr
+
+
+def test_a_folder_stands_for_the_audio_files_in_it(folder, tones):
+    result = skastw("predict", tones, "-m", folder, "--json")
+    assert result.returncode == 0, result.stderr
+    assert [json.loads(line)["file"] for line in result.stdout.splitlines()] == sorted(map(str, tones.rglob("*.wav")))
+
+
+def test_labelled_clips_can_be_predicted(folder, tones):
+    result = skastw("predict", "--data", tones, "-m", folder, "--json")
+    assert len(result.stdout.splitlines()) == 24
+
+
+def test_embeddings_are_a_row_a_clip(folder, tmp_path):
+    expected = ASTWClassifier.from_pretrained(folder).transform(CLIPS.data[:3])
+    printed = skastw("embed", *CLIPS.data[:3], "-m", folder)
+    table = pd.read_csv(io.StringIO(printed.stdout))
+    assert table["clip"].tolist() == CLIPS.data[:3]
+    np.testing.assert_allclose(table.drop(columns="clip"), expected, rtol=1e-4, atol=1e-6)
+    assert skastw("embed", *CLIPS.data[:3], "-m", folder, "-o", tmp_path / "e.csv").returncode == 0
+    assert pd.read_csv(tmp_path / "e.csv").equals(table)
+    lines = skastw("embed", *CLIPS.data[:3], "-m", folder, "--json").stdout.splitlines()
+    np.testing.assert_allclose([list(json.loads(line).values())[1:] for line in lines], expected, rtol=1e-4, atol=1e-6)
+
+
+# ------------------------------------------------------------------ windows
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory):
+    """Return six spoken digits one after the other, as one file."""
+    path = tmp_path_factory.mktemp("long") / "night.wav"
+    soundfile.write(path, np.concatenate([soundfile.read(clip)[0] for clip in CLIPS.data[40:46]]), 16000)
+    return path
+
+
+def test_windows_are_printed_and_written(folder, recording, tmp_path):
+    expected = ASTWClassifier.from_pretrained(folder).predict_windows([str(recording)], window=0.5, hop=0.25)
+    result = skastw("windows", recording, "-m", folder, "-w", 0.5, "--hop", 0.25)
+    assert result.returncode == 0, result.stderr
+    header, *lines = result.stdout.splitlines()
+    assert header.split() == ["clip", "start", "end", "label", "probability"]
+    assert [line.split()[3] for line in lines] == expected[["one", "six"]].idxmax(axis=1).tolist()
+    skastw("windows", recording, "-m", folder, "-w", 0.5, "--hop", 0.25, "-o", tmp_path / "w.csv")
+    written = pd.read_csv(tmp_path / "w.csv")
+    assert written.columns.tolist() == ["clip", "start", "end", "one", "six"]
+    np.testing.assert_allclose(written.drop(columns="clip"), expected.drop(columns="clip"), rtol=1e-4, atol=1e-6)
+    rows = skastw("windows", recording, "-m", folder, "-w", 0.5, "--aggregate", "mean", "--json").stdout.splitlines()
+    assert [json.loads(row)["start"] for row in rows] == [0.0]
+
+
+def test_windows_are_written_as_labels_of_audacity(folder, recording, tmp_path):
+    place = tmp_path / "night.txt"
+    result = skastw("windows", recording, "-m", folder, "-w", 0.5, "--output", place)
+    assert (result.returncode, result.stdout.strip()) == (0, str(place))
+    rows = [line.split("\t") for line in place.read_text(encoding="utf-8").splitlines()]
+    assert rows
+    assert {label for _, _, label in rows} <= {"one", "six"}
+    times = [(float(start), float(end)) for start, end, _ in rows]
+    assert times[0][0] == 0
+    assert times[-1][1] == pytest.approx(soundfile.info(recording).duration, abs=1e-3)
+    assert all(start < end for start, end in times)
+    assert all(one[2] != two[2] for one, two in pairwise(rows)), "neighbours of one label are joined"
+    skastw("windows", recording, "-m", folder, "-w", 0.5, "--min-probability", 1, "--output", place)
+    assert place.read_text() == ""
+    several = skastw("windows", recording, CLIPS.data[0], "-m", folder, "-w", 0.5, "--output", place)
+    assert several.returncode == 1
+    assert "expected those of one" in several.stderr
+
+
+# ------------------------------------------------------------------ train, evaluate, describe
+
+
+@pytest.fixture(scope="module")
+def tones(tmp_path_factory):
+    """Return a folder of 24 tones: high/session_0/3.wav."""
+    root = tmp_path_factory.mktemp("tones") / "clips"
+    clips, y = make_tones(n_clips=24, n_classes=2, random_state=0)
+    for i, (clip, label) in enumerate(zip(clips, y, strict=True)):
+        place = root / ("low", "high")[label] / f"session_{i // 6}"
+        place.mkdir(parents=True, exist_ok=True)
+        soundfile.write(place / f"{i}.wav", clip, 16000)
+    return root
+
+
+SMALL = ["--recipe", "tiny", "-p", "epochs=1", "-p", "min_steps=0", "-p", "encoder={resnet: {width: 8}}"]
+
+
+@pytest.fixture(scope="module")
+def trained(tones, tmp_path_factory):
+    place = tmp_path_factory.mktemp("trained") / "out"
+    options = ["--groups", "parent", "--test-groups", "session_1,session_3", "--output", place]
+    return skastw("train", "--data", tones, *SMALL, *options), place
+
+
+def test_training_prints_scores_and_leaves_a_model_and_a_report(trained):
+    result, place = trained
+    assert result.returncode == 0, result.stderr
+    assert "Traceback" not in result.stderr
+    metrics = json.loads((place / "metrics.json").read_text())
+    lines = [line.split() for line in result.stdout.splitlines() if line]
+    assert ["uar", f"{metrics['uar']:.3f}", *(f"{v:.3f}" for v in metrics["intervals"]["uar"])] in lines
+    assert lines[-1] == ["wrote", str(place)]
+    assert metrics["n_clips"] == 12
+    assert "intervals from resampling groups" in result.stdout
+    assert {"report.html", "model", "run.yaml"} <= {path.name for path in place.iterdir()}
+
+
+def test_a_run_file_says_the_same(trained, tmp_path):
+    result = skastw("train", trained[1] / "run.yaml", "--output", tmp_path / "again", "--json")
+    assert result.returncode == 0, result.stderr
+    printed = json.loads(result.stdout)
+    first = json.loads((trained[1] / "metrics.json").read_text())
+    assert printed["folder"] == str(tmp_path / "again")
+    assert printed["confusion_matrix"] == first["confusion_matrix"]
+    assert yaml.safe_load((tmp_path / "again" / "run.yaml").read_text())["split"] == {
+        "test_groups": ["session_1", "session_3"]
+    }
+
+
+def test_evaluating_the_saved_model_gives_the_same_scores(trained, tones, tmp_path):
+    options = ["--data", tones, "--groups", "parent", "--test-groups", "session_1,session_3"]
+    result = skastw("evaluate", "-m", trained[1] / "model", *options, "--output", tmp_path / "report", "--json")
+    assert result.returncode == 0, result.stderr
+    first, again = json.loads((trained[1] / "metrics.json").read_text()), json.loads(result.stdout)
+    for name in ("accuracy", "uar", "intervals", "confusion_matrix", "per_group"):
+        assert again[name] == first[name], name
+    assert (tmp_path / "report" / "report.html").exists()
+    whole = skastw("evaluate", "-m", trained[1] / "model", "--data", tones)
+    assert "24 clips; intervals from resampling clips" in whole.stdout
+
+
+def test_clips_that_cannot_be_read_do_not_hide_the_scores(trained, tones):
+    table = tones.parent / "table.csv"
+    files = [*sorted(tones.rglob("*.wav")), tones.parent / "bad.wav"]
+    files[-1].write_bytes(b"not audio")
+    pd.DataFrame({"file": files, "what": [*(f.parts[-3] for f in files[:-1]), "low"]}).to_csv(table, index=False)
+    columns = ["--audio-column", "file", "--label-column", "what"]
+    result = skastw("evaluate", "-m", trained[1] / "model", "--data", table, *columns)
+    assert result.returncode == 1
+    assert "24 clips" in result.stdout
+    assert result.stderr.startswith(f"skastw: {files[-1]}: ")
+
+
+def test_clips_are_described(tones):
+    result = skastw("describe", "--data", tones, "--groups", "parent", "--test-groups", "session_0")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("24 clips")
+    found = json.loads(skastw("describe", "--data", tones, "--json").stdout)
+    assert found["summary"]["n_clips"] == len(found["clips"]) == 24
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "lost.yaml"], "Got run file 'lost.yaml'"),
+        (["train", "--data", "no_such_set", "-o", "out"], "'no_such_set'"),
+        (["train", "--data", "TONES", "-o", "out", "-p", "epoch=3"], "Invalid parameter 'epoch'"),
+        (["train", "--data", "TONES", "-o", "out", "-p", "epochs"], "expected name=value"),
+        (["train", "--data", "TONES", "-o", "out", "--test-size", "0.2", "--folds", "3"], "expected exactly one of"),
+        (["train", "--data", "TONES", "-o", "out", "--test-fold", "1"], "come without folds"),
+        (["evaluate", "-m", "FOLDER", "--data", "TONES", "--folds", "2"], "expected one, such as test_fold"),
+        (["describe", "--data", "lost.csv"], "lost.csv"),
+        (["info", "no/such/folder"], "expected an existing folder or a repository"),
+        (["push", "no_such_folder", "user/name"], "is not a complete model folder"),
+        (["bench", "--recipe", "no_such"], "Got recipe='no_such'"),
+    ],
+)
+def test_what_goes_wrong_is_one_line(folder, tones, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    names = {"TONES": tones, "FOLDER": folder}
+    result = skastw(*[names.get(argument, argument) for argument in arguments])
+    assert (result.returncode, result.stdout) == (1, "")
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("skastw: ")
+    assert message in line
+    assert list(tmp_path.iterdir()) == []
+
+
+# ------------------------------------------------------------------ the rest
+
+
+def test_info_tells_what_a_model_is(folder):
+    result = skastw("info", folder)
+    assert result.returncode == 0, result.stderr
+    said = dict(line.split(maxsplit=1) for line in result.stdout.splitlines() if len(line.split()) > 1)
+    assert said["estimator"] == "ASTWClassifier"
+    assert said["labels"] == "2: one, six"
+    assert said["encoder"].startswith("astw(d_model=16, ")
+    found = json.loads(skastw("info", folder, "--json").stdout)
+    model = ASTWClassifier.from_pretrained(folder)
+    assert found["weights"]["values"] == sum(tensor.numel() for tensor in model.model_.state_dict().values())
+    assert found["components"]["encoder"]["params"]["d_model"] == 16
+    assert found["weights"]["bytes"] == (Path(folder) / "model.safetensors").stat().st_size
+
+
+def test_info_does_not_read_the_weights(folder, tmp_path):
+    """A file whose values are gone, but for its header, is still described."""
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for file in Path(folder).iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    content = (copy / "model.safetensors").read_bytes()
+    header = 8 + int.from_bytes(content[:8], "little")
+    (copy / "model.safetensors").write_bytes(content[:header] + bytes(len(content) - header))
+    assert skastw("info", copy).returncode == 0
+    assert skastw("predict", CLIPS.data[0], "-m", copy).returncode == 1
+
+
+def test_bench_measures_clips_a_second():
+    result = skastw("bench", "--recipe", "tiny", "--clips", 2, "--duration", 0.3, "--device", "cpu", "--json")
+    assert result.returncode == 0, result.stderr
+    speed = json.loads(result.stdout)
+    assert all(speed[name] > 0 for name in ("features", "training", "prediction"))
+    assert (speed["recipe"], speed["n_clips"]) == ("tiny", 2)
+    assert "clips/s" in skastw("bench", "--recipe", "tiny", "--clips", 2, "--duration", 0.3).stdout
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_get_their_completion(shell):
+    result = skastw("completion", shell)
+    assert result.returncode == 0, result.stderr
+    assert f"_SKASTW_COMPLETE={shell}_complete" in result.stdout
+
+
+def test_completion_completes_commands_and_options():
+    ask = {"_SKASTW_COMPLETE": "bash_complete", "COMP_CWORD": "1"}
+    assert in_a_process(COMP_WORDS="skastw tr", **ask).stdout.split() == ["plain,train"]
+    ask["COMP_CWORD"] = "2"
+    assert "plain,--recipe" in in_a_process(COMP_WORDS="skastw train --re", **ask).stdout
+
+
+def test_push_uploads_a_whole_model(folder, monkeypatch, tmp_path):
+    pushed = []
+    monkeypatch.setattr("skastw.hub.push", lambda *args, **options: pushed.append((args, options)) or "https://commit")
+    result = skastw("push", folder, "user/digits", "--private")
+    assert (result.returncode, result.stdout.strip()) == (0, "https://commit")
+    assert pushed == [((str(folder), "user/digits"), {"private": True})]
+    assert skastw("push", tmp_path, "user/digits").returncode == 1
+    assert len(pushed) == 1
+
+
+# ------------------------------------------------------------------ the page of the docs
+
+PAGE = Path(__file__).parent.parent / "docs" / "command_line.md"
+
+
+def run_page(text):
+    """Run the commands of a page; a file that is written with ``cat > NAME <<END`` is written."""
+    for block in re.findall(r"^```sh\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE):
+        for name, content in re.findall(r"^cat > (\S+) <<END\n(.*?)^END\n", block, flags=re.DOTALL | re.MULTILINE):
+            Path(name).write_text(content, encoding="utf-8")
+        for line in re.findall(r"^skastw .*$", block.replace("\\\n", ""), flags=re.MULTILINE):
+            command, _, target = line.partition(" > ")
+            result = skastw(*shlex.split(command)[1:])
+            assert result.returncode == 0, f"{line}\n{result.stderr}"
+            assert result.stdout
+            if target:
+                Path(target).write_text(result.stdout, encoding="utf-8")
+            yield command.split()[1]
+
+
+def test_the_commands_of_the_page_run(tones, recording, tmp_path, monkeypatch):
+    pytest.importorskip("pyarrow")
+    pytest.importorskip("onnxruntime")
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(tones, "sounds")
+    days = ("monday", "tuesday", "wednesday", "thursday")
+    for folder in list(Path("sounds").glob("*/session_*")):
+        folder.rename(folder.with_name(days[int(folder.name[-1])]))
+    soundfile.write("night.flac", *soundfile.read(recording))
+    files = sorted(Path("sounds").rglob("*.wav"))
+    pd.DataFrame({"file": files, "sound": [file.parts[1] for file in files]}).to_csv("clips.csv", index=False)
+    run = set(run_page(PAGE.read_text(encoding="utf-8")))
+    assert run == COMMANDS - {"push"}
+    assert yaml.safe_load(Path("exports/yard/run.yaml").read_text())["params"]["encoder"]["resnet"]["width"] == 8
+    assert Path("night.txt").exists()
+
+
+def test_the_page_names_every_command_and_option():
+    text = PAGE.read_text(encoding="utf-8")
+    for command in COMMANDS:
+        assert f"[`{command}`]" in text
+        for option in re.findall(r"^  (?:-\w, )?(--[\w-]+)", skastw(command, "--help").stdout, flags=re.MULTILINE):
+            common = option in ("--help", "--device", "--top-k", "--revision", "--public", "--min-probability")
+            assert common or f"{option}" in text, f"{command} {option}"

@@ -6,13 +6,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from skastw.artifact import FILES
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted(p for p in ROOT.glob("examples/**/*.py") if "argparse" in p.read_text(encoding="utf-8"))
-RAVDESS = Path(os.environ.get("SKASTW_RAVDESS", ROOT.parent / "shared" / "data" / "ravdess"))
+DATA = ROOT.parent / "shared" / "data"
+RAVDESS = Path(os.environ.get("SKASTW_RAVDESS", DATA / "ravdess"))
+ESC10 = Path(os.environ.get("SKASTW_ESC10", DATA / "esc10"))
 
 
 def run(script, *arguments):
@@ -48,17 +52,52 @@ def test_quickstart_reaches_what_the_readme_promises(tmp_path):
 @pytest.mark.skipif(not RAVDESS.is_dir(), reason="set SKASTW_RAVDESS to a folder of RAVDESS speech")
 def test_speech_emotion_example_on_real_recordings(tmp_path):
     small = ["--d-model", 64, "--num-heads", 4, "--num-layers", 2, "--epochs", 6]
-    run("examples/speech_emotion/0_train.py", "--data-dir", RAVDESS, "--output-dir", tmp_path / "model", *small)
-    run(
-        "examples/speech_emotion/1_test.py",
-        "--data-dir",
-        RAVDESS,
-        "--model",
-        tmp_path / "model",
-        "--output-dir",
-        tmp_path,
-    )
-    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    metrics = train_and_test("speech_emotion", RAVDESS, tmp_path, small, [])
     assert metrics["n_clips"] == 112
     assert metrics["uar"] > 0.4  # chance is 0.25
-    assert (tmp_path / "confusion_matrix.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not ESC10.is_dir(), reason="set SKASTW_ESC10 to a folder of ESC-10 or ESC-50")
+@pytest.mark.parametrize("name", ["esc50_animals", "esc50_transport"])
+def test_esc50_examples_on_real_recordings(tmp_path, name):
+    chosen = ["--subset", "esc10", "--test-fold", 2]
+    metrics = train_and_test(name, ESC10, tmp_path, [*chosen, "--recipe", "tiny", "--epochs", 3], chosen)
+    assert metrics["n_clips"] == 80
+    assert metrics["uar"] > 0.3  # chance is 0.1
+
+
+#: Clips of EMO-DB by the letter of the emotion, and its speakers.
+EMODB = {"W": 127, "L": 81, "E": 46, "A": 69, "F": 71, "N": 79, "T": 62}
+SPEAKERS = ("03", "08", "09", "10", "11", "12", "13", "14", "15", "16")
+
+
+@pytest.mark.slow
+def test_emodb_examples_on_tones_in_its_layout(tmp_path):
+    (tmp_path / "wav").mkdir()
+    rng = np.random.default_rng(0)
+    for pitch, (letter, count) in enumerate(EMODB.items()):
+        for i in range(count):
+            tone = np.sin(2 * np.pi * 200 * 1.6**pitch * np.arange(3200) / 16000)
+            name = f"{SPEAKERS[i % 10]}{'ab'[i % 2]}{i // 10:02d}{letter}a.wav"
+            soundfile.write(tmp_path / "wav" / name, 0.3 * tone + 0.05 * rng.standard_normal(3200), 16000)
+    brief = ["--recipe", "tiny", "--epochs", 2, "--test-speakers", "03", "16"]
+    metrics = train_and_test("emodb", tmp_path, tmp_path, brief, ["--test-speakers", "03", "16"])
+    assert {row["group"] for row in metrics["per_group"]} == {"03", "16"}
+    report = run("examples/emodb/2_side_columns.py", "--data-dir", tmp_path, "--output-dir", tmp_path / "sides")
+    assert len(report.splitlines()) == 2
+    for name in ("statistics", "statistics_gender_and_age"):
+        metrics = json.loads((tmp_path / "sides" / name / "metrics.json").read_text())
+        assert metrics["n_clips"] == 535
+        assert metrics["uar"] > 0.95  # tones are easy to tell apart
+
+
+def train_and_test(name, data, place, training, testing):
+    """Run the two scripts of an example; return the metrics, once all that is promised is there."""
+    model = place / "model"
+    run(f"examples/{name}/0_train.py", "--data-dir", data, "--output-dir", model, *training)
+    run(f"examples/{name}/1_test.py", "--data-dir", data, "--model", model, "--output-dir", place / "test", *testing)
+    assert sorted(os.listdir(model)) == sorted(FILES)
+    for picture in ("confusion_matrix.png", "learning_curves.png", "group_scores.png"):
+        assert (place / "test" / picture).stat().st_size > 10_000
+    return json.loads((place / "test" / "metrics.json").read_text())

@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import argparse
 import time
-from pathlib import Path
-
-from ravdess import find_clips
 
 from skastw import ASTWClassifier
 from skastw._component import component_names
 from skastw.encoders import ASTWEncoder
+from skastw.runs import load_clips
 
 
-def parse_arguments() -> argparse.Namespace:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--data-dir", type=Path, required=True, help="folder that holds Actor_01, Actor_02, ...")
-    parser.add_argument("--output-dir", type=Path, default=Path("exports/speech_emotion"))
+    parser.add_argument("--data-dir", help="folder that holds Actor_01, Actor_02, ...; downloaded if missing")
+    parser.add_argument("--output-dir", default="exports/speech_emotion")
     parser.add_argument(
         "--test-actors", type=int, nargs="+", default=[21, 22, 23, 24], help="actors never heard in training"
     )
@@ -31,14 +29,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--num-layers", type=int, default=8)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--random-state", type=int, default=42)
-    return parser.parse_args()
+    args = parser.parse_args()
 
-
-def main() -> None:
-    args = parse_arguments()
-    clips = find_clips(args.data_dir)
-    train = clips[~clips.actor.isin(args.test_actors)]
-    print(f"{len(train)} training clips of actors {sorted(train.actor.unique().tolist())}")
+    clips = load_clips({"set": "ravdess:neutral,calm,angry,surprised", "data_home": args.data_dir})
+    train, _ = clips.split({"test_groups": args.test_actors})
+    print(f"{len(train.y)} training clips of actors {sorted(set(train.groups.tolist()))}")
 
     clf = ASTWClassifier(
         encoder=ASTWEncoder(d_model=args.d_model, num_heads=args.num_heads, num_layers=args.num_layers),
@@ -51,16 +46,12 @@ def main() -> None:
         verbose=1,
     )
     began = time.perf_counter()
-    clf.fit(train.audio, train.emotion, groups=train.actor)
+    clf.fit(train.X, train.y, groups=train.groups)
     seconds = time.perf_counter() - began
-
-    folder = clf.save_pretrained(args.output_dir)
-    best = clf.history_[clf.best_epoch_ - 1]
     print(f"{clf.n_epochs_} epochs in {seconds:.0f} s ({seconds / clf.n_epochs_:.1f} s an epoch)")
-    print(
-        f"best epoch {clf.best_epoch_}: validation macro-F1 {best['val_macro_f1']:.3f} on actors held out of training"
-    )
-    print(f"saved {folder}")
+    best = clf.history_[clf.best_epoch_ - 1]
+    print(f"best epoch {clf.best_epoch_}: validation macro-F1 {best['val_macro_f1']:.3f} on actors that did not train")
+    print(f"saved {clf.save_pretrained(args.output_dir)}")
 
 
 if __name__ == "__main__":

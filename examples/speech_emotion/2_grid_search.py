@@ -11,9 +11,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from pathlib import Path
 
-from ravdess import find_clips
 from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
@@ -21,6 +19,7 @@ from sklearn.svm import SVC
 
 from skastw import ASTWClassifier, ASTWFeaturizer
 from skastw.encoders import ASTWEncoder
+from skastw.runs import load_clips
 
 
 def statistics_and_svm(cache: str) -> tuple[Pipeline, dict]:
@@ -39,21 +38,21 @@ def small_network(cache: str, epochs: int) -> tuple[Pipeline, dict]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--data-dir", type=Path, required=True, help="folder that holds Actor_01, Actor_02, ...")
+    parser.add_argument("--data-dir", help="folder that holds Actor_01, Actor_02, ...; downloaded if missing")
     parser.add_argument("--folds", type=int, default=3, help="folds of whole actors")
     parser.add_argument("--epochs", type=int, default=8, help="epochs of the network")
     parser.add_argument("--n-jobs", type=int, default=2)
     args = parser.parse_args()
 
-    clips = find_clips(args.data_dir)
+    clips = load_clips({"set": "ravdess:neutral,calm,angry,surprised", "data_home": args.data_dir})
     folds = StratifiedGroupKFold(args.folds, shuffle=True, random_state=0)
-    print(f"{len(clips)} clips of {clips.actor.nunique()} actors, {args.folds} folds of whole actors")
+    print(f"{len(clips.y)} clips of {len(set(clips.groups))} actors, {args.folds} folds of whole actors")
     with tempfile.TemporaryDirectory() as cache:
         searches = {"statistics + SVM": statistics_and_svm(cache), "small network": small_network(cache, args.epochs)}
         for name, (model, grid) in searches.items():
             search = GridSearchCV(model, grid, cv=folds, scoring="balanced_accuracy", n_jobs=args.n_jobs)
             began = time.perf_counter()
-            search.fit(clips.audio, clips.emotion, groups=clips.actor)
+            search.fit(clips.X, clips.y, groups=clips.groups)
             seconds = time.perf_counter() - began
             spread = search.cv_results_["std_test_score"][search.best_index_]
             print(

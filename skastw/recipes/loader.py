@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from skastw._component import Component, component_from_config
+from skastw._component import Component, component_from_config, resolve_component
+from skastw._yaml import parse_yaml, read_page
 from skastw.augment import Augment
 from skastw.encoders import Encoder
 from skastw.errors import RecipeError
@@ -16,7 +18,7 @@ from skastw.features import Features
 from skastw.normalization import Normalization
 from skastw.pooling import Pooling
 
-__all__ = ["Recipe", "load_recipe", "recipe_names", "recipe_text", "resolve_params"]
+__all__ = ["Recipe", "load_recipe", "plain_params", "recipe_names", "recipe_text", "resolve_params"]
 
 _KINDS: dict[str, type[Component]] = {
     "features": Features,
@@ -24,10 +26,6 @@ _KINDS: dict[str, type[Component]] = {
     "encoder": Encoder,
     "pooling": Pooling,
 }
-#: A recipe is a page of text; a file that is larger is something else.
-_MAX_BYTES = 65536
-#: Levels of mappings and lists; a parameter of a component is on the fourth.
-_MAX_DEPTH = 12
 
 
 @dataclass(frozen=True)
@@ -129,24 +127,11 @@ def _read(path: Path) -> str:
     if path.suffix not in (".yaml", ".yml") or not path.is_file():
         known = ", ".join(map(repr, recipe_names()))
         raise RecipeError(f"Got recipe={str(path)!r}, expected one of {known}, or the path of a .yaml file.")
-    if path.stat().st_size > _MAX_BYTES:
-        raise RecipeError(f"{str(path)!r} has {path.stat().st_size} bytes, expected at most {_MAX_BYTES}.")
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{str(path)!r} cannot be read as text: {error}") from error
+    return read_page(path, RecipeError)
 
 
 def _parse(text: str, name: str) -> dict[str, Any]:
-    import yaml
-
-    try:
-        trap = _trap(text)
-        content = None if trap else yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError) as error:  # !!int x, 2026-99-99, ...
-        raise RecipeError(f"{name!r} is not YAML: {' '.join(str(error).split())}") from error
-    if trap:
-        raise RecipeError(f"{name!r} has {trap}, expected a mapping with 'description' and 'params' written out.")
+    content = parse_yaml(text, name, RecipeError, expected="a mapping with 'description' and 'params'")
     if (
         not isinstance(content, dict)
         or not set(content) <= {"description", "params"}
@@ -157,20 +142,6 @@ def _parse(text: str, name: str) -> dict[str, Any]:
             f"{name!r} is not a recipe: expected a mapping with 'description' and 'params', a mapping too."
         )
     return content
-
-
-def _trap(text: str) -> str | None:
-    """Return what in a page of YAML may stand for millions of values, or take minutes to read."""
-    import yaml
-
-    depth = 0
-    for event in yaml.parse(text):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if isinstance(event, yaml.AliasEvent):
-            return f"an alias, *{event.anchor}"
-        if depth > _MAX_DEPTH:
-            return f"more than {_MAX_DEPTH} levels"
-    return None
 
 
 def resolve_params(given: dict[str, Any], name: str) -> dict[str, Any]:
@@ -217,3 +188,37 @@ def _component(base: type[Component], given: Any, name: str) -> Component:
         raise RecipeError(f"{name!r} has {base.kind}: {given!r}, expected a name, or one name with its parameters.")
     [(component, params)] = given.items()
     return component_from_config(base, {"name": component, "params": {} if params is None else params})
+
+
+def plain_params(params: dict[str, Any]) -> dict[str, Any]:
+    """Return parameters as a recipe writes them, what :func:`resolve_params` undoes.
+
+    Parameters
+    ----------
+    params : dict
+        Of an estimator; a component is an object or its name.
+
+    Returns
+    -------
+    dict
+        Values of YAML: a component is a mapping from its name to all its parameters.
+
+    Examples
+    --------
+    >>> from skastw.encoders import RNNEncoder
+    >>> from skastw.recipes import plain_params
+    >>> plain_params({"encoder": RNNEncoder(hidden=8), "epochs": 3})["encoder"]["rnn"]["hidden"]
+    8
+    """
+    plain = dict(params)
+    for kind, base in _KINDS.items():
+        if kind in plain:
+            plain[kind] = _as_mapping(resolve_component(base, plain[kind]))
+    if plain.get("augment") is not None:
+        given = plain["augment"] if isinstance(plain["augment"], list | tuple) else [plain["augment"]]
+        plain["augment"] = [_as_mapping(resolve_component(Augment, item)) for item in given if item is not None]
+    return json.loads(json.dumps(plain, default=os.fspath))  # paths become text, and tuples lists
+
+
+def _as_mapping(component: Component) -> dict[str, Any]:
+    return {component.name: component.get_params(deep=False)}

@@ -1,0 +1,43 @@
+"""The ``skastw`` command. Arguments in, library calls, text out; no logic of its own."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from skastw._version import __version__
+from skastw.cli.bench import bench
+from skastw.cli.completion import completion
+from skastw.cli.describe import describe
+from skastw.cli.models import export, info, push
+from skastw.cli.predict import embed, predict, windows
+from skastw.cli.recipes import recipes
+from skastw.cli.train import evaluate, train
+
+__all__ = ["main"]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="skastw")
+def cli() -> None:
+    """Train compact audio classifiers from scratch and use them."""
+
+
+for command in (train, evaluate, predict, windows, embed, describe, recipes, info, export, push, bench, completion):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run the command; turn the errors of skastw into one line and exit status 1."""
+    from skastw.errors import SkastwError
+
+    try:
+        sys.exit(cli.main(prog_name="skastw", standalone_mode=False))
+    except click.exceptions.Abort:
+        sys.exit("skastw: interrupted")
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (SkastwError, ValueError, OSError) as error:
+        sys.exit(f"skastw: {' '.join(str(error).split())}")

@@ -1,0 +1,40 @@
+"""``skastw bench``."""
+
+from __future__ import annotations
+
+import click
+
+from skastw.cli._options import as_json, device
+from skastw.cli._output import print_json, print_pairs
+
+__all__ = ["bench"]
+
+
+@click.command()
+@click.option("--recipe", default="small", show_default=True, metavar="RECIPE", help="A name, or a file of your own.")
+@click.option("--clips", type=click.IntRange(2), default=32, show_default=True, help="Clips to measure with.")
+@click.option("--duration", type=click.FloatRange(0.01), default=5.0, show_default=True, help="Seconds of each.")
+@device
+@as_json
+def bench(recipe: str, clips: int, duration: float, device: str, as_json: bool) -> None:
+    """Measure how fast a recipe is on this machine.
+
+    The clips are generated. Other work on the machine shows in the numbers.
+
+    \b
+    skastw bench --recipe small
+    """
+    from skastw.bench import measure_speed
+
+    speed = measure_speed(recipe, n_clips=clips, duration=duration, device=device)
+    if as_json:
+        print_json(speed)
+        return
+    rates = ("features", "training", "prediction")
+    print_pairs(
+        {
+            "recipe": f"{speed['recipe']}, {speed['n_parameters']:,} parameters, on {speed['device']}",
+            "clips": f"{speed['n_clips']} of {speed['duration']:g} s",
+            **{name: f"{speed[name]:.1f} clips/s" for name in rates},
+        }
+    )

@@ -1,0 +1,85 @@
+"""``skastw info``, ``export`` and ``push``: what can be done with a saved model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from skastw.cli._options import as_json, revision
+from skastw.cli._output import print_json, print_pairs
+
+__all__ = ["export", "info", "push"]
+
+
+@click.command()
+@click.argument("model", metavar="DIR_OR_REPO")
+@revision
+@as_json
+def info(model: str, revision: str | None, as_json: bool) -> None:
+    """Print what a saved model is, without its weights.
+
+    \b
+    skastw info exports/animals
+    """
+    from skastw.hub import fetch
+    from skastw.info import describe_model
+
+    found = describe_model(fetch(model, revision=revision))
+    if as_json:
+        print_json(found)
+        return
+    components, weights = found.pop("components"), found.pop("weights")
+    found |= {kind: _call(component) for kind, component in components.items()}
+    found["augment"] = ", ".join(map(_call, found["augment"]))
+    found["labels"] = f"{len(found['labels'])}: {', '.join(map(str, found['labels']))}"
+    found["weights"] = f"{weights['values']:,} numbers in {weights['tensors']} tensors, {weights['bytes']:,} bytes"
+    for name in ("params", "validation", "versions"):
+        found[name] = ", ".join(f"{key} {_rounded(value)}" for key, value in (found[name] or {}).items())
+    print_pairs(found)
+
+
+def _call(component: dict[str, Any]) -> str:
+    params = ", ".join(f"{name}={value!r}" for name, value in component["params"].items())
+    return f"{component['name']}({params})"
+
+
+def _rounded(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+@click.command()
+@click.argument("model", metavar="DIR_OR_REPO")
+@click.argument("output", metavar="OUT.onnx", type=click.Path(dir_okay=False))
+@revision
+def export(model: str, output: str, revision: str | None) -> None:
+    """Write a saved classifier as one ONNX file.
+
+    It runs without torch, from waveform to probabilities.
+
+    \b
+    skastw export exports/animals animals.onnx
+    """
+    from skastw import ASTWClassifier
+
+    classifier = ASTWClassifier.from_pretrained(model, revision=revision, device="cpu")
+    click.echo(classifier.export_onnx(output))
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=click.Path(file_okay=False))
+@click.argument("repository", metavar="USER/NAME")
+@click.option("--private/--public", default=None, help="Visibility of a new repository.")
+def push(folder: str, repository: str, private: bool | None) -> None:
+    """Upload a saved model to the Hugging Face Hub.
+
+    The address of the commit is printed. The token is HF_TOKEN, or the one that `hf auth login` stored.
+
+    \b
+    skastw push exports/animals user/animals --private
+    """
+    from skastw.artifact import read_artifact
+    from skastw.hub import push as push_folder
+
+    read_artifact(folder)  # what is damaged stays at home
+    click.echo(push_folder(folder, repository, private=private))

@@ -1,0 +1,145 @@
+"""``skastw predict``, ``windows`` and ``embed``: what a saved model says of clips."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from skastw.cli._options import as_json, clip_options
+from skastw.cli._output import print_failures, print_json, print_table
+
+__all__ = ["embed", "predict", "windows"]
+
+_OUTPUT = click.option("--output", "-o", metavar="FILE", help="Write a table: .csv or .parquet.")
+
+
+@click.command()
+@clip_options
+@click.option(
+    "--top-k", "-k", type=click.IntRange(1), default=3, show_default=True, help="Classes to show for each clip."
+)
+@_OUTPUT
+@as_json
+def predict(
+    *,
+    clips: list[Any],
+    classifier: Any,
+    top_k: int,
+    output: str | None,
+    as_json: bool,
+) -> None:
+    """Print the most probable classes of audio files.
+
+    With --output, the probabilities of all classes are written, a row a file. A folder stands for the audio files in
+    it. Files that cannot be read are told on standard error, and the exit status is then 1.
+
+    \b
+    skastw predict dog.wav cat.flac --model exports/animals --top-k 3
+    skastw predict recordings/ --model exports/animals --output predictions.csv
+    skastw predict *.wav --model user/animals --json
+    """
+    from skastw.tables import prediction_table, write_table
+
+    if output is not None:
+        click.echo(write_table(prediction_table(classifier, clips), output))
+        print_failures(clips, classifier.failed_)
+        return
+    predictions = classifier.predict_top_k(clips, k=top_k)
+    failed = {clip.index for clip in classifier.failed_}
+    heard = [(file, top) for i, (file, top) in enumerate(zip(clips, predictions, strict=True)) if i not in failed]
+    if as_json:
+        for file, top in heard:
+            ranked = [{"label": label, "probability": probability} for label, probability in top]
+            print_json({"file": file, "predictions": ranked})
+    elif heard:
+        rows = [("file", "label", "probability")]
+        for file, top in heard:
+            rows += [(file if i == 0 else "", str(label), f"{p:.4f}") for i, (label, p) in enumerate(top)]
+        print_table(rows, "<<>")
+    print_failures(clips, classifier.failed_)
+
+
+@click.command()
+@clip_options
+@click.option("--window", "-w", type=float, required=True, metavar="SECONDS", help="Length of a window.")
+@click.option("--hop", type=float, metavar="SECONDS", help="From one window to the next; by default half a window.")
+@click.option("--aggregate", type=click.Choice(["mean", "max", "vote"]), help="Print a row a clip, not one a window.")
+@click.option(
+    "--min-probability",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="Leave out what is less probable.",
+)
+@click.option("--output", "-o", metavar="FILE", help="Write a table, .csv or .parquet, or Audacity's labels, .txt.")
+@as_json
+def windows(
+    *,
+    clips: list[Any],
+    classifier: Any,
+    window: float,
+    hop: float | None,
+    aggregate: str | None,
+    min_probability: float,
+    output: str | None,
+    as_json: bool,
+) -> None:
+    """Tell what is heard where in long recordings.
+
+    \b
+    skastw windows night.flac --model exports/owls --window 3
+    skastw windows night.flac --model exports/owls --window 3 --min-probability 0.8 --output night.txt
+    """
+    from skastw.tables import label_track, window_summary, write_table
+
+    table = classifier.predict_windows(clips, window=window, hop=hop, aggregate=aggregate)
+    if output is not None and output.lower().endswith(".txt"):
+        with open(output, "w", encoding="utf-8") as file:
+            file.write(label_track(table, min_probability=min_probability))
+        click.echo(output)
+    elif output is not None:
+        click.echo(write_table(table, output))
+    elif as_json:
+        for row in table.dropna().to_dict(orient="records"):
+            print_json(row)
+    else:
+        rows = window_summary(table, min_probability=min_probability).itertuples(index=False)
+        print_table([("clip", "start", "end", "label", "probability"), *map(_in_words, rows)], "<>><>")
+    print_failures(clips, classifier.failed_)
+
+
+@click.command()
+@clip_options
+@_OUTPUT
+@as_json
+def embed(
+    *,
+    clips: list[Any],
+    classifier: Any,
+    output: str | None,
+    as_json: bool,
+) -> None:
+    """Write the embeddings of clips, a row a clip.
+
+    Without --output, they are CSV on standard output.
+
+    \b
+    skastw embed *.wav --model exports/animals --output embeddings.parquet
+    """
+    from skastw.tables import embedding_table, write_table
+
+    table = embedding_table(classifier, clips)
+    if output is not None:
+        click.echo(write_table(table, output))
+    elif as_json:
+        for row in table.dropna().to_dict(orient="records"):
+            print_json(row)
+    else:
+        click.echo(table.dropna().to_csv(index=False), nl=False)
+    print_failures(clips, classifier.failed_)
+
+
+def _in_words(row: tuple[Any, ...]) -> tuple[str, ...]:
+    clip, start, end, label, probability = row
+    return str(clip), f"{start:.2f}", f"{end:.2f}", str(label), f"{probability:.4f}"

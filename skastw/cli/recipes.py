@@ -1,0 +1,35 @@
+"""``skastw recipes``."""
+
+from __future__ import annotations
+
+import click
+
+from skastw.cli._options import as_json
+from skastw.cli._output import print_json, print_table
+
+__all__ = ["recipes"]
+
+
+@click.command()
+@click.argument("recipe", required=False, metavar="[RECIPE]")
+@as_json
+def recipes(recipe: str | None, as_json: bool) -> None:
+    """List the recipes, or print one as YAML.
+
+    A recipe is a named set of parameters; a printed one is a start for your own.
+
+    \b
+    skastw recipes
+    skastw recipes small > mine.yaml
+    """
+    from skastw.recipes import load_recipe, recipe_names, recipe_text
+
+    if recipe is not None and not as_json:
+        click.echo(recipe_text(recipe), nl=False)
+        return
+    found = [load_recipe(name) for name in (recipe_names() if recipe is None else [recipe])]
+    if as_json:
+        for item in found:
+            print_json({"name": item.name, "description": item.description})
+        return
+    print_table([("name", "description"), *((item.name, item.description) for item in found)], "<<")

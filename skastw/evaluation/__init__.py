@@ -1,0 +1,15 @@
+"""What a model reaches on clips that it was not trained on, and how sure that is."""
+
+from skastw.evaluation.evaluation import Evaluation, evaluate, evaluate_predictions
+from skastw.evaluation.scores import SCORES, class_scores, part_scores, score_intervals, total_scores
+
+__all__ = [
+    "SCORES",
+    "Evaluation",
+    "class_scores",
+    "evaluate",
+    "evaluate_predictions",
+    "part_scores",
+    "score_intervals",
+    "total_scores",
+]

@@ -1,0 +1,184 @@
+"""Scores of predictions: of the whole, of each class, of each part, and how far they may be off."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+__all__ = ["SCORES", "class_scores", "part_scores", "score_intervals", "total_scores"]
+
+#: The scores of the whole, by name.
+SCORES = ("accuracy", "macro_f1", "uar")
+#: Resamples that are in memory at once.
+_BLOCK = 100
+
+
+def total_scores(y_true: np.ndarray, y_pred: np.ndarray) -> dict[str, float]:
+    """Return accuracy, macro-F1 and unweighted average recall (UAR).
+
+    Parameters
+    ----------
+    y_true, y_pred : ndarray of shape (n_clips,)
+        What the clips are, and what was predicted.
+
+    Returns
+    -------
+    dict of str to float
+        As scikit-learn's ``accuracy_score``, ``f1_score(average="macro")`` and ``balanced_accuracy_score``: macro-F1
+        is the mean over the classes that occur in either, UAR over those that occur in ``y_true``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skastw.evaluation import total_scores
+    >>> total_scores(np.array(["cat", "cat", "cat", "dog"]), np.array(["cat", "cat", "dog", "dog"]))["accuracy"]
+    0.75
+    """
+    cells, counts = _cells(y_true, y_pred)
+    return {name: float(value[0]) for name, value in _scores_of_counts(counts[None], cells).items()}
+
+
+def class_scores(y_true: np.ndarray, y_pred: np.ndarray, labels: np.ndarray) -> Any:
+    """Return precision, recall, F1 and the number of clips of each class.
+
+    Parameters
+    ----------
+    y_true, y_pred : ndarray of shape (n_clips,)
+    labels : ndarray of shape (n_classes,)
+
+    Returns
+    -------
+    DataFrame of shape (n_classes, 4)
+        Columns ``precision``, ``recall``, ``f1``, ``support``; a score that nothing says anything about is 0.
+    """
+    import pandas as pd
+    from sklearn.metrics import precision_recall_fscore_support
+
+    scores = precision_recall_fscore_support(y_true, y_pred, labels=labels, zero_division=0.0)
+    columns = dict(zip(("precision", "recall", "f1", "support"), scores, strict=True))
+    return pd.DataFrame(columns, index=pd.Index(labels, name="label"))
+
+
+def part_scores(y_true: np.ndarray, y_pred: np.ndarray, parts: np.ndarray, name: str) -> Any:
+    """Return the scores of each part of the clips, such as each speaker or each fold.
+
+    Parameters
+    ----------
+    y_true, y_pred : ndarray of shape (n_clips,)
+    parts : ndarray of shape (n_clips,)
+        Which part each clip is in.
+    name : str
+        Of the index.
+
+    Returns
+    -------
+    DataFrame of shape (n_parts, 4)
+        Columns ``n_clips``, ``accuracy``, ``macro_f1``, ``uar``.
+    """
+    import pandas as pd
+
+    rows = {}
+    for part in pd.unique(np.sort(parts)):
+        own = parts == part
+        rows[part] = {"n_clips": int(own.sum()), **total_scores(y_true[own], y_pred[own])}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(name)
+
+
+def score_intervals(
+    y_true: np.ndarray,
+    y_pred: np.ndarray,
+    *,
+    groups: np.ndarray | None = None,
+    n_bootstrap: int = 2000,
+    random_state: Any = 0,
+) -> dict[str, tuple[float, float]]:
+    """Return the bootstrap interval of 95 % of each score.
+
+    Clips are drawn with replacement, as many as there are, and scored; or whole groups, as many as there are, since
+    clips of one speaker or recording succeed and fail together.
+
+    Parameters
+    ----------
+    y_true, y_pred : ndarray of shape (n_clips,)
+    groups : ndarray of shape (n_clips,), optional
+    n_bootstrap : int, default=2000
+        Draws.
+    random_state : int, RandomState or None, default=0
+
+    Returns
+    -------
+    dict of str to (float, float)
+        Empty where nothing can be drawn: without draws, or with a single group.
+
+    References
+    ----------
+    Efron and Tibshirani, "An Introduction to the Bootstrap", 1993 (percentile intervals); Field and Welsh,
+    "Bootstrapping clustered data", 2007 (whole groups).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skastw.evaluation import score_intervals
+    >>> truth = np.repeat(["cat", "dog"], 50)
+    >>> guess = np.where(np.arange(100) % 5, truth, "dog")
+    >>> low, high = score_intervals(truth, guess)["accuracy"]
+    >>> round(low, 2), round(high, 2)
+    (0.84, 0.96)
+    """
+    from sklearn.utils import check_random_state
+
+    rng = check_random_state(random_state)
+    cells, counts = _cells(y_true, y_pred)
+    per_group = None if groups is None else _counts_of_groups(y_true, y_pred, groups)
+    if not n_bootstrap or (per_group is not None and per_group.shape[0] < 2):
+        return {}
+    drawn = []
+    for start in range(0, n_bootstrap, _BLOCK):
+        size = min(_BLOCK, n_bootstrap - start)
+        if per_group is None:  # to draw clips is to draw how many have each pair of labels
+            resampled = rng.multinomial(len(y_true), counts / counts.sum(), size=size)
+        else:
+            n_groups = per_group.shape[0]
+            resampled = rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=size) @ per_group
+        drawn.append(_scores_of_counts(resampled, cells))
+    values = {name: np.concatenate([scores[name] for scores in drawn]) for name in SCORES}
+    return {name: tuple(np.percentile(values[name], [2.5, 97.5]).tolist()) for name in SCORES}
+
+
+def _cells(y_true: np.ndarray, y_pred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pairs of labels that occur, as positions among the labels (2, n_cells), and how often (n_cells,)."""
+    return np.unique(_positions(y_true, y_pred), axis=1, return_counts=True)
+
+
+def _positions(y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+    """Return both sides as positions among the labels of both, shape (2, n_clips)."""
+    return np.unique(np.concatenate([y_true, y_pred]), return_inverse=True)[1].reshape(2, -1)
+
+
+def _counts_of_groups(y_true: np.ndarray, y_pred: np.ndarray, groups: np.ndarray) -> Any:
+    """Return how often each group has each pair of labels, sparse of shape (n_groups, n_cells)."""
+    cell = np.unique(_positions(y_true, y_pred), axis=1, return_inverse=True)[1].reshape(-1)
+    group = np.unique(groups, return_inverse=True)[1]
+    return (_one_hot(group, group.max() + 1).T @ _one_hot(cell, cell.max() + 1)).tocsr()
+
+
+def _scores_of_counts(counts: np.ndarray, cells: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the scores of each row of ``counts`` (n_rows, n_cells): how often it has each pair of labels."""
+    true, predicted = (_one_hot(side, cells.max() + 1) for side in cells)  # (n_cells, n_classes)
+    correct = counts @ true.multiply(predicted)
+    support, named = counts @ true, counts @ predicted
+    with np.errstate(invalid="ignore"):  # a class that does not occur is not counted
+        recall, f1 = correct / support, 2 * correct / (support + named)
+    return {
+        "accuracy": correct.sum(axis=1) / counts.sum(axis=1),
+        "macro_f1": np.nanmean(f1, axis=1),
+        "uar": np.nanmean(recall, axis=1),
+    }
+
+
+def _one_hot(positions: np.ndarray, n: int) -> Any:
+    """Return the sparse indicator of positions below ``n``, shape (len(positions), n): tables stay small."""
+    from sklearn.preprocessing import OneHotEncoder
+
+    return OneHotEncoder(categories=[np.arange(n)], dtype=np.int64).fit_transform(positions[:, None])

@@ -1,0 +1,67 @@
+"""What a saved model is, told from its folder without making the network."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any
+
+from skastw.artifact import read_artifact
+
+__all__ = ["describe_model"]
+
+_COMPONENTS = ("features", "normalization", "encoder", "pooling")
+
+
+def describe_model(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return what a saved folder says of its model; of the weights only the header is read.
+
+    Parameters
+    ----------
+    folder : path
+
+    Returns
+    -------
+    dict of JSON values
+        ``estimator``, ``version`` (of the library that saved it), ``format_version``, ``task``, ``labels``,
+        ``sample_rate``, ``components`` (each with its parameters), ``augment``, ``params``, ``weights`` (how many
+        numbers, tensors and bytes), ``best_epoch``, ``n_epochs``, ``split``, ``validation`` (scores) and ``versions``
+        (of what it was trained with).
+
+    Raises
+    ------
+    ArtifactError
+        If a file is missing, damaged or too large.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from skastw import ASTWClassifier
+    >>> from skastw.datasets import make_tones
+    >>> from skastw.info import describe_model
+    >>> clips, y = make_tones(n_clips=8, n_classes=2, random_state=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     clf = ASTWClassifier(epochs=1, encoder="rnn", val_split=None).fit(clips, y)
+    ...     describe_model(clf.save_pretrained(folder))["labels"]
+    [0, 1]
+    """
+    stored = read_artifact(folder)
+    config, metrics, specs = stored.config, stored.metrics, stored.weights.specs.values()
+    params = config.get("params", {})
+    return {
+        "estimator": config.get("estimator"),
+        "version": config.get("library_version"),
+        "format_version": config.get("format_version"),
+        "task": stored.labels.get("task"),
+        "labels": stored.labels.get("labels"),
+        "sample_rate": params.get("sample_rate"),
+        "components": {kind: config.get(kind) for kind in _COMPONENTS},
+        "augment": config.get("augment"),
+        "params": params,
+        "weights": {
+            "values": sum(math.prod(spec.shape) for spec in specs),
+            "tensors": len(specs),
+            "bytes": stored.weights.size,
+        },
+        **{name: metrics.get(name) for name in ("best_epoch", "n_epochs", "split", "validation", "versions")},
+    }

@@ -1,0 +1,22 @@
+"""Runs: from a page of YAML to a trained model, a report on what was held out, and the page beside them."""
+
+from skastw.runs.file import Run, load_run, parse_run, plan_run
+from skastw.runs.run import RunResult, make_estimator, run
+from skastw.runs.sources import Clips, find_clips, load_clips, source_of
+from skastw.runs.splits import Fold, make_folds
+
+__all__ = [
+    "Clips",
+    "Fold",
+    "Run",
+    "RunResult",
+    "find_clips",
+    "load_clips",
+    "load_run",
+    "make_estimator",
+    "make_folds",
+    "parse_run",
+    "plan_run",
+    "run",
+    "source_of",
+]

@@ -1,0 +1,161 @@
+"""Where labelled clips come from: a set by its name, a folder of one's own, or a table."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from skastw.datasets import describe_audio, load_audio_folder, load_audio_table, load_named
+from skastw.datasets.audio_folder import AUDIO_EXTENSIONS
+from skastw.errors import RunError
+from skastw.runs.splits import Fold, make_folds
+
+__all__ = ["Clips", "find_clips", "load_clips", "source_of"]
+
+#: What the columns of a table are called unless a run says otherwise.
+_AUDIO_COLUMN, _LABEL_COLUMN = "audio", "label"
+_TABLES = (".csv", ".tsv", ".parquet")
+
+
+@dataclass(frozen=True, eq=False)
+class Clips:
+    """Labelled clips.
+
+    Attributes
+    ----------
+    X : list of clips
+    y : ndarray of shape (n_clips,)
+    groups : ndarray of shape (n_clips,) or None
+        Speaker or recording of each.
+    folds : dict of str to ndarray
+        The test clips of each fold of the set's own; empty where it has none.
+    """
+
+    X: list[Any]
+    y: np.ndarray
+    groups: np.ndarray | None
+    folds: dict[str, np.ndarray]
+
+    def split(self, how: Mapping[str, Any]) -> tuple[Clips, Clips]:
+        """Return the clips that train, and those that a split holds out.
+
+        Raises
+        ------
+        RunError
+            If there is no such part, or there are several.
+        """
+        folds = make_folds(self.y, self.groups, self.folds, how)
+        if len(folds) > 1:
+            raise RunError(f"Got {dict(how)}, which makes {len(folds)} parts, expected one, such as test_fold.")
+        return self.part(folds[0].train), self.part(folds[0].test)
+
+    def describe(self, folds: Sequence[Fold] = (), *, verbose: int = 0) -> Any:
+        """Return what :func:`skastw.datasets.describe_audio` finds in the clips and their splits."""
+        splits = [(fold.train, fold.test) for fold in folds]
+        return describe_audio(self.X, self.y, self.groups, splits=splits or None, verbose=verbose)
+
+    def part(self, index: np.ndarray) -> Clips:
+        """Return the clips at some positions, without folds."""
+        groups = None if self.groups is None else self.groups[index]
+        return Clips([self.X[i] for i in index], self.y[index], groups, {})
+
+
+def load_clips(source: Mapping[str, Any]) -> Clips:
+    """Load what the ``data`` of a run names.
+
+    Parameters
+    ----------
+    source : mapping
+        See :class:`skastw.runs.Run`.
+
+    Returns
+    -------
+    Clips
+
+    Raises
+    ------
+    SkastwError
+        As the loaders of :mod:`skastw.datasets` raise.
+    """
+    if "set" in source:
+        found = load_named(source["set"], data_home=source.get("data_home"))
+    elif "folder" in source:
+        found = load_audio_folder(source["folder"], groups=source.get("groups"))
+    else:
+        found = load_audio_table(
+            source["table"],
+            audio_column=source.get("audio_column") or _AUDIO_COLUMN,
+            label_column=source.get("label_column") or _LABEL_COLUMN,
+            group_column=source.get("group_column"),
+        )
+    groups = None if found.get("groups") is None else np.asarray(found.groups)
+    return Clips(list(found.data), np.asarray(found.target), groups, _own_folds(found))
+
+
+def _own_folds(found: Any) -> dict[str, np.ndarray]:
+    folds = getattr(found.get("cv"), "test_fold", [])  # of a PredefinedSplit
+    return {str(fold): np.flatnonzero(folds == fold) for fold in np.unique(folds) if fold != -1}
+
+
+def source_of(data: str, **options: str | None) -> dict[str, str]:
+    """Return the ``data`` of a run from one word: a folder, a table, or the name of a set.
+
+    Parameters
+    ----------
+    data : str
+        What exists as a folder is a folder, what ends in .csv, .tsv or .parquet is a table, and the rest are names.
+    **options : str or None
+        Those of :class:`skastw.runs.Run`; None stands for not given.
+
+    Returns
+    -------
+    dict
+
+    Examples
+    --------
+    >>> from skastw.runs import source_of
+    >>> source_of("esc50:animals", data_home="sounds", groups=None)
+    {'set': 'esc50:animals', 'data_home': 'sounds'}
+    """
+    kind = "folder" if os.path.isdir(data) else "table" if data.lower().endswith(_TABLES) else "set"
+    return {kind: data, **{name: value for name, value in options.items() if value is not None}}
+
+
+def find_clips(paths: Iterable[str | os.PathLike[str]]) -> list[str]:
+    """Return files as they are, and for a folder the audio files in it and below, sorted.
+
+    Parameters
+    ----------
+    paths : iterable of paths
+
+    Returns
+    -------
+    list of str
+
+    Raises
+    ------
+    RunError
+        If a folder holds no audio files.
+
+    Examples
+    --------
+    >>> from skastw.runs import find_clips
+    >>> find_clips(["owl.wav"])
+    ['owl.wav']
+    """
+    found: list[str] = []
+    for path in map(Path, paths):
+        inside = sorted(str(file) for file in path.rglob("*") if _is_audio(file)) if path.is_dir() else [str(path)]
+        if not inside:
+            raise RunError(f"The folder {str(path)!r} holds no audio files, expected some of {AUDIO_EXTENSIONS}.")
+        found += inside
+    return found
+
+
+def _is_audio(file: Path) -> bool:
+    return file.suffix.lower() in AUDIO_EXTENSIONS and not file.name.startswith(".") and file.is_file()

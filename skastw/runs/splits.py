@@ -1,0 +1,117 @@
+"""Which clips train and which are held out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from skastw.errors import RunError
+from skastw.training import split_validation
+
+__all__ = ["Fold", "make_folds"]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One split of the clips.
+
+    Attributes
+    ----------
+    name : str
+    train, test : ndarrays of positions
+    """
+
+    name: str
+    train: np.ndarray
+    test: np.ndarray
+
+
+def make_folds(
+    y: np.ndarray, groups: np.ndarray | None, own: Mapping[str, np.ndarray], split: Mapping[str, Any]
+) -> list[Fold]:
+    """Return the splits that a run asks for: one, or one for each fold of a cross-validation.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_clips,)
+        Labels.
+    groups : ndarray of shape (n_clips,) or None
+        Speaker or recording of each clip.
+    own : mapping of str to ndarray
+        The test clips of each fold of the set's own, by name; empty where it has none.
+    split : mapping
+        See :class:`skastw.runs.Run`.
+
+    Returns
+    -------
+    list of Fold
+
+    Raises
+    ------
+    RunError
+        If there are no such folds or groups, or nothing would train or test.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skastw.runs.splits import make_folds
+    >>> y, speakers = np.array(["cat", "dog"] * 4), np.repeat(["ann", "bob", "cid", "dee"], 2)
+    >>> [fold] = make_folds(y, speakers, {}, {"test_groups": ["bob"]})
+    >>> fold.name, fold.test.tolist()
+    ('bob', [2, 3])
+    >>> len(make_folds(y, speakers, {}, {"folds": 4}))
+    4
+    """
+    if "test_fold" in split:
+        tests = {str(split["test_fold"]): _own_fold(own, split["test_fold"])}
+    elif "test_groups" in split:
+        tests = {", ".join(map(str, split["test_groups"])): _of_groups(groups, split["test_groups"])}
+    elif "test_size" in split:
+        tests = {f"{split['test_size']:.0%}": _drawn(y, groups, split["test_size"], split.get("random_state", 0))}
+    elif split["folds"] == "own":
+        tests = dict(own)
+        if not tests:
+            raise RunError("Got folds: own, but these clips come without folds, expected a number of folds.")
+    else:
+        tests = _crossed(y, groups, split["folds"], split.get("random_state", 0))
+    everything = np.arange(len(y))
+    folds = [Fold(name, np.setdiff1d(everything, test), test) for name, test in tests.items()]
+    for fold in folds:
+        if not len(fold.train) or not len(fold.test):
+            raise RunError(f"{dict(split)} leaves {len(fold.train)} clips to train and {len(fold.test)} to test.")
+    return folds
+
+
+def _own_fold(own: Mapping[str, np.ndarray], name: Any) -> np.ndarray:
+    if str(name) not in own:
+        found = f"one of {list(own)}" if own else "another way to split: these clips come without folds"
+        raise RunError(f"Got test_fold={name!r}, expected {found}.")
+    return own[str(name)]
+
+
+def _of_groups(groups: np.ndarray | None, names: Sequence[Any]) -> np.ndarray:
+    if groups is None:
+        raise RunError(f"Got test_groups={list(names)}, but these clips come without groups, expected another split.")
+    found = groups.astype(str)
+    unknown = sorted(set(map(str, names)) - set(found))
+    if unknown:
+        raise RunError(f"Got test_groups with {unknown[:5]}, expected some of {np.unique(found).tolist()[:50]}.")
+    return np.flatnonzero(np.isin(found, list(map(str, names))))
+
+
+def _drawn(y: np.ndarray, groups: np.ndarray | None, share: float, seed: int) -> np.ndarray:
+    labels, codes = np.unique(y, return_inverse=True)
+    return np.asarray(split_validation(codes, share, seed, groups=groups, names=labels.tolist())[1])
+
+
+def _crossed(y: np.ndarray, groups: np.ndarray | None, n_folds: int, seed: int) -> dict[str, np.ndarray]:
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    if groups is not None and n_folds > len(np.unique(groups)):
+        raise RunError(f"Got folds: {n_folds} for {len(np.unique(groups))} groups, expected no more folds than groups.")
+    crossing = StratifiedKFold if groups is None else StratifiedGroupKFold
+    folds = crossing(n_folds, shuffle=True, random_state=seed).split(np.zeros(len(y)), y, groups)
+    return {str(i): test for i, (_, test) in enumerate(folds, start=1)}

@@ -1,0 +1,384 @@
+"""Runs: a page of YAML trains, tests on what was held out and can be done again; other pages are refused."""
+
+import json
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import yaml
+
+from skastw import ASTWClassifier
+from skastw.datasets import load_spoken_digits, make_tones
+from skastw.errors import ComponentError, RecipeError, RunError, SkastwError
+from skastw.evaluation import evaluate
+from skastw.info import describe_model
+from skastw.recipes import load_recipe, plain_params, recipe_names, resolve_params
+from skastw.runs import (
+    Clips,
+    Run,
+    find_clips,
+    load_clips,
+    load_run,
+    make_estimator,
+    make_folds,
+    parse_run,
+    plan_run,
+    run,
+    source_of,
+)
+
+RATE = 16000
+SMALL = {"encoder": {"resnet": {"width": 8, "num_stages": 2}}, "epochs": 2, "min_steps": 0, "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Return a folder of 36 tones of two classes by six sessions: high/session_0/3.wav."""
+    root = tmp_path_factory.mktemp("tones") / "clips"
+    clips, y = make_tones(n_clips=36, n_classes=2, random_state=0)
+    for i, (clip, label) in enumerate(zip(clips, y, strict=True)):
+        place = root / ("low", "high")[label] / f"session_{i // 6}"
+        place.mkdir(parents=True, exist_ok=True)
+        soundfile.write(place / f"{i}.wav", clip, RATE)
+    return root
+
+
+@pytest.fixture(scope="module")
+def table(folder):
+    files = sorted(folder.rglob("*.wav"))
+    rows = [(f"clips/{file.relative_to(folder)}", file.parts[-3], file.parts[-2]) for file in files]
+    path = folder.parent / "clips.csv"
+    pd.DataFrame(rows, columns=["audio", "label", "session"]).to_csv(path, index=False)
+    return path
+
+
+def write(path, content):
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content), encoding="utf-8")
+    return path
+
+
+# ------------------------------------------------------------------ a whole run
+
+
+@pytest.fixture(scope="module")
+def done(folder, tmp_path_factory):
+    place = tmp_path_factory.mktemp("run")
+    page = {
+        "description": "High and low tones",
+        "data": {"folder": str(folder), "groups": "parent"},
+        "recipe": "tiny",
+        "params": {**SMALL, "encoder__width": 12},
+        "split": {"test_groups": ["session_1", "session_4"]},
+        "output": str(place / "out"),
+    }
+    return run(write(place / "tones.yaml", page)), place / "out"
+
+
+def test_a_run_leaves_a_model_a_report_and_itself(done):
+    result, place = done
+    assert result.folder == str(place)
+    reports = {"metrics.json", "predictions.csv", "report.html", "confusion_matrix.png", "learning_curves.png"}
+    assert {path.name for path in place.iterdir()} == reports | {"group_scores.png", "model", "run.yaml"}
+    metrics = json.loads((place / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["accuracy"] == result.evaluation.accuracy
+    assert metrics["about"]["recipe"] == "tiny"
+    assert "<title>High and low tones</title>" in (place / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_tested_clips_are_those_that_were_held_out(done, folder):
+    result, place = done
+    held_out = {str(path) for path in folder.rglob("*.wav") if path.parts[-2] in ("session_1", "session_4")}
+    assert set(result.evaluation.predictions["clip"]) == held_out
+    assert result.evaluation.n_clips == len(held_out) == 12
+    assert set(result.evaluation.per_group.index) == {"session_1", "session_4"}
+    assert describe_model(place / "model")["split"] != "random split, stratified where possible"
+
+
+def test_the_saved_model_gives_the_saved_predictions(done, folder):
+    _, place = done
+    model = ASTWClassifier.from_pretrained(place / "model", device="cpu")
+    table = pd.read_csv(place / "predictions.csv")
+    assert model.predict(table["clip"]).tolist() == table["predicted"].tolist()
+    np.testing.assert_allclose(model.predict_proba(table["clip"]).max(axis=1), table["probability"], rtol=1e-5)
+
+
+def test_the_saved_run_file_is_the_same_run_written_out(done, tmp_path):
+    result, place = done
+    again = load_run(place / "run.yaml")
+    assert (again.data, again.split) == (
+        {"folder": str(done[0].evaluation.predictions["clip"][0]).split("/high/")[0], "groups": "parent"},
+        {"test_groups": ["session_1", "session_4"]},
+    )
+    assert again.params["encoder"] == {"resnet": {**again.params["encoder"]["resnet"], "width": 12, "num_stages": 2}}
+    repeated = run(plan_run(place / "run.yaml", output=str(tmp_path / "again")))
+    assert repeated.evaluation.predictions.equals(result.evaluation.predictions)
+    first, second = (dict(load_run(path / "run.yaml").params) for path in (place, tmp_path / "again"))
+    assert first == second
+
+
+def test_parameters_are_those_of_the_recipe_with_those_of_the_run(done):
+    model = done[0].model
+    assert (model.encoder.width, model.encoder.num_stages, model.epochs) == (12, 2, 2)
+    assert model.keep == load_recipe("tiny").params["keep"]
+
+
+def test_a_cross_validation_predicts_every_clip_once_and_keeps_a_model_of_all(table, tmp_path):
+    data = {"table": str(table), "group_column": "session"}
+    result = run(Run(data, str(tmp_path / "out"), {"folds": 3}, "tiny", SMALL))
+    predictions = result.evaluation.predictions
+    assert sorted(predictions["clip"]) == sorted(load_clips(data).X)
+    assert result.evaluation.per_fold["n_clips"].tolist() == [12, 12, 12]
+    assert (predictions.groupby("group")["fold"].nunique() == 1).all(), "a session is in one fold"
+    assert describe_model(tmp_path / "out" / "model")["n_epochs"] == 2
+    metrics = json.loads((tmp_path / "out" / "model" / "metrics.json").read_text())
+    assert metrics["n_train"] + metrics["n_validation"] == 36
+    assert (tmp_path / "out" / "learning_curves.png").exists()
+
+
+def test_what_leaks_is_told(table, folder, tmp_path):
+    frame = pd.read_csv(table)
+    copy = folder / "high" / "session_0" / "copy.wav"
+    copy.write_bytes((folder.parent / frame["audio"].iloc[-1]).read_bytes())
+    try:
+        clips = load_clips({"folder": str(folder), "groups": "parent"})
+        folds = make_folds(clips.y, clips.groups, clips.folds, {"test_groups": ["session_0"]})
+        description = clips.describe(folds)
+    finally:
+        copy.unlink()
+    assert any("cop" in warning or "same audio" in warning for warning in description.warnings)
+
+
+def test_unreadable_clips_are_listed_by_their_place_among_all(folder, tmp_path):
+    bad = folder / "low" / "session_1" / "bad.wav"
+    bad.write_bytes(b"not audio")
+    try:
+        data = {"folder": str(folder), "groups": "parent"}
+        params = {**SMALL, "on_error": "ignore"}
+        result = run(Run(data, str(tmp_path / "out"), {"test_groups": ["session_1"]}, "tiny", params))
+        clips = load_clips(data)
+    finally:
+        bad.unlink()
+    assert [clips.X[clip.index] for clip in result.evaluation.failed] == [str(bad)]
+    assert result.evaluation.n_clips == 6
+
+
+# ------------------------------------------------------------------ where clips come from
+
+
+def test_a_folder_a_table_and_a_set_are_loaded_alike(folder, table):
+    from_folder = load_clips({"folder": str(folder), "groups": "parent"})
+    from_table = load_clips({"table": str(table), "group_column": "session"})
+    for clips in (from_folder, from_table):
+        assert isinstance(clips, Clips)
+        assert sorted(map(os.path.realpath, clips.X)) == sorted(map(os.path.realpath, from_folder.X))
+        assert sorted(clips.groups) == sorted(from_folder.groups)
+        assert clips.folds == {}
+    digits = load_spoken_digits()
+    from_set = load_clips({"set": "spoken_digits"})
+    assert list(digits.data) == from_set.X
+    assert from_set.groups.tolist() == digits.groups.tolist()
+
+
+def test_one_word_says_where_clips_are(folder, table):
+    assert source_of(str(folder), groups="parent", data_home=None) == {"folder": str(folder), "groups": "parent"}
+    assert source_of(str(table)) == {"table": str(table)}
+    assert source_of("missing.CSV") == {"table": "missing.CSV"}
+    assert source_of("esc50:animals") == {"set": "esc50:animals"}
+
+
+def test_files_are_found_in_folders(folder, tmp_path):
+    assert find_clips([folder, "lost.wav"]) == [*sorted(map(str, folder.rglob("*.wav"))), "lost.wav"]
+    with pytest.raises(RunError, match="holds no audio files"):
+        find_clips([tmp_path])
+
+
+# ------------------------------------------------------------------ what is held out
+
+Y = np.array(["cat", "dog"] * 20)
+SPEAKERS = np.repeat(np.arange(10), 4)
+OWN = {str(k): np.flatnonzero(np.equal(SPEAKERS % 5, k)) for k in range(5)}
+
+
+@pytest.mark.parametrize("split", [{"folds": 5}, {"folds": 5, "random_state": 3}, {"folds": "own"}])
+def test_each_clip_is_held_out_once(split):
+    folds = make_folds(Y, SPEAKERS, OWN, split)
+    assert len(folds) == 5
+    assert sorted(np.concatenate([fold.test for fold in folds])) == list(range(40))
+    for fold in folds:
+        assert sorted([*fold.train, *fold.test]) == list(range(40))
+        assert not set(SPEAKERS[fold.train]) & set(SPEAKERS[fold.test])
+
+
+@pytest.mark.parametrize(
+    ("split", "n_test"),
+    [({"test_groups": [3, "7"]}, 8), ({"test_fold": 2}, 8), ({"test_fold": "2"}, 8), ({"test_size": 0.2}, 8)],
+)
+def test_groups_are_held_out_whole(split, n_test):
+    [fold] = make_folds(Y, SPEAKERS, OWN, split)
+    assert len(fold.test) == n_test
+    assert not set(SPEAKERS[fold.train]) & set(SPEAKERS[fold.test])
+
+
+def test_without_groups_clips_are_held_out():
+    [fold] = make_folds(Y, None, {}, {"test_size": 0.25})
+    assert np.unique(Y[fold.test], return_counts=True)[1].tolist() == [5, 5]
+    drawn = [make_folds(Y, None, {}, {"test_size": 0.25, "random_state": seed})[0].test.tolist() for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1] == fold.test.tolist() != drawn[2]
+
+
+@pytest.mark.parametrize(
+    ("groups", "own", "split", "message"),
+    [
+        (SPEAKERS, OWN, {"test_fold": 9}, r"test_fold=9, expected one of \['0', '1'"),
+        (SPEAKERS, {}, {"test_fold": 1}, "come without folds"),
+        (SPEAKERS, {}, {"folds": "own"}, "come without folds"),
+        (None, {}, {"test_groups": ["ann"]}, "come without groups"),
+        (SPEAKERS, {}, {"test_groups": [1, "ann"]}, r"\['ann'\], expected some of \['0', '1'"),
+        (SPEAKERS, {}, {"test_groups": list(range(10))}, "leaves 0 clips to train"),
+        (SPEAKERS, {}, {"folds": 11}, "folds: 11 for 10 groups"),
+    ],
+)
+def test_what_cannot_be_held_out_is_refused(groups, own, split, message):
+    with pytest.raises(RunError, match=message):
+        make_folds(Y, groups, own, split)
+
+
+# ------------------------------------------------------------------ parameters
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_written_out_parameters_are_read_back(name):
+    estimator = ASTWClassifier.from_recipe(name)
+    plain = yaml.safe_load(yaml.safe_dump(plain_params(estimator.get_params(deep=False))))
+    again = ASTWClassifier(**resolve_params(plain, "again"))
+    before, after = estimator._resolve_components(), again._resolve_components()
+    assert repr(before) == repr(after)
+    rest = set(estimator.get_params(deep=False)) - {"features", "normalization", "encoder", "pooling", "augment"}
+    assert all(getattr(again, param) == getattr(estimator, param) for param in rest)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"recipe": "no_such"}, RecipeError, "expected one of 'astw'"),
+        ({"params": {"epoch": 3}}, RunError, "'epoch'.*Valid parameters are.*'epochs'"),
+        ({"params": {"encoder__d_modell": 3}}, RunError, "d_modell"),
+        ({"params": {"epochs": -1}}, RunError, "epochs"),
+        ({"params": {"encoder": "resnett"}}, ComponentError, "expected one of 'astw'"),
+        ({"params": {"encoder": {"resnet": {"width": -1}}}}, SkastwError, "width"),
+        ({"params": {"augment": "gain"}}, RecipeError, "expected a list"),
+    ],
+)
+def test_parameters_are_checked_before_anything_is_read(changes, error, message):
+    plan = parse_run({"data": {"folder": "no/such/folder"}, "output": "out", **changes}, "mine")
+    with pytest.raises(error, match=message):
+        make_estimator(plan)
+    with pytest.raises(error, match=message):
+        run(plan)
+
+
+def test_options_replace_what_a_file_says(tmp_path):
+    page = {"data": {"folder": "owls"}, "params": {"epochs": 3, "muon_lr": 0.1}, "output": "out", "recipe": "tiny"}
+    path = write(tmp_path / "owls.yaml", page)
+    plan = plan_run(path, split={"folds": 4}, recipe="small", params=["epochs=5", "augment=[]"], output="other")
+    assert plan == Run({"folder": "owls"}, "other", {"folds": 4}, "small", {"epochs": 5, "muon_lr": 0.1, "augment": []})
+    assert plan_run(path) == load_run(path)
+
+
+@pytest.mark.parametrize("text", ["epochs", "=3", "epochs=[", "a=!!python/name:os.system", "a=&x [*x]"])
+def test_a_parameter_is_a_name_and_a_value(text):
+    with pytest.raises(RunError):
+        plan_run(data={"folder": "owls"}, output="out", params=[text])
+
+
+# ------------------------------------------------------------------ what is no run file
+
+PAGE = {"data": {"folder": "owls"}, "output": "out"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epochs": 3}, r"\['epochs'\] in the run, expected some of \['data', 'description', 'output', 'params'"),
+        ({"data": None}, "data: None, expected a mapping"),
+        ({"data": {}}, r"\[\] in data, expected exactly one of \['set', 'folder', 'table'\]"),
+        ({"data": {"folder": "a", "table": "b"}}, r"\['folder', 'table'\] in data, expected exactly one"),
+        (
+            {"data": {"folder": "a", "data_home": "b"}},
+            r"\['data_home'\] in data, expected some of \['folder', 'groups'\]",
+        ),
+        ({"data": {"folder": ["a"]}}, "expected text"),
+        ({"split": {"test_size": 0.2, "folds": 3}}, "expected exactly one of"),
+        ({"split": {"test_groups": "ann"}}, "test_groups: 'ann' in split, expected a list"),
+        ({"split": {"test_groups": [], "random_state": 1}}, r"\['random_state'\] in split"),
+        ({"split": {"test_size": 1.5}}, "expected a share between 0 and 1"),
+        ({"split": {"test_size": True}}, "expected a share"),
+        ({"split": {"folds": 1}}, "expected a number of at least 2, or 'own'"),
+        ({"split": {"folds": 3, "random_state": -1}}, "random_state: -1"),
+        ({"split": {"test_fold": None}}, "expected the number or name of a fold"),
+        ({"params": ["epochs"]}, "params: .* expected a mapping"),
+        ({"params": {3: 4}}, "expected a mapping of names"),
+        ({"recipe": 3}, "recipe: 3, expected text"),
+        ({"output": ""}, "empty output"),
+        ({"output": None}, "output: None, expected text"),
+    ],
+)
+def test_what_is_unknown_or_out_of_range_is_named(tmp_path, changes, message):
+    path = write(tmp_path / "mine.yaml", {**PAGE, **changes})
+    with pytest.raises(RunError, match=message):
+        load_run(path)
+
+
+@pytest.mark.parametrize("missing", PAGE)
+def test_what_is_missing_is_named(missing):
+    with pytest.raises(RunError, match=f"has no '{missing}'"):
+        parse_run({key: value for key, value in PAGE.items() if key != missing}, "mine")
+
+
+HOSTILE = {
+    "tag": "{data: {folder: a}, output: !!python/object/apply:os.system ['touch CANARY']}",
+    "name": "{data: {folder: a}, output: !!python/name:os.system }",
+    "alias": "{data: &a {folder: a}, split: *a, output: b}",
+    "bomb": "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]",
+    "depth": "{data: {folder: a}, output: b, params: {a: " + "[" * 400 + "]" * 400 + "}}",
+    "syntax": "data: [",
+    "date": "{data: {folder: a}, output: 2026-99-99}",
+    "list": "- data",
+    "text": "owls",
+    "empty": "",
+    "binary": "\x00\x01",
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_hostile_pages_are_refused_and_nothing_is_executed(tmp_path, monkeypatch, case):
+    monkeypatch.chdir(tmp_path)
+    path = write(tmp_path / "mine.yaml", HOSTILE[case])
+    with pytest.raises(RunError, match=r"mine\.yaml"):
+        load_run(path)
+    assert not (tmp_path / "CANARY").exists()
+
+
+def test_files_that_are_no_page_of_text_are_refused(tmp_path):
+    large = write(tmp_path / "large.yaml", "description: " + "x" * 70000)
+    latin = tmp_path / "latin.yaml"
+    latin.write_bytes(b"\xff\xfe\xfd")
+    folder = tmp_path / "folder.yaml"
+    folder.mkdir()
+    other = write(tmp_path / "run.txt", PAGE)
+    for path in (large, latin, folder, other, tmp_path / "lost.yaml"):
+        with pytest.raises(RunError, match=path.name):
+            load_run(path)
+
+
+def test_an_evaluation_by_hand_agrees_with_the_run(done, folder):
+    result, _ = done
+    clips = load_clips({"folder": str(folder), "groups": "parent"})
+    _, held_out = clips.split({"test_groups": ["session_1", "session_4"]})
+    again = evaluate(result.model, held_out.X, held_out.y, groups=held_out.groups)
+    assert again.intervals == result.evaluation.intervals
+    assert again.accuracy == result.evaluation.accuracy
+    with pytest.raises(RunError, match="expected one"):
+        clips.split({"folds": 3})
