@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,8 +13,10 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_array, check_is_fitted, column_or_1d
+from torch import Tensor
 from torch.nn import functional as F
 
+from skastw._device import on_device, resolve_device
 from skastw._estimator import AudioEstimator
 from skastw._pretrained import PretrainedEstimator
 from skastw._sklearn import Interval, StrOptions
@@ -22,6 +24,7 @@ from skastw.artifact import labels_from_json, labels_to_json
 from skastw.errors import ArtifactError
 from skastw.extraction import check_clips
 from skastw.failures import Failures
+from skastw.occlusion import FILLS, Occlusion, cell_centres, occluded_logits
 from skastw.windows import window_table
 
 __all__ = ["ASTWClassifier"]
@@ -354,8 +357,7 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
         -------
         ndarray of shape (n_clips, n_classes), float32
         """
-        logits = self._outputs(X)
-        return (F.logsigmoid(logits) if self.task_ == "multilabel" else logits.log_softmax(dim=1)).numpy()
+        return self._log_probabilities(self._outputs(X)).numpy()
 
     def predict_top_k(self, X: Any, *, k: int = 5) -> list[list[tuple[Any, float]]]:
         """Return the ``k`` most probable classes of each clip, most probable first.
@@ -445,6 +447,102 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
             self.failed_ = failures.clips
         failures.tell(len(clips))
         return table
+
+    def explain(
+        self, clip: Any, *, label: Any = None, n_times: int = 20, n_bands: int = 16, fill: str = "clip"
+    ) -> Occlusion:
+        """Return which parts of a clip speak for a class: how its probability drops when they are hidden.
+
+        The clip's frames are computed once, cut into ``n_times`` by ``n_bands`` equal parts, and predicted with each
+        part hidden in turn. What is hidden is the part and half a part around it. This takes as long as predicting
+        ``n_times * n_bands`` such clips. :class:`skastw.plots.OcclusionDisplay` draws it.
+
+        Parameters
+        ----------
+        clip : clip
+            One clip, of any length; with ``features="precomputed"``, its frames.
+        label : label, optional
+            One of ``classes_``; by default the most probable.
+        n_times, n_bands : int, default=20 and 16
+            Parts in time and in frequency; no more are made than there are frames and bins.
+        fill : {"clip", "band"}, default="clip"
+            What hidden frames are replaced by: ``"clip"`` is the mean over all times and bins, ``"band"`` that of each
+            bin over time. With ``"band"`` a part that sounds as its band always does changes nothing when hidden, so
+            a steady tone is not found.
+
+        Returns
+        -------
+        Occlusion
+            ``saliency`` of shape (n_times, n_bands), the drop of the logarithm of the probability, and the ``times``
+            and ``frequencies`` of its parts.
+
+        Raises
+        ------
+        ClipError
+            If the clip cannot be used, whatever ``on_error``.
+        ValueError
+            If ``label`` is no class, or another argument is not valid.
+
+        Notes
+        -----
+        The clip itself is predicted, not its versions by ``tta``. A part that is hidden is a sound that the model may
+        never have heard, so look for the large differences.
+
+        References
+        ----------
+        Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", 2014, section 4.2.
+
+        Examples
+        --------
+        >>> from skastw import ASTWClassifier
+        >>> from skastw.datasets import make_tones
+        >>> from skastw.encoders import ASTWEncoder
+        >>> clips, y = make_tones(n_clips=12, n_classes=2, random_state=0)
+        >>> clf = ASTWClassifier(encoder=ASTWEncoder(d_model=16, num_heads=2, num_layers=1), epochs=1).fit(clips, y)
+        >>> found = clf.explain(clips[0], label=1, n_times=5, n_bands=8)
+        >>> found.label, found.saliency.shape, len(found.times), len(found.frequencies)
+        (1, (5, 8), 5, 8)
+        """
+        check_is_fitted(self, "model_")
+        for name, value in (("n_times", n_times), ("n_bands", n_bands)):
+            if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+                raise ValueError(f"Got {name}={value!r}, expected an integer of at least 1.")
+        if fill not in FILLS:
+            raise ValueError(f"Got fill={fill!r}, expected one of {', '.join(map(repr, FILLS))}.")
+        labels = self.classes_.tolist()
+        if label is not None and label not in labels:
+            raise ValueError(f"Got label={label!r}, expected one of the classes: {labels[:10]}.")
+        components, device = self._resolve_components(), resolve_device(self.device)
+        model = on_device(self.model_, device)
+        one = np.zeros(1, dtype=np.int64)
+        frames = next(self._frames([clip], one, components, Failures("raise"), model.features.n_features))
+        n_times, n_bands = min(n_times, len(frames)), min(n_bands, frames.shape[1])
+        logits, occluded = occluded_logits(
+            model,
+            frames,
+            n_times=n_times,
+            n_bands=n_bands,
+            fill=fill,
+            batch_size=self.batch_size,
+            device=device,
+            precision="float32" if self.precision == "auto" else self.precision,
+        )
+        index = int(logits.argmax()) if label is None else labels.index(label)
+        logarithm = self._log_probabilities(logits[None])[0, index]
+        drops = logarithm - self._log_probabilities(occluded.flatten(0, 1))[:, index]
+        bands = cell_centres(frames.shape[1], n_bands)
+        hz = components.features.frequencies(self.sample_rate)
+        return Occlusion(
+            label=labels[index],
+            probability=float(logarithm.exp()),
+            saliency=drops.view(n_times, n_bands).numpy(),
+            times=cell_centres(len(frames), n_times) / components.features.frames_per_second(self.sample_rate),
+            bands=bands,
+            frequencies=None if hz is None else np.interp(bands, np.arange(len(hz)), hz),
+        )
+
+    def _log_probabilities(self, logits: Tensor) -> Tensor:
+        return F.logsigmoid(logits) if self.task_ == "multilabel" else logits.log_softmax(dim=1)
 
     def _encode_target(self, y: Any, *, reset: bool, sample_weight: Any = None) -> np.ndarray:
         """Return y as positions in ``classes_`` (n,), int64, or as an indicator (n, n_labels), float32."""

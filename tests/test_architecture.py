@@ -28,7 +28,7 @@ ROWS = [
     ["_pretrained"],
     ["_estimator"],
     ["_inputs", "recipes", "transfer"],
-    ["training", "artifact", "card", "export", "hub"],
+    ["training", "artifact", "card", "export", "hub", "occlusion"],
     ["extraction", "inference", "windows"],
     ["model"],
     ["features", "normalization", "encoders", "augment", "pooling", "failures"],

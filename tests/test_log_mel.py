@@ -9,7 +9,7 @@ from transformers import WhisperFeatureExtractor
 from skastw.audio import load_waveform
 from skastw.datasets import load_spoken_digits
 from skastw.errors import ComponentError
-from skastw.features import LogMel
+from skastw.features import MFCC, PCEN, LogMel, Precomputed
 from skastw.features.log_mel import centred_windows, mel_filter_bank, power_spectrum, whisper_scale
 
 SETTINGS = [
@@ -49,6 +49,14 @@ def band_centres(sample_rate, settings):
 
 
 # ------------------------------------------------------------------ physics
+
+
+@pytest.mark.parametrize(("sample_rate", "settings"), SETTINGS)
+def test_front_ends_say_where_their_bands_are(sample_rate, settings):
+    for features in (LogMel(**settings), PCEN(**settings)):
+        assert np.allclose(features.frequencies(sample_rate), band_centres(sample_rate, settings))
+    for features in (MFCC(), Precomputed()):
+        assert features.frequencies(sample_rate) is None
 
 
 @pytest.mark.parametrize(("sample_rate", "settings"), SETTINGS)

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -62,6 +63,10 @@ class Features(Component):
     @abstractmethod
     def frames_per_second(self, sample_rate: int) -> float:
         """Return the frame rate (Hz)."""
+
+    def frequencies(self, sample_rate: int) -> np.ndarray | None:
+        """Return the middle of each bin of a frame, shape (F,), in Hz, or None where bins are no frequency bands."""
+        return None
 
     def to_preprocessor(self, sample_rate: int, chunk_length: float) -> dict[str, Any]:
         """Return the content of ``preprocessor_config.json``, which describes the front end to other tools.

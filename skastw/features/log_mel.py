@@ -17,7 +17,17 @@ from skastw.batching import is_padded, length_mask
 from skastw.errors import ComponentError
 from skastw.features._base import Features, FeaturesModule
 
-__all__ = ["LogMel", "MelModule", "centred_windows", "mel_filter_bank", "power_spectrum", "whisper_scale"]
+__all__ = [
+    "LogMel",
+    "MelModule",
+    "centred_windows",
+    "hz_to_mel",
+    "mel_filter_bank",
+    "mel_frequencies",
+    "mel_to_hz",
+    "power_spectrum",
+    "whisper_scale",
+]
 
 #: Windows that are transformed at once: few enough for a processor's cache, and for a recording of hours.
 _SLAB = 1024
@@ -93,6 +103,10 @@ class LogMel(Features):
     def frames_per_second(self, sample_rate: int) -> float:
         """Return the frame rate (Hz)."""
         return sample_rate / self.hop_length
+
+    def frequencies(self, sample_rate: int) -> np.ndarray:
+        """Return the middle of each mel band, shape (n_mels,), in Hz."""
+        return mel_frequencies(sample_rate, self.n_mels, self.fmin, self.fmax)[1:-1]
 
     def to_preprocessor(self, sample_rate: int, chunk_length: float) -> dict[str, Any]:
         """Return the settings in the words of ``transformers``' ``WhisperFeatureExtractor``.
@@ -275,13 +289,7 @@ def mel_filter_bank(
     >>> mel_filter_bank(16000, 400, 80).shape
     (80, 201)
     """
-    fmax = sample_rate / 2 if fmax is None else fmax
-    if not 0 <= fmin < fmax <= sample_rate / 2:
-        raise ComponentError(
-            f"Got fmin={fmin!r} and fmax={fmax!r}, expected 0 <= fmin < fmax <= {sample_rate / 2:g} Hz, "
-            f"half of sample_rate={sample_rate:g}."
-        )
-    edges = _mel_to_hz(np.linspace(_hz_to_mel(fmin), _hz_to_mel(fmax), n_mels + 2))
+    edges = mel_frequencies(sample_rate, n_mels, fmin, fmax)
     bins = np.arange(n_fft // 2 + 1) * sample_rate / n_fft
     lower, centre, upper = edges[:-2, None], edges[1:-1, None], edges[2:, None]
     rising = (bins - lower) / (centre - lower)
@@ -298,13 +306,53 @@ def mel_filter_bank(
     return (triangles * 2 / (upper - lower)).astype(np.float32)
 
 
-def _hz_to_mel(hz: float | np.ndarray) -> np.ndarray:
+def mel_frequencies(sample_rate: float, n_mels: int, fmin: float = 0.0, fmax: float | None = None) -> np.ndarray:
+    """Return where mel bands begin, peak and end: each reaches from the peak before to the peak behind its own.
+
+    Parameters
+    ----------
+    sample_rate : float
+        Samples per second (Hz).
+    n_mels : int
+        Number of bands.
+    fmin, fmax : float
+        Range of the bands in Hz; ``fmax=None`` is half the sample rate.
+
+    Returns
+    -------
+    ndarray of shape (n_mels + 2,)
+        In Hz: ``fmin``, the peak of each band, ``fmax``.
+
+    Raises
+    ------
+    ComponentError
+        If the range is empty or passes half the sample rate.
+
+    Examples
+    --------
+    >>> from skastw.features.log_mel import mel_frequencies
+    >>> mel_frequencies(16000, 4, fmax=1000.0).tolist()
+    [0.0, 200.0, 400.0, 600.0, 800.0, 1000.0]
+    """
+    fmax = sample_rate / 2 if fmax is None else fmax
+    if not 0 <= fmin < fmax <= sample_rate / 2:
+        raise ComponentError(
+            f"Got fmin={fmin!r} and fmax={fmax!r}, expected 0 <= fmin < fmax <= {sample_rate / 2:g} Hz, "
+            f"half of sample_rate={sample_rate:g}."
+        )
+    return mel_to_hz(np.linspace(hz_to_mel(fmin), hz_to_mel(fmax), n_mels + 2))
+
+
+def hz_to_mel(hz: float | np.ndarray) -> np.ndarray:
+    """Return frequencies ``hz`` on Slaney's mel scale; see :func:`mel_filter_bank`."""
     hz = np.asarray(hz, dtype=np.float64)
     above = 15 + 27 * np.log(np.maximum(hz, 1000) / 1000) / np.log(6.4)
     return np.where(hz < 1000, hz * 15 / 1000, above)
 
 
-def _mel_to_hz(mel: np.ndarray) -> np.ndarray:
+def mel_to_hz(mel: float | np.ndarray) -> np.ndarray:
+    """Return the frequencies in Hz of values ``mel`` on Slaney's mel scale."""
+    mel = np.asarray(mel, dtype=np.float64)
     above = 1000 * np.exp((np.maximum(mel, 15) - 15) * np.log(6.4) / 27)
     return np.where(mel < 15, mel * 1000 / 15, above)
 

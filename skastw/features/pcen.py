@@ -6,13 +6,14 @@ import math
 from numbers import Real
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from skastw._sklearn import Interval
 from skastw.batching import length_mask
 from skastw.features._base import Features, FeaturesModule
-from skastw.features.log_mel import LogMel, MelModule
+from skastw.features.log_mel import LogMel, MelModule, mel_frequencies
 
 __all__ = ["PCEN", "smoothed"]
 
@@ -120,6 +121,10 @@ class PCEN(Features):
     def frames_per_second(self, sample_rate: int) -> float:
         """Return the frame rate (Hz)."""
         return sample_rate / self.hop_length
+
+    def frequencies(self, sample_rate: int) -> np.ndarray:
+        """Return the middle of each mel band, shape (n_mels,), in Hz."""
+        return mel_frequencies(sample_rate, self.n_mels, self.fmin, self.fmax)[1:-1]
 
     def to_preprocessor(self, sample_rate: int, chunk_length: float) -> dict[str, Any]:
         """Return the settings in librosa's words."""
