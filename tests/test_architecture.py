@@ -24,6 +24,7 @@ ROOT = Path(skastw.__file__).parent
 # Top row first; a file may import from rows below its own, and a package from itself.
 ROWS = [
     ["cli", "__main__"],
+    ["plots"],
     ["classifier", "regressor", "featurizer"],
     ["_pretrained"],
     ["_estimator"],

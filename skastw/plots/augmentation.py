@@ -1,0 +1,262 @@
+"""A clip, and what augmentations make of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from sklearn.base import clone
+from sklearn.utils import check_random_state
+from torch import Tensor
+
+from skastw._component import resolve_component
+from skastw.augment import Augment, Transform
+from skastw.batching import Batch, pad
+from skastw.features import Features
+from skastw.plots._canvas import panels, pyplot
+from skastw.plots.spectrogram import SpectrogramDisplay, clip_frames
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["AugmentationDisplay"]
+
+#: Panels in a row, where there is one version by each augmentation.
+_COLUMNS = 5
+
+
+class AugmentationDisplay:
+    """A clip beside versions of it that augmentations made, on one scale of time and of colour.
+
+    Make one with :meth:`from_estimator` or :meth:`from_clip`.
+
+    Parameters
+    ----------
+    original : SpectrogramDisplay
+        The clip.
+    versions : list of (str, list of SpectrogramDisplay)
+        Name and versions of each augmentation; the same number of each.
+
+    Attributes
+    ----------
+    ax_, axes_ : Axes and ndarray of Axes
+        The first panel, with the clip, and all of them.
+    figure_ : Figure
+    colorbar_ : Colorbar
+
+    Examples
+    --------
+    >>> import matplotlib
+    >>> matplotlib.use("Agg")
+    >>> from skastw.datasets import make_tones
+    >>> from skastw.plots import AugmentationDisplay
+    >>> clips, y = make_tones(n_clips=2, random_state=0)
+    >>> display = AugmentationDisplay.from_clip(clips[0], ["gain", "mixup"], partner=clips[1])
+    >>> [axes.get_title() for axes in display.axes_.flat]
+    ['the clip', 'gain', 'mixup', 'all together']
+    """
+
+    def __init__(
+        self, original: SpectrogramDisplay, versions: Sequence[tuple[str, Sequence[SpectrogramDisplay]]]
+    ) -> None:
+        self.original = original
+        self.versions = versions
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        clip: Any,
+        *,
+        partner: Any = None,
+        n_versions: int = 3,
+        random_state: Any = 0,
+        ax: Axes | Sequence[Axes] | None = None,
+        cmap: Any = None,
+    ) -> AugmentationDisplay:
+        """Draw what the augmentations of an estimator make of a clip.
+
+        Parameters
+        ----------
+        estimator : ASTWClassifier or ASTWRegressor
+            It need not be fitted.
+        clip : clip
+            As the estimator takes it.
+        partner, n_versions, random_state, ax, cmap : see :meth:`from_clip`
+
+        Returns
+        -------
+        AugmentationDisplay
+
+        Raises
+        ------
+        ClipError
+            If a clip cannot be used.
+        ValueError
+            If the estimator has no augmentation.
+        MissingDependencyError
+            Without the extra ``plot``.
+        """
+        return cls.from_clip(
+            clip,
+            estimator.augment,
+            features=estimator.features,
+            sample_rate=estimator.sample_rate,
+            partner=partner,
+            n_versions=n_versions,
+            random_state=random_state,
+            ax=ax,
+            cmap=cmap,
+        )
+
+    @classmethod
+    def from_clip(
+        cls,
+        clip: Any,
+        augment: Any,
+        *,
+        features: Any = "log_mel",
+        sample_rate: int = 16000,
+        partner: Any = None,
+        n_versions: int = 1,
+        random_state: Any = 0,
+        ax: Axes | Sequence[Axes] | None = None,
+        cmap: Any = None,
+    ) -> AugmentationDisplay:
+        """Draw what augmentations make of a clip, each alone and, where there are several, all together.
+
+        Alone each is applied for certain, with ``p=1`` where it has a ``p``; together they are applied as in training.
+
+        Parameters
+        ----------
+        clip : clip
+            See :mod:`skastw.audio.clips`.
+        augment : str, Augment or list of these
+            The augmentations.
+        features : str or Features, default="log_mel"
+            Front end.
+        sample_rate : int, default=16000
+            Rate that clips are resampled to (Hz).
+        partner : clip, optional
+            What augmentations that mix two clips mix in. Without it these are left out.
+        n_versions : int, default=1
+            Versions by each augmentation; with more than one, each has a row.
+        random_state : int, RandomState or None, default=0
+            Seed of the random draws.
+        ax : Axes or sequence of Axes, optional
+            Where to draw; one of a grid is divided, several are taken for the panels. By default in a new figure.
+        cmap : str or Colormap, optional
+            By default matplotlib's ``image.cmap``, viridis.
+
+        Returns
+        -------
+        AugmentationDisplay
+
+        Raises
+        ------
+        ClipError
+            If a clip cannot be used.
+        ValueError
+            If there is no augmentation, or ``n_versions`` is not a positive integer.
+        MissingDependencyError
+            Without the extra ``plot``.
+        """
+        pyplot(cls)
+        if isinstance(n_versions, bool) or not isinstance(n_versions, int) or n_versions < 1:
+            raise ValueError(f"Got n_versions={n_versions!r}, expected an integer of at least 1.")
+        listed = augment if isinstance(augment, list | tuple) else [augment]
+        found = [resolve_component(Augment, item) for item in listed if item is not None]
+        found = [item for item in found if partner is not None or not item.mixes]
+        if not found:
+            raise ValueError(f"Got augment={augment!r}, expected one that works on a single clip, or a partner to mix.")
+        features = resolve_component(Features, features)
+        frames = [clip_frames(item, features, sample_rate) for item in (clip, partner) if item is not None]
+        seed = int(check_random_state(random_state).randint(2**31 - 1))
+
+        def prepared(augmentation: Augment) -> Transform:
+            return augmentation.prepare(lambda paths: [clip_frames(path, features, sample_rate) for path in paths])
+
+        rows = [(item.name, [prepared(_certain(item))]) for item in found]
+        if len(found) > 1:
+            rows.append(("all together", [prepared(item) for item in found]))
+        settings = {"features": features, "sample_rate": sample_rate}
+        versions = [
+            (
+                name,
+                [
+                    SpectrogramDisplay.from_frames(_version(frames, transforms, seed + i), **settings)
+                    for i in range(n_versions)
+                ],
+            )
+            for name, transforms in rows
+        ]
+        return cls(SpectrogramDisplay.from_frames(frames[0], **settings), versions).plot(ax, cmap=cmap)
+
+    def plot(self, ax: Axes | Sequence[Axes] | None = None, *, cmap: Any = None) -> AugmentationDisplay:
+        """Draw.
+
+        Parameters
+        ----------
+        ax : Axes or sequence of Axes, optional
+            Where to draw; one of a grid is divided, several are taken for the panels. By default in a new figure.
+        cmap : str or Colormap, optional
+            By default matplotlib's ``image.cmap``, viridis.
+
+        Returns
+        -------
+        self
+        """
+        drawn, columns = self._panels()
+        gallery = ax is None or not isinstance(ax, Sequence | np.ndarray)
+        rows = -(-len(drawn) // columns)
+        shape = (rows, columns) if gallery else (1, len(drawn))
+        size = (0.36 * columns + 0.2, 0.42 * rows + 0.1)
+        self.axes_ = panels(type(self), ax, shape, size=size, share=True)
+        self.ax_, self.figure_ = self.axes_.flat[0], self.axes_.flat[0].figure
+
+        first, step = self.original, 1 / self.original.frame_rate
+        low, high = first.span
+        longest = max(len(display.values) for _, display in drawn) * step
+        for i, (title, display) in enumerate(drawn):
+            axes = self.axes_.flat[i]
+            display.plot(axes, cmap=cmap, colorbar=False, vmin=low, vmax=high)
+            axes.set_title(title, fontsize="medium", parse_math=False)
+            axes.set(xlim=(-step / 2, longest - step / 2), facecolor="0.85")
+            if gallery:
+                left, bottom = i % columns == 0, i // columns == rows - 1
+                axes.tick_params(labelleft=left, labelbottom=bottom)
+                axes.set(xlabel=axes.get_xlabel() if bottom else "", ylabel=axes.get_ylabel() if left else "")
+        for axes in self.axes_.flat[len(drawn) :]:
+            axes.set_axis_off()
+        bar = {"ax": list(self.axes_.flat), "aspect": 40, "pad": 0.01}
+        self.colorbar_ = self.figure_.colorbar(first.image_, label=first.quantity, **bar)
+        return self
+
+    def _panels(self) -> tuple[list[tuple[str, SpectrogramDisplay]], int]:
+        """Return the panels with their titles, and how many are in a row."""
+        clip = ("the clip", self.original)
+        n_versions = len(self.versions[0][1])
+        if n_versions == 1:
+            drawn = [clip, *((name, displays[0]) for name, displays in self.versions)]
+            return drawn, min(_COLUMNS, len(drawn))
+        drawn = []
+        for name, displays in self.versions:
+            drawn += [clip, *((f"{name}, {i}", display) for i, display in enumerate(displays, start=1))]
+        return drawn, n_versions + 1
+
+
+def _certain(augmentation: Augment) -> Augment:
+    """Return the augmentation, applied for certain."""
+    return clone(augmentation).set_params(p=1.0) if "p" in augmentation.get_params() else augmentation
+
+
+def _version(frames: Sequence[Tensor], transforms: Sequence[Transform], seed: int) -> Tensor:
+    """Return what augmentations make of the first of ``frames``, which may mix in the second."""
+    inputs, lengths = pad(frames)
+    batch = Batch(inputs, lengths, torch.zeros(len(frames)), torch.ones(len(frames)))
+    generator = torch.Generator().manual_seed(seed)
+    for transform in transforms:
+        batch = transform(batch, generator)
+    return batch.inputs[0, : int(batch.lengths[0])]

@@ -1,0 +1,186 @@
+"""How well a model does for each group."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.metrics import get_scorer
+from sklearn.utils import check_consistent_length
+
+from skastw.plots._canvas import one_panel, pyplot, shortened, styles, tick_names
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["GroupScoresDisplay"]
+
+Scoring = str | Callable[[Any, Any], float]
+
+
+class GroupScoresDisplay:
+    """A score for each group of clips, such as a speaker, beside that of all clips.
+
+    Make one with :meth:`from_estimator` or :meth:`from_predictions`.
+
+    Parameters
+    ----------
+    groups : ndarray of shape (n_groups,)
+        The groups, lowest score first.
+    scores : ndarray of shape (n_groups,)
+        Score of each; NaN where it is not defined.
+    counts : ndarray of shape (n_groups,)
+        Clips of each.
+    overall : float
+        Score of all clips.
+    name : str
+        What the score is.
+
+    Attributes
+    ----------
+    ax_ : Axes
+    figure_ : Figure
+    points_ : Line2D
+    overall_ : Line2D
+
+    Examples
+    --------
+    >>> import matplotlib
+    >>> matplotlib.use("Agg")
+    >>> from skastw.plots import GroupScoresDisplay
+    >>> y, predicted, speakers = ["a", "b", "a", "b"], ["a", "b", "b", "b"], ["Eva", "Eva", "Jan", "Jan"]
+    >>> display = GroupScoresDisplay.from_predictions(y, predicted, speakers)
+    >>> display.groups.tolist(), display.scores.tolist(), display.overall
+    (['Jan', 'Eva'], [0.5, 1.0], 0.75)
+    """
+
+    def __init__(
+        self, groups: np.ndarray, scores: np.ndarray, *, counts: np.ndarray, overall: float, name: str
+    ) -> None:
+        self.groups = groups
+        self.scores = scores
+        self.counts = counts
+        self.overall = overall
+        self.name = name
+
+    @classmethod
+    def from_estimator(
+        cls, estimator: Any, X: Any, y: Any, groups: Any, *, scoring: Scoring = "accuracy", ax: Axes | None = None
+    ) -> GroupScoresDisplay:
+        """Draw the scores of an estimator's predictions.
+
+        Parameters
+        ----------
+        estimator : estimator
+            Fitted; any one with ``predict``.
+        X : sequence of clips
+            As the estimator takes them.
+        y : array-like of shape (n_clips,) or (n_clips, n_targets)
+            What is true of them.
+        groups, scoring, ax : see :meth:`from_predictions`
+
+        Returns
+        -------
+        GroupScoresDisplay
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before ``fit``.
+        ClipError
+            If a clip cannot be used.
+        ValueError
+            If an argument is not valid.
+        MissingDependencyError
+            Without the extra ``plot``.
+        """
+        pyplot(cls)
+        return cls.from_predictions(y, estimator.predict(X), groups, scoring=scoring, ax=ax)
+
+    @classmethod
+    def from_predictions(
+        cls, y_true: Any, y_pred: Any, groups: Any, *, scoring: Scoring = "accuracy", ax: Axes | None = None
+    ) -> GroupScoresDisplay:
+        """Draw the scores of predictions.
+
+        Parameters
+        ----------
+        y_true, y_pred : array-like of shape (n_clips,) or (n_clips, n_targets)
+            What is true of each clip, and what was predicted.
+        groups : array-like of shape (n_clips,)
+            Group of each clip, such as its speaker.
+        scoring : str or callable, default="accuracy"
+            A name that scikit-learn knows, of a score of predictions (no probabilities), or a function
+            ``(y_true, y_pred) -> float``.
+        ax : Axes, optional
+            Where to draw; by default in a new figure, the higher the more groups there are.
+
+        Returns
+        -------
+        GroupScoresDisplay
+
+        Raises
+        ------
+        ValueError
+            If the lengths differ, or the score is not known or needs more than predictions.
+        MissingDependencyError
+            Without the extra ``plot``.
+        """
+        pyplot(cls)
+        y_true, y_pred, groups = np.asarray(y_true), np.asarray(y_pred), np.asarray(groups)
+        check_consistent_length(y_true, y_pred, groups)
+        names, member, counts = np.unique(groups, return_inverse=True, return_counts=True)
+        scores = np.array([_score(scoring, y_true[member == i], y_pred[member == i]) for i in range(len(names))])
+        order = np.argsort(scores, kind="stable")
+        overall = _score(scoring, y_true, y_pred)
+        name = scoring if isinstance(scoring, str) else getattr(scoring, "__name__", "score")
+        name = name.removeprefix("neg_").replace("_", " ") if isinstance(name, str) else "score"
+        return cls(names[order], scores[order], counts=counts[order], overall=overall, name=name).plot(ax)
+
+    def plot(self, ax: Axes | None = None) -> GroupScoresDisplay:
+        """Draw.
+
+        Parameters
+        ----------
+        ax : Axes, optional
+            Where to draw; by default in a new figure, the higher the more groups there are.
+
+        Returns
+        -------
+        self
+        """
+        ax = one_panel(type(self), ax, size=(1.0, float(np.clip(0.2 + 0.042 * len(self.groups), 0.6, 4.0))))
+        self.ax_, self.figure_ = ax, ax.figure
+        first, second = (style["color"] for style in styles(2))
+        places = np.arange(len(self.groups))
+        (self.points_,) = ax.plot(self.scores, places, "o", color=first)
+        self.overall_ = ax.axvline(self.overall, color=second, linestyle="--", label=f"all clips: {self.overall:.3g}")
+        tick_names(ax, [f"{shortened(group)} ({n})" for group, n in zip(self.groups, self.counts, strict=True)])
+        ax.set(xlabel=self.name, ylabel="group (clips)", ylim=(-0.7, len(places) - 0.3))
+        ax.grid(axis="y", color="0.9")
+        ax.set_axisbelow(True)
+        ax.legend(fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
+        return self
+
+
+class _Predictions(BaseEstimator):
+    """Stands for the estimator whose predictions are given in place of clips."""
+
+    def predict(self, X: Any) -> Any:
+        return X
+
+
+def _score(scoring: Scoring, y_true: np.ndarray, y_pred: np.ndarray) -> float:
+    with warnings.catch_warnings():  # that a group lacks a class is no news
+        warnings.simplefilter("ignore")
+        if callable(scoring):
+            return float(scoring(y_true, y_pred))
+        try:
+            return float(get_scorer(scoring)(_Predictions(), y_pred, y_true))
+        except AttributeError:
+            raise ValueError(
+                f"Got scoring={scoring!r}, expected a score of predictions, not of probabilities."
+            ) from None

@@ -1,0 +1,128 @@
+"""How training went."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import cycle
+from typing import TYPE_CHECKING, Any
+
+from sklearn.utils.validation import check_is_fitted
+
+from skastw.plots._canvas import panels, pyplot, styles
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["LearningCurvesDisplay"]
+
+_NAMES = {"loss": "training loss", "macro_f1": "macro-F1", "r2": "R²"}
+
+
+class LearningCurvesDisplay:
+    """Losses and validation scores over the epochs, and the epoch whose weights were kept.
+
+    Make one with :meth:`from_estimator`.
+
+    Parameters
+    ----------
+    history : list of dict
+        One row an epoch, as an estimator's ``history_``.
+    best_epoch : int
+        The epoch whose weights were kept, counted from 1.
+
+    Attributes
+    ----------
+    losses, scores : dict of str to list of float
+        Each curve by its name; no scores where nothing was held out.
+    ax_, axes_ : Axes and ndarray of Axes
+        The first panel, with the losses, and all of them.
+    figure_ : Figure
+    lines_ : list of Line2D
+
+    Examples
+    --------
+    >>> import matplotlib
+    >>> matplotlib.use("Agg")
+    >>> from skastw.plots import LearningCurvesDisplay
+    >>> history = [{"epoch": 1, "loss": 0.9, "val_loss": 1.0, "val_macro_f1": 0.4}]
+    >>> display = LearningCurvesDisplay(history, best_epoch=1).plot()
+    >>> list(display.losses), list(display.scores)
+    (['training loss', 'validation loss'], ['macro-F1'])
+    """
+
+    def __init__(self, history: list[dict[str, Any]], *, best_epoch: int) -> None:
+        self.history = history
+        self.best_epoch = best_epoch
+        self.losses = _curves(history, ["loss", "val_loss"])
+        keys = dict.fromkeys(key for row in history for key in row)
+        self.scores = _curves(history, [key for key in keys if key.startswith("val_") and key != "val_loss"])
+
+    @classmethod
+    def from_estimator(cls, estimator: Any, *, ax: Axes | Sequence[Axes] | None = None) -> LearningCurvesDisplay:
+        """Draw how an estimator was trained.
+
+        Parameters
+        ----------
+        estimator : ASTWClassifier or ASTWRegressor
+            Fitted, or loaded from a folder.
+        ax : Axes or sequence of 2 Axes, optional
+            Where to draw; one of a grid is divided. By default in a new figure.
+
+        Returns
+        -------
+        LearningCurvesDisplay
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before ``fit``.
+        MissingDependencyError
+            Without the extra ``plot``.
+        """
+        pyplot(cls)
+        check_is_fitted(estimator, "history_")
+        return cls(estimator.history_, best_epoch=estimator.best_epoch_).plot(ax)
+
+    def plot(self, ax: Axes | Sequence[Axes] | None = None) -> LearningCurvesDisplay:
+        """Draw.
+
+        Parameters
+        ----------
+        ax : Axes or sequence of 2 Axes, optional
+            Where to draw; one of a grid is divided. By default in a new figure. Without scores there is one panel.
+
+        Returns
+        -------
+        self
+        """
+        drawn = [("loss", self.losses), ("validation score", self.scores)] if self.scores else [("loss", self.losses)]
+        self.axes_ = panels(type(self), ax, (1, len(drawn)), size=(0.25 + 0.75 * len(drawn), 1.0))[0]
+        self.ax_, self.figure_ = self.axes_[0], self.axes_[0].figure
+        from matplotlib.ticker import MaxNLocator
+
+        self.lines_ = []
+        epochs = [row["epoch"] for row in self.history]
+        marker = "o" if len(epochs) < 10 else ""
+        for panel, (title, curves) in zip(self.axes_, drawn, strict=True):
+            handles = [
+                panel.plot(epochs, values, color=style["color"], linestyle=line, marker=marker, markersize=4)[0]
+                for values, style, line in zip(curves.values(), styles(len(curves)), cycle(["-", "--"]), strict=False)
+            ]
+            self.lines_ += handles
+            kept = panel.axvline(self.best_epoch, color="0.4", linestyle=":")
+            names = [name.removesuffix(" loss") for name in curves]
+            panel.legend([*handles, kept], [*names, f"epoch {self.best_epoch}, kept"], fontsize="small")
+            panel.set(xlabel="epoch", ylabel=title)
+            panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        return self
+
+
+def _curves(history: list[dict[str, Any]], keys: list[str]) -> dict[str, list[float]]:
+    """Return the columns of a history by their names in a picture, those that it has."""
+    found = {}
+    for key in keys:
+        if any(key in row for row in history):
+            plain = key.removeprefix("val_")
+            name = "validation loss" if key == "val_loss" else _NAMES.get(plain, plain.replace("_", " "))
+            found[name] = [row.get(key, float("nan")) for row in history]
+    return found

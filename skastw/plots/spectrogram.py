@@ -1,0 +1,253 @@
+"""The spectrogram of a clip."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+
+from skastw._component import resolve_component
+from skastw.decibels import UNIT
+from skastw.extraction import check_frames, extract_frames
+from skastw.features import Features, Precomputed
+from skastw.plots._canvas import one_panel, pyplot
+from skastw.plots._plane import Plane
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["SpectrogramDisplay", "clip_frames"]
+
+#: Decibels below the loudest that are drawn: what a log-mel front end keeps.
+_RANGE = 80.0
+
+
+class SpectrogramDisplay:
+    """Frames of a clip as a model sees them, over seconds and Hz.
+
+    Make one with :meth:`from_clip`, :meth:`from_estimator` or :meth:`from_frames`.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_frames, n_bins)
+        What is drawn.
+    frame_rate : float
+        Frames per second (Hz).
+    frequencies : ndarray of shape (n_bins,) or None
+        Middle of the bins (Hz); None where bins are no frequency bands.
+    quantity : str, default="level (dB)"
+        What the values are.
+
+    Attributes
+    ----------
+    times : ndarray of shape (n_frames,)
+        Middle of the frames (s).
+    ax_ : Axes
+    figure_ : Figure
+    image_ : QuadMesh
+    colorbar_ : Colorbar or None
+
+    Examples
+    --------
+    >>> import matplotlib
+    >>> matplotlib.use("Agg")
+    >>> from skastw.datasets import make_tones
+    >>> from skastw.plots import SpectrogramDisplay
+    >>> clips, y = make_tones(n_clips=1, random_state=0)
+    >>> display = SpectrogramDisplay.from_clip(clips[0])
+    >>> display.ax_.get_xlabel(), display.ax_.get_ylabel()
+    ('time (s)', 'frequency (Hz)')
+    """
+
+    def __init__(
+        self,
+        values: np.ndarray,
+        *,
+        frame_rate: float,
+        frequencies: np.ndarray | None,
+        quantity: str = "level (dB)",
+    ) -> None:
+        self.values = values
+        self.frame_rate = frame_rate
+        self.times = np.arange(len(values)) / frame_rate
+        self.frequencies = frequencies
+        self.quantity = quantity
+
+    @classmethod
+    def from_clip(
+        cls,
+        clip: Any,
+        features: Any = "log_mel",
+        *,
+        sample_rate: int = 16000,
+        ax: Axes | None = None,
+        cmap: Any = None,
+        colorbar: bool = True,
+    ) -> SpectrogramDisplay:
+        """Draw a clip as a front end shows it to a model.
+
+        Parameters
+        ----------
+        clip : clip
+            See :mod:`skastw.audio.clips`; with ``features="precomputed"``, its frames.
+        features : str or Features, default="log_mel"
+            Front end.
+        sample_rate : int, default=16000
+            Rate that the clip is resampled to (Hz).
+        ax : Axes, optional
+            Where to draw; by default in a new figure.
+        cmap : str or Colormap, optional
+            By default matplotlib's ``image.cmap``, viridis.
+        colorbar : bool, default=True
+            Whether to draw the scale of the colours.
+
+        Returns
+        -------
+        SpectrogramDisplay
+
+        Raises
+        ------
+        ClipError
+            If the clip cannot be used.
+        MissingDependencyError
+            Without the extra ``plot``.
+        """
+        pyplot(cls)
+        frames = clip_frames(clip, features, sample_rate)
+        display = cls.from_frames(frames, features, sample_rate=sample_rate)
+        return display.plot(ax, cmap=cmap, colorbar=colorbar)
+
+    @classmethod
+    def from_estimator(
+        cls, estimator: Any, clip: Any, *, ax: Axes | None = None, cmap: Any = None, colorbar: bool = True
+    ) -> SpectrogramDisplay:
+        """Draw a clip as the front end of an estimator shows it to the network.
+
+        Parameters
+        ----------
+        estimator : ASTWClassifier, ASTWRegressor or ASTWFeaturizer
+            It need not be fitted.
+        clip : clip
+            As the estimator takes it.
+        ax, cmap, colorbar : see :meth:`from_clip`
+
+        Returns
+        -------
+        SpectrogramDisplay
+
+        Raises
+        ------
+        ClipError
+            If the clip cannot be used.
+        MissingDependencyError
+            Without the extra ``plot``.
+        """
+        where = {"ax": ax, "cmap": cmap, "colorbar": colorbar}
+        return cls.from_clip(clip, estimator.features, sample_rate=estimator.sample_rate, **where)
+
+    @classmethod
+    def from_frames(cls, frames: Any, features: Any = "log_mel", *, sample_rate: int = 16000) -> SpectrogramDisplay:
+        """Return the display of frames that were computed already; :meth:`plot` draws it.
+
+        Parameters
+        ----------
+        frames : array or Tensor of shape (n_frames, n_bins)
+            Of one clip.
+        features : str or Features, default="log_mel"
+            Front end that computed them.
+        sample_rate : int, default=16000
+            Of the waveform that they were computed from (Hz).
+
+        Returns
+        -------
+        SpectrogramDisplay
+            Not drawn.
+        """
+        features = resolve_component(Features, features)
+        values, quantity = np.asarray(frames, dtype=np.float32), "value"
+        frequencies = features.frequencies(sample_rate)
+        if features.log_mel and frequencies is not None:
+            values, quantity = UNIT * (values - 1), "level (dB)"
+        frame_rate = features.frames_per_second(sample_rate)
+        return cls(values, frame_rate=frame_rate, frequencies=frequencies, quantity=quantity)
+
+    def plot(
+        self,
+        ax: Axes | None = None,
+        *,
+        cmap: Any = None,
+        colorbar: bool = True,
+        vmin: float | None = None,
+        vmax: float | None = None,
+    ) -> SpectrogramDisplay:
+        """Draw.
+
+        Parameters
+        ----------
+        ax : Axes, optional
+            Where to draw; by default in a new figure.
+        cmap : str or Colormap, optional
+            By default matplotlib's ``image.cmap``, viridis.
+        colorbar : bool, default=True
+            Whether to draw the scale of the colours.
+        vmin, vmax : float, optional
+            Ends of the scale of the colours, by default those of :attr:`span`.
+
+        Returns
+        -------
+        self
+        """
+        ax = one_panel(type(self), ax)
+        low, high = self.span
+        low, high = (low if vmin is None else vmin), (high if vmax is None else vmax)
+        self.image_ = self.plane.draw(ax, self.values, cmap=cmap, vmin=low, vmax=high)
+        self.colorbar_ = None
+        if colorbar:
+            below, above = bool((self.values < low).any()), bool((self.values > high).any())
+            extend = {(True, True): "both", (True, False): "min", (False, True): "max"}.get((below, above), "neither")
+            self.colorbar_ = ax.figure.colorbar(self.image_, ax=ax, label=self.quantity, extend=extend)
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """Lowest and highest value that colours tell apart.
+
+        Of levels, 80 dB up to the loudest; of bins that are no bands, and of which some are far from the others, 90 %.
+        """
+        if self.frequencies is None:
+            low, high = np.percentile(self.values, [5, 95])
+            return float(low), float(high)
+        low, high = float(self.values.min()), float(self.values.max())
+        return (max(low, high - _RANGE) if self.quantity == "level (dB)" else low), high
+
+    @property
+    def plane(self) -> Plane:
+        """The plane of time and bins that the values lie in."""
+        n_frames, n_bins = self.values.shape
+        return Plane(n_frames, n_bins, self.frame_rate, self.frequencies)
+
+
+def clip_frames(clip: Any, features: Any, sample_rate: int) -> Tensor:
+    """Return the frames of one clip, shape (n_frames, n_bins).
+
+    Parameters
+    ----------
+    clip : clip
+        With precomputed ``features``, the frames themselves.
+    features : str or Features
+        Front end.
+    sample_rate : int
+        Hz.
+
+    Raises
+    ------
+    ClipError
+        If the clip cannot be used.
+    """
+    features = resolve_component(Features, features)
+    if isinstance(features, Precomputed):
+        return check_frames([clip], None)[0]
+    features.check_params()
+    return next(extract_frames([clip], features.build(sample_rate), sample_rate=sample_rate))

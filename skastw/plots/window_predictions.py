@@ -1,0 +1,224 @@
+"""What a model hears where in a long clip."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from skastw.plots._canvas import legend, panels, pyplot, styles
+from skastw.plots.spectrogram import SpectrogramDisplay, clip_frames
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+__all__ = ["WindowPredictionsDisplay"]
+
+
+class WindowPredictionsDisplay:
+    """Probabilities of classes in the windows of a clip, over the clip's spectrogram.
+
+    Make one with :meth:`from_estimator` or :meth:`from_predictions`.
+
+    Parameters
+    ----------
+    predictions : DataFrame of n_windows rows
+        Columns ``start`` and ``end`` (s), and the probabilities of those classes that are drawn.
+    spectrogram : SpectrogramDisplay, optional
+        Of the clip.
+
+    Attributes
+    ----------
+    ax_, axes_ : Axes and ndarray of Axes
+        The panel of the probabilities, and all of them.
+    figure_ : Figure
+    lines_ : list of Line2D
+        One a class, in the order of the columns; points lie in the middle of their windows.
+    legend_ : Legend
+
+    Examples
+    --------
+    >>> import matplotlib
+    >>> matplotlib.use("Agg")
+    >>> import pandas as pd
+    >>> from skastw.plots import WindowPredictionsDisplay
+    >>> windows = pd.DataFrame({"clip": 0, "start": [0.0, 1.0], "end": [1.0, 2.0], "cat": [0.9, 0.2]})
+    >>> display = WindowPredictionsDisplay.from_predictions(windows)
+    >>> display.lines_[0].get_xdata().tolist()
+    [0.5, 1.5]
+    """
+
+    def __init__(self, predictions: pd.DataFrame, *, spectrogram: SpectrogramDisplay | None = None) -> None:
+        self.predictions = predictions
+        self.spectrogram = spectrogram
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        clip: Any,
+        *,
+        window: float,
+        hop: float | None = None,
+        k: int = 5,
+        labels: Sequence[Any] | None = None,
+        ax: Axes | Sequence[Axes] | None = None,
+        cmap: Any = None,
+    ) -> WindowPredictionsDisplay:
+        """Draw what a classifier predicts for the windows of a clip.
+
+        Parameters
+        ----------
+        estimator : ASTWClassifier
+            Fitted.
+        clip : clip
+            As the estimator takes it.
+        window : float
+            Length of the windows (s).
+        hop : float, optional
+            Step between them (s); by default as :meth:`~skastw.ASTWClassifier.predict_windows`.
+        k, labels, ax, cmap : see :meth:`from_predictions`
+
+        Returns
+        -------
+        WindowPredictionsDisplay
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before ``fit``.
+        ClipError
+            If the clip cannot be used.
+        ValueError
+            If an argument is not valid.
+        MissingDependencyError
+            Without the extra ``plot``.
+        """
+        pyplot(cls)
+        step = {} if hop is None else {"hop": hop}
+        return cls.from_predictions(
+            estimator.predict_windows([clip], window=window, **step),
+            clip=clip,
+            features=estimator.features,
+            sample_rate=estimator.sample_rate,
+            k=k,
+            labels=labels,
+            ax=ax,
+            cmap=cmap,
+        )
+
+    @classmethod
+    def from_predictions(
+        cls,
+        predictions: pd.DataFrame,
+        *,
+        clip: Any = None,
+        features: Any = "log_mel",
+        sample_rate: int = 16000,
+        k: int = 5,
+        labels: Sequence[Any] | None = None,
+        ax: Axes | Sequence[Axes] | None = None,
+        cmap: Any = None,
+    ) -> WindowPredictionsDisplay:
+        """Draw predictions for the windows of a clip.
+
+        Parameters
+        ----------
+        predictions : DataFrame of n_windows rows
+            As :meth:`~skastw.ASTWClassifier.predict_windows` returns them for one clip: columns ``clip``, ``start`` and
+            ``end`` (s), and the probability of each class.
+        clip : clip, optional
+            What was predicted; its spectrogram is drawn below. See :mod:`skastw.audio.clips`.
+        features : str or Features, default="log_mel"
+            Front end of the spectrogram.
+        sample_rate : int, default=16000
+            Rate that the clip is resampled to (Hz).
+        k : int, default=5
+            Draw the classes with the highest probability in any window, this many.
+        labels : sequence of labels, optional
+            Draw these classes in place of the ``k`` highest.
+        ax : Axes or sequence of 2 Axes, optional
+            Where to draw; one of a grid is divided. By default in a new figure. Without a clip there is one panel.
+        cmap : str or Colormap, optional
+            Of the spectrogram, by default matplotlib's ``image.cmap``, viridis.
+
+        Returns
+        -------
+        WindowPredictionsDisplay
+
+        Raises
+        ------
+        ClipError
+            If the clip cannot be used.
+        ValueError
+            If the predictions lack a column or are of several clips or none, or a label or ``k`` is not valid.
+        MissingDependencyError
+            Without the extra ``plot``.
+        """
+        pyplot(cls)
+        chosen = _chosen(predictions, k, labels)
+        spectrogram = None
+        if clip is not None:
+            frames = clip_frames(clip, features, sample_rate)
+            spectrogram = SpectrogramDisplay.from_frames(frames, features, sample_rate=sample_rate)
+        return cls(predictions[["start", "end", *chosen]], spectrogram=spectrogram).plot(ax, cmap=cmap)
+
+    def plot(self, ax: Axes | Sequence[Axes] | None = None, *, cmap: Any = None) -> WindowPredictionsDisplay:
+        """Draw.
+
+        Parameters
+        ----------
+        ax : Axes or sequence of 2 Axes, optional
+            Where to draw; one of a grid is divided. By default in a new figure. Without a clip there is one panel.
+        cmap : str or Colormap, optional
+            Of the spectrogram, by default matplotlib's ``image.cmap``, viridis.
+
+        Returns
+        -------
+        self
+        """
+        n_panels = 1 if self.spectrogram is None else 2
+        self.axes_ = panels(type(self), ax, (n_panels, 1), size=(1.4, 0.4 + 0.4 * n_panels))[:, 0]
+        top = self.ax_ = self.axes_[0]
+        self.figure_ = top.figure
+        start, end = self.predictions["start"].to_numpy(), self.predictions["end"].to_numpy()
+        classes = self.predictions.columns[2:]
+        points = {"markersize": 4 if len(start) <= 100 else 0}
+        self.lines_ = [
+            top.plot((start + end) / 2, self.predictions[name], **style, **points)[0]
+            for name, style in zip(classes, styles(len(classes)), strict=True)
+        ]
+        self.legend_ = legend(top, self.lines_, list(classes))
+        top.set(ylim=(-0.03, 1.03), xlabel="time (s)", ylabel="probability")
+        if self.spectrogram is None:
+            top.set_xlim(start.min(), end.max())
+        else:
+            self.spectrogram.plot(self.axes_[1], cmap=cmap, colorbar=False)
+            top.set_xlim(self.axes_[1].get_xlim())
+            top.tick_params(labelbottom=False)
+            top.set_xlabel("")
+        return self
+
+
+def _chosen(predictions: pd.DataFrame, k: int, labels: Sequence[Any] | None) -> list[Any]:
+    """Return the columns of the classes to draw, the most probable first."""
+    missing = [name for name in ("clip", "start", "end") if name not in predictions.columns]
+    if missing:
+        raise ValueError(f"Got predictions without the columns {missing}, expected a result of predict_windows.")
+    n_clips = predictions["clip"].nunique(dropna=False)
+    if n_clips != 1:
+        raise ValueError(
+            f"Got predictions of {n_clips} clips, expected those of one: predictions[predictions['clip'] == 0]."
+        )
+    classes = predictions.drop(columns=["clip", "start", "end"])
+    if labels is not None:
+        unknown = [label for label in labels if label not in classes.columns]
+        if unknown:
+            raise ValueError(f"Got labels {unknown[:5]}, expected some of {classes.columns.tolist()[:10]}.")
+        return list(labels)
+    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+        raise ValueError(f"Got k={k!r}, expected an integer of at least 1.")
+    highest = classes.max().fillna(-np.inf).to_numpy()
+    return classes.columns[np.argsort(-highest, kind="stable")[:k]].tolist()
