@@ -30,7 +30,7 @@ def pyplot(display: type) -> ModuleType:
 
 
 def one_panel(display: type, ax: Axes | None, *, size: tuple[float, float] = (1.0, 1.0)) -> Axes:
-    """Return ``ax``, or the axes of a new figure, whose ``size`` is a multiple of the user's; see :func:`panels`."""
+    """Return ``ax``, or the axes of a new figure for ``display``, of ``size`` times the user's; see :func:`panels`."""
     return panels(display, ax, (1, 1), size=size)[0, 0]
 
 
@@ -120,13 +120,12 @@ def shortened(name: Any) -> str:
     return text if len(text) <= _LONGEST else f"{text[:half]}…{text[1 - half :]}"
 
 
-def legend(ax: Axes, handles: Sequence[Any], names: Sequence[Any], *, title: str | None = None) -> Any:
-    """Write a legend of names as they are: right of the axes where the layout makes room for it, else in them."""
+def legend(ax: Axes, handles: Sequence[Any], names: Sequence[Any]) -> Any:
+    """Write ``names`` beside ``handles``: right of ``ax`` where the layout makes room for it, else inside."""
     room = ax.figure.get_layout_engine() is not None
     place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)} if room else {"loc": "best"}
     columns = -(-len(names) // 25)
-    made = ax.legend(handles, ["."] * len(names), title=title, fontsize="small", ncols=columns, **place)
-    made.get_title().set_fontsize("small")
+    made = ax.legend(handles, ["."] * len(names), fontsize="small", ncols=columns, **place)
     for text, name in zip(made.get_texts(), names, strict=True):  # "_a" would be hidden, and "$a$" a formula
         text.set_parse_math(False)
         text.set_text(shortened(name))

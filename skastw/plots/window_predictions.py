@@ -95,6 +95,11 @@ class WindowPredictionsDisplay:
             If an argument is not valid.
         MissingDependencyError
             Without the extra ``plot``.
+
+        Notes
+        -----
+        The spectrogram takes about 32 kB of memory for each second. Of a recording of many hours, draw the table alone
+        with :meth:`from_predictions`.
         """
         pyplot(cls)
         step = {} if hop is None else {"hop": hop}
