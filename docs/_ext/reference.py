@@ -17,7 +17,7 @@ import click
 import skastw
 from skastw.cli import cli
 
-#: Title of a page -> a sentence, and the modules on it.
+#: Title of a page -> a sentence, and the modules on it; those that are not there are passed over.
 GROUPS: dict[str, tuple[str, list[str]]] = {
     "Estimators": (
         "They also have what scikit-learn gives its own, such as ``score`` and ``set_fit_request``.",
