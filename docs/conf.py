@@ -34,7 +34,11 @@ source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 exclude_patterns = ["_build", "gallery/*.ipynb", "gallery/*.zip"]
 templates_path = ["_templates"]
 nitpicky = True
-nitpick_ignore_regex = [("py:.*", r"(?!skastw).*")]  # what other packages document
+nitpick_ignore_regex = [
+    ("py:.*", r"(?!skastw).*"),  # what other packages document
+    ("py:.*", r"skastw\._.*"),  # what is private
+    ("py:mod", r".*"),  # modules inside a package, which speaks for them
+]
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 4

@@ -41,7 +41,7 @@ GROUPS: dict[str, tuple[str, list[str]]] = {
 }
 #: Modules that the estimators stand on, which may change in any release, and those whose names ``skastw`` exports.
 INSIDE = {"artifact", "card", "cli", "export", "extraction", "frames", "hub", "inference", "transfer", "weights"}
-INSIDE |= {"classifier", "featurizer", "regressor"}
+INSIDE |= {"classifier", "featurizer", "regressor", "windows"}
 
 
 def public_modules() -> list[str]:
