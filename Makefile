@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-floor test-slow fuzz lint format typecheck clean
+.PHONY: quickstart test test-floor test-slow fuzz docs lint format typecheck clean
 
 quickstart: $(VENV)/.quickstart
 	$(BIN)/python examples/quickstart.py --output-dir exports/quickstart
@@ -27,6 +27,10 @@ fuzz: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz_artifact.py --cases 1000000 --seed $(or $(SEED),0)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz_decode.py --cases 1000000 --seed $(or $(SEED),0)
 
+# The site, in docs/_build/html; a warning is an error. The examples run once, and again when they change.
+docs: $(VENV)/.docs
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -39,7 +43,7 @@ typecheck: $(VENV)/.dev
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) .venv-floor build dist exports *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-floor build dist docs/_build docs/api docs/gallery exports *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -51,6 +55,10 @@ $(VENV)/.torch: constraints.txt | $(BIN)/python
 
 $(VENV)/.quickstart: pyproject.toml constraints.txt | $(VENV)/.torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[plot]'
+	touch $@
+
+$(VENV)/.docs: pyproject.toml constraints.txt | $(VENV)/.torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.torch

@@ -1,37 +1,88 @@
 """The snippets of the README and the docs run, and what they link to exists."""
 
 import re
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from skastw import _component
+
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.glob("**/*.md"))]
+
+
+def page_name(page):
+    return str(page.relative_to(ROOT))
 
 
 def snippets(page):
     return re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if snippets(p)], ids=lambda page: page.name)
+@contextmanager
+def own_registry():
+    """Forget afterwards which components a page has registered."""
+    import skastw.classifier  # noqa: F401  registers those of skastw, which stay
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_component, "_REGISTRY", {kind: dict(named) for kind, named in _component._REGISTRY.items()})
+        yield
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if snippets(p)], ids=page_name)
 def test_the_snippets_of_a_page_run_in_order(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     namespace = {}
-    for code in snippets(page):
-        exec(compile(code, str(page), "exec"), namespace)
+    with own_registry():
+        for code in snippets(page):
+            exec(compile(code, str(page), "exec"), namespace)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_to_files_lead_somewhere(page):
-    for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+def test_a_component_that_a_page_registers_is_gone_afterwards():
+    from skastw.encoders import Encoder
+
+    before = _component.component_names("encoder")
+    with own_registry():
+        type("Passing", (Encoder,), {"name": "passing"})
+        assert "passing" in _component.component_names("encoder")
+    assert _component.component_names("encoder") == before
+
+
+def links(page):
+    """Yield (file, anchor) of what a page links to inside the project; the file is None for the page itself."""
+    text = re.sub(r"^(```|:::).*?^\1", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
         if "://" not in target:
-            assert (page.parent / target).exists(), target
+            path, _, anchor = target.partition("#")
+            yield path or None, anchor
+
+
+def source_of(path):
+    """Return the file that a page which only the build writes is made from: a gallery script, or the reference."""
+    if path.parent == DOCS / "gallery":
+        gallery = ROOT / "examples" / "gallery"
+        return gallery / ("GALLERY_HEADER.rst" if path.stem == "index" else f"{path.stem}.py")
+    return DOCS / "_ext" / "reference.py" if path.parent == DOCS / "api" else path
+
+
+def anchors(page):
+    """Return the anchors of a page's headings, as MyST and GitHub make them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_links_lead_somewhere(page):
+    for path, anchor in links(page):
+        target = page if path is None else (page.parent / path).resolve()
+        assert source_of(target).exists(), path
+        assert not anchor or anchor in anchors(target), f"{path}#{anchor}"
 
 
 def test_there_is_a_page_for_every_registered_component_name():
-    from skastw._component import _REGISTRY
-
-    guide = (ROOT / "docs" / "user_guide.md").read_text(encoding="utf-8")
-    for names in _REGISTRY.values():
+    guide = (DOCS / "user_guide.md").read_text(encoding="utf-8")
+    for names in _component._REGISTRY.values():
         for name in names:
             assert f"`{name}`" in guide

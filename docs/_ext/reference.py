@@ -1,0 +1,156 @@
+"""Write the pages of the reference from every ``__all__``: a new public name needs no other edit.
+
+A group is a page with a table for each of its modules, and each name has a page of its own, which autosummary makes
+from its docstring. A new public module that is in no group comes under "More", until it is given a place here.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from pathlib import Path
+from typing import Any
+
+import click
+
+import skastw
+from skastw.cli import cli
+
+#: Title of a page -> a sentence, and the modules on it; those that are not there are passed over.
+GROUPS: dict[str, tuple[str, list[str]]] = {
+    "Estimators": (
+        "They also have what scikit-learn gives its own, such as ``score`` and ``set_fit_request``.",
+        ["skastw"],
+    ),
+    "Components": (
+        "Objects of parameters, which an estimator builds its parts from. A name stands for one with its defaults: "
+        '``encoder="astw"`` is ``encoder=ASTWEncoder()``.',
+        ["skastw.features", "skastw.normalization", "skastw.encoders", "skastw.pooling", "skastw.augment"],
+    ),
+    "Data sets": ("", ["skastw.datasets"]),
+    "Audio": ("", ["skastw.audio", "skastw.audio.clips"]),
+    "Recipes": ("", ["skastw.recipes"]),
+    "Evaluation": ("", ["skastw.evaluation", "skastw.runs"]),
+    "Plots": ("", ["skastw.plots"]),
+    "Errors": ("", ["skastw.errors", "skastw.failures"]),
+    "Building blocks": (
+        "For authors of components: what travels between the parts of a model, and the loop that trains it.",
+        ["skastw.batching", "skastw.functional", "skastw.decibels", "skastw.model", "skastw.training"],
+    ),
+}
+#: Modules that the estimators stand on, which may change in any release, and those whose names ``skastw`` exports.
+INSIDE = {"artifact", "card", "cli", "export", "extraction", "frames", "hub", "inference", "transfer", "weights"}
+INSIDE |= {"classifier", "featurizer", "regressor", "windows"}
+
+
+def public_modules() -> list[str]:
+    """Return skastw and those of its modules and packages that are meant for users."""
+    names = [info.name for info in pkgutil.iter_modules(skastw.__path__) if not info.name.startswith("_")]
+    return ["skastw", *(f"skastw.{name}" for name in names if name not in INSIDE)]
+
+
+def public_names(module: str) -> list[str]:
+    """Return the names that a module exports, the version aside."""
+    return [name for name in importlib.import_module(module).__all__ if not name.startswith("_")]
+
+
+def grouped() -> dict[str, tuple[str, dict[str, list[str]]]]:
+    """Return title -> (sentence, module -> names) of every page; a name that two modules export is named once."""
+    there = public_modules()
+    places = {name for _, modules in GROUPS.values() for name in modules}
+    groups = GROUPS | {"More": ("", [module for module in there if module not in places])}
+    pages: dict[str, tuple[str, dict[str, list[str]]]] = {}
+    for title, (sentence, modules) in groups.items():
+        names: dict[str, list[str]] = {}
+        for module in modules:
+            if module in there or module.count(".") > 1:
+                named = {name for earlier in names.values() for name in earlier}
+                names[module] = [name for name in public_names(module) if name not in named]
+        if names:
+            pages[title] = sentence, names
+    return pages
+
+
+def every_name() -> set[str]:
+    """Return the dotted names that have a page of their own."""
+    tables = [modules for _, modules in grouped().values()]
+    return {f"{module}.{name}" for modules in tables for module, names in modules.items() for name in names}
+
+
+def write_pages(folder: Path) -> None:
+    """Write ``index.rst``, a page for each group and one of the commands, where they changed."""
+    pages = {title.lower().replace(" ", "_"): group_page(title, *group) for title, group in grouped().items()}
+    pages["commands"] = commands_page()
+    toctree = "".join(f"   {name}\n" for name in pages)
+    pages["index"] = f"{heading('Reference', '=')}.. toctree::\n   :maxdepth: 2\n\n{toctree}"
+    folder.mkdir(exist_ok=True)
+    for old in folder.glob("**/*.rst"):
+        if old.stem not in pages and old.stem not in every_name():
+            old.unlink()
+    for name, text in pages.items():
+        path = folder / f"{name}.rst"
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+
+
+def group_page(title: str, sentence: str, names: dict[str, list[str]]) -> str:
+    """Return a page: what each module says of itself, and a table of its names."""
+    text = f"{heading(title, '=')}{sentence}\n\n"
+    for module, exported in names.items():
+        if len(names) > 1:
+            text += heading(module.rpartition(".")[2].capitalize(), "-")
+        text += f".. automodule:: {module}\n   :no-members:\n\n.. currentmodule:: {module}\n\n"
+        if exported:
+            rows = "".join(f"   {name}\n" for name in exported)
+            text += f".. autosummary::\n   :toctree: names\n   :nosignatures:\n\n{rows}\n"
+    return text
+
+
+def commands_page() -> str:
+    """Return a page of what ``skastw --help`` and the help of each command say."""
+    text = f"{heading('Command line', '=')}"
+    with click.Context(cli, info_name="skastw") as context:
+        text += literal(cli.get_help(context))
+        for name, command in cli.commands.items():
+            with click.Context(command, info_name=name, parent=context) as below:
+                text += heading(f"skastw {name}", "-") + literal(command.get_help(below))
+    return text
+
+
+def heading(text: str, underline: str) -> str:
+    """Return a heading in reStructuredText."""
+    return f"{text}\n{underline * len(text)}\n\n"
+
+
+def literal(text: str) -> str:
+    """Return a block of text as it stands."""
+    return ".. code-block:: text\n\n" + "".join(f"   {line}".rstrip() + "\n" for line in text.splitlines()) + "\n"
+
+
+def methods() -> dict[str, list[str]]:
+    """Return the public methods that skastw wrote for each class with a page, for the template of classes."""
+    result = {}
+    for dotted in every_name():
+        module, _, name = dotted.rpartition(".")
+        value = getattr(importlib.import_module(module), name)
+        if inspect.isclass(value):
+            found = inspect.getmembers(value, inspect.isroutine)
+            result[dotted] = [key for key, method in found if key[0] != "_" and not is_foreign(method)]
+    return result
+
+
+def is_foreign(member: Any) -> bool:
+    """Say whether a member of a class comes from scikit-learn, torch or Python."""
+    return not (getattr(member, "__module__", None) or "skastw").startswith("skastw")
+
+
+def skip_foreign(app: Any, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
+    """Leave out members that skastw only inherits, from scikit-learn or torch."""
+    return True if is_foreign(obj) else None
+
+
+def setup(app: Any) -> dict[str, bool]:
+    """Register with Sphinx."""
+    app.connect("autodoc-skip-member", skip_foreign)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
