@@ -1,4 +1,4 @@
-"""The scale of log-mel frames: one unit is 40 dB, and 1 is the power of a full-scale tone's band.
+"""The scale of log-mel frames: one unit is 40 dB, and 1 is a mel power of 1 (a full-scale tone is louder).
 
 Front ends write this scale and augmentations read it, so that a gain, a noise or a mixture of two clips is that of
 the sounds, not of the numbers.

@@ -14,12 +14,12 @@ __all__ = [
     "ClipValueError",
     "ComponentError",
     "DataError",
-    "DatasetError",
-    "DatasetNameError",
     "ExportError",
+    "FetchError",
     "HubError",
     "MissingDependencyError",
     "RecipeError",
+    "RunError",
     "SkastwError",
     "TrainingError",
 ]
@@ -79,7 +79,7 @@ class ComponentError(SkastwError, ValueError):
 
 
 class DataError(SkastwError, ValueError):
-    """A folder or a table of recordings does not say which clips there are, or what they are."""
+    """A folder, a table or a name does not say which clips there are, or what they are."""
 
 
 class RecipeError(SkastwError, ValueError):
@@ -94,12 +94,8 @@ class ArtifactError(SkastwError, ValueError):
     """A saved folder is missing, incomplete, inconsistent, or written by a newer release."""
 
 
-class DatasetError(SkastwError, OSError):
+class FetchError(SkastwError, OSError):
     """A data set cannot be fetched, or what is there is not the whole of it."""
-
-
-class DatasetNameError(SkastwError, ValueError):
-    """No data set, and no part of one, has this name."""
 
 
 class ExportError(SkastwError, ValueError):

@@ -45,7 +45,7 @@ from skastw.datasets import (
     urbansound8k,
 )
 from skastw.datasets._fetch import Archive
-from skastw.errors import DatasetError, DatasetNameError, SkastwError
+from skastw.errors import DataError, FetchError, SkastwError
 
 DATA = Path(os.environ["SKASTW_DATA"]) if "SKASTW_DATA" in os.environ else None
 EMOTIONS = ["neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised"]
@@ -412,7 +412,7 @@ def test_parts_of_speech_commands(server, monkeypatch, tmp_path):
     ],
 )
 def test_unknown_names_are_refused_with_those_known(call, expected):
-    with pytest.raises(DatasetNameError, match=expected) as caught:
+    with pytest.raises(DataError, match=expected) as caught:
         call()
     assert isinstance(caught.value, SkastwError)
     assert isinstance(caught.value, ValueError)
@@ -502,7 +502,7 @@ def test_a_folder_that_lacks_something_is_an_error_that_names_it_and_is_left_alo
     for home, folder in ((tmp_path / "a", tmp_path / "a"), (tmp_path / "b", tmp_path / "b" / name)):
         unpacked(files, folder)
         before = sorted(home.rglob("*"))
-        with pytest.raises(DatasetError, match=said):
+        with pytest.raises(FetchError, match=said):
             fetch(case, home)
         assert sorted(home.rglob("*")) == before
     assert not server.seen
@@ -518,19 +518,19 @@ def test_a_part_that_is_asked_for_may_stand_alone(tmp_path):
     unpacked({"meta/esc50.csv": "\n".join(table).encode()}, folder)
     assert len(fetch_esc50(subset="esc10", data_home=folder).data) == 50
     for subset, number in ((None, 250), ("animals", 50)):
-        with pytest.raises(DatasetError, match=rf"esc10' holds \d+ clips of .*ESC-50, expected {number}"):
+        with pytest.raises(FetchError, match=rf"esc10' holds \d+ clips of .*ESC-50, expected {number}"):
             fetch_esc50(subset=subset, data_home=folder)
 
     some = {name: content for name, content in ravdess_files().items() if name.split("-")[2] in ("02", "05")}
     unpacked(some, tmp_path / "ravdess")
     assert len(fetch_ravdess(emotions=["angry", "calm"], data_home=tmp_path).data) == len(some)
-    with pytest.raises(DatasetError, match="expected 720"):
+    with pytest.raises(FetchError, match="expected 720"):
         fetch_ravdess(data_home=tmp_path)
 
 
 def test_an_empty_file_is_missing(tmp_path):
     unpacked({**fsdd_files(), "recordings/3_lucas_1.wav": b""}, tmp_path)
-    with pytest.raises(DatasetError, match="missing are recordings/3_lucas_1"):
+    with pytest.raises(FetchError, match="missing are recordings/3_lucas_1"):
         fetch(FSDD, tmp_path)
 
 
@@ -551,14 +551,14 @@ def test_a_table_that_is_damaged_or_contradicts_the_names_is_refused(case, path,
     files = FOLDERS[case.name]()
     assert change(files[path]) != files[path]
     unpacked({**files, path: change(files[path])}, tmp_path)
-    with pytest.raises(DatasetError, match=f"{Path(path).name}' (is not the table|contradicts the name)"):
+    with pytest.raises(FetchError, match=f"{Path(path).name}' (is not the table|contradicts the name)"):
         fetch(case, tmp_path)
 
 
 def test_nothing_is_downloaded_unless_allowed(server, monkeypatch, tmp_path):
     for case in CASES:
         offer(case, server, monkeypatch)
-        with pytest.raises(DatasetError, match=f"{case.name} is neither in .* download_if_missing=False"):
+        with pytest.raises(FetchError, match=f"{case.name} is neither in .* download_if_missing=False"):
             fetch(case, tmp_path, download_if_missing=False)
     assert not server.seen
     assert not list(tmp_path.iterdir())
@@ -567,7 +567,7 @@ def test_nothing_is_downloaded_unless_allowed(server, monkeypatch, tmp_path):
 def test_what_somebody_else_has_in_the_place_is_not_replaced(server, monkeypatch, tmp_path):
     offer(FSDD, server, monkeypatch)
     unpacked({"fsdd/notes.txt": b"mine"}, tmp_path)
-    with pytest.raises(DatasetError, match="where something else is"):
+    with pytest.raises(FetchError, match="where something else is"):
         fetch(FSDD, tmp_path)
     assert [path.name for path in (tmp_path / "fsdd").iterdir()] == ["notes.txt"]
     assert not server.seen
@@ -615,7 +615,7 @@ def test_failures_of_the_network(what, how, times, outcome, n_requests, server, 
     if outcome is RIGHT:
         fetch(FSDD, tmp_path, n_retries=2)
     else:
-        with pytest.raises(DatasetError, match=outcome) as caught:
+        with pytest.raises(FetchError, match=outcome) as caught:
             fetch(FSDD, tmp_path, n_retries=2)
         assert "127.0.0.1" in str(caught.value)
         assert not (tmp_path / "fsdd").exists()
@@ -629,7 +629,7 @@ def test_what_arrived_is_not_fetched_twice(server, monkeypatch, tmp_path):
     offer(FSDD, server, monkeypatch)
     size = len(PACKED["fsdd"])
     server.fail("GET", times=1, cut=0.5)
-    with pytest.raises(DatasetError, match=f"goes on from {size // 2} bytes"):
+    with pytest.raises(FetchError, match=f"goes on from {size // 2} bytes"):
         fetch(FSDD, tmp_path, n_retries=0)
     server.fail("GET", times=1, cut=0.5, reset=True)
     fetch(FSDD, tmp_path)
@@ -683,7 +683,7 @@ def test_an_archive_that_was_packed_anew_is_taken_for_what_is_in_it(server, monk
 def test_what_is_whole_and_something_else_is_refused(case, server, monkeypatch, tmp_path):
     other = minds14_parquet()[:-500] if case.module is minds14 else zipped({"a/b/c.wav": WAV})
     offer(case, server, monkeypatch, other)
-    with pytest.raises(DatasetError, match=f"not {case.name}: they do not look like it|is not the table of MINDS-14"):
+    with pytest.raises(FetchError, match=f"not {case.name}: they do not look like it|is not the table of MINDS-14"):
         fetch(case, tmp_path)
     left = [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix in (".bin", ".wav", ".parquet")]
     assert not left
@@ -695,7 +695,7 @@ def test_an_archive_that_lacks_a_clip_is_refused(server, monkeypatch, tmp_path):
     files = fsdd_files()
     del files["recordings/0_theo_1.wav"]
     offer(FSDD, server, monkeypatch, zipped(files, "root/"))
-    with pytest.raises(DatasetError, match=r"are not fsdd: .* holds 119 .* missing are recordings/0_theo_1"):
+    with pytest.raises(FetchError, match=r"are not fsdd: .* holds 119 .* missing are recordings/0_theo_1"):
         fetch(FSDD, tmp_path)
     assert [path.name for path in tmp_path.iterdir() if path.suffix != ".lock"] == []
 
@@ -703,7 +703,7 @@ def test_an_archive_that_lacks_a_clip_is_refused(server, monkeypatch, tmp_path):
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_without_a_network_the_error_says_what_to_do(case, monkeypatch, tmp_path):
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
-    with pytest.raises(DatasetError, match=r"\(attempts: 2\): .*Check the network") as caught:
+    with pytest.raises(FetchError, match=r"\(attempts: 2\): .*Check the network") as caught:
         fetch(case, tmp_path, n_retries=1)
     assert isinstance(caught.value, OSError)
     assert not (tmp_path / case.name).exists()
@@ -727,7 +727,7 @@ def test_failures_of_the_hub(how, outcome, server, monkeypatch, tmp_path):
         fetch(case, tmp_path, n_retries=1)
         whole(case, tmp_path)
     else:
-        with pytest.raises(DatasetError, match=outcome):
+        with pytest.raises(FetchError, match=outcome):
             fetch(case, tmp_path, n_retries=1)
     assert not any("authorization" in seen.headers for seen in server.seen)
 
@@ -811,7 +811,7 @@ def test_hostile_archives_write_nothing_and_are_removed(what, make, said, server
     monkeypatch.setattr(_archive, "_MAX_MEMBERS", 500)
     offer(FSDD, server, monkeypatch, make(), checksum=None, max_bytes=2**23)
     home = tmp_path / "x" / "y"
-    with pytest.raises(DatasetError, match=said):
+    with pytest.raises(FetchError, match=said):
         fetch(FSDD, home)
     assert [path.name for path in home.iterdir() if path.suffix != ".lock"] == []
     assert [path.name for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".lock"] == []
@@ -822,7 +822,7 @@ def test_hostile_archives_write_nothing_and_are_removed(what, make, said, server
 
 def test_a_download_without_end_is_cut_off(server, monkeypatch, tmp_path):
     offer(FSDD, server, monkeypatch, max_bytes=4000)
-    with pytest.raises(DatasetError, match="longer than 4000 bytes"):
+    with pytest.raises(FetchError, match="longer than 4000 bytes"):
         fetch(FSDD, tmp_path)
     assert [path.name for path in tmp_path.rglob("*")] == [".fsdd.lock"]
 
@@ -896,7 +896,7 @@ def test_killed_at_any_step_nothing_passes_for_whole_and_the_next_call_mends(sta
         half = list((home / "fsdd").rglob("*.wav")) if (home / "fsdd").exists() else []
         assert len(half) in (0, 19, 20)
         if len(half) < 20:
-            with pytest.raises(DatasetError):
+            with pytest.raises(FetchError):
                 fetch(small, home, download_if_missing=False)
         fetch(small, home, n_retries=0)
         whole(small, home)
@@ -911,7 +911,7 @@ def test_a_copy_of_ours_that_lost_files_is_fetched_again(case, server, monkeypat
     lost = fetch(case, tmp_path).data[::7]
     for path in lost:
         os.unlink(path)
-    with pytest.raises(DatasetError, match="holds"):
+    with pytest.raises(FetchError, match="holds"):
         fetch(case, tmp_path, download_if_missing=False)
     fetch(case, tmp_path)
     whole(case, tmp_path)
@@ -933,7 +933,7 @@ def test_a_disk_that_is_full_while_downloading(server, monkeypatch, tmp_path):
     offer(FSDD, server, monkeypatch)
 
     def run():
-        with pytest.raises(DatasetError, match=r"Cannot write '.*data.bin.part': File too large. Make room"):
+        with pytest.raises(FetchError, match=r"Cannot write '.*data.bin.part': File too large. Make room"):
             fetch(FSDD, tmp_path)
 
     assert limited(3000, run) == 0
@@ -949,7 +949,7 @@ def test_a_disk_that_is_full_while_unpacking(server, monkeypatch, tmp_path):
     offer(FSDD, server, monkeypatch, files)
 
     def run():
-        with pytest.raises(DatasetError, match=r"Cannot unpack data.bin .* the archive is kept"):
+        with pytest.raises(FetchError, match=r"Cannot unpack data.bin .* the archive is kept"):
             fetch(FSDD, tmp_path)
 
     assert limited(10**5, run) == 0
@@ -969,7 +969,7 @@ def test_no_space_left_is_said_and_leaves_nothing_that_passes_for_whole(case, se
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "mkdir", full)
-        with pytest.raises(DatasetError, match=r"No space left on device. Make room"):
+        with pytest.raises(FetchError, match=r"No space left on device. Make room"):
             fetch(case, tmp_path)
     assert [path.name for path in tmp_path.iterdir() if path.suffix != ".lock"] == []
     fetch(case, tmp_path)
@@ -978,7 +978,7 @@ def test_no_space_left_is_said_and_leaves_nothing_that_passes_for_whole(case, se
 
 def test_a_home_that_cannot_be_made_is_said(tmp_path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(DatasetError, match=r"Cannot use '.*file/home'"):
+    with pytest.raises(FetchError, match=r"Cannot use '.*file/home'"):
         fetch(FSDD, tmp_path / "file" / "home")
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from skastw.errors import DatasetError
+from skastw.errors import FetchError
 
 __all__ = ["DamagedArchiveError", "unpack"]
 
@@ -19,7 +19,7 @@ _BLOCK = 2**18
 _MAX_MEMBERS = 2**18
 
 
-class DamagedArchiveError(DatasetError):
+class DamagedArchiveError(FetchError):
     """An archive is not one, is not whole, or holds what an archive of recordings does not."""
 
 
@@ -43,7 +43,7 @@ def unpack(archive: Path, folder: Path, *, strip: int = 0, max_bytes: int) -> No
     ------
     DamagedArchiveError
         If the archive is not as it should be.
-    DatasetError
+    FetchError
         If the files cannot be written.
     """
     count = size = 0
@@ -55,7 +55,7 @@ def unpack(archive: Path, folder: Path, *, strip: int = 0, max_bytes: int) -> No
             parts = _parts(archive, name)[strip:]
             if parts and content is not None:
                 size += _write(archive, content, folder.joinpath(*parts), max_bytes - size)
-    except DatasetError:
+    except FetchError:
         raise
     except Exception as error:  # damaged archives raise ten kinds of errors, IndexError and TypeError among them
         raise DamagedArchiveError(f"{archive.name} cannot be unpacked ({error}).") from error
@@ -114,10 +114,10 @@ def _writing(archive: Path, path: Path) -> Iterator[None]:
         yield
     except (FileExistsError, NotADirectoryError) as error:
         raise DamagedArchiveError(f"{archive.name} holds {path.name!r} twice.") from error
-    except DatasetError:  # an OSError itself
+    except FetchError:  # an OSError itself
         raise
     except OSError as error:
-        raise DatasetError(
+        raise FetchError(
             f"Cannot unpack {archive.name} to {str(path.parent)!r}: {error.strerror or error}. Make room or give "
             "access, or choose another data_home=; the archive is kept, and not downloaded again."
         ) from error

@@ -24,7 +24,7 @@ from urllib.request import Request, urlopen
 from tqdm.auto import tqdm
 
 from skastw._version import __version__
-from skastw.errors import DatasetError
+from skastw.errors import FetchError
 
 __all__ = ["download", "has_checksum"]
 
@@ -74,7 +74,7 @@ def download(
 
     Raises
     ------
-    DatasetError
+    FetchError
         If the file cannot be had, or cannot be written.
     """
     if path.exists():
@@ -89,7 +89,7 @@ def download(
             return resumed
         except _BrokenOffError as error:
             if attempts > n_retries:
-                raise DatasetError(_gave_up(url, part, attempts, str(error))) from error
+                raise FetchError(_gave_up(url, part, attempts, str(error))) from error
         time.sleep(delay)
 
 
@@ -106,7 +106,7 @@ def _transfer(url: str, part: Path, title: str, max_bytes: int, verbose: bool) -
                 size = _append(answer, part, start, max_bytes, bar)
         if size > max_bytes:
             part.unlink()
-            raise DatasetError(f"Cannot download {url}: it is longer than {max_bytes} bytes, the limit for it.")
+            raise FetchError(f"Cannot download {url}: it is longer than {max_bytes} bytes, the limit for it.")
         if total is not None and size < total:
             raise _BrokenOffError(f"the connection ended after {size} of {total} bytes")
     except HTTPError as error:
@@ -117,11 +117,11 @@ def _transfer(url: str, part: Path, title: str, max_bytes: int, verbose: bool) -
         elif error.code in _PASSING:
             raise _BrokenOffError(f"the server answered HTTP {error.code} {error.reason}") from error
         else:
-            raise DatasetError(
+            raise FetchError(
                 f"Cannot download {url}: the server answered HTTP {error.code} {error.reason}. The file may have "
                 "moved; get it by hand, unpack it, and pass its folder as data_home=."
             ) from error
-    except DatasetError:  # an OSError itself
+    except FetchError:  # an OSError itself
         raise
     except (OSError, http.client.HTTPException) as error:
         raise _BrokenOffError(f"{type(error).__name__}: {error}") from error
@@ -167,10 +167,10 @@ def _reading() -> Iterator[None]:
 def _writing(part: Path) -> Iterator[None]:
     try:
         yield
-    except DatasetError:
+    except FetchError:
         raise
     except OSError as error:
-        raise DatasetError(
+        raise FetchError(
             f"Cannot write {str(part)!r}: {error.strerror or error}. Make room or give access, or choose another "
             "data_home=; the next call goes on where this one stopped."
         ) from error

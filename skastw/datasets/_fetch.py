@@ -24,7 +24,7 @@ from sklearn.utils import Bunch
 
 from skastw.datasets._archive import DamagedArchiveError, unpack
 from skastw.datasets._download import download, has_checksum
-from skastw.errors import DatasetError, DatasetNameError
+from skastw.errors import DataError, FetchError
 
 __all__ = ["Archive", "as_bunch", "audio_files", "check_name", "check_whole", "fetch_frame", "get_archive"]
 
@@ -79,7 +79,7 @@ def fetch_frame(
         The folder below ``data_home`` in which the set is put.
     read : callable
         Takes a folder; returns the table of what is wanted, or None if the folder does not look like the set at all;
-        raises DatasetError if something of what is wanted is not there.
+        raises FetchError if something of what is wanted is not there.
     read_all : callable
         The same for the whole set, which is what must have been downloaded.
     get : callable
@@ -94,7 +94,7 @@ def fetch_frame(
 
     Raises
     ------
-    DatasetError
+    FetchError
         If the set, or what is wanted of it, cannot be had.
     """
     with _explained(data_home):
@@ -117,7 +117,7 @@ def _find(own: Path, read: Callable[[Path], Any], download_if_missing: bool) -> 
     for folder in (home, own, *others):
         try:
             frame = read(folder)
-        except DatasetError as error:
+        except FetchError as error:
             problems[folder] = error
             continue
         except OSError:  # may not be read, or is being replaced by another process
@@ -128,12 +128,12 @@ def _find(own: Path, read: Callable[[Path], Any], download_if_missing: bool) -> 
     for problem in problems.values():
         raise problem
     if not download_if_missing:
-        raise DatasetError(
+        raise FetchError(
             f"{own.name} is neither in {str(own)!r} nor in another folder of {str(home)!r}, and got "
             "download_if_missing=False. Pass its folder as data_home=, or True."
         )
     if damaged is None and own.exists() and any(own.iterdir()):
-        raise DatasetError(
+        raise FetchError(
             f"Cannot put {own.name} in {str(own)!r}, where something else is. Move that, or pass data_home=."
         )
     return None
@@ -150,11 +150,11 @@ def _bring(own: Path, read_all: Callable[[Path], Any], get: Callable[[Path], Non
         get(new)
         try:
             wrong = "they do not look like it" if read_all(new) is None else ""
-        except DatasetError as error:
+        except FetchError as error:
             wrong = str(error)
         if wrong:
             shutil.rmtree(work)
-            raise DatasetError(f"The files that were downloaded are not {own.name}: {wrong}")
+            raise FetchError(f"The files that were downloaded are not {own.name}: {wrong}")
         (new / _MARK).touch()
         if own.exists():
             own.rename(old)
@@ -193,7 +193,7 @@ def get_archive(archive: Archive, n_retries: int, delay: float, verbose: bool, f
 
     Raises
     ------
-    DatasetError
+    FetchError
         If it cannot be had or written.
     """
     file = folder.with_name(PurePosixPath(archive.url).name)
@@ -208,7 +208,7 @@ def get_archive(archive: Archive, n_retries: int, delay: float, verbose: bool, f
         except DamagedArchiveError as error:
             file.unlink()
             if not known:
-                raise DatasetError(
+                raise FetchError(
                     f"{archive.url} did not give what it should: {error} It was removed; try again, or get it "
                     "elsewhere, unpack it, and pass its folder as data_home=."
                 ) from error
@@ -253,10 +253,10 @@ def _alone(own: Path, verbose: bool) -> Iterator[None]:
 def _explained(where: Any) -> Iterator[None]:
     try:
         yield
-    except DatasetError:  # an OSError itself
+    except FetchError:  # an OSError itself
         raise
     except OSError as error:
-        raise DatasetError(
+        raise FetchError(
             f"Cannot use {str(where)!r}: {error.strerror or error}. Make room or give access, or choose another "
             "data_home=."
         ) from error
@@ -310,7 +310,7 @@ def check_whole(
 
     Raises
     ------
-    DatasetError
+    FetchError
         Saying how many are there, and naming some that are missing.
     """
     number = expected if isinstance(expected, int) else len(expected)
@@ -319,7 +319,7 @@ def check_whole(
     if here == number:
         return
     examples = f"; missing are {', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}" if missing else ""
-    raise DatasetError(
+    raise FetchError(
         f"{str(folder)!r} holds {here} clips of {title}, expected {number}{examples}. {hint}Complete the folder, "
         "or pass another data_home=."
     )
@@ -337,7 +337,7 @@ def check_name(parameter: str, value: Any, known: Iterable[str | None]) -> None:
 
     Raises
     ------
-    DatasetNameError
+    DataError
         Naming the value and those known.
 
     Examples
@@ -346,11 +346,11 @@ def check_name(parameter: str, value: Any, known: Iterable[str | None]) -> None:
     >>> check_name("subset", "birds", ["animals", "transport"])
     Traceback (most recent call last):
         ...
-    skastw.errors.DatasetNameError: Got subset='birds', expected one of 'animals', 'transport'.
+    skastw.errors.DataError: Got subset='birds', expected one of 'animals', 'transport'.
     """
     known = list(known)
     if value not in known:
-        raise DatasetNameError(f"Got {parameter}={value!r}, expected one of {', '.join(map(repr, known))}.")
+        raise DataError(f"Got {parameter}={value!r}, expected one of {', '.join(map(repr, known))}.")
 
 
 def as_bunch(

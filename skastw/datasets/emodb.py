@@ -112,7 +112,7 @@ def fetch_emodb(
 
     Raises
     ------
-    DatasetError
+    FetchError
         If the set cannot be downloaded or written, or only some of the clips are there.
 
     Examples

@@ -10,7 +10,7 @@ from typing import Any
 from sklearn.model_selection import PredefinedSplit
 
 from skastw.datasets._fetch import Archive, as_bunch, audio_files, check_name, check_whole, fetch_frame, get_archive
-from skastw.errors import DatasetError
+from skastw.errors import FetchError
 
 __all__ = ["fetch_esc50"]
 
@@ -104,9 +104,9 @@ def fetch_esc50(
 
     Raises
     ------
-    DatasetNameError
+    DataError
         If there is no such part.
-    DatasetError
+    FetchError
         If the set cannot be downloaded or written, or only some of the clips are there.
 
     Examples
@@ -116,7 +116,7 @@ def fetch_esc50(
     >>> fetch_esc50(subset="birds")
     Traceback (most recent call last):
         ...
-    skastw.errors.DatasetNameError: Got subset='birds', expected one of None, 'esc10', 'animals', 'transport'.
+    skastw.errors.DataError: Got subset='birds', expected one of None, 'esc10', 'animals', 'transport'.
     """
     check_name("subset", subset, _N_CLASSES)
     frame = fetch_frame(
@@ -179,7 +179,7 @@ def _read_csv(path: Path) -> Any:
             raise ValueError("esc10 is not True or False")
         table = table[["category", "fold", "esc10", "src_file", "take"]].set_axis("audio/" + stem).sort_index()
     except (KeyError, ValueError, AttributeError, TypeError) as error:
-        raise DatasetError(f"{str(path)!r} is not the table of ESC-50 ({error}). Fetch it again.") from error
+        raise FetchError(f"{str(path)!r} is not the table of ESC-50 ({error}). Fetch it again.") from error
     if other:
-        raise DatasetError(f"{str(path)!r} contradicts the name of the clip {other[0]!r}. Fetch it again.")
+        raise FetchError(f"{str(path)!r} contradicts the name of the clip {other[0]!r}. Fetch it again.")
     return table.rename(columns={"category": "target", "src_file": "source"})

@@ -102,7 +102,7 @@ def fetch_fsdd(
 
     Raises
     ------
-    DatasetError
+    FetchError
         If the set cannot be downloaded or written, or only some of the clips are there.
 
     Examples

@@ -11,7 +11,7 @@ from typing import Any
 
 from skastw._optional import import_optional
 from skastw.datasets._fetch import as_bunch, audio_files, check_name, check_whole, fetch_frame
-from skastw.errors import DatasetError
+from skastw.errors import FetchError
 
 __all__ = ["fetch_minds14"]
 
@@ -106,9 +106,9 @@ def fetch_minds14(
 
     Raises
     ------
-    DatasetNameError
+    DataError
         If there is no such language.
-    DatasetError
+    FetchError
         If the set cannot be downloaded or written, or only some of the clips are there.
     MissingDependencyError
         If the set is to be downloaded and the extra ``parquet`` is not installed.
@@ -120,7 +120,7 @@ def fetch_minds14(
     >>> fetch_minds14(language="German")
     Traceback (most recent call last):
         ...
-    skastw.errors.DatasetNameError: Got language='German', expected one of 'cs-CZ', 'de-DE', 'en-AU', ...
+    skastw.errors.DataError: Got language='German', expected one of 'cs-CZ', 'de-DE', 'en-AU', ...
     """
     check_name("language", language, _LANGUAGES)
     read = partial(_read, language)
@@ -194,11 +194,11 @@ def _download(file: str, folder: Path, n_retries: int, delay: float, verbose: bo
             enable_progress_bars()
 
 
-def _hub_error(error: BaseException, file: str, attempts: int) -> DatasetError:
+def _hub_error(error: BaseException, file: str, attempts: int) -> FetchError:
     while error.__cause__ is not None:  # the first says what happened, the last that the cache has nothing either
         error = error.__cause__
     said = " ".join(f"{type(error).__name__}: {error}".split())[:300].rstrip(".")
-    return DatasetError(
+    return FetchError(
         f"Cannot fetch {file} of {_REPOSITORY} from the Hugging Face Hub (attempts: {attempts}): {said}. Check the "
         "network (and HF_ENDPOINT and HF_HUB_OFFLINE where they are set), and try again."
     )
@@ -214,9 +214,7 @@ def _convert(path: Path, language: str, folder: Path) -> None:
         texts = {column: table[column].astype(str).tolist() for column in ("transcription", "english_transcription")}
     except Exception as error:
         path.unlink()
-        raise DatasetError(
-            f"{path.name} of {_REPOSITORY} is not the table of MINDS-14 ({error}). Try again."
-        ) from error
+        raise FetchError(f"{path.name} of {_REPOSITORY} is not the table of MINDS-14 ({error}). Try again.") from error
     names = [f"audio/{number:04d}" for number in range(len(recordings))]  # not those of the table: a stranger's
     (folder / "audio").mkdir()
     for name, recording in zip(names, recordings, strict=True):

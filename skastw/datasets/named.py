@@ -14,7 +14,7 @@ from skastw.datasets.ravdess import fetch_ravdess
 from skastw.datasets.speech_commands import fetch_speech_commands
 from skastw.datasets.spoken_digits import load_spoken_digits
 from skastw.datasets.urbansound8k import fetch_urbansound8k
-from skastw.errors import DatasetNameError
+from skastw.errors import DataError
 
 __all__ = ["load_named"]
 
@@ -60,9 +60,9 @@ def load_named(spec: str, data_home: str | os.PathLike[str] | None = None) -> An
 
     Raises
     ------
-    DatasetNameError
+    DataError
         If there is no such set, or no such part of it.
-    DatasetError
+    FetchError
         If the set cannot be had.
 
     Examples
@@ -73,12 +73,12 @@ def load_named(spec: str, data_home: str | os.PathLike[str] | None = None) -> An
     >>> load_named("digits")
     Traceback (most recent call last):
         ...
-    skastw.errors.DatasetNameError: Got name='digits', expected one of 'emodb', 'esc50', 'fsdd', ...
+    skastw.errors.DataError: Got name='digits', expected one of 'emodb', 'esc50', 'fsdd', ...
     """
     name, colon, part = spec.partition(":")
     check_name("name", name, sorted([*_FETCHED, "spoken_digits"]))
     if colon and name not in _PARTS:
-        raise DatasetNameError(f"Got {spec!r}, and {name!r} has no parts that can be named, expected {name!r}.")
+        raise DataError(f"Got {spec!r}, and {name!r} has no parts that can be named, expected {name!r}.")
     if name == "spoken_digits":
         return load_spoken_digits()
     wanted: dict[str, Any] = {_PARTS[name]: part.split(",") if name == "ravdess" else part} if colon else {}

@@ -100,9 +100,9 @@ def fetch_ravdess(
 
     Raises
     ------
-    DatasetNameError
+    DataError
         If there is no such emotion.
-    DatasetError
+    FetchError
         If the set cannot be downloaded or written, or only some of the clips are there.
 
     Examples
@@ -112,7 +112,7 @@ def fetch_ravdess(
     >>> fetch_ravdess(emotions=["bored"])
     Traceback (most recent call last):
         ...
-    skastw.errors.DatasetNameError: Got emotions='bored', expected one of 'neutral', 'calm', 'happy', ...
+    skastw.errors.DataError: Got emotions='bored', expected one of 'neutral', 'calm', 'happy', ...
     """
     wanted = _wanted(emotions)
     frame = fetch_frame(

@@ -103,9 +103,9 @@ def fetch_speech_commands(
 
     Raises
     ------
-    DatasetNameError
+    DataError
         If there is no such part.
-    DatasetError
+    FetchError
         If the set cannot be downloaded or written, or only some of the clips are there.
 
     Examples
@@ -115,7 +115,7 @@ def fetch_speech_commands(
     >>> fetch_speech_commands(subset="dev")
     Traceback (most recent call last):
         ...
-    skastw.errors.DatasetNameError: Got subset='dev', expected one of 'all', 'train', 'validation', 'test'.
+    skastw.errors.DataError: Got subset='dev', expected one of 'all', 'train', 'validation', 'test'.
     """
     check_name("subset", subset, ["all", *_N_CLIPS])
     frame = fetch_frame(

@@ -10,7 +10,7 @@ from typing import Any
 from sklearn.model_selection import PredefinedSplit
 
 from skastw.datasets._fetch import Archive, as_bunch, audio_files, check_whole, fetch_frame, get_archive
-from skastw.errors import DatasetError
+from skastw.errors import FetchError
 
 __all__ = ["fetch_urbansound8k"]
 
@@ -106,7 +106,7 @@ def fetch_urbansound8k(
 
     Raises
     ------
-    DatasetError
+    FetchError
         If the set cannot be downloaded or written, or only some of the clips are there.
 
     Examples
@@ -161,7 +161,7 @@ def _read_csv(path: Path) -> Any:
         name = "audio/fold" + table["fold"].astype(str) + "/" + stem
         table = table[["class", "fold", "fsID", "start", "end", "salience"]].set_axis(name).sort_index()
     except (LookupError, ValueError, AttributeError, TypeError) as error:
-        raise DatasetError(f"{str(path)!r} is not the table of UrbanSound8K ({error}). Fetch it again.") from error
+        raise FetchError(f"{str(path)!r} is not the table of UrbanSound8K ({error}). Fetch it again.") from error
     if other:
-        raise DatasetError(f"{str(path)!r} contradicts the name of the clip {other[0]!r}. Fetch it again.")
+        raise FetchError(f"{str(path)!r} contradicts the name of the clip {other[0]!r}. Fetch it again.")
     return table.rename(columns={"class": "target", "fsID": "source"})
