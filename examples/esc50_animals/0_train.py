@@ -34,6 +34,7 @@ def main() -> None:
 
     clf = ASTWClassifier.from_recipe(args.recipe).set_params(
         epochs=args.epochs,
+        min_steps=0,
         batch_size=args.batch_size,
         pooling=args.pooling,
         device=args.device,
