@@ -31,7 +31,7 @@ GROUPS: dict[str, tuple[str, list[str]]] = {
     "Data sets": ("", ["skastw.datasets"]),
     "Audio": ("", ["skastw.audio", "skastw.audio.clips"]),
     "Recipes": ("", ["skastw.recipes"]),
-    "Evaluation": ("", ["skastw.evaluation", "skastw.runs"]),
+    "Evaluation": ("", ["skastw.evaluation", "skastw.runs", "skastw.tables", "skastw.occlusion"]),
     "Plots": ("", ["skastw.plots"]),
     "Errors": ("", ["skastw.errors", "skastw.failures"]),
     "Building blocks": (
@@ -41,7 +41,7 @@ GROUPS: dict[str, tuple[str, list[str]]] = {
 }
 #: Modules that the estimators stand on, which may change in any release, and those whose names ``skastw`` exports.
 INSIDE = {"artifact", "card", "cli", "export", "extraction", "frames", "hub", "inference", "transfer", "weights"}
-INSIDE |= {"classifier", "featurizer", "regressor", "windows"}
+INSIDE |= {"bench", "classifier", "featurizer", "info", "regressor", "windows"}
 
 
 def public_modules() -> list[str]:

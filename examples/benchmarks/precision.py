@@ -10,37 +10,34 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
 from skastw import ASTWClassifier, ASTWFeaturizer
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "speech_emotion"))
-from ravdess import find_clips
+from skastw.datasets import fetch_ravdess
 
 
 def main() -> None:
     """Train each format with each seed; print a line a run and the means."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-dir", type=Path, default=Path("data"), help="folder that holds ravdess")
+    parser.add_argument("--data-dir", type=Path, default=Path("data"), help="folder that holds RAVDESS, or will")
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--precisions", nargs="+", default=["auto", "float32"])
     options = parser.parse_args()
 
-    clips = find_clips(options.data_dir / "ravdess")
-    frames = np.empty(len(clips), dtype=object)
-    frames[:] = ASTWFeaturizer().fit_transform(clips["audio"])
-    test = clips["actor"] > 20
+    clips = fetch_ravdess(emotions=["neutral", "calm", "angry", "surprised"], data_home=options.data_dir)
+    frames = np.empty(len(clips.data), dtype=object)
+    frames[:] = ASTWFeaturizer().fit_transform(clips.data)
+    test = clips.groups > 20
     scores: dict[str, list[list[float]]] = {precision: [] for precision in options.precisions}
     for seed in options.seeds:
         for precision in options.precisions:
             clf = ASTWClassifier(features="precomputed", epochs=options.epochs, precision=precision, random_state=seed)
-            clf.fit(frames[~test], clips["emotion"][~test], groups=clips["actor"][~test])
-            truth, found = clips["emotion"][test], clf.predict(frames[test])
+            clf.fit(frames[~test], clips.target[~test], groups=clips.groups[~test])
+            truth, found = clips.target[test], clf.predict(frames[test])
             run = {
                 "accuracy": accuracy_score(truth, found),
                 "macro_f1": f1_score(truth, found, average="macro"),

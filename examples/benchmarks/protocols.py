@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from skastw.datasets import load_spoken_digits
+from skastw.datasets import fetch_esc50, fetch_ravdess, load_spoken_digits
 
 __all__ = ["PROTOCOLS", "Protocol", "load_protocol"]
 
@@ -39,21 +38,9 @@ class Protocol:
     folds: dict[str, tuple[np.ndarray, np.ndarray]]
 
 
-def _ravdess(data_dir: Path, emotions: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    rows = []
-    for path in sorted((data_dir / "ravdess").glob("Actor_*/03-01-*")):
-        fields = path.stem.split("-")
-        emotion = EMOTIONS[int(fields[2]) - 1]
-        if emotion in emotions:
-            rows.append((str(path), emotion, int(fields[6])))
-    if not rows:
-        raise SystemExit(f"No RAVDESS recordings (ravdess/Actor_01/03-01-*.flac) under {str(data_dir)!r}.")
-    audio, labels, actors = zip(*rows, strict=True)
-    return np.array(audio), np.array(labels), np.array(actors)
-
-
 def _by_actor(name: str, data_dir: Path, emotions: tuple[str, ...], tests: dict[str, tuple[int, ...]]) -> Protocol:
-    audio, labels, actors = _ravdess(data_dir, emotions)
+    clips = fetch_ravdess(emotions=emotions, data_home=data_dir)
+    audio, labels, actors = np.array(clips.data), clips.target, clips.groups
     folds = {}
     for fold, test in tests.items():
         tested = np.isin(actors, test)
@@ -75,14 +62,9 @@ def _choice(data_dir: Path) -> Protocol:
 
 
 def _esc10(data_dir: Path) -> Protocol:
-    folder = data_dir / "esc10"
-    with open(folder / "meta" / "esc50.csv", newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    audio = np.array([str(folder / "audio" / row["filename"]) for row in rows])
-    fold = np.array([int(row["fold"]) for row in rows])
-    folds = {str(k): (np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(1, 6)}
-    sources = np.array([row["src_file"] for row in rows])
-    return Protocol("esc10", audio, np.array([row["category"] for row in rows]), sources, folds)
+    clips = fetch_esc50(subset="esc10", data_home=data_dir)
+    folds = {str(fold + 1): split for fold, split in enumerate(clips.cv.split())}
+    return Protocol("esc10", np.array(clips.data), clips.target, clips.groups, folds)
 
 
 def _digits(data_dir: Path) -> Protocol:
@@ -96,7 +78,7 @@ def _digits(data_dir: Path) -> Protocol:
     return Protocol("digits", np.asarray(clips.data), np.asarray(clips.target), groups, folds)
 
 
-#: How each protocol is made from a folder that holds ``ravdess`` and ``esc10``.
+#: How each protocol is made, with the folder that holds the recordings, or in which to put them.
 PROTOCOLS = {
     "r4-21": lambda data_dir: _by_actor("r4-21", data_dir, FOUR, {"21-22-23-24": (21, 22, 23, 24)}),
     "r4": lambda data_dir: _by_actor("r4", data_dir, FOUR, _six_folds()),
