@@ -177,7 +177,7 @@ def test_wrong_usage_is_explained(arguments):
 
 
 COMMANDS = {"train", "evaluate", "predict", "windows", "embed", "describe", "recipes", "info", "export", "push"}
-COMMANDS |= {"bench", "completion"}
+COMMANDS |= {"demo", "bench", "completion"}
 
 
 def test_help_and_version():
@@ -512,7 +512,7 @@ def test_the_commands_of_the_page_run(tones, recording, tmp_path, monkeypatch):
     files = sorted(Path("sounds").rglob("*.wav"))
     pd.DataFrame({"file": files, "sound": [file.parts[1] for file in files]}).to_csv("clips.csv", index=False)
     run = set(run_page(PAGE.read_text(encoding="utf-8")))
-    assert run == COMMANDS - {"push"}
+    assert run == COMMANDS - {"push", "demo"}
     assert yaml.safe_load(Path("exports/yard/run.yaml").read_text())["params"]["encoder"]["resnet"]["width"] == 8
     assert Path("night.txt").exists()
 

@@ -33,6 +33,7 @@ GROUPS: dict[str, tuple[str, list[str]]] = {
     "Recipes": ("", ["skastw.recipes"]),
     "Evaluation": ("", ["skastw.evaluation", "skastw.runs", "skastw.tables", "skastw.occlusion"]),
     "Plots": ("", ["skastw.plots"]),
+    "Demo": ("", ["skastw.demo"]),
     "Errors": ("", ["skastw.errors", "skastw.failures"]),
     "Building blocks": (
         "For authors of components: what travels between the parts of a model, and the loop that trains it.",

@@ -9,6 +9,7 @@ import click
 from skastw._version import __version__
 from skastw.cli.bench import bench
 from skastw.cli.completion import completion
+from skastw.cli.demo import demo
 from skastw.cli.describe import describe
 from skastw.cli.models import export, info, push
 from skastw.cli.predict import embed, predict, windows
@@ -24,7 +25,21 @@ def cli() -> None:
     """Train compact audio classifiers from scratch and use them."""
 
 
-for command in (train, evaluate, predict, windows, embed, describe, recipes, info, export, push, bench, completion):
+for command in (
+    train,
+    evaluate,
+    predict,
+    windows,
+    embed,
+    describe,
+    recipes,
+    info,
+    export,
+    push,
+    demo,
+    bench,
+    completion,
+):
     cli.add_command(command)
 
 
