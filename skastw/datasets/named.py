@@ -34,18 +34,18 @@ _PARTS = {"esc50": "subset", "minds14": "language", "ravdess": "emotions", "spee
 def load_named(spec: str, data_home: str | os.PathLike[str] | None = None) -> Any:
     """Load a data set by its name, or a part of it by ``"name:part"``.
 
-    ==================  ====================================================================
-    ``spec``            What is loaded
-    ==================  ====================================================================
-    ``spoken_digits``   :func:`~skastw.datasets.load_spoken_digits`, which needs no download
-    ``emodb``           :func:`~skastw.datasets.fetch_emodb`
-    ``esc50``           :func:`~skastw.datasets.fetch_esc50`; ``esc50:animals`` a subset
-    ``fsdd``            :func:`~skastw.datasets.fetch_fsdd`
-    ``minds14``         :func:`~skastw.datasets.fetch_minds14`; ``minds14:de-DE`` a language
-    ``ravdess``         :func:`~skastw.datasets.fetch_ravdess`; ``ravdess:calm,angry`` some emotions
-    ``speech_commands`` :func:`~skastw.datasets.fetch_speech_commands`; ``speech_commands:test`` a part
-    ``urbansound8k``    :func:`~skastw.datasets.fetch_urbansound8k`
-    ==================  ====================================================================
+    ===================  ====================================================================
+    ``spec``             What is loaded
+    ===================  ====================================================================
+    ``spoken_digits``    :func:`~skastw.datasets.load_spoken_digits`, which needs no download
+    ``emodb``            :func:`~skastw.datasets.fetch_emodb`
+    ``esc50``            :func:`~skastw.datasets.fetch_esc50`; ``esc50:animals`` a subset
+    ``fsdd``             :func:`~skastw.datasets.fetch_fsdd`
+    ``minds14``          :func:`~skastw.datasets.fetch_minds14`; ``minds14:de-DE`` a language
+    ``ravdess``          :func:`~skastw.datasets.fetch_ravdess`; ``ravdess:calm,angry`` some emotions
+    ``speech_commands``  :func:`~skastw.datasets.fetch_speech_commands`; ``speech_commands:test`` a part
+    ``urbansound8k``     :func:`~skastw.datasets.fetch_urbansound8k`
+    ===================  ====================================================================
 
     Parameters
     ----------

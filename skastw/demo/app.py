@@ -63,7 +63,7 @@ def create_app(
         Seconds in which a clip must have arrived.
     host : str
         Name or address that it will be served at; a request for another name is refused. See
-        :func:`skastw.demo.access.is_trusted_name`.
+        ``is_trusted_name`` in ``skastw.demo.access``.
 
     Returns
     -------
