@@ -170,7 +170,9 @@ def read_artifact(folder: str | os.PathLike[str]) -> StoredArtifact:
     source = Path(folder)
     missing = [name for name in FILES if not (source / name).is_file()]
     if missing:
-        raise ArtifactError(f"{str(source)!r} is not a complete model folder: {', '.join(missing)} missing.")
+        inside = next((str(found.parent) for found in sorted(source.glob(f"*/{CONFIG}"))), None)
+        hint = f" There is one in {inside!r}." if inside else ""
+        raise ArtifactError(f"{str(source)!r} is not a complete model folder: {', '.join(missing)} missing.{hint}")
     contents = {name: read_inside(source, name, max_bytes=MAX_JSON_BYTES) for name in _JSON}
     documents = {name: parse_json(content, repr(str(source / name))) for name, content in contents.items()}
     config = _current(documents[CONFIG], source)

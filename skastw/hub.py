@@ -344,7 +344,7 @@ def _hub_error(
         what += "." if writing else ", or choose another cache_dir=."
     else:
         what = f"{type(error).__name__}: {_text(error, token)}."
-    return HubError(f"{task}: {what}")
+    return HubError(f"{task}: {what}{'' if writing else f' (There is no folder {repo!r} here, either.)'}")
 
 
 def _refusal(response: Any, endpoint: str, repo: str, name: str, revision: str | None, writing: bool) -> str:

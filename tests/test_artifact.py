@@ -193,6 +193,11 @@ def test_an_inconsistent_folder_is_refused(folder, name, changes, message):
         ASTWClassifier.from_pretrained(folder)
 
 
+def test_the_folder_above_a_model_leads_to_it(folder):
+    with pytest.raises(ArtifactError, match=r"not a complete model folder: .* There is one in .*tones'"):
+        ASTWClassifier.from_pretrained(Path(folder).parent)
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_a_missing_or_damaged_file_is_named(folder, name):
     path = os.path.join(folder, name)

@@ -314,3 +314,13 @@ def test_an_evaluation_reads_well_in_a_shell():
     result = evaluate_predictions(["a", "b", "b"], ["a", "b", "a"], n_bootstrap=0)
     assert isinstance(result, Evaluation)
     assert str(result) == "accuracy 0.667, macro_f1 0.667, uar 0.750 on 3 clips"
+
+
+def test_labels_that_a_classifier_does_not_know_are_told():
+    model = make_pipeline(ASTWFeaturizer(output="statistics"), SVC()).fit(CLIPS[:24], NAMES[:24])
+    with pytest.raises(ValueError, match=r"Got clips of \['cat', 'cow', 'dog'\], which the classifier does not know"):
+        evaluate(model, CLIPS[24:], np.array(["cat", "cow", "dog"])[Y[24:]])
+    some = np.where(np.arange(24) == 0, "cat", NAMES[24:])
+    with pytest.warns(UserWarning, match=r"Got clips of \['cat'\].* can only be wrong"):
+        result = evaluate(model, CLIPS[24:], some)
+    assert result.per_class.loc["cat", "recall"] == 0

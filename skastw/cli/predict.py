@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -11,7 +12,25 @@ from skastw.cli._output import print_failures, print_json, print_table
 
 __all__ = ["embed", "predict", "windows"]
 
-_OUTPUT = click.option("--output", "-o", metavar="FILE", help="Write a table: .csv or .parquet.")
+
+def _ends_in(*suffixes: str) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
+    """Return what checks the name of an output before anything is computed."""
+
+    def check(_: click.Context, __: click.Parameter, name: str | None) -> str | None:
+        if name is not None and not name.lower().endswith(suffixes):
+            raise click.BadParameter(f"{name!r}, expected a name that ends in {', '.join(suffixes)}.")
+        return name
+
+    return check
+
+
+_OUTPUT = click.option(
+    "--output",
+    "-o",
+    metavar="FILE",
+    callback=_ends_in(".csv", ".parquet"),
+    help="Write a table: .csv or .parquet.",
+)
 
 
 @click.command()
@@ -72,7 +91,13 @@ def predict(
     show_default=True,
     help="Leave out what is less probable.",
 )
-@click.option("--output", "-o", metavar="FILE", help="Write a table, .csv or .parquet, or Audacity's labels, .txt.")
+@click.option(
+    "--output",
+    "-o",
+    metavar="FILE",
+    callback=_ends_in(".csv", ".parquet", ".txt"),
+    help="Write a table, .csv or .parquet, or Audacity's labels, .txt.",
+)
 @as_json
 def windows(
     *,

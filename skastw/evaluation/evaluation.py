@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -241,7 +242,13 @@ def evaluate(
     ClipError
         If a clip cannot be used and ``on_error`` is ``"raise"``.
     ValueError
-        If no clip is left, the lengths differ, or y holds anything but one label a clip.
+        If no clip is left, the lengths differ, y holds anything but one label a clip, or no label that the estimator
+        knows.
+
+    Warns
+    -----
+    UserWarning
+        If y holds labels that the estimator does not know, and cannot get right.
 
     Examples
     --------
@@ -257,6 +264,7 @@ def evaluate(
     """
     clips = X if is_array_input(X) else as_clips(X)
     truth = _labels_of(y, "y")
+    _check_known(truth, getattr(estimator, "classes_", None))
     began = time.perf_counter()
     predicted, probabilities = _predict(estimator, X)
     seconds = time.perf_counter() - began
@@ -277,6 +285,20 @@ def evaluate(
     )
     history, best_epoch = getattr(estimator, "history_", []), getattr(estimator, "best_epoch_", None)
     return replace(result, failed=failed, seconds=seconds, history=history, best_epoch=best_epoch)
+
+
+def _check_known(truth: np.ndarray, classes: Any) -> None:
+    """Raise where a classifier knows none of the labels, and warn where it does not know some."""
+    if classes is None:
+        return
+    known, found = np.asarray(classes).tolist(), np.unique(truth).tolist()
+    foreign = [label for label in found if label not in known]
+    if not foreign:
+        return
+    told = f"Got clips of {foreign[:5]}, which the classifier does not know: its classes are {known[:10]}"
+    if len(foreign) == len(found):
+        raise ValueError(f"{told}. Give the labels that it was trained with.")
+    warnings.warn(f"{told}; these clips can only be wrong.", UserWarning, stacklevel=3)
 
 
 def _predict(estimator: Any, X: Any) -> tuple[np.ndarray, np.ndarray | None]:

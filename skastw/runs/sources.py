@@ -116,12 +116,19 @@ def source_of(data: str, **options: str | None) -> dict[str, str]:
     -------
     dict
 
+    Raises
+    ------
+    RunError
+        If it is a path, and nothing is there.
+
     Examples
     --------
     >>> from skastw.runs import source_of
     >>> source_of("esc50:animals", data_home="sounds", groups=None)
     {'set': 'esc50:animals', 'data_home': 'sounds'}
     """
+    if os.sep in data and not os.path.exists(data):
+        raise RunError(f"There is no folder or table {data!r} (looked in {os.getcwd()!r}).")
     kind = "folder" if os.path.isdir(data) else "table" if data.lower().endswith(_TABLES) else "set"
     return {kind: data, **{name: value for name, value in options.items() if value is not None}}
 
