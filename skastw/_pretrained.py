@@ -245,11 +245,11 @@ class PretrainedEstimator(AudioEstimator):
     @classmethod
     def _from_folder(cls: type[E], folder: Path, name: str, device: str) -> E:
         while True:
-            found = folder.stat()
+            found = _identity(folder)
             try:
                 return cls._from_artifact(read_artifact(folder), device)
             except ArtifactError:
-                if not folder.is_dir() or os.path.samestat(found, folder.stat()):
+                if found is None or found == _identity(folder):
                     raise  # and else the folder was replaced meanwhile
             except (KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
                 reason = " ".join(str(error).split())
@@ -360,3 +360,15 @@ def _list(value: Any) -> list[Any]:
     if not isinstance(value, list):
         raise ArtifactError(f"config.json has a {type(value).__name__} for augment, expected a list.")
     return value
+
+
+def _identity(folder: Path) -> tuple[int, int, int] | None:
+    """Return what another folder of this name would not have; None where there is none.
+
+    The number of a folder alone may come back: that of one that was removed goes to the next one.
+    """
+    try:
+        status = folder.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_ctime_ns
