@@ -14,6 +14,7 @@ from pathlib import Path
 __all__ = ["replacement"]
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+_UNFINISHED, _FINISHED, _ASIDE = "-new.tmp", ".tmp", "-old.tmp"  # how the names of folders beside the target end
 
 
 @contextlib.contextmanager
@@ -46,19 +47,23 @@ def replacement(target: Path, names: Sequence[str]) -> Iterator[Path]:
     target = Path(os.path.realpath(target))
     target.parent.mkdir(parents=True, exist_ok=True)
     movable = not os.path.ismount(target) and os.access(target.parent, os.W_OK)
-    for left in _left_behind(target):
+    parent = target.parent if movable else target
+    for left in _left_behind(target, parent):
         with contextlib.suppress(OSError), _held(left):
             _tidy(left, target, names)
-    with _new_folder(target, target.parent if movable else target) as new:
+    with _new_folder(target, parent) as unfinished:
+        new = unfinished.with_name(unfinished.name.removesuffix(_UNFINISHED) + _FINISHED)
         try:
-            yield new
-            _settle(new, names)
+            yield unfinished
+            _settle(unfinished, names)
+            unfinished.rename(new)
             if movable:
                 _take_place(new, target, names)
             else:
                 for name in names:
                     os.replace(new / name, target / name)
         finally:
+            _tidy(unfinished, target, names)
             _tidy(new, target, names)
     _flush(target.parent)
 
@@ -67,7 +72,7 @@ def replacement(target: Path, names: Sequence[str]) -> Iterator[Path]:
 def _new_folder(target: Path, parent: Path) -> Iterator[Path]:
     """Make a folder that other writers leave alone."""
     while True:
-        new = Path(tempfile.mkdtemp(prefix=f".{target.name}-", suffix=".tmp", dir=parent))
+        new = Path(tempfile.mkdtemp(prefix=f".{target.name}-", suffix=_UNFINISHED, dir=parent))
         with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
             stack.enter_context(_held(new))
             if new.exists():  # and was not taken for one that was left behind, before it was held
@@ -77,8 +82,8 @@ def _new_folder(target: Path, parent: Path) -> Iterator[Path]:
         yield new
 
 
-def _left_behind(target: Path) -> list[Path]:
-    found = target.parent.glob(f".{target.name}-*.tmp")
+def _left_behind(target: Path, parent: Path) -> list[Path]:
+    found = parent.glob(f".{target.name}-*{_FINISHED}")
     return sorted(path for path in found if path.is_dir() and not path.is_symlink())
 
 
@@ -119,7 +124,7 @@ def _take_place(new: Path, target: Path, names: Sequence[str]) -> None:
                 os.link(entry, new / entry.name)
     inside = Path.cwd().is_relative_to(target)
     if not _exchange(new, target):
-        aside = new.with_name(new.name.removesuffix(".tmp") + "-old.tmp")
+        aside = new.with_name(new.name.removesuffix(_FINISHED) + _ASIDE)
         target.rename(aside)
         try:
             new.rename(target)
@@ -144,11 +149,14 @@ def _exchange(first: Path, second: Path) -> bool:
 
 
 def _tidy(left: Path, target: Path, names: Sequence[str]) -> None:
-    """Remove a folder that is not ``target`` any more, or never was; what only it holds goes to ``target``."""
-    if left.name.endswith("-old.tmp") and not target.exists():
+    """Remove a folder that is not ``target`` any more, or never was; what only it holds goes to ``target``.
+
+    An unfinished one holds nothing of anybody's, though perhaps a scratch file of a writer that was killed.
+    """
+    if left.name.endswith(_ASIDE) and not target.exists():
         with contextlib.suppress(OSError):
             left.rename(target)
-    if target.exists() and left.exists():
+    if not left.name.endswith(_UNFINISHED) and target.exists() and left.exists():
         for entry in left.iterdir():
             if entry.name not in names and not os.path.lexists(target / entry.name):
                 with contextlib.suppress(OSError):

@@ -26,7 +26,9 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes
 def write(target, text):
     with replacement(target, NAMES) as new:
         for name in NAMES:
-            (new / name).write_text(text)
+            scratch = new / ".scratch"  # as writers do that rename at the end
+            scratch.write_text(text)
+            scratch.rename(new / name)
 
 
 def content(target):
@@ -209,6 +211,15 @@ def test_a_folder_that_cannot_move_gets_its_files_one_by_one(target, monkeypatch
     assert content(target) == "new"
     assert target.stat().st_ino == before
     others_are_there(target)
+    for step in range(500):
+        end = killed_at(step, lambda: write(target, "new"))
+        assert all((target / name).read_text() in ("old", "new") for name in NAMES)
+        write(target, "old")
+        assert content(target) == "old"
+        others_are_there(target)
+        if end == 0:
+            break
+    assert end == 0
 
 
 def test_a_link_and_the_working_directory_stay_what_they_are(target, tmp_path, monkeypatch):
