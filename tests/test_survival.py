@@ -45,6 +45,14 @@ def same(first, second):
     assert without[0] == without[1]
 
 
+@pytest.fixture
+def listens():
+    """Let Ctrl-C interrupt, also where the tests were started in the background of a shell."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def stopped_after(monkeypatch, epochs, stop):
     """Let ``stop`` be called in the epoch after ``epochs`` ones, in the midst of its steps."""
     calls = {"left": None}
@@ -175,7 +183,7 @@ def test_a_snapshot_is_replaced_at_once(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("params", [{}, {"keep": "last", "val_split": None, "ema_decay": 0.9}])
-def test_ctrl_c_keeps_the_best_weights_so_far_and_says_so(params, monkeypatch, tmp_path):
+def test_ctrl_c_keeps_the_best_weights_so_far_and_says_so(params, listens, tmp_path):
     expected = ASTWClassifier(encoder=TINY, epochs=6, **params)
     with pytest.MonkeyPatch.context() as patch:
         stopped_after(patch, 2, lambda: os.kill(os.getpid(), signal.SIGINT))
@@ -188,7 +196,7 @@ def test_ctrl_c_keeps_the_best_weights_so_far_and_says_so(params, monkeypatch, t
     same(clf.fit(CLIPS, Y), expected.fit(CLIPS, Y))
 
 
-def test_ctrl_c_in_the_first_epoch_is_passed_on(monkeypatch):
+def test_ctrl_c_in_the_first_epoch_is_passed_on(listens, monkeypatch):
     stopped_after(monkeypatch, 0, lambda: os.kill(os.getpid(), signal.SIGINT))
     clf = ASTWClassifier(encoder=TINY, epochs=3)
     with pytest.raises(KeyboardInterrupt):
