@@ -7,6 +7,7 @@ class a ``name`` registers it: the name then stands for the object with its defa
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import pkgutil
 from collections.abc import Iterable
@@ -70,6 +71,25 @@ class Component(BaseEstimator):
         except InvalidParameterError as error:
             raise ComponentError(str(error)) from None
 
+    def set_params(self, **params: Any) -> Component:
+        """Set parameters.
+
+        Parameters
+        ----------
+        **params : dict of str to value
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If there is no such parameter.
+        """
+        _check_names(self, params)
+        return super().set_params(**params)
+
 
 class ComponentParams(BaseEstimator):
     """Base of estimators that have components among their parameters.
@@ -109,7 +129,13 @@ class ComponentParams(BaseEstimator):
         Returns
         -------
         self
+
+        Raises
+        ------
+        ValueError
+            If there is no such parameter.
         """
+        _check_names(self, params)
         for param, base in self._components.items():
             value = params.get(param, getattr(self, param))
             if isinstance(value, str) and any(key.startswith(f"{param}__") for key in params):
@@ -125,6 +151,17 @@ class ComponentParams(BaseEstimator):
                 if isinstance(item, base) or (isinstance(item, str) and item in _REGISTRY[base.kind]):
                     objects.append(resolve_component(base, item))
         return boxes_in_a_row(objects)
+
+
+def _check_names(owner: BaseEstimator, names: Iterable[str]) -> None:
+    """Raise where ``owner`` has no parameter of such a name, with the one that was probably meant."""
+    known = sorted(owner.get_params(deep=False))
+    for name in names:
+        if name.partition("__")[0] in known:
+            continue
+        near = difflib.get_close_matches(name.replace("-", "_").replace(".", "__"), owner.get_params(), n=1)
+        expected = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}."
+        raise ValueError(f"{type(owner).__name__} has no parameter {name!r}; {expected}")
 
 
 def component_names(kind: str) -> list[str]:

@@ -388,7 +388,7 @@ def test_clips_are_described(tones):
     [
         (["train", "lost.yaml"], "Got run file 'lost.yaml'"),
         (["train", "--data", "no_such_set", "-o", "out"], "'no_such_set'"),
-        (["train", "--data", "TONES", "-o", "out", "-p", "epoch=3"], "Invalid parameter 'epoch'"),
+        (["train", "--data", "TONES", "-o", "out", "-p", "epoch=3"], "did you mean 'epochs'"),
         (["train", "--data", "TONES", "-o", "out", "-p", "epochs"], "expected name=value"),
         (["train", "--data", "TONES", "-o", "out", "--test-size", "0.2", "--folds", "3"], "expected exactly one of"),
         (["train", "--data", "TONES", "-o", "out", "--test-fold", "1"], "come without folds"),

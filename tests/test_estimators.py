@@ -251,6 +251,22 @@ def test_names_of_components_stand_for_objects_in_grids():
         clf.set_params(encoder__no_such=1)
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("epoch", "did you mean 'epochs'"),
+        ("n-models", "did you mean 'n_models'"),
+        ("encoder.d_model", "did you mean 'encoder__d_model'"),
+        ("encoder__dmodel", "ASTWEncoder has no parameter 'dmodel'; did you mean 'd_model'"),
+        ("learning_rate", "expected one of adam_lr, .*muon_lr"),
+    ],
+)
+def test_a_mistyped_parameter_brings_the_one_that_was_meant(given, said):
+    clf = ASTWClassifier()
+    with pytest.raises(ValueError, match=said):
+        clf.set_params(**{given: 1})
+
+
 def test_wrong_parameters_are_named(tones):
     clips, y = tones
     cases = [
