@@ -186,11 +186,13 @@ def _metadata(title: str, validation: Mapping[str, float] | None) -> dict[str, A
 
 
 def _training(params: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
+    rate = params["muon_lr"]
+    muon = "" if rate is None else f"Muon (learning rate {rate}) updates matrix-shaped weights, "
     return (
         f"{metrics['n_train']} clips trained and {metrics['n_validation']} validated ({metrics['split']}). "
         f"{metrics['n_epochs']} of {params['epochs']} epochs in batches of {params['batch_size']}; the weights are "
-        f"those of epoch {metrics['best_epoch']}. Muon (learning rate {params['muon_lr']}) updates matrix-shaped "
-        f"weights and AdamW ({params['adam_lr']}) the rest, weight decay {params['weight_decay']}, "
+        f"those of epoch {metrics['best_epoch']}. {muon}AdamW (learning rate {params['adam_lr']}) "
+        f"{'the rest' if muon else 'updates all'}, weight decay {params['weight_decay']}, "
         f"label smoothing {params.get('label_smoothing', 0.0)}, warm-up over {params['warmup_ratio']:.0%} of the "
         f"steps, then cosine.{_trained_with(metrics.get('versions', {}))}"
     )

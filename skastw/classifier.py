@@ -67,8 +67,8 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
         passes than one of a thousand.
     batch_size : int, default=16
         Clips in a step of training and in a batch of prediction.
-    muon_lr : float, default=0.01
-        Peak learning rate of Muon, which updates linear and convolution weights.
+    muon_lr : float or None, default=0.01
+        Peak learning rate of Muon, which updates linear and convolution weights; None leaves these to AdamW.
     adam_lr : float, default=3e-4
         Peak learning rate of AdamW, which updates the rest.
     weight_decay : float, default=0.01
@@ -187,7 +187,7 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
         epochs: int = 30,
         min_steps: int = 0,
         batch_size: int = 16,
-        muon_lr: float = 0.01,
+        muon_lr: float | None = 0.01,
         adam_lr: float = 3e-4,
         weight_decay: float = 0.01,
         warmup_ratio: float = 0.1,

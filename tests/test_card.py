@@ -52,6 +52,15 @@ def copied(held_out, tmp_path):
     return Path(held_out.save_pretrained(tmp_path / "tones"))
 
 
+def test_the_card_names_the_optimisers(held_out, folder, tmp_path):
+    assert "Muon (learning rate 0.03) updates matrix-shaped weights, AdamW (learning rate 0.0003) the rest" in str(
+        ModelCard.load(folder / "README.md")
+    )
+    card, _ = saved(fitted(params={"muon_lr": None, "adam_lr": 0.001}), tmp_path / "adam")
+    assert "AdamW (learning rate 0.001) updates all, weight decay" in str(card)
+    assert "Muon" not in str(card)
+
+
 # ------------------------------------------------------------------ what the Hub reads
 
 

@@ -164,6 +164,16 @@ def test_partial_fit_learns_in_instalments():
     assert clf.score(test, truth) > 0.8
 
 
+def test_partial_fit_goes_on_with_other_optimisers_when_asked():
+    clf = classifier().partial_fit(CLIPS, Y, classes=[0, 1, 2])
+    rates = []
+    for muon_lr in (None, 0.01):
+        rates.append(sorted(clf.set_params(muon_lr=muon_lr).partial_fit(CLIPS, Y).history_[-1]))
+    assert "muon_lr" not in rates[0]
+    assert "muon_lr" in rates[1]
+    assert clf.n_epochs_ == 3
+
+
 def test_partial_fit_knows_classes_that_come_later(tmp_path):
     clf = classifier().partial_fit(CLIPS[:2], Y[:2], classes=[0, 1, 2])
     assert clf.predict_proba(CLIPS[:1]).shape == (1, 3)

@@ -190,6 +190,19 @@ def test_each_parameter_has_exactly_one_optimiser(encoder, pooling):
             assert group["weight_decay"] == (0.3 if weight.ndim > 1 else 0.0)
 
 
+def test_without_muon_adamw_has_every_parameter_and_the_history_its_rate_alone():
+    config = {"epochs": 2, "muon_lr": None, "adam_lr": 0.001}
+    model, result, _ = fitted(bumps(16), None, **config)
+    [adam] = result.optimizers
+    assert isinstance(adam, torch.optim.AdamW)
+    taken = {id(weight): group for group in adam.param_groups for weight in group["params"]}
+    assert taken.keys() == {id(weight) for weight in model.parameters()}
+    decayed = {key for key, group in taken.items() if group["weight_decay"]}
+    assert decayed == {id(weight) for weight in model.parameters() if weight.ndim > 1}
+    assert "muon_lr" not in result.history[0]
+    assert result.history[0]["adam_lr"] > 0
+
+
 def test_frozen_weights_have_no_optimiser():
     model = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Linear(3, 3))
     model[0].requires_grad_(False)

@@ -37,7 +37,8 @@ class TrainingConfig:
     Attributes
     ----------
     epochs, batch_size : int
-    muon_lr, adam_lr, weight_decay, warmup_ratio, label_smoothing : float
+    muon_lr : float or None
+    adam_lr, weight_decay, warmup_ratio, label_smoothing : float
     patience : int or None
     device : torch.device
     precision : str
@@ -51,7 +52,7 @@ class TrainingConfig:
 
     epochs: int
     batch_size: int
-    muon_lr: float
+    muon_lr: float | None
     adam_lr: float
     weight_decay: float
     warmup_ratio: float
@@ -212,9 +213,12 @@ class _Run:
         history: list[dict[str, Any]] | None,
         optimizers: list[torch.optim.Optimizer] | None,
     ) -> None:
-        rates = {"muon_lr": config.muon_lr, "adam_lr": config.adam_lr, "weight_decay": config.weight_decay}
         self.model = model
-        self.optimizers = optimizers or build_optimizers(model, **rates)
+        if optimizers is None or len(optimizers) != 1 + (config.muon_lr is not None):
+            optimizers = build_optimizers(
+                model, muon_lr=config.muon_lr, adam_lr=config.adam_lr, weight_decay=config.weight_decay
+            )
+        self.optimizers = optimizers
         self.average = MovingAverage(model, config.ema_decay)
         self.best = _Best(task.selects if config.keep == "best" else None)
         self.history = [] if history is None else history
@@ -344,12 +348,12 @@ def _mean_loss(
     positions = train_set.positions[batches[first]].tolist()
     n_batches = math.ceil(len(train_set) / config.batch_size)
     rates = _set_learning_rates(run.optimizers, run.epoch * n_batches + first, config.epochs * n_batches, config)
+    there = [f"{name}={rate:.2g} (of {getattr(config, name)})" for name, rate in rates.items()]
     kept = f"The weights of epoch {run.best.epoch} are kept." if run.best.epoch else "No epoch had ended."
     raise TrainingError(
         f"The training loss is {float(sums[first, 0])} at step {first + 1} of epoch {run.epoch + 1}, expected a finite "
-        f"number; the learning rates there were muon_lr={rates['muon_lr']:.2g} (of {config.muon_lr}) and "
-        f"adam_lr={rates['adam_lr']:.2g} (of {config.adam_lr}), the clips {positions}. Lower the rates, or look at "
-        f"these clips. {kept}"
+        f"number; the learning rates there were {' and '.join(there)}, the clips {positions}. Lower the rates, or look "
+        f"at these clips. {kept}"
     )
 
 
@@ -376,9 +380,10 @@ def _validate(model: AudioModel, valid_set: FrameSet, task: Task, config: Traini
 def _set_learning_rates(
     optimizers: list[torch.optim.Optimizer], step: int, total_steps: int, config: TrainingConfig
 ) -> dict[str, float]:
-    """Set and return the learning rates of a step."""
+    """Set and return the learning rates of a step, by name."""
     factor = 1.0 if config.constant_lr else warmup_cosine(step, total_steps, config.warmup_ratio)
-    rates = {"muon_lr": config.muon_lr * factor, "adam_lr": config.adam_lr * factor}
+    peaks = {"muon_lr": config.muon_lr, "adam_lr": config.adam_lr}
+    rates = {name: peak * factor for name, peak in peaks.items() if peak is not None}
     for optimizer, rate in zip(optimizers, rates.values(), strict=True):
         for group in optimizer.param_groups:
             group["lr"] = rate

@@ -26,31 +26,33 @@ def matrix_weights(model: nn.Module) -> list[Tensor]:
 
 
 def build_optimizers(
-    model: nn.Module, *, muon_lr: float, adam_lr: float, weight_decay: float
+    model: nn.Module, *, muon_lr: float | None, adam_lr: float, weight_decay: float
 ) -> list[torch.optim.Optimizer]:
-    """Return Muon for the matrix-shaped weights and AdamW for the rest.
+    """Return Muon for the matrix-shaped weights and AdamW for the rest, or AdamW for all.
 
     Biases, norms and other vectors are not decayed.
 
     Parameters
     ----------
     model : Module
-    muon_lr, adam_lr : float
-        Learning rates of the two.
+    muon_lr : float or None
+        Learning rate of Muon; without one there is no Muon.
+    adam_lr : float
+        That of AdamW.
     weight_decay : float
         Decoupled weight decay.
 
     Returns
     -------
     list of Optimizer
-        ``[Muon, AdamW]``.
+        ``[Muon, AdamW]``, or ``[AdamW]``.
     """
-    matrices = matrix_weights(model)
+    matrices = [] if muon_lr is None else matrix_weights(model)
     taken = {id(weight) for weight in matrices}
     rest = [weight for weight in model.parameters() if weight.requires_grad and id(weight) not in taken]
     groups = [
         {"params": [weight for weight in rest if weight.ndim > 1], "weight_decay": weight_decay},
         {"params": [weight for weight in rest if weight.ndim <= 1], "weight_decay": 0.0},
     ]
-    muon = Muon(matrices, lr=muon_lr, weight_decay=weight_decay)
-    return [muon, torch.optim.AdamW([group for group in groups if group["params"]], lr=adam_lr)]
+    adam = torch.optim.AdamW([group for group in groups if group["params"]], lr=adam_lr)
+    return [adam] if muon_lr is None else [Muon(matrices, lr=muon_lr, weight_decay=weight_decay), adam]
