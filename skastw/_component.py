@@ -8,6 +8,7 @@ class a ``name`` registers it: the name then stands for the object with its defa
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import pkgutil
 from collections.abc import Iterable
@@ -33,7 +34,16 @@ _REGISTRY: dict[str, dict[str, type[Component]]] = {}
 C = TypeVar("C", bound="Component")
 
 
-class Component(BaseEstimator):
+class _Parameters(BaseEstimator):
+    """An estimator whose class is asked once what its parameters are: each prediction checks them."""
+
+    @classmethod
+    @functools.cache
+    def _get_param_names(cls) -> list[str]:
+        return super()._get_param_names()
+
+
+class Component(_Parameters):
     """Base of every component.
 
     A kind of component is a direct subclass with a ``kind`` ("encoder", ...); a component is a subclass of
@@ -91,7 +101,7 @@ class Component(BaseEstimator):
         return super().set_params(**params)
 
 
-class ComponentParams(BaseEstimator):
+class ComponentParams(_Parameters):
     """Base of estimators that have components among their parameters.
 
     A component may be given by name. Its parameters are then listed and set as if its object with default

@@ -1,5 +1,7 @@
 """Tests of single encoders: published sizes, plain torch beside them, and what training does with padding."""
 
+import copy
+import pickle
 import re
 import warnings
 from pathlib import Path
@@ -318,3 +320,44 @@ def test_sinusoids_tell_positions_apart_and_leave_them_out_on_request():
         )
         first, second = built(encoder, 12).eval()(frames, torch.tensor([64]))[0][0, inside]
         assert torch.allclose(first, second, atol=1e-6) == same
+
+
+def test_weights_that_were_multiplied_out_follow_the_learned_ones():
+    torch.manual_seed(0)
+    module = ResNetEncoder(width=4, num_stages=2, num_blocks=1).build(n_features=16, max_frames=100).eval()
+    frames, lengths = torch.randn(2, 40, 16), torch.tensor([40, 31])
+
+    def outputs(module):
+        with torch.inference_mode():
+            return module(frames, lengths)[0].clone()
+
+    before = outputs(module)
+    changes = [
+        lambda: module.trunk.stem.conv.weight.mul_(2.0),
+        lambda: module.trunk.stem.norm.running_var.mul_(3.0),
+        lambda: module.trunk.stem.norm.bias.add_(1.0),
+        lambda: setattr(module.trunk.stem.conv.weight, "data", module.trunk.stem.conv.weight.data * 0.5),
+        lambda: module.load_state_dict({k: v + 0.1 for k, v in module.state_dict().items()}, assign=True),
+    ]
+    for change in changes:
+        with torch.no_grad():
+            change()
+        found = outputs(module)
+        assert not torch.equal(found, before)
+        with torch.no_grad():  # nothing is kept where gradients could be asked for
+            torch.testing.assert_close(found, module(frames, lengths)[0], rtol=0, atol=0)
+        assert torch.equal(found, outputs(copy.deepcopy(module)))
+        before = found
+    size = len(pickle.dumps(module))
+    assert size == len(pickle.dumps(copy.deepcopy(module)))
+    frames.requires_grad_()
+    module(frames, lengths)[0].sum().backward()
+    assert bool(frames.grad.abs().sum() > 0)
+
+
+def test_weights_made_in_inference_mode_work_too():
+    with torch.inference_mode():
+        module = ResNetEncoder(width=4, num_stages=1, num_blocks=1).build(n_features=16, max_frames=100).eval()
+        first = module(torch.ones(1, 20, 16), torch.tensor([20]))[0]
+        module.trunk.stem.conv.weight.mul_(2.0)
+        assert not torch.equal(first, module(torch.ones(1, 20, 16), torch.tensor([20]))[0])

@@ -132,17 +132,19 @@ class ResNetTrunk(nn.Module):
     def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return the map and its lengths."""
         x = as_map(frames)
-        lengths = halved(lengths)
-        x = self.stem(x, _mask(x, lengths, stride=2))
+        mask, lengths = _halved_mask(x, lengths)
+        x = self.stem(x, mask)
         for block, stride in zip(self.blocks, self.strides, strict=True):
-            lengths = halved(lengths) if stride == 2 else lengths
-            x = block(x, _mask(x, lengths, stride=stride))
+            if stride == 2:
+                mask, lengths = _halved_mask(x, lengths)
+            x = block(x, mask)
         return x, lengths
 
 
-def _mask(x: Tensor, lengths: Tensor, *, stride: int) -> Mask | None:
-    """Return the mask of the output of a layer with a stride that takes ``x``."""
-    return time_mask(x[:, :1, ::stride, :1], lengths)
+def _halved_mask(x: Tensor, lengths: Tensor) -> tuple[Mask | None, Tensor]:
+    """Return the mask and the lengths of the output of a layer of stride 2 that takes ``x``."""
+    lengths = halved(lengths)
+    return time_mask(x[:, :1, ::2, :1], lengths), lengths
 
 
 class _Block(nn.Module):
@@ -159,4 +161,4 @@ class _Block(nn.Module):
         y = self.second(self.first(x, mask), mask)
         if self.stride == 2:  # a window that sticks out counts zeros, as it would in a padded batch
             x = F.avg_pool2d(x, 2, ceil_mode=True, divisor_override=4)
-        return F.relu(self.project(x) + y)
+        return F.relu(y.add_(self.project(x)), inplace=True)
