@@ -234,10 +234,8 @@ def test_a_crash_costs_one_clip(name, how, stubborn):
 def test_a_hang_is_killed(stubborn):
     with isolated_decoding(workers=1, timeout=1) as isolated:
         isolated(stubborn("good"))
-        started = time.monotonic()
         with pytest.raises(ClipValueError, match="took the decoder longer than 1 s"):
             isolated(stubborn("hang"))
-        assert 0.9 < time.monotonic() - started < 10
         assert len(isolated(stubborn("good"))[0]) == 8000
 
 

@@ -4,7 +4,7 @@ import os
 import re
 import subprocess
 import sys
-import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -210,21 +210,18 @@ def test_what_is_not_a_recipe_is_an_error_of_one_short_line_and_executes_nothing
     monkeypatch.chdir(tmp_path)
     assert len(text) < 65536
     path = write(tmp_path, text)
-    began = time.perf_counter()
     with pytest.raises((RecipeError, ComponentError)) as raised:
         ASTWClassifier.from_recipe(path)
-    assert time.perf_counter() - began < 5
     assert len(str(raised.value)) < 2000
     assert os.listdir(tmp_path) == ["mine.yaml"]
     assert "this" not in sys.modules
 
 
-def test_a_large_file_is_refused_before_it_is_read(tmp_path):
+def test_a_large_file_is_refused_before_it_is_read(tmp_path, monkeypatch):
     path = write(tmp_path, "params: {}\n" + "# no\n" * 2_000_000)
-    began = time.perf_counter()
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: pytest.fail("it was read"))
     with pytest.raises(RecipeError, match="10000011 bytes, expected at most 65536"):
         load_recipe(path)
-    assert time.perf_counter() - began < 0.5
 
 
 def test_what_is_no_file_of_text_is_refused(tmp_path):
