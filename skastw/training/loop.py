@@ -151,7 +151,6 @@ def train(
     run = _Run(model, config, task, history=history, optimizers=optimizers)
     if checkpoint is not None:
         run.restore(checkpoint.load())
-    n_batches = math.ceil(len(train_set) / config.batch_size)
     stopped: TrainingError | KeyboardInterrupt | None = None
 
     bar = tqdm(total=config.epochs, initial=run.epoch, desc="training", unit="epoch", disable=not config.verbose)
@@ -160,18 +159,7 @@ def train(
             began = time.perf_counter()
             if monitor is not None:
                 monitor.begin_epoch()
-            model.train()
-            losses = []
-            batches = shuffled_buckets(train_set.lengths(model.max_frames), config.batch_size, run.rng)
-            for step, indices in enumerate(batches, start=run.epoch * n_batches):
-                rates = _set_learning_rates(run.optimizers, step, config.epochs * n_batches, config)
-                batch = train_set.batch(indices, model.max_frames, run.rng).to(config.device)
-                for transform in transforms:
-                    batch = transform(batch, run.generator)
-                losses.append(_step(model, batch.fitted(model.max_frames), task, config, run.optimizers))
-                run.average.update()
-
-            loss = _mean_loss(losses, batches, train_set, run, config)
+            loss, rates = _train_epoch(run, train_set, task, config, transforms)
             row = {"epoch": len(run.history) + 1, "loss": loss}
             if valid_set is not None:
                 row |= _validate(run.average.model, valid_set, task, config)
@@ -330,6 +318,23 @@ def _losses(logits: Tensor, batch: Batch, task: Task, label_smoothing: float) ->
     return torch.cat([losses, others]) * weights, weights
 
 
+def _train_epoch(
+    run: _Run, train_set: FrameSet, task: Task, config: TrainingConfig, transforms: Sequence[Transform]
+) -> tuple[float, dict[str, float]]:
+    """Update the weights with each batch; return the mean loss and the learning rates of the last step."""
+    model = run.model.train()
+    batches = shuffled_buckets(train_set.lengths(model.max_frames), config.batch_size, run.rng)
+    losses = []
+    for step, indices in enumerate(batches, start=run.epoch * len(batches)):
+        rates = _set_learning_rates(run.optimizers, step, config.epochs * len(batches), config)
+        batch = train_set.batch(indices, model.max_frames, run.rng).to(config.device)
+        for transform in transforms:
+            batch = transform(batch, run.generator)
+        losses.append(_step(model, batch.fitted(model.max_frames), task, config, run.optimizers))
+        run.average.update()
+    return _mean_loss(losses, batches, train_set, run, config), rates
+
+
 def _mean_loss(
     losses: list[Tensor], batches: list[np.ndarray], train_set: FrameSet, run: _Run, config: TrainingConfig
 ) -> float:
@@ -346,8 +351,8 @@ def _mean_loss(
         return total / weight
     first = int((~sums[:, 0].isfinite()).nonzero()[0])
     positions = train_set.positions[batches[first]].tolist()
-    n_batches = math.ceil(len(train_set) / config.batch_size)
-    rates = _set_learning_rates(run.optimizers, run.epoch * n_batches + first, config.epochs * n_batches, config)
+    step, total = run.epoch * len(batches) + first, config.epochs * len(batches)
+    rates = _set_learning_rates(run.optimizers, step, total, config)
     there = [f"{name}={rate:.2g} (of {getattr(config, name)})" for name, rate in rates.items()]
     kept = f"The weights of epoch {run.best.epoch} are kept." if run.best.epoch else "No epoch had ended."
     raise TrainingError(
