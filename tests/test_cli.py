@@ -363,6 +363,16 @@ def test_evaluating_the_saved_model_gives_the_same_scores(trained, tones, tmp_pa
     assert "24 clips; intervals from resampling clips" in whole.stdout
 
 
+def test_what_to_know_of_the_scores_is_printed(trained, tones):
+    options = ["--data", tones, "--groups", "parent"]
+    one = skastw("evaluate", "-m", trained[1] / "model", *options, "--test-groups", "session_1").stdout
+    assert "needs at least two groups" in one
+    assert "nan" not in one.split()
+    rest = sorted({path.name for path in tones.glob("*/*")} - {"session_1", "session_3"})
+    own = skastw("evaluate", "-m", trained[1] / "model", *options, "--test-groups", ",".join(rest)).stdout
+    assert "* The model was trained on these very clips" in own
+
+
 def test_clips_that_cannot_be_read_do_not_hide_the_scores(trained, tones):
     table = tones.parent / "table.csv"
     files = [*sorted(tones.rglob("*.wav")), tones.parent / "bad.wav"]
