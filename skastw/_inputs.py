@@ -125,8 +125,9 @@ class Data:
         """SHA-256 of the clips' frames, targets and weights, in their order."""
         digest = hashlib.sha256()
         for part, clips in zip(self.parts, self.digests, strict=True):
-            for item in (*clips, part.targets.contiguous().numpy().data, part.weights.contiguous().numpy().data):
-                digest.update(item)
+            digest.update(b"".join(clips))
+            for values in (part.targets, part.weights):
+                digest.update(values.contiguous().numpy().data)
         return digest.hexdigest()
 
     def summary(self) -> dict[str, Any]:
