@@ -24,7 +24,7 @@ from sklearn.utils import Bunch
 
 from skastw.datasets._archive import DamagedArchiveError, unpack
 from skastw.datasets._download import download, has_checksum
-from skastw.errors import DataError, FetchError
+from skastw.errors import DataError, FetchError, plain
 
 __all__ = ["Archive", "as_bunch", "audio_files", "check_name", "check_whole", "fetch_frame", "get_archive"]
 
@@ -350,7 +350,7 @@ def check_name(parameter: str, value: Any, known: Iterable[str | None]) -> None:
     """
     known = list(known)
     if value not in known:
-        raise DataError(f"Got {parameter}={value!r}, expected one of {', '.join(map(repr, known))}.")
+        raise DataError(f"Got {parameter}={plain(value)!r}, expected one of {', '.join(map(repr, known))}.")
 
 
 def as_bunch(

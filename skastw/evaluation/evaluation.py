@@ -13,7 +13,8 @@ import numpy as np
 
 from skastw.audio import as_clips, is_array_input
 from skastw.classifier import ASTWClassifier
-from skastw.evaluation.scores import SCORES, class_scores, part_scores, score_intervals, total_scores
+from skastw.errors import plain
+from skastw.evaluation.scores import SCORES, class_scores, confusion_counts, part_scores, score_intervals, total_scores
 from skastw.failures import FailedClip
 from skastw.tables import clip_names
 
@@ -230,7 +231,6 @@ def evaluate_predictions(
     np.float64(0.667)
     """
     import pandas as pd
-    from sklearn.metrics import confusion_matrix
     from sklearn.utils import check_consistent_length
     from sklearn.utils.multiclass import unique_labels
 
@@ -252,11 +252,11 @@ def evaluate_predictions(
         n_clips=len(truth),
         labels=labels,
         per_class=class_scores(truth, predicted, labels),
-        confusion_matrix=confusion_matrix(truth, predicted, labels=labels),
+        confusion_matrix=confusion_counts(truth, predicted, labels),
         predictions=pd.DataFrame(
             {"clip": names, "label": truth, "predicted": predicted, "correct": truth == predicted, **given}
         ),
-        untested=np.setdiff1d(known, truth).tolist(),
+        untested=plain(np.setdiff1d(known, truth)),
         per_group=None if groups is None else part_scores(truth, predicted, groups, "group"),
         per_fold=None if folds is None else part_scores(truth, predicted, folds, "fold"),
     )
@@ -349,7 +349,7 @@ def _check_known(truth: np.ndarray, classes: Any) -> None:
     """Raise where a classifier knows none of the labels, and warn where it does not know some."""
     if classes is None:
         return
-    known, found = np.asarray(classes).tolist(), np.unique(truth).tolist()
+    known, found = plain(np.asarray(classes)), plain(np.unique(truth))
     foreign = [label for label in found if label not in known]
     if not foreign:
         return
