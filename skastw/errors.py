@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 __all__ = [
     "ArtifactError",
     "ClipError",
@@ -44,7 +42,7 @@ def plain(value: Any) -> Any:
     >>> plain(np.int64(3)), plain(np.array(["cat", "dog"])), plain([np.str_("cat")]), plain(None)
     (3, ['cat', 'dog'], ['cat'], None)
     """
-    if isinstance(value, np.generic | np.ndarray):
+    if type(value).__module__ == "numpy":  # which is not imported here: commands that only print help are quick
         value = value.tolist()
     return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 

@@ -72,8 +72,9 @@ def _draw(evaluation: Evaluation) -> dict[str, Figure]:
     if evaluation.history:
         from skastw.plots import LearningCurvesDisplay
 
-        curves = _figure(_WIDE, 4)
-        LearningCurvesDisplay(evaluation.history, best_epoch=evaluation.best_epoch or 1).plot(curves.subplots())
+        display = LearningCurvesDisplay(evaluation.history, best_epoch=evaluation.best_epoch or 1)
+        curves = _figure(_WIDE if display.scores else 6, 4)  # of two panels or one
+        display.plot(curves.subplots())
         pictures[_CURVES] = curves
     if evaluation.per_group is not None:
         from skastw.plots import GroupScoresDisplay
