@@ -11,7 +11,7 @@ from typing import Any
 __all__ = ["facts", "figure", "note", "page", "paragraph", "section", "table", "tiles"]
 
 #: Of a style sheet; and the share of its size that a picture is not made smaller than.
-_PIXELS_PER_INCH, _SMALLEST = 96, 0.75
+_PIXELS_PER_INCH, _SMALLEST = 96, 0.7
 _STYLE = """\
 :root { color-scheme: light; --ink: #1c2430; --soft: #5b6675; --line: #dde3ea; --fill: #f5f7fa; --mark: #2c6fbb; }
 * { box-sizing: border-box; }

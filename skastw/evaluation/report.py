@@ -80,7 +80,7 @@ def _draw(evaluation: Evaluation) -> dict[str, Figure]:
         from skastw.plots import GroupScoresDisplay
 
         shown = evaluation.predictions
-        points = _figure(7, min(12.0, max(3.0, 0.25 * len(evaluation.per_group) + 1.5)))
+        points = _figure(5, min(12.0, max(3.0, 0.25 * len(evaluation.per_group) + 1.5)))
         ax = points.subplots()
         GroupScoresDisplay.from_predictions(shown["label"], shown["predicted"], shown["group"], ax=ax)
         ax.set_xlim(-0.03, 1.03)  # a difference of two clips is not to look like one of two worlds
