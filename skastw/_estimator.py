@@ -36,7 +36,7 @@ from skastw.errors import RecipeError
 from skastw.extraction import ahead, check_clips
 from skastw.failures import POLICIES, FailedClip, Failures
 from skastw.features import Features
-from skastw.frames import FrameSet, FrameStore, blocks
+from skastw.frames import FrameSet, FrameStore, blocks, clip_digests, clips_sha256
 from skastw.inference import embed_clips, varied
 from skastw.model import AudioModel, build_model
 from skastw.normalization import Normalization
@@ -407,6 +407,21 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         all_embeddings = torch.full((len(clips), head.in_features), torch.nan, dtype=head.weight.dtype)
         all_embeddings[failures.without(everything)] = torch.cat([all_embeddings[:0], *embeddings])
         return all_embeddings
+
+    def _was_fitted_on(self, X: Any, index: np.ndarray) -> bool:
+        """Return whether the clips at ``index`` are those of ``fit``, or all that trained, or all that validated.
+
+        Frames are computed for it only where there are as many clips.
+        """
+        summary = getattr(self, "_data_summary", {})
+        counts = [summary.get(name, 0) for name in ("n_train", "n_validation")]
+        known = summary.get("clips_sha256")
+        if not known or len(index) not in (*counts, sum(counts)):
+            return False
+        clips, components = check_clips(self, X, reset=False), self._resolve_components()
+        quiet = copy.copy(self).set_params(verbose=0)
+        frames = quiet._frames(clips, index, components, Failures("raise"), self.model_.features.n_features)
+        return clips_sha256(clip_digests(frames)) in known
 
     def _outputs(self, X: Any) -> Tensor:
         """Return the outputs of the head for each clip, shape (n_clips, n_outputs)."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -21,11 +22,11 @@ from skastw._sklearn import check_sample_weight
 from skastw._version import library_versions
 from skastw.augment import Augment
 from skastw.encoders import Encoder
-from skastw.errors import ClipValueError, ComponentError
+from skastw.errors import ClipValueError, ComponentError, plain
 from skastw.extraction import check_clips, check_frames, extract_frames
 from skastw.failures import FailedClip, Failures
 from skastw.features import Features, Precomputed
-from skastw.frames import MEMORY_LIMIT, FrameSet, FrameStore
+from skastw.frames import MEMORY_LIMIT, FrameSet, FrameStore, clip_digests, clips_sha256
 from skastw.normalization import Normalization
 from skastw.pooling import Pooling
 from skastw.training import split_validation
@@ -109,20 +110,37 @@ class Data:
     valid: FrameSet | None
     split: str
 
+    @property
+    def parts(self) -> list[FrameSet]:
+        """What trains and, where there is one, what validates."""
+        return [self.train] if self.valid is None else [self.train, self.valid]
+
+    @cached_property
+    def digests(self) -> list[list[bytes]]:
+        """SHA-256 of the frames of each clip, in a list for each part."""
+        return [clip_digests(part.frames) for part in self.parts]
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the clips' frames, targets and weights, in their order."""
         digest = hashlib.sha256()
-        for part in (self.train,) if self.valid is None else (self.train, self.valid):
-            for item in (*part.frames, part.targets, part.weights):
-                digest.update(item.contiguous().numpy().data)
+        for part, clips in zip(self.parts, self.digests, strict=True):
+            digest.update(b"".join(clips))
+            for values in (part.targets, part.weights):
+                digest.update(values.contiguous().numpy().data)
         return digest.hexdigest()
 
     def summary(self) -> dict[str, Any]:
-        """Return what the artifact records of the data, and of what it was computed with."""
+        """Return what the artifact records of the data, and of what it was computed with.
+
+        ``clips_sha256`` are of the clips that train, that validate and, last, of all: those of clips that are
+        evaluated may be compared with them.
+        """
         n_validation = len(self.valid) if self.valid else 0
         counts = {"n_train": len(self.train), "n_validation": n_validation, "split": self.split}
-        return {**counts, "data_sha256": self.fingerprint, "versions": library_versions()}
+        clips = [*self.digests, chain(*self.digests)] if self.valid else self.digests
+        hashes = {"data_sha256": self.fingerprint, "clips_sha256": [clips_sha256(part) for part in clips]}
+        return {**counts, **hashes, "versions": library_versions()}
 
 
 class AudioInputs(ComponentParams):
@@ -234,7 +252,9 @@ class AudioInputs(ComponentParams):
         """Raise where a class has lost all its clips."""
         if before.ndim > 1 or before.dtype.kind != "i" or not len(lost := np.setdiff1d(before, after)):
             return
-        raise ClipValueError(f"No clip of class {self.classes_[lost[0]]!r} can be used; failed_ lists the clips.")
+        raise ClipValueError(
+            f"No clip of class {plain(self.classes_[lost[0]])!r} can be used; failed_ lists the clips."
+        )
 
     def _split(self, targets: np.ndarray, groups: np.ndarray | None, seed: int) -> tuple[np.ndarray, np.ndarray]:
         assert self.val_split is not None

@@ -269,6 +269,7 @@ class PretrainedEstimator(AudioEstimator):
 
     def _to_artifact(self, title: str, components: Components, sample_rate: int) -> Artifact:
         params = {**self._params_to_json(), "sample_rate": int(sample_rate)}
+        n_parameters = count_parameters(self.model_)
         config = {
             "library": "skastw",
             "library_version": __version__,
@@ -276,6 +277,7 @@ class PretrainedEstimator(AudioEstimator):
             **{kind: component_to_config(getattr(components, kind)) for kind in _KINDS},
             "augment": [component_to_config(item) for item in components.augment],
             "params": params,
+            "n_parameters": n_parameters,
         }
         best = self.history_[self.best_epoch_ - 1]
         validation = {name.removeprefix("val_"): best[name] for name in best if name.startswith("val_")}
@@ -301,7 +303,7 @@ class PretrainedEstimator(AudioEstimator):
             task=labels["task"],
             labels=labels["labels"],
             sample_rate=sample_rate,
-            n_parameters=count_parameters(self.model_),
+            n_parameters=n_parameters,
             components={**{k: repr(getattr(components, k)) for k in _KINDS}, "augment": repr(list(components.augment))},
             params=params,
             metrics=metrics,

@@ -294,11 +294,14 @@ def training_from_json(metrics: dict[str, Any]) -> dict[str, Any]:
         raise ArtifactError(f"{METRICS} is not valid: its history is not a list of rows of numbers.")
     if type(best) is not int or not 1 <= best <= len(rows) or metrics.get("n_epochs") != len(rows):
         raise ArtifactError(f"{METRICS} is not valid: best_epoch or n_epochs do not fit {len(rows)} epochs.")
-    summary = {name: metrics.get(name) for name in ("n_train", "n_validation", "split", "data_sha256")}
+    summary = {name: metrics.get(name) for name in ("n_train", "n_validation", "split", "data_sha256", "clips_sha256")}
     if not all(isinstance(summary[name], int | str) for name in ("n_train", "n_validation", "split")):
         raise ArtifactError(f"{METRICS} is not valid: n_train, n_validation or split are missing.")
     if not isinstance(summary["data_sha256"], str | None):
         raise ArtifactError(f"{METRICS} is not valid: data_sha256 is no text.")
+    clips = summary["clips_sha256"] or []  # earlier releases did not write them
+    if not isinstance(clips, list) or not all(isinstance(sha256, str) for sha256 in clips):
+        raise ArtifactError(f"{METRICS} is not valid: clips_sha256 is no list of texts.")
     versions = metrics.get("versions", {})  # earlier releases did not write them
     if not isinstance(versions, dict) or not all(isinstance(version, str) for version in versions.values()):
         raise ArtifactError(f"{METRICS} is not valid: versions is no table of texts.")

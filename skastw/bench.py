@@ -37,9 +37,9 @@ def measure_speed(
     Returns
     -------
     dict
-        ``recipe``, ``device``, ``n_clips``, ``duration``, ``n_parameters`` and, in clips a second, ``features``
-        (decoding and front end, which training does once), ``training`` (one epoch, frames at hand) and ``prediction``
-        (from the file to the probabilities).
+        ``recipe``, ``device``, ``n_clips``, ``duration``, ``n_parameters`` (of a model of two classes) and, in clips a
+        second, ``features`` (decoding and front end, which training does once), ``training`` (one epoch, frames at
+        hand) and ``prediction`` (from the file to the probabilities).
 
     Raises
     ------

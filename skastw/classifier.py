@@ -21,7 +21,7 @@ from skastw._estimator import AudioEstimator
 from skastw._pretrained import PretrainedEstimator
 from skastw._sklearn import Interval, StrOptions
 from skastw.artifact import labels_from_json, labels_to_json
-from skastw.errors import ArtifactError
+from skastw.errors import ArtifactError, plain
 from skastw.extraction import check_clips
 from skastw.failures import Failures
 from skastw.occlusion import FILLS, Occlusion, cell_centres, occluded_logits
@@ -273,7 +273,7 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
         fresh = not hasattr(self, "model_")
         if classes is not None and not fresh and not np.array_equal(np.unique(classes), self.classes_):
             raise ValueError(
-                f"Got classes={list(classes)!r}, expected those of the first call: {self.classes_.tolist()}."
+                f"Got classes={plain(list(classes))}, expected those of the first call: {plain(self.classes_)}."
             )
         if fresh and classes is None and np.ndim(y) < 2:
             raise ValueError("Got classes=None in the first call of partial_fit, expected every class there will be.")
@@ -377,8 +377,8 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
         ValueError
             If ``k`` is not a positive integer.
         """
-        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-            raise ValueError(f"Got k={k!r}, expected an integer of at least 1.")
+        if isinstance(k, bool) or not isinstance(k, Integral) or k < 1:
+            raise ValueError(f"Got k={plain(k)!r}, expected an integer of at least 1.")
         probabilities = self.predict_proba(X)
         order = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
         labels = self.classes_.tolist()
@@ -506,12 +506,12 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
         check_is_fitted(self, "model_")
         for name, value in (("n_times", n_times), ("n_bands", n_bands)):
             if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-                raise ValueError(f"Got {name}={value!r}, expected an integer of at least 1.")
+                raise ValueError(f"Got {name}={plain(value)!r}, expected an integer of at least 1.")
         if fill not in FILLS:
             raise ValueError(f"Got fill={fill!r}, expected one of {', '.join(map(repr, FILLS))}.")
         labels = self.classes_.tolist()
         if label is not None and label not in labels:
-            raise ValueError(f"Got label={label!r}, expected one of the classes: {labels[:10]}.")
+            raise ValueError(f"Got label={plain(label)!r}, expected one of the classes: {plain(labels[:10])}.")
         components, device = self._resolve_components(), resolve_device(self.device)
         model = on_device(self.model_, device)
         one = np.zeros(1, dtype=np.int64)
@@ -561,12 +561,13 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
             self.classes_ = np.unique(y)
             if len(self.classes_) < 2:
                 raise ValueError(
-                    f"Got one class ({self.classes_[0]!r}) in y, expected at least 2: a classifier needs another class."
+                    f"Got one class ({plain(self.classes_[0])!r}) in y, expected at least 2: a classifier needs "
+                    "another class."
                 )
         unknown = np.setdiff1d(y, self.classes_)
         if len(unknown):
-            known = self.classes_.tolist()[:10]
-            raise ValueError(f"Got labels {unknown.tolist()[:5]} that are not in y, expected some of {known}.")
+            known = plain(self.classes_[:10])
+            raise ValueError(f"Got labels {plain(unknown[:5])} that are not in y, expected some of {known}.")
         return np.searchsorted(self.classes_, y)
 
     def _encode_indicator(self, y: Any, *, reset: bool) -> np.ndarray:
@@ -615,7 +616,5 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
             return self.class_weight
         unknown = sorted(set(map(str, self.class_weight)) - set(map(str, self.classes_)))
         if unknown:
-            raise ValueError(
-                f"Got class_weight for {unknown[:5]}, expected classes of y: {self.classes_.tolist()[:10]}."
-            )
+            raise ValueError(f"Got class_weight for {unknown[:5]}, expected classes of y: {plain(self.classes_[:10])}.")
         return {i: self.class_weight.get(label, 1.0) for i, label in enumerate(self.classes_.tolist())}

@@ -7,6 +7,8 @@ Each message names the value, what was expected, and the remedy.
 
 from __future__ import annotations
 
+from typing import Any
+
 __all__ = [
     "ArtifactError",
     "ClipError",
@@ -23,6 +25,26 @@ __all__ = [
     "SkastwError",
     "TrainingError",
 ]
+
+
+def plain(value: Any) -> Any:
+    """Return a label, a number or a sequence of them as Python's own, for a message: no one wants ``np.str_('cat')``.
+
+    Parameters
+    ----------
+    value : object
+        What is no number, text or sequence of numpy stays as it is.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skastw.errors import plain
+    >>> plain(np.int64(3)), plain(np.array(["cat", "dog"])), plain([np.str_("cat")]), plain(None)
+    (3, ['cat', 'dog'], ['cat'], None)
+    """
+    if type(value).__module__ == "numpy":  # which is not imported here: commands that only print help are quick
+        value = value.tolist()
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 class SkastwError(Exception):

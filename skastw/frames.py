@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from skastw.batching import Batch, pad, round_length
 
-__all__ = ["MEMORY_LIMIT", "FrameSet", "FrameStore", "blocks"]
+__all__ = ["MEMORY_LIMIT", "FrameSet", "FrameStore", "blocks", "clip_digests", "clips_sha256"]
 
 #: Bytes of frames that ``cache="auto"`` keeps in memory.
 MEMORY_LIMIT = 128 * 2**20
@@ -114,6 +115,25 @@ def blocks(frames: Iterable[Tensor], size: int) -> Iterator[FrameStore]:
             items, held = [], 0
     if items:
         yield FrameStore(items)
+
+
+def clip_digests(frames: Iterable[Tensor]) -> list[bytes]:
+    """Return the SHA-256 of the frames of each clip."""
+    return [hashlib.sha256(item.contiguous().numpy().data).digest() for item in frames]
+
+
+def clips_sha256(digests: Iterable[bytes]) -> str:
+    """Return one SHA-256 of several clips, whatever their order.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastw.frames import clip_digests, clips_sha256
+    >>> one, two = clip_digests([torch.zeros(3, 2), torch.ones(4, 2)])
+    >>> clips_sha256([one, two]) == clips_sha256([two, one]) != clips_sha256([one])
+    True
+    """
+    return hashlib.sha256(b"".join(sorted(digests))).hexdigest()
 
 
 @dataclass(frozen=True)

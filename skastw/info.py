@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from typing import Any
 
@@ -24,9 +23,10 @@ def describe_model(folder: str | os.PathLike[str]) -> dict[str, Any]:
     -------
     dict of JSON values
         ``estimator``, ``version`` (of the library that saved it), ``format_version``, ``task``, ``labels``,
-        ``sample_rate``, ``components`` (each with its parameters), ``augment``, ``params``, ``weights`` (how many
-        numbers, tensors and bytes), ``best_epoch``, ``n_epochs``, ``split``, ``validation`` (scores) and ``versions``
-        (of what it was trained with).
+        ``sample_rate``, ``components`` (each with its parameters), ``augment``, ``params``, ``n_parameters`` (as
+        :func:`skastw.model.count_parameters` counts them; None for a model of an earlier release), ``weights`` (how
+        many tensors and bytes, with what is stored and not trained), ``best_epoch``, ``n_epochs``, ``split``,
+        ``validation`` (scores, or None) and ``versions`` (of what it was trained with).
 
     Raises
     ------
@@ -46,7 +46,7 @@ def describe_model(folder: str | os.PathLike[str]) -> dict[str, Any]:
     [0, 1]
     """
     stored = read_artifact(folder)
-    config, metrics, specs = stored.config, stored.metrics, stored.weights.specs.values()
+    config, metrics = stored.config, stored.metrics
     params = config.get("params", {})
     return {
         "estimator": config.get("estimator"),
@@ -58,10 +58,7 @@ def describe_model(folder: str | os.PathLike[str]) -> dict[str, Any]:
         "components": {kind: config.get(kind) for kind in _COMPONENTS},
         "augment": config.get("augment"),
         "params": params,
-        "weights": {
-            "values": sum(math.prod(spec.shape) for spec in specs),
-            "tensors": len(specs),
-            "bytes": stored.weights.size,
-        },
+        "n_parameters": config.get("n_parameters"),
+        "weights": {"tensors": len(stored.weights.specs), "bytes": stored.weights.size},
         **{name: metrics.get(name) for name in ("best_epoch", "n_epochs", "split", "validation", "versions")},
     }

@@ -22,7 +22,9 @@ import yaml
 from skastw import ASTWClassifier, __version__
 from skastw.cli import main
 from skastw.datasets import load_spoken_digits, make_tones
-from skastw.encoders import ASTWEncoder
+from skastw.encoders import ASTWEncoder, ResNetEncoder
+from skastw.info import describe_model
+from skastw.model import count_parameters
 from skastw.recipes import load_recipe, recipe_names
 
 CLIPS = load_spoken_digits()
@@ -363,6 +365,16 @@ def test_evaluating_the_saved_model_gives_the_same_scores(trained, tones, tmp_pa
     assert "24 clips; intervals from resampling clips" in whole.stdout
 
 
+def test_what_to_know_of_the_scores_is_printed(trained, tones):
+    options = ["--data", tones, "--groups", "parent"]
+    one = skastw("evaluate", "-m", trained[1] / "model", *options, "--test-groups", "session_1").stdout
+    assert "needs at least two groups" in one
+    assert "nan" not in one.split()
+    rest = sorted({path.name for path in tones.glob("*/*")} - {"session_1", "session_3"})
+    own = skastw("evaluate", "-m", trained[1] / "model", *options, "--test-groups", ",".join(rest)).stdout
+    assert "* The model was trained on these very clips" in own
+
+
 def test_clips_that_cannot_be_read_do_not_hide_the_scores(trained, tones):
     table = tones.parent / "table.csv"
     files = [*sorted(tones.rglob("*.wav")), tones.parent / "bad.wav"]
@@ -423,9 +435,35 @@ def test_info_tells_what_a_model_is(folder):
     assert said["encoder"].startswith("astw(d_model=16, ")
     found = json.loads(skastw("info", folder, "--json").stdout)
     model = ASTWClassifier.from_pretrained(folder)
-    assert found["weights"]["values"] == sum(tensor.numel() for tensor in model.model_.state_dict().values())
+    assert found["n_parameters"] == count_parameters(model.model_)
+    assert said["parameters"] == f"{found['n_parameters']:,}"
+    assert f"{said['parameters']} parameters" in (Path(folder) / "README.md").read_text(encoding="utf-8")
     assert found["components"]["encoder"]["params"]["d_model"] == 16
     assert found["weights"]["bytes"] == (Path(folder) / "model.safetensors").stat().st_size
+
+
+def test_one_number_of_parameters_is_told_though_more_is_stored(tmp_path):
+    """Several networks side by side, running means of batches and of bins: what is stored is more than what trains."""
+    clips, y = make_tones(n_clips=8, n_classes=2, random_state=0)
+    several = {"encoder": ResNetEncoder(width=4), "n_models": 2, "normalization": "per_bin"}
+    clf = ASTWClassifier(**several, epochs=1, val_split=None).fit(clips, y)
+    folder = clf.save_pretrained(tmp_path / "model")
+    n_parameters = count_parameters(clf.model_)
+    assert n_parameters < sum(tensor.numel() for tensor in clf.model_.state_dict().values())
+    assert describe_model(folder)["n_parameters"] == n_parameters
+    assert f"{n_parameters:,} parameters" in (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
+    again = ASTWClassifier.from_pretrained(folder)
+    assert count_parameters(again.model_) == n_parameters
+
+
+def test_info_leaves_out_what_there_is_not(tmp_path):
+    clips, y = make_tones(n_clips=8, n_classes=2, random_state=0)
+    clf = ASTWClassifier(encoder=ResNetEncoder(width=4), augment=None, epochs=1, val_split=None).fit(clips, y)
+    result = skastw("info", clf.save_pretrained(tmp_path / "model"))
+    lines = [line.split(maxsplit=1) for line in result.stdout.splitlines()]
+    assert all(len(line) == 2 for line in lines)
+    assert "validation" not in dict(lines)
+    assert dict(lines)["split"] == "no validation"
 
 
 def test_info_does_not_read_the_weights(folder, tmp_path):

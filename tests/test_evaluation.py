@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from skastw.datasets import make_tones
 from skastw.encoders import ParallelCNNEncoder
 from skastw.errors import ClipError
 from skastw.evaluation import Evaluation, evaluate, evaluate_predictions, score_intervals, total_scores
+from skastw.evaluation.report import _draw_matrix
 from skastw.failures import FailedClip
 
 CLIPS, Y = make_tones(n_clips=48, n_classes=3, random_state=0)
@@ -293,6 +295,115 @@ def test_the_page_tells_what_was_found(saved):
 
 def test_the_page_is_as_wide_as_the_screen(saved):
     assert 'name="viewport"' in (saved[1] / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("n_classes", [2, 8, 20, 50, 80])
+def test_every_name_and_number_of_a_confusion_matrix_can_be_read(n_classes):
+    rng = np.random.default_rng(0)
+    labels = np.array([f"species_of_owl_{i}" for i in range(n_classes)])
+    truth, predicted = np.repeat(labels, 6), rng.choice(labels, 6 * n_classes)
+    ax = _draw_matrix(evaluate_predictions(truth, predicted, n_bootstrap=0)).axes[0]
+    ax.figure.draw_without_rendering()
+    for names, start in ((ax.get_xticklabels(), "x0"), (ax.get_yticklabels(), "y0")):
+        boxes = sorted((name.get_window_extent() for name in names), key=lambda box: getattr(box, start))
+        assert not any(a.overlaps(b) for a, b in pairwise(boxes))
+        assert min(name.get_fontsize() for name in names) >= 6.5
+    numbers = [text for text in ax.texts if text.get_text()]
+    assert sum(int(text.get_text()) for text in numbers) in (0, len(truth))
+    for text in numbers:
+        cell = ax.get_window_extent().width / n_classes
+        assert text.get_window_extent().width < cell
+        assert text.get_fontsize() >= 6.5
+    if n_classes <= 50:  # all of it in a column of 58 rem, at 0.9 of its size at least
+        assert ax.figure.get_figwidth() < 58 * 16 / 96 / 0.9
+        assert len(numbers) == np.count_nonzero(ax.images[0].get_array())
+
+
+def test_a_picture_is_shown_as_large_as_it_was_drawn(saved):
+    text = (saved[1] / "report.html").read_text(encoding="utf-8")
+    widths = [int(width) for width in re.findall(r'style="width:(\d+)px', text)]
+    heads = [(saved[1] / name).read_bytes()[16:20] for name in ("confusion_matrix.png", "group_scores.png")]
+    drawn = [int.from_bytes(head, "big") * 96 / 150 for head in heads]  # 150 pixels an inch, and 96 on the page
+    assert widths[:2] == pytest.approx(drawn, abs=1)
+    assert widths[2] > 900  # two panels of curves
+
+
+# ------------------------------------------------------------------ what to know before believing a score
+
+
+def test_classes_without_clips_are_told(tmp_path):
+    truth, predicted = ["a", "a", "b", "b"], ["a", "c", "b", "b"]
+    result = evaluate_predictions(truth, predicted, classes=list("abcde"), n_bootstrap=0)
+    assert result.untested == ["c", "d", "e"]
+    assert str(result).endswith("on 4 clips of 2 of 5 classes")
+    (note,) = result.notes
+    assert note.startswith("3 of 5 classes have no clip here")
+    assert "c, d, e. Clips were taken for 1 of them; each counts as 0 in macro-F1" in note
+    assert result.macro_f1 == pytest.approx((2 / 3 + 1 + 0) / 3)
+    metrics = result.to_dict()
+    assert (metrics["untested"], metrics["notes"]) == (["c", "d", "e"], [note])
+    result.save(tmp_path)
+    words = " ".join(Page((tmp_path / "report.html").read_text(encoding="utf-8")).words)
+    assert note in words
+    assert "2 of 5 classes" in words
+    assert "guessing among 5 classes reaches a UAR of 0.200" in words
+
+
+def test_without_classes_those_that_were_predicted_are_known():
+    assert evaluate_predictions(["a", "b"], ["a", "c"]).untested == ["c"]
+    assert evaluate_predictions([1, 2], [1, 2]).notes == []
+
+
+def test_a_classifier_tells_which_of_its_classes_were_not_tested(classifier):
+    low = NAMES[24:] != "high"
+    result = evaluate(classifier, [CLIPS[24 + i] for i in np.flatnonzero(low)], NAMES[24:][low])
+    assert result.untested == ["high"]
+    assert evaluate(classifier, CLIPS[24:], NAMES[24:]).untested == []
+
+
+@pytest.mark.filterwarnings("error")
+def test_one_group_has_no_intervals_and_that_is_explained(tmp_path):
+    truth, predicted, _ = guesses()
+    result = evaluate_predictions(truth, predicted, groups=["anna"] * len(truth))
+    (note,) = result.notes
+    assert "needs at least two groups, and all clips are of one" in note
+    result.save(tmp_path)
+    words = " ".join(Page((tmp_path / "report.html").read_text(encoding="utf-8")).words)
+    assert note in words
+    assert "nan" not in words.split()
+    assert json.loads((tmp_path / "metrics.json").read_text())["notes"] == [note]
+
+
+@pytest.fixture(scope="module")
+def fitted(classifier, tmp_path_factory):
+    """Return a classifier of 16 clips, validated on 8, and its copy from a folder."""
+    clf = ASTWClassifier(encoder=classifier.encoder, epochs=1)
+    clf.fit(CLIPS[:16], NAMES[:16], X_val=CLIPS[16:24], y_val=NAMES[16:24])
+    folder = clf.save_pretrained(tmp_path_factory.mktemp("fitted"))
+    return {"fitted": clf, "loaded": ASTWClassifier.from_pretrained(folder)}
+
+
+@pytest.mark.parametrize("part", [(0, 24), (0, 16), (16, 24)], ids=["all", "training", "validation"])
+@pytest.mark.parametrize("which", ["fitted", "loaded"])
+def test_clips_that_trained_the_classifier_are_recognised_in_any_order(fitted, part, which):
+    index = np.arange(*part)[::-1]
+    result = evaluate(fitted[which], [CLIPS[i] for i in index], NAMES[index])
+    assert result.trained_on
+    assert result.to_dict()["trained_on"]
+    assert "on these very clips" in result.notes[0]
+    assert f"on {len(index)} training clips" in str(result)
+
+
+def test_other_clips_are_not_taken_for_those_of_training(classifier):
+    assert not evaluate(classifier, CLIPS[24:], NAMES[24:]).trained_on  # as many
+    assert not evaluate(classifier, [*CLIPS[:23], CLIPS[24]], [*NAMES[:23], NAMES[24]]).trained_on
+    assert not evaluate(classifier, CLIPS[:5], NAMES[:5]).trained_on  # a part is not told
+    assert evaluate(classifier, CLIPS[:24], NAMES[:24]).trained_on
+
+
+def test_clips_of_training_are_recognised_among_files_that_cannot_be_read(classifier):
+    clf = ASTWClassifier(encoder=classifier.encoder, epochs=1, on_error="ignore").fit(CLIPS[:24], NAMES[:24])
+    assert evaluate(clf, ["lost.wav", *CLIPS[:24]], ["low", *NAMES[:24]]).trained_on
 
 
 def test_pictures_of_another_evaluation_do_not_stay(saved, tmp_path):

@@ -13,7 +13,10 @@ import soundfile
 from skastw.artifact import FILES
 
 ROOT = Path(__file__).parent.parent
-EXAMPLES = sorted(p for p in ROOT.glob("examples/**/*.py") if "argparse" in p.read_text(encoding="utf-8"))
+SCRIPTS = sorted(p for p in ROOT.glob("examples/**/*.py") if "__main__" in p.read_text(encoding="utf-8"))
+EXAMPLES = [
+    script for script in SCRIPTS if not script.parent.name.startswith("esc50")
+]  # which have a test of their own
 DATA = ROOT.parent / "shared" / "data"
 RAVDESS = Path(os.environ.get("SKASTW_RAVDESS", DATA / "ravdess"))
 ESC10 = Path(os.environ.get("SKASTW_ESC10", DATA / "esc10"))
@@ -29,6 +32,24 @@ def run(script, *arguments):
 @pytest.mark.parametrize("script", EXAMPLES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_example_explains_itself(script):
     assert "usage" in run(script, "--help")
+
+
+@pytest.mark.parametrize(
+    ("name", "defaults"),
+    [
+        ("animals", {"epochs": "30", "batch-size": "8", "test-fold": "1", "pooling": "mean"}),
+        ("transport", {"epochs": "24", "batch-size": "8", "test-fold": "1", "pooling": "attentive_stats"}),
+    ],
+)
+def test_esc50_examples_explain_themselves_and_have_their_own_defaults(name, defaults):
+    folder = f"exports/esc50_{name}"
+    training = {**defaults, "subset": name, "output-dir": folder}
+    testing = {"subset": name, "test-fold": "1", "model": folder, "output-dir": f"{folder}_test"}
+    for script, expected in {"0_train": training, "1_test": testing}.items():
+        told = run(f"examples/esc50_{name}/{script}.py", "--help").partition("options:")[2].split("--")
+        found = {words.split()[0]: " ".join(words.split()) for words in told if words.strip()}
+        for option, value in expected.items():
+            assert f"(default: {value})" in found[option]
 
 
 def test_the_gallery_draws_a_panel_for_every_augmentation(tmp_path):

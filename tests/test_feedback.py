@@ -1,12 +1,16 @@
 """What a user sees: progress, callbacks, representations, plots of the history."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from skastw import ASTWClassifier, ASTWFeaturizer
 from skastw.datasets import make_tones
+from skastw.datasets._fetch import check_name
 from skastw.encoders import ASTWEncoder
+from skastw.evaluation import evaluate
 
 TINY = ASTWEncoder(d_model=16, num_heads=2, num_layers=1)
 CLIPS, Y = make_tones(n_clips=24, random_state=0)
@@ -47,6 +51,36 @@ def test_history_plots_in_one_line():
     clf = tiny().fit(CLIPS, Y)
     axes = pd.DataFrame(clf.history_).plot(x="epoch", y=["loss", "val_loss"])
     assert [line.get_label() for line in axes.get_lines()] == ["loss", "val_loss"]
+
+
+NAMES, OBJECTS = np.array(["high", "low"])[Y % 2], np.array([*map(np.str_, "ab"), None], dtype=object)[Y % 2]
+
+
+@pytest.mark.parametrize("y", [NAMES, OBJECTS, Y % 2, (Y % 2).astype(bool)], ids=["text", "object", "int", "bool"])
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda y: tiny().fit(CLIPS, y[:1].repeat(24)),
+        lambda y: tiny(on_error="ignore").fit([*CLIPS[:20], "lost.wav"], [*y[:1].repeat(20), y[y != y[0]][0]]),
+        lambda y: tiny(val_split=0.5, epochs=1).fit(CLIPS, y, groups=y),  # a warning
+        lambda y: tiny(epochs=1).partial_fit(CLIPS, y, classes=np.unique(y)).partial_fit(CLIPS, y, classes=y[:1]),
+        lambda y: tiny(epochs=1).fit(CLIPS, y, X_val=CLIPS, y_val=np.full(24, 7 if y.dtype.kind in "ib" else "?")),
+        lambda y: tiny(epochs=1, val_split=None).fit(CLIPS, y).explain(CLIPS[0], label=np.str_("?")),
+        lambda y: evaluate(tiny(epochs=1, val_split=None).fit(CLIPS, y), CLIPS[:1], ["?"]),
+        lambda y: check_name("subset", y[0], ["none"]),
+    ],
+    ids=["one class", "lost class", "split", "other classes", "unknown label", "explained", "evaluated", "name"],
+)
+def test_labels_are_told_as_python_writes_them(use, y):
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        try:
+            use(y)
+        except ValueError as error:
+            told.append(error)
+    messages = " ".join(str(getattr(one, "message", one)) for one in told)
+    assert messages
+    assert "np." not in messages
 
 
 callback = pytest.importorskip("sklearn.callback", reason="this scikit-learn has no callbacks")

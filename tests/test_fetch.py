@@ -399,7 +399,21 @@ def test_parts_of_speech_commands(server, monkeypatch, tmp_path):
     [
         (lambda: fetch_esc50(subset="birds"), "subset='birds', expected one of None, 'esc10', 'animals', 'transport'"),
         (lambda: fetch_ravdess(emotions=["angry", "bored"]), "emotions='bored', expected one of 'neutral'"),
-        (lambda: fetch_ravdess(emotions=[]), "emotions='', expected one of 'neutral'"),
+        (
+            lambda: fetch_ravdess(emotions=[]),
+            r"emotions=\[\], expected a list such as emotions=\['neutral', 'calm'\] of",
+        ),
+        (
+            lambda: fetch_ravdess(emotions="calm,angry"),
+            r"'calm,angry', expected a list such as emotions=\['calm', 'angry'\]",
+        ),
+        (lambda: fetch_ravdess(emotions="calm, bored"), r"expected a list such as emotions=\['neutral', 'calm'\] of"),
+        (lambda: fetch_ravdess(emotions=5), r"emotions=5, expected a list such as emotions="),
+        (
+            lambda: fetch_esc50(subset=["animals", "transport"]),
+            r"subset=\['animals', 'transport'\], expected one of None",
+        ),
+        (lambda: load_named("ravdess:calm, bored"), "emotions='bored', expected one of 'neutral'"),
         (lambda: fetch_speech_commands(subset="dev"), "subset='dev', expected one of 'all', 'train'"),
         (lambda: fetch_minds14(language="en"), "language='en', expected one of 'cs-CZ'"),
         (

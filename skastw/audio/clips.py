@@ -28,7 +28,7 @@ import numpy as np
 from skastw.audio.decode import segment_bounds
 from skastw.audio.isolation import current_decoder
 from skastw.audio.resample import check_sample_rate, resample
-from skastw.errors import ClipError, ClipTypeError, ClipValueError
+from skastw.errors import ClipError, ClipTypeError, ClipValueError, plain
 
 __all__ = ["as_clips", "clip_path", "is_array_input", "load_samples", "load_waveform"]
 
@@ -256,7 +256,8 @@ def _from_mapping(clip: Mapping[str, Any], sample_rate: float) -> tuple[np.ndarr
                 "got a dict with 'array' and no rate, expected 'sample_rate' (or 'sampling_rate') too."
             )
         if rates[0] != rates[-1]:
-            raise ClipValueError(f"got a dict with two rates, {rates[0]!r} and {rates[1]!r}, expected one.")
+            first, second = plain(rates)
+            raise ClipValueError(f"got a dict with two rates, {first!r} and {second!r}, expected one.")
         samples, rate = _as_samples(clip["array"]), check_sample_rate(rates[0])
         if (start, end) == (None, None):
             return samples, rate
@@ -278,7 +279,8 @@ def _seconds(clip: Mapping[str, Any], key: str) -> float | None:
     if _is_missing(value):  # an empty cell of a table
         return None
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
-        raise ClipTypeError(f"got a dict with {key!r} of type {type(value).__name__} ({value!r}), expected seconds.")
+        kind = type(value).__name__
+        raise ClipTypeError(f"got a dict with {key!r} of type {kind} ({plain(value)!r}), expected seconds.")
     return float(value)
 
 

@@ -7,7 +7,7 @@ import numbers
 import numpy as np
 import soxr
 
-from skastw.errors import ClipTypeError, ClipValueError
+from skastw.errors import ClipTypeError, ClipValueError, plain
 
 __all__ = ["MAX_SAMPLE_RATE", "MIN_SAMPLE_RATE", "check_sample_rate", "resample"]
 
@@ -32,10 +32,12 @@ def check_sample_rate(rate: object) -> float:
     44100.0
     """
     if isinstance(rate, bool | np.bool_) or not isinstance(rate, numbers.Real):
-        raise ClipTypeError(f"got a sample rate of type {type(rate).__name__} ({rate!r}), expected a number of hertz.")
+        raise ClipTypeError(
+            f"got a sample rate of type {type(rate).__name__} ({plain(rate)!r}), expected a number of hertz."
+        )
     if not MIN_SAMPLE_RATE <= float(rate) <= MAX_SAMPLE_RATE:
         raise ClipValueError(
-            f"got a sample rate of {rate!r}, expected {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} Hz; "
+            f"got a sample rate of {plain(rate)!r}, expected {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} Hz; "
             "check that the rate is in samples per second."
         )
     return float(rate)

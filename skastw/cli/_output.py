@@ -31,19 +31,24 @@ def print_json(value: Any) -> None:
 
 
 def print_scores(evaluation: Any) -> None:
-    """Print the scores of an evaluation with their intervals, and those of each class."""
-    rows = [("score", "value", "95 % from", "to")]
+    """Print the scores of an evaluation with their intervals, what to know of them, and those of each class."""
+    rows: list[tuple[str, ...]] = [("score", "value", "95 % from", "to")]
     for name in ("accuracy", "macro_f1", "uar"):
-        low, high = evaluation.intervals.get(name, (float("nan"),) * 2)
-        rows.append((name, f"{getattr(evaluation, name):.3f}", f"{low:.3f}", f"{high:.3f}"))
-    print_table(rows, "<>>>")
-    click.echo(f"{evaluation.n_clips} clips; intervals from resampling {evaluation.resampled}\n")
+        interval = (f"{end:.3f}" for end in evaluation.intervals.get(name, ()))
+        rows.append((name, f"{getattr(evaluation, name):.3f}", *interval))
+    print_table([row[: len(rows[-1])] for row in rows], "<>>>"[: len(rows[-1])])
+    drawn = f"; intervals from resampling {evaluation.resampled}" if evaluation.intervals else ""
+    click.echo(f"{evaluation.n_clips} clips{drawn}")
+    for note in evaluation.notes:
+        click.echo(f"* {note}")
     header = ("class", "precision", "recall", "f1", "clips")
-    scores = evaluation.per_class[["precision", "recall", "f1"]].to_numpy()
+    tested = evaluation.per_class[evaluation.per_class["support"] > 0]
+    scores = tested[["precision", "recall", "f1"]].to_numpy()
     classes = [
         (str(label), *(f"{score:.3f}" for score in own), str(support))
-        for label, own, support in zip(evaluation.labels, scores, evaluation.per_class["support"], strict=True)
+        for label, own, support in zip(tested.index, scores, tested["support"], strict=True)
     ]
+    click.echo()
     print_table([header, *classes], "<>>>>")
 
 

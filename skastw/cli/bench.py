@@ -33,7 +33,7 @@ def bench(recipe: str, clips: int, duration: float, device: str, as_json: bool) 
     rates = ("features", "training", "prediction")
     print_pairs(
         {
-            "recipe": f"{speed['recipe']}, {speed['n_parameters']:,} parameters, on {speed['device']}",
+            "recipe": f"{speed['recipe']}, {speed['n_parameters']:,} parameters with 2 classes, on {speed['device']}",
             "clips": f"{speed['n_clips']} of {speed['duration']:g} s",
             **{name: f"{speed[name]:.1f} clips/s" for name in rates},
         }

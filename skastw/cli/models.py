@@ -29,14 +29,16 @@ def info(model: str, revision: str | None, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    components, weights = found.pop("components"), found.pop("weights")
+    components, weights, n_parameters = (found.pop(name) for name in ("components", "weights", "n_parameters"))
     found |= {kind: _call(component) for kind, component in components.items()}
     found["augment"] = ", ".join(map(_call, found["augment"]))
     found["labels"] = f"{len(found['labels'])}: {', '.join(map(str, found['labels']))}"
-    found["weights"] = f"{weights['values']:,} numbers in {weights['tensors']} tensors, {weights['bytes']:,} bytes"
+    if isinstance(n_parameters, int):  # earlier releases did not write it
+        found["parameters"] = f"{n_parameters:,}"
+    found["weights"] = f"{weights['tensors']} tensors, {weights['bytes']:,} bytes"
     for name in ("params", "validation", "versions"):
         found[name] = ", ".join(f"{key} {_rounded(value)}" for key, value in (found[name] or {}).items())
-    print_pairs(found)
+    print_pairs({name: value for name, value in found.items() if value not in (None, "")})
 
 
 def _call(component: dict[str, Any]) -> str:

@@ -12,8 +12,9 @@ import os
 import shutil
 import sys
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -24,9 +25,19 @@ from sklearn.utils import Bunch
 
 from skastw.datasets._archive import DamagedArchiveError, unpack
 from skastw.datasets._download import download, has_checksum
-from skastw.errors import DataError, FetchError
+from skastw.errors import DataError, FetchError, plain
 
-__all__ = ["Archive", "as_bunch", "audio_files", "check_name", "check_whole", "fetch_frame", "get_archive"]
+__all__ = [
+    "Archive",
+    "Request",
+    "as_bunch",
+    "audio_files",
+    "check_name",
+    "check_names",
+    "check_whole",
+    "fetch_frame",
+    "get_archive",
+]
 
 #: Is in a folder that was made here, which may be replaced.
 _MARK = ".fetched_by_skastw"
@@ -59,15 +70,37 @@ class Archive:
     max_bytes: int = 2**31
 
 
+@dataclass(frozen=True)
+class Request:
+    """How a caller wants a set: the parameters that every function which fetches one has.
+
+    Parameters
+    ----------
+    data_home : path or None
+        As for :func:`sklearn.datasets.get_data_home`.
+    download_if_missing, return_X_y, as_frame : bool
+    n_retries : int
+    delay : float
+        Seconds between two attempts.
+    verbose : bool
+    """
+
+    data_home: str | os.PathLike[str] | None
+    download_if_missing: bool
+    return_X_y: bool  # noqa: N815
+    as_frame: bool
+    n_retries: int
+    delay: float
+    verbose: bool
+
+
 def fetch_frame(
     name: str,
     read: Callable[[Path], Any],
-    read_all: Callable[[Path], Any],
-    get: Callable[[Path], None],
+    source: Archive | Callable[[Request, Path], None],
+    request: Request,
     *,
-    data_home: str | os.PathLike[str] | None,
-    download_if_missing: bool,
-    verbose: bool,
+    read_all: Callable[[Path], Any] | None = None,
 ) -> Any:
     """Return the table of a set, or of a part of it, bringing the set where needed.
 
@@ -80,13 +113,12 @@ def fetch_frame(
     read : callable
         Takes a folder; returns the table of what is wanted, or None if the folder does not look like the set at all;
         raises FetchError if something of what is wanted is not there.
-    read_all : callable
-        The same for the whole set, which is what must have been downloaded.
-    get : callable
-        Takes an empty folder, to be filled. What it downloads goes beside that, and stays there if it fails.
-    data_home : path or None
-        As for :func:`sklearn.datasets.get_data_home`.
-    download_if_missing, verbose : bool
+    source : Archive or callable
+        What to unpack; or takes the request and an empty folder, to be filled. What it downloads goes beside that, and
+        stays there if it fails.
+    request : Request
+    read_all : callable, optional
+        As ``read``, for the whole set, which is what must have been downloaded; by default ``read``.
 
     Returns
     -------
@@ -97,14 +129,15 @@ def fetch_frame(
     FetchError
         If the set, or what is wanted of it, cannot be had.
     """
-    with _explained(data_home):
-        own = Path(get_data_home(data_home)) / name
-        frame = _find(own, read, download_if_missing)
+    get = partial(get_archive, source) if isinstance(source, Archive) else source
+    with _explained(request.data_home):
+        own = Path(get_data_home(request.data_home)) / name
+        frame = _find(own, read, request.download_if_missing)
     if frame is None:
-        with _explained(own), _alone(own, verbose):
-            frame = _find(own, read, download_if_missing)  # another process may have brought it meanwhile
+        with _explained(own), _alone(own, request.verbose):
+            frame = _find(own, read, request.download_if_missing)  # another process may have brought it meanwhile
             if frame is None:
-                _bring(own, read_all, get)
+                _bring(own, read_all or read, partial(get, request))
                 frame = read(own)
     _tidy(own)
     return frame
@@ -178,16 +211,13 @@ def _tidy(own: Path) -> None:
             shutil.rmtree(_work(own), ignore_errors=True)
 
 
-def get_archive(archive: Archive, n_retries: int, delay: float, verbose: bool, folder: Path) -> None:
+def get_archive(archive: Archive, request: Request, folder: Path) -> None:
     """Download an archive, beside ``folder``, and unpack it.
 
     Parameters
     ----------
     archive : Archive
-    n_retries : int
-    delay : float
-        Seconds between two attempts.
-    verbose : bool
+    request : Request
     folder : Path
         Empty.
 
@@ -199,7 +229,12 @@ def get_archive(archive: Archive, n_retries: int, delay: float, verbose: bool, f
     file = folder.with_name(PurePosixPath(archive.url).name)
     while True:
         known = download(
-            archive.url, file, n_retries=n_retries, delay=delay, max_bytes=archive.max_bytes, verbose=verbose
+            archive.url,
+            file,
+            n_retries=request.n_retries,
+            delay=request.delay,
+            max_bytes=archive.max_bytes,
+            verbose=request.verbose,
         )
         try:
             _check(archive, file)
@@ -350,18 +385,59 @@ def check_name(parameter: str, value: Any, known: Iterable[str | None]) -> None:
     """
     known = list(known)
     if value not in known:
-        raise DataError(f"Got {parameter}={value!r}, expected one of {', '.join(map(repr, known))}.")
+        raise DataError(f"Got {parameter}={plain(value)!r}, expected one of {', '.join(map(repr, known))}.")
+
+
+def check_names(parameter: str, values: Any, known: Sequence[str]) -> list[str]:
+    """Return those of the known names that are asked for, in the order in which they are known.
+
+    Parameters
+    ----------
+    parameter : str
+        Its name, for the message.
+    values : iterable of str, str or None
+        A single name stands for itself, None for all.
+    known : sequence of str
+
+    Returns
+    -------
+    list of str
+
+    Raises
+    ------
+    DataError
+        Naming the value and those known, and showing how a list is written.
+
+    Examples
+    --------
+    >>> from skastw.datasets._fetch import check_names
+    >>> check_names("words", ["no", "yes"], ["yes", "no", "on"])
+    ['yes', 'no']
+    >>> check_names("words", "yes,no", ["yes", "no", "on"])
+    Traceback (most recent call last):
+        ...
+    skastw.errors.DataError: Got words='yes,no', expected a list such as words=['yes', 'no'] of 'yes', 'no', 'on'.
+    """
+    if values is None:
+        return list(known)
+    example = list(known[:2])
+    if isinstance(values, str):
+        chosen, words = [values] if values in known else [], [word.strip() for word in values.split(",")]
+        example = words if set(words) <= set(known) else example
+    else:
+        chosen = list(values) if isinstance(values, Iterable) else []
+    if not chosen:
+        raise DataError(
+            f"Got {parameter}={plain(values)!r}, expected a list such as {parameter}={example} of "
+            f"{', '.join(map(repr, known))}."
+        )
+    for value in chosen:
+        check_name(parameter, value, known)
+    return [name for name in known if name in chosen]
 
 
 def as_bunch(
-    frame: Any,
-    *,
-    target_names: Iterable[str],
-    groups: str | None,
-    cv: Any,
-    description: str,
-    return_X_y: bool,
-    as_frame: bool,
+    frame: Any, request: Request, *, target_names: Iterable[str], groups: str | None, cv: Any, description: str
 ) -> Any:
     """Return a table in the form that the caller wants.
 
@@ -369,12 +445,12 @@ def as_bunch(
     ----------
     frame : DataFrame
         With the columns ``audio`` and ``target``.
+    request : Request
     target_names : iterable of str
     groups : str or None
         Column of the units that no split may mix.
     cv : splitter, list of (train, test), or None
     description : str
-    return_X_y, as_frame : bool
 
     Returns
     -------
@@ -382,9 +458,9 @@ def as_bunch(
     """
     data: Any = frame["audio"].tolist()
     target: Any = frame["target"].to_numpy(dtype=str)
-    if as_frame:
+    if request.as_frame:
         data, target = frame[["audio"]], frame["target"]
-    if return_X_y:
+    if request.return_X_y:
         return data, target
     return Bunch(
         data=data,
@@ -392,6 +468,6 @@ def as_bunch(
         target_names=list(target_names),
         groups=None if groups is None else np.array(frame[groups].tolist()),
         cv=cv,
-        frame=frame if as_frame else None,
+        frame=frame if request.as_frame else None,
         DESCR=description,
     )

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sklearn.model_selection import PredefinedSplit
 
-from skastw.datasets._fetch import Archive, as_bunch, audio_files, check_whole, fetch_frame, get_archive
+from skastw.datasets._fetch import Archive, Request, as_bunch, audio_files, check_whole, fetch_frame
 
 __all__ = ["fetch_emodb"]
 
@@ -121,23 +120,15 @@ def fetch_emodb(
     >>> clips = fetch_emodb()  # doctest: +SKIP
     >>> cross_validate(clf, clips.data, clips.target, cv=clips.cv)  # doctest: +SKIP
     """
-    frame = fetch_frame(
-        "emodb",
-        _read,
-        _read,
-        partial(get_archive, _ARCHIVE, n_retries, delay, verbose),
-        data_home=data_home,
-        download_if_missing=download_if_missing,
-        verbose=verbose,
-    )
+    request = Request(data_home, download_if_missing, return_X_y, as_frame, n_retries, delay, verbose)
+    frame = fetch_frame("emodb", _read, _ARCHIVE, request)
     return as_bunch(
         frame,
+        request,
         target_names=[emotion for emotion, _ in _EMOTIONS.values()],
         groups="speaker",
         cv=PredefinedSplit(frame["speaker"].map(list(_SPEAKERS).index)),
         description=_DESCR,
-        return_X_y=return_X_y,
-        as_frame=as_frame,
     )
 
 

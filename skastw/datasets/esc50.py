@@ -9,7 +9,7 @@ from typing import Any
 
 from sklearn.model_selection import PredefinedSplit
 
-from skastw.datasets._fetch import Archive, as_bunch, audio_files, check_name, check_whole, fetch_frame, get_archive
+from skastw.datasets._fetch import Archive, Request, as_bunch, audio_files, check_name, check_whole, fetch_frame
 from skastw.errors import FetchError
 
 __all__ = ["fetch_esc50"]
@@ -119,23 +119,15 @@ def fetch_esc50(
     skastw.errors.DataError: Got subset='birds', expected one of None, 'esc10', 'animals', 'transport'.
     """
     check_name("subset", subset, _N_CLASSES)
-    frame = fetch_frame(
-        "esc50",
-        partial(_read, subset),
-        partial(_read, None),
-        partial(get_archive, _ARCHIVE, n_retries, delay, verbose),
-        data_home=data_home,
-        download_if_missing=download_if_missing,
-        verbose=verbose,
-    )
+    request = Request(data_home, download_if_missing, return_X_y, as_frame, n_retries, delay, verbose)
+    frame = fetch_frame("esc50", partial(_read, subset), _ARCHIVE, request, read_all=partial(_read, None))
     return as_bunch(
         frame,
+        request,
         target_names=sorted(set(frame["target"])),
         groups="source",
         cv=PredefinedSplit(frame["fold"]),
         description=_DESCR,
-        return_X_y=return_X_y,
-        as_frame=as_frame,
     )
 
 

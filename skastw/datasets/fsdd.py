@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 from sklearn.model_selection import PredefinedSplit
 
-from skastw.datasets._fetch import Archive, as_bunch, audio_files, check_whole, fetch_frame, get_archive
+from skastw.datasets._fetch import Archive, Request, as_bunch, audio_files, check_whole, fetch_frame
 
 __all__ = ["fetch_fsdd"]
 
@@ -111,23 +110,15 @@ def fetch_fsdd(
     >>> clips = fetch_fsdd()  # doctest: +SKIP
     >>> clf.fit(clips.data, clips.target, groups=clips.groups)  # doctest: +SKIP
     """
-    frame = fetch_frame(
-        "fsdd",
-        _read,
-        _read,
-        partial(get_archive, _ARCHIVE, n_retries, delay, verbose),
-        data_home=data_home,
-        download_if_missing=download_if_missing,
-        verbose=verbose,
-    )
+    request = Request(data_home, download_if_missing, return_X_y, as_frame, n_retries, delay, verbose)
+    frame = fetch_frame("fsdd", _read, _ARCHIVE, request)
     return as_bunch(
         frame,
+        request,
         target_names=_DIGITS,
         groups="speaker",
         cv=PredefinedSplit(np.where(frame["take"] < _N_TEST_TAKES, 0, -1)),
         description=_DESCR,
-        return_X_y=return_X_y,
-        as_frame=as_frame,
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from skastw._optional import import_optional
-from skastw.datasets._fetch import as_bunch, audio_files, check_name, check_whole, fetch_frame
+from skastw.datasets._fetch import Request, as_bunch, audio_files, check_name, check_whole, fetch_frame
 from skastw.errors import FetchError
 
 __all__ = ["fetch_minds14"]
@@ -123,24 +123,15 @@ def fetch_minds14(
     skastw.errors.DataError: Got language='German', expected one of 'cs-CZ', 'de-DE', 'en-AU', ...
     """
     check_name("language", language, _LANGUAGES)
-    read = partial(_read, language)
-    frame = fetch_frame(
-        f"minds14-{language}",
-        read,
-        read,
-        partial(_get, language, n_retries, delay, verbose),
-        data_home=data_home,
-        download_if_missing=download_if_missing,
-        verbose=verbose,
-    )
+    request = Request(data_home, download_if_missing, return_X_y, as_frame, n_retries, delay, verbose)
+    frame = fetch_frame(f"minds14-{language}", partial(_read, language), partial(_get, language), request)
     return as_bunch(
         frame,
+        request,
         target_names=_INTENTS,
         groups=None,
         cv=None,
         description=_DESCR.format(language=language),
-        return_X_y=return_X_y,
-        as_frame=as_frame,
     )
 
 
@@ -156,20 +147,20 @@ def _read(language: str, folder: Path) -> Any:
     return frame.assign(audio=frame["audio"].map(files))
 
 
-def _get(language: str, n_retries: int, delay: float, verbose: bool, folder: Path) -> None:
+def _get(language: str, request: Request, folder: Path) -> None:
     """Download the table of the Hub, write its recordings as files, and a table of them."""
     import_optional("pyarrow", extra="parquet", purpose="Reading MINDS-14")
-    path = _download(f"{language}/train-00000-of-00001.parquet", folder.parent, n_retries, delay, verbose)
+    path = _download(f"{language}/train-00000-of-00001.parquet", folder.parent, request)
     _convert(path, language, folder)
 
 
-def _download(file: str, folder: Path, n_retries: int, delay: float, verbose: bool) -> Path:
+def _download(file: str, folder: Path, request: Request) -> Path:
     """Return a file of the repository; huggingface_hub goes on with what an earlier call left."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     shown, began, attempts = not are_progress_bars_disabled(), time.monotonic(), 0
-    if not verbose:
+    if not request.verbose:
         disable_progress_bars()
     try:
         while True:
@@ -186,9 +177,9 @@ def _download(file: str, folder: Path, n_retries: int, delay: float, verbose: bo
                 )
                 return Path(found)
             except Exception as error:  # of whichever HTTP library the installed release is built on
-                if attempts > n_retries or time.monotonic() - began > _PATIENCE:
+                if attempts > request.n_retries or time.monotonic() - began > _PATIENCE:
                     raise _hub_error(error, file, attempts) from error
-            time.sleep(delay)
+            time.sleep(request.delay)
     finally:
         if shown:
             enable_progress_bars()

@@ -81,5 +81,7 @@ def load_named(spec: str, data_home: str | os.PathLike[str] | None = None) -> An
         raise DataError(f"Got {spec!r}, and {name!r} has no parts that can be named, expected {name!r}.")
     if name == "spoken_digits":
         return load_spoken_digits()
-    wanted: dict[str, Any] = {_PARTS[name]: part.split(",") if name == "ravdess" else part} if colon else {}
+    wanted: dict[str, Any] = (
+        {_PARTS[name]: [word.strip() for word in part.split(",")] if name == "ravdess" else part} if colon else {}
+    )
     return _FETCHED[name](data_home=data_home, **wanted)

@@ -11,7 +11,7 @@ from typing import Any
 
 from sklearn.model_selection import PredefinedSplit
 
-from skastw.datasets._fetch import Archive, as_bunch, audio_files, check_name, check_whole, fetch_frame, get_archive
+from skastw.datasets._fetch import Archive, Request, as_bunch, audio_files, check_names, check_whole, fetch_frame
 
 __all__ = ["fetch_ravdess"]
 
@@ -101,7 +101,7 @@ def fetch_ravdess(
     Raises
     ------
     DataError
-        If there is no such emotion.
+        If there is no such emotion, or ``emotions`` is no list.
     FetchError
         If the set cannot be downloaded or written, or only some of the clips are there.
 
@@ -114,32 +114,17 @@ def fetch_ravdess(
         ...
     skastw.errors.DataError: Got emotions='bored', expected one of 'neutral', 'calm', 'happy', ...
     """
-    wanted = _wanted(emotions)
-    frame = fetch_frame(
-        "ravdess",
-        partial(_read, wanted),
-        partial(_read, _EMOTIONS),
-        partial(get_archive, _ARCHIVE, n_retries, delay, verbose),
-        data_home=data_home,
-        download_if_missing=download_if_missing,
-        verbose=verbose,
-    )
+    wanted = check_names("emotions", emotions, _EMOTIONS)
+    request = Request(data_home, download_if_missing, return_X_y, as_frame, n_retries, delay, verbose)
+    frame = fetch_frame("ravdess", partial(_read, wanted), _ARCHIVE, request, read_all=partial(_read, _EMOTIONS))
     return as_bunch(
         frame,
+        request,
         target_names=wanted,
         groups="actor",
         cv=PredefinedSplit(frame["fold"]),
         description=_DESCR,
-        return_X_y=return_X_y,
-        as_frame=as_frame,
     )
-
-
-def _wanted(emotions: Iterable[str] | None) -> list[str]:
-    chosen = list(_EMOTIONS if emotions is None else [emotions] if isinstance(emotions, str) else emotions)
-    for emotion in chosen or [""]:
-        check_name("emotions", emotion, _EMOTIONS)
-    return [emotion for emotion in _EMOTIONS if emotion in chosen]
 
 
 def _read(emotions: Iterable[str], folder: Path) -> Any:

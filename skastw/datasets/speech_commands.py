@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from skastw.datasets._fetch import Archive, as_bunch, audio_files, check_name, check_whole, fetch_frame, get_archive
+from skastw.datasets._fetch import Archive, Request, as_bunch, audio_files, check_name, check_whole, fetch_frame
 
 __all__ = ["fetch_speech_commands"]
 
@@ -118,24 +118,16 @@ def fetch_speech_commands(
     skastw.errors.DataError: Got subset='dev', expected one of 'all', 'train', 'validation', 'test'.
     """
     check_name("subset", subset, ["all", *_N_CLIPS])
-    frame = fetch_frame(
-        "speech_commands",
-        partial(_read, subset),
-        partial(_read, "all"),
-        partial(get_archive, _ARCHIVE, n_retries, delay, verbose),
-        data_home=data_home,
-        download_if_missing=download_if_missing,
-        verbose=verbose,
-    )
+    request = Request(data_home, download_if_missing, return_X_y, as_frame, n_retries, delay, verbose)
+    frame = fetch_frame("speech_commands", partial(_read, subset), _ARCHIVE, request, read_all=partial(_read, "all"))
     split = frame["split"].to_numpy(dtype=str)
     clips = as_bunch(
         frame,
+        request,
         target_names=_WORDS,
         groups="speaker",
         cv=[(np.flatnonzero(split == "train"), np.flatnonzero(split == "test"))] if subset == "all" else None,
         description=_DESCR,
-        return_X_y=return_X_y,
-        as_frame=as_frame,
     )
     if not return_X_y:
         folder = Path(frame["audio"].iloc[0]).parent.parent

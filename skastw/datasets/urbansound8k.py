@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sklearn.model_selection import PredefinedSplit
 
-from skastw.datasets._fetch import Archive, as_bunch, audio_files, check_whole, fetch_frame, get_archive
+from skastw.datasets._fetch import Archive, Request, as_bunch, audio_files, check_whole, fetch_frame
 from skastw.errors import FetchError
 
 __all__ = ["fetch_urbansound8k"]
@@ -115,23 +114,15 @@ def fetch_urbansound8k(
     >>> clips = fetch_urbansound8k()  # doctest: +SKIP
     >>> cross_validate(clf, clips.data, clips.target, cv=clips.cv)  # doctest: +SKIP
     """
-    frame = fetch_frame(
-        "urbansound8k",
-        _read,
-        _read,
-        partial(get_archive, _ARCHIVE, n_retries, delay, verbose),
-        data_home=data_home,
-        download_if_missing=download_if_missing,
-        verbose=verbose,
-    )
+    request = Request(data_home, download_if_missing, return_X_y, as_frame, n_retries, delay, verbose)
+    frame = fetch_frame("urbansound8k", _read, _ARCHIVE, request)
     return as_bunch(
         frame,
+        request,
         target_names=_CLASSES,
         groups="source",
         cv=PredefinedSplit(frame["fold"]),
         description=_DESCR,
-        return_X_y=return_X_y,
-        as_frame=as_frame,
     )
 
 

@@ -13,7 +13,8 @@ import numpy as np
 
 from skastw.audio import as_clips, is_array_input
 from skastw.classifier import ASTWClassifier
-from skastw.evaluation.scores import SCORES, class_scores, part_scores, score_intervals, total_scores
+from skastw.errors import plain
+from skastw.evaluation.scores import SCORES, class_scores, confusion_counts, part_scores, score_intervals, total_scores
 from skastw.failures import FailedClip
 from skastw.tables import clip_names
 
@@ -38,7 +39,9 @@ class Evaluation:
     n_clips : int
         Clips that were scored.
     labels : ndarray of shape (n_classes,)
-        The classes that occur, sorted.
+        The classes that occur, as what a clip is or was taken for, sorted.
+    untested : list
+        Classes that could have been predicted and that no clip is of: no score tells how well they are recognised.
     per_class : DataFrame of shape (n_classes, 4)
         Columns ``precision``, ``recall``, ``f1``, ``support``.
     confusion_matrix : ndarray of shape (n_classes, n_classes), int
@@ -56,6 +59,8 @@ class Evaluation:
         One row for each epoch of training, where the estimator has it.
     best_epoch : int or None
         The epoch whose weights were kept.
+    trained_on : bool
+        Whether the estimator was fitted on these very clips: the scores then tell what it remembers.
     """
 
     accuracy: float
@@ -68,16 +73,54 @@ class Evaluation:
     per_class: DataFrame
     confusion_matrix: np.ndarray
     predictions: DataFrame
+    untested: list[Any] = field(default_factory=list)
     per_group: DataFrame | None = None
     per_fold: DataFrame | None = None
     failed: list[FailedClip] = field(default_factory=list)
     seconds: float | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
     best_epoch: int | None = None
+    trained_on: bool = False
 
     def __str__(self) -> str:
         scores = ", ".join(f"{name} {getattr(self, name):.3f}{_brackets(self.intervals.get(name))}" for name in SCORES)
-        return f"{scores} on {self.n_clips} clips"
+        classes = f" of {self.n_tested} of {self.n_known} classes" if self.untested else ""
+        return f"{scores} on {self.n_clips} {'training ' * self.trained_on}clips{classes}"
+
+    @property
+    def n_tested(self) -> int:
+        """Number of classes that clips are of."""
+        return int((self.per_class["support"] > 0).sum())
+
+    @property
+    def n_known(self) -> int:
+        """Number of classes that a clip could be taken for."""
+        return self.n_tested + len(self.untested)
+
+    @property
+    def notes(self) -> list[str]:
+        """What to know before the scores are believed, a sentence or two each; often nothing."""
+        found = []
+        if self.trained_on:
+            found.append(
+                "The model was trained on these very clips: the scores tell what it remembers, and not what it reaches "
+                "on new ones."
+            )
+        if self.untested:
+            more = len(self.untested) - 10
+            shown = ", ".join(map(str, self.untested[:10])) + (f" and {more} more" if more > 0 else "")
+            taken = len(np.intersect1d(self.labels, self.untested))
+            found.append(
+                f"{len(self.untested)} of {self.n_known} classes have no clip here, and no score tells how well they "
+                f"are recognised: {shown}."
+                + (f" Clips were taken for {taken} of them; each counts as 0 in macro-F1." if taken else "")
+            )
+        if self.per_group is not None and len(self.per_group) < 2:
+            found.append(
+                "There are no intervals: they come from drawing whole groups anew, which needs at least two groups, "
+                "and all clips are of one."
+            )
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the single predictions and the history, as JSON values.
@@ -92,6 +135,9 @@ class Evaluation:
             **{name: getattr(self, name) for name in SCORES},
             "intervals": {name: list(interval) for name, interval in self.intervals.items()},
             "resampled": self.resampled,
+            "notes": self.notes,
+            "trained_on": self.trained_on,
+            "untested": self.untested,
             **{name: None if table is None else _rows(table) for name, table in tables.items()},
             "labels": self.labels.tolist(),
             "confusion_matrix": self.confusion_matrix.tolist(),
@@ -141,6 +187,7 @@ def evaluate_predictions(
     folds: Any = None,
     clips: Sequence[Any] | None = None,
     probabilities: Any = None,
+    classes: Any = None,
     n_bootstrap: int = 2000,
     random_state: Any = 0,
 ) -> Evaluation:
@@ -158,6 +205,8 @@ def evaluate_predictions(
         What to call the clips; by default their positions.
     probabilities : array-like of shape (n_clips,), optional
         Of each prediction.
+    classes : array-like of shape (n_classes,), optional
+        All that could have been predicted, to tell which of them no clip is of; by default those that were.
     n_bootstrap : int, default=2000
         Resamples behind each interval; 0 for none.
     random_state : int, RandomState or None, default=0
@@ -182,7 +231,6 @@ def evaluate_predictions(
     np.float64(0.667)
     """
     import pandas as pd
-    from sklearn.metrics import confusion_matrix
     from sklearn.utils import check_consistent_length
     from sklearn.utils.multiclass import unique_labels
 
@@ -194,6 +242,7 @@ def evaluate_predictions(
     labels = unique_labels(truth, predicted)
     groups, folds = given.get("group"), given.get("fold")
     scores = total_scores(truth, predicted)
+    known = predicted if classes is None else np.union1d(predicted, classes)
     return Evaluation(
         accuracy=scores["accuracy"],
         macro_f1=scores["macro_f1"],
@@ -203,10 +252,11 @@ def evaluate_predictions(
         n_clips=len(truth),
         labels=labels,
         per_class=class_scores(truth, predicted, labels),
-        confusion_matrix=confusion_matrix(truth, predicted, labels=labels),
+        confusion_matrix=confusion_counts(truth, predicted, labels),
         predictions=pd.DataFrame(
             {"clip": names, "label": truth, "predicted": predicted, "correct": truth == predicted, **given}
         ),
+        untested=plain(np.setdiff1d(known, truth)),
         per_group=None if groups is None else part_scores(truth, predicted, groups, "group"),
         per_fold=None if folds is None else part_scores(truth, predicted, folds, "fold"),
     )
@@ -222,7 +272,8 @@ def evaluate(
     estimator : fitted classifier
         An :class:`~skastw.ASTWClassifier`, or anything of scikit-learn that predicts from clips, such as a pipeline.
     X : sequence of clips, or ndarray of shape (n_clips, n_samples)
-        None of them may have trained the estimator, or the scores say nothing.
+        None of them may have trained the estimator, or the scores say nothing. This is noticed where they are all the
+        clips of ``fit``, or all that trained or that validated; of a part, or of more, it is not.
     y : array-like of shape (n_clips,)
         What they are: one label a clip.
     groups : array-like of shape (n_clips,), optional
@@ -263,8 +314,8 @@ def evaluate(
     np.int64(20)
     """
     clips = X if is_array_input(X) else as_clips(X)
-    truth = _labels_of(y, "y")
-    _check_known(truth, getattr(estimator, "classes_", None))
+    truth, classes = _labels_of(y, "y"), getattr(estimator, "classes_", None)
+    _check_known(truth, classes)
     began = time.perf_counter()
     predicted, probabilities = _predict(estimator, X)
     seconds = time.perf_counter() - began
@@ -280,18 +331,25 @@ def evaluate(
         groups=None if groups is None else np.asarray(groups)[heard],
         clips=names[heard].tolist(),
         probabilities=None if probabilities is None else probabilities[heard],
+        classes=classes,
         n_bootstrap=n_bootstrap,
         random_state=random_state,
     )
-    history, best_epoch = getattr(estimator, "history_", []), getattr(estimator, "best_epoch_", None)
-    return replace(result, failed=failed, seconds=seconds, history=history, best_epoch=best_epoch)
+    return replace(
+        result,
+        failed=failed,
+        seconds=seconds,
+        history=getattr(estimator, "history_", []),
+        best_epoch=getattr(estimator, "best_epoch_", None),
+        trained_on=isinstance(estimator, ASTWClassifier) and estimator._was_fitted_on(X, heard),
+    )
 
 
 def _check_known(truth: np.ndarray, classes: Any) -> None:
     """Raise where a classifier knows none of the labels, and warn where it does not know some."""
     if classes is None:
         return
-    known, found = np.asarray(classes).tolist(), np.unique(truth).tolist()
+    known, found = plain(np.asarray(classes)), plain(np.unique(truth))
     foreign = [label for label in found if label not in known]
     if not foreign:
         return

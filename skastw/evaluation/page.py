@@ -8,8 +8,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-__all__ = ["facts", "figure", "page", "paragraph", "section", "table", "tiles"]
+__all__ = ["facts", "figure", "note", "page", "paragraph", "section", "table", "tiles"]
 
+#: Of a style sheet; and the share of its size that a picture is not made smaller than.
+_PIXELS_PER_INCH, _SMALLEST = 96, 0.7
 _STYLE = """\
 :root { color-scheme: light; --ink: #1c2430; --soft: #5b6675; --line: #dde3ea; --fill: #f5f7fa; --mark: #2c6fbb; }
 * { box-sizing: border-box; }
@@ -18,6 +20,7 @@ main { max-width: 60rem; margin: 0 auto; padding: 1.5rem 1rem 4rem; }
 h1 { font-size: 1.6rem; line-height: 1.2; margin: 0 0 .25rem; overflow-wrap: anywhere; }
 h2 { font-size: 1.15rem; margin: 2.5rem 0 .5rem; }
 p { margin: .25rem 0 .75rem; color: var(--soft); max-width: 44rem; overflow-wrap: anywhere; }
+p.note { padding: .5rem 1rem; color: var(--ink); background: #fff6e0; border-left: .25rem solid #e0a100; }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(13rem, 1fr)); gap: .75rem; margin: 1rem 0; }
 .tile { background: var(--fill); border: 1px solid var(--line); border-radius: .5rem; padding: .75rem 1rem; }
 .tile b { display: block; font-size: 1.8rem; line-height: 1.2; font-variant-numeric: tabular-nums; }
@@ -31,15 +34,15 @@ table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabu
 th, td { padding: .3rem .75rem .3rem 0; text-align: left; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { color: var(--soft); font-weight: 600; white-space: nowrap; }
 td.n, th.n { text-align: right; padding-left: .75rem; }
-td { overflow-wrap: anywhere; min-width: 7rem; }
+td { overflow-wrap: break-word; min-width: 5rem; max-width: 18rem; }
 td.n { white-space: nowrap; min-width: 0; }
-figure { margin: .5rem 0 1rem; }
-img { display: block; max-width: min(100%, 46rem); height: auto; }
+.n + :not(.n) { padding-left: .75rem; }
+figure { margin: .5rem 0 1rem; overflow-x: auto; }
+img { display: block; height: auto; }
 @media (max-width: 40rem) {
-  table { font-size: .85rem; }
-  th, td { padding-right: .4rem; }
+  table { font-size: .8rem; }
+  th, td { padding-right: .3rem; }
   td.n, th.n { padding-left: .4rem; }
-  td { min-width: 5rem; }
 }
 """
 
@@ -110,6 +113,16 @@ def paragraph(text: str) -> str:
     return f"<p>{escape(text)}</p>"
 
 
+def note(text: str) -> str:
+    """Return a paragraph that is not to be overlooked.
+
+    Parameters
+    ----------
+    text : str
+    """
+    return f'<p class="note">{escape(text)}</p>'
+
+
 def tiles(items: Sequence[tuple[str, float, tuple[float, float] | None]]) -> str:
     """Return large numbers side by side, each on a bar from 0 to 1 with its interval.
 
@@ -172,14 +185,20 @@ def _text(value: Any) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
-def figure(png: Path, description: str) -> str:
-    """Return a picture as part of the page.
+def figure(png: Path, description: str, *, inches: float) -> str:
+    """Return a picture as part of the page, as large as it was drawn where there is room.
+
+    On a narrower screen it shrinks as far as its words can still be read, and scrolls beyond.
 
     Parameters
     ----------
     png : Path
     description : str
         For those who do not see it.
+    inches : float
+        Its width.
     """
     content = base64.b64encode(png.read_bytes()).decode("ascii")
-    return f'<figure><img alt="{escape(description)}" src="data:image/png;base64,{content}"></figure>'
+    width = round(_PIXELS_PER_INCH * inches)
+    style = f"width:{width}px;max-width:max(100%,{round(_SMALLEST * width)}px)"
+    return f'<figure><img alt="{escape(description)}" style="{style}" src="data:image/png;base64,{content}"></figure>'

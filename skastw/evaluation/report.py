@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skastw._optional import import_optional
-from skastw.evaluation.page import facts, figure, page, paragraph, section, table, tiles
+from skastw.evaluation.page import facts, figure, note, page, paragraph, section, table, tiles
 from skastw.evaluation.scores import SCORES
+from skastw.plots._canvas import shortened
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,8 +26,10 @@ __all__ = ["save_report"]
 _MATRIX, _CURVES, _GROUPS = PICTURES = ("confusion_matrix.png", "learning_curves.png", "group_scores.png")
 #: Mistakes and groups that the page lists.
 _MAX_MISTAKES, _MAX_GROUPS = 20, 30
-#: Classes beyond which the numbers of a confusion matrix would be too small to read.
-_MAX_NUMBERS = 20
+#: Letters of a picture (points), and the width of one that a wide screen shows whole (inches).
+_SMALLEST, _LARGEST, _WIDE = 6.5, 10.0, 9.6
+#: Classes beyond which a confusion matrix has no numbers; colour of the name of a row that is empty.
+_MAX_NUMBERS, _NO_CLIPS = 50, "0.65"
 _NAMES = {"macro_f1": "macro-F1", "uar": "UAR", "f1": "F1", "support": "clips", "n_clips": "clips"}
 
 
@@ -56,7 +59,7 @@ def save_report(evaluation: Evaluation, folder: str | os.PathLike[str], *, title
     text = json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n"
     (target / "metrics.json").write_text(text, encoding="utf-8")
     evaluation.predictions.to_csv(target / "predictions.csv", index=False)
-    (target / "report.html").write_text(_page(evaluation, target, title, about, set(pictures)), encoding="utf-8")
+    (target / "report.html").write_text(_page(evaluation, target, title, about, pictures), encoding="utf-8")
     return str(target)
 
 
@@ -69,16 +72,19 @@ def _draw(evaluation: Evaluation) -> dict[str, Figure]:
     if evaluation.history:
         from skastw.plots import LearningCurvesDisplay
 
-        curves = _figure(10, 4)
-        LearningCurvesDisplay(evaluation.history, best_epoch=evaluation.best_epoch or 1).plot(curves.subplots())
+        display = LearningCurvesDisplay(evaluation.history, best_epoch=evaluation.best_epoch or 1)
+        curves = _figure(_WIDE if display.scores else 6, 4)  # of two panels or one
+        display.plot(curves.subplots())
         pictures[_CURVES] = curves
     if evaluation.per_group is not None:
         from skastw.plots import GroupScoresDisplay
 
         shown = evaluation.predictions
-        bars = _figure(7, min(12.0, max(3.0, 0.25 * len(evaluation.per_group) + 1.5)))
-        GroupScoresDisplay.from_predictions(shown["label"], shown["predicted"], shown["group"], ax=bars.subplots())
-        pictures[_GROUPS] = bars
+        points = _figure(5, min(12.0, max(3.0, 0.25 * len(evaluation.per_group) + 1.5)))
+        ax = points.subplots()
+        GroupScoresDisplay.from_predictions(shown["label"], shown["predicted"], shown["group"], ax=ax)
+        ax.set_xlim(-0.03, 1.03)  # a difference of two clips is not to look like one of two worlds
+        pictures[_GROUPS] = points
     return pictures
 
 
@@ -91,47 +97,57 @@ def _figure(width: float, height: float) -> Figure:
 
 def _draw_matrix(evaluation: Evaluation) -> Figure:
     """Draw how many clips of each class were taken for which, coloured by their share of the class."""
-    from sklearn.metrics import ConfusionMatrixDisplay
-
     counts = evaluation.confusion_matrix
     n = len(counts)
-    side = min(16.0, max(4.5, 0.55 * n + 1.5))
-    picture = _figure(side, side)
+    names = [shortened(label) for label in evaluation.labels.tolist()]
+    room = 0.5 + _LARGEST / 120 * max(map(len, names))  # inches beside the cells, where a letter is 0.6 of its size
+    # a cell has 0.6 inches or, of many classes, what one screen gives it, and not below 0.15
+    side = max(2.4, min(0.6 * n, max(_WIDE - room, 0.15 * n), 24.0))
+    cell = 72 * side / n  # points
+    picture = _figure(side + room, side + room)
     ax = picture.subplots()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    display = ConfusionMatrixDisplay(shares).plot(
-        ax=ax, cmap="Blues", colorbar=False, include_values=n <= _MAX_NUMBERS, im_kw={"vmin": 0, "vmax": 1}
-    )
-    if display.text_ is not None:
-        for text, count in zip(display.text_.flat, counts.flat, strict=True):
-            text.set_text(str(count))
-    size = float(np.clip(72 * side / (1.6 * n), 5, 10))
-    names = [_short(label) for label in evaluation.labels.tolist()]
-    ax.set_xticks(range(n), names, rotation=90 if n > 3 else 0, fontsize=size, parse_math=False)
-    ax.set_yticks(range(n), names, fontsize=size, parse_math=False)
+    ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    size = min(_LARGEST, 0.65 * cell, 1.4 * cell / len(str(counts.max())))
+    if n <= _MAX_NUMBERS and size >= _SMALLEST:
+        for i, j in np.argwhere(counts):
+            colour = "white" if shares[i, j] > 0.5 else "black"
+            ax.text(j, i, str(counts[i, j]), ha="center", va="center", fontsize=size, color=colour)
+    size = float(np.clip(0.75 * cell, _SMALLEST, _LARGEST))
+    shown = range(0, n, int(np.ceil(1.17 * size / cell)))  # a line of text is so much higher than its size
+    for axis, rotation in ((ax.xaxis, 90 if n > 3 else 0), (ax.yaxis, 0)):
+        axis.set_ticks(shown, [names[i] for i in shown], rotation=rotation, fontsize=size, parse_math=False)
+    for i, name in zip(shown, ax.get_yticklabels(), strict=True):
+        name.set_color("black" if counts[i].any() else _NO_CLIPS)
     ax.set(xlabel="predicted", ylabel="true")
     return picture
-
-
-def _short(label: Any) -> str:
-    text = " ".join(str(label).split())
-    return text if len(text) <= 24 else f"{text[:23]}…"
 
 
 # ------------------------------------------------------------------ the page
 
 
-def _page(evaluation: Evaluation, folder: Path, title: str, about: Mapping[str, Any], pictures: set[str]) -> str:
-    parts = [paragraph(_summary(evaluation)), _headline(evaluation)]
+def _page(
+    evaluation: Evaluation, folder: Path, title: str, about: Mapping[str, Any], pictures: Mapping[str, Figure]
+) -> str:
+    def shown(name: str, description: str) -> str:
+        return figure(folder / name, description, inches=pictures[name].get_figwidth())
+
+    parts = [paragraph(_summary(evaluation)), *map(note, evaluation.notes), _headline(evaluation)]
     if about:
         known = [(key, _in_words(value)) for key, value in about.items()]
         parts.append(section("About", facts([(key, words) for key, words in known if words])))
+    tested = evaluation.per_class[evaluation.per_class["support"] > 0]
     parts.append(
         section(
             "Classes",
-            paragraph("Rows are what the clips are, columns what they were taken for; dark is a large share of a row."),
-            figure(folder / _MATRIX, "Confusion matrix"),
-            _rows(evaluation.per_class.sort_values("recall", kind="stable"), "class"),
+            paragraph(
+                "How many clips of each class, the rows, were taken for which, the columns; dark is a large share of a "
+                "row"
+                + (", and the name of a row without clips is grey" if evaluation.untested else "")
+                + ". Below, the class that is recognised worst comes first."
+            ),
+            shown(_MATRIX, "Confusion matrix"),
+            _rows(tested.sort_values("recall", kind="stable"), "class"),
         )
     )
     if evaluation.per_group is not None:
@@ -139,30 +155,35 @@ def _page(evaluation: Evaluation, folder: Path, title: str, about: Mapping[str, 
         if len(evaluation.per_group) > _MAX_GROUPS:
             words += f" {_MAX_GROUPS} of {len(evaluation.per_group)} are listed here, all in metrics.json."
         groups = evaluation.per_group.sort_values(["accuracy", "n_clips"], ascending=[True, False]).head(_MAX_GROUPS)
-        picture = figure(folder / _GROUPS, "Scores of each group")
-        parts.append(section("Groups", paragraph(words), picture, _rows(groups, "group")))
+        picture = [shown(_GROUPS, "Scores of each group")] if len(evaluation.per_group) > 1 else []
+        parts.append(section("Groups", paragraph(words), *picture, _rows(groups, "group")))
     if evaluation.per_fold is not None:
         words = "Each fold was predicted by a model that was trained on the others."
         parts.append(section("Folds", paragraph(words), _rows(evaluation.per_fold, "fold")))
     if _CURVES in pictures:
         words = f"The weights are those of epoch {evaluation.best_epoch} of {len(evaluation.history)}."
-        parts.append(section("Training", paragraph(words), figure(folder / _CURVES, "Learning curves")))
+        parts.append(section("Training", paragraph(words), shown(_CURVES, "Learning curves")))
     parts += [_mistakes(evaluation), *_failures(evaluation)]
     return page(title, *parts)
 
 
 def _summary(evaluation: Evaluation) -> str:
     n_units = len(evaluation.predictions["group"].unique()) if evaluation.per_group is not None else None
-    of_groups = "" if n_units is None else f" of {n_units} {'group' if n_units == 1 else 'groups'}"
+    of_groups = "" if n_units is None else f" of {_counted(n_units, 'group')}"
+    classes = f"{evaluation.n_tested} of " * bool(evaluation.untested) + _counted(evaluation.n_known, "class")
     time = evaluation.seconds
     speed = f" Predicted in {time:.1f} s, {evaluation.n_clips / time:.1f} clips a second." if time else ""
-    return f"{evaluation.n_clips} clips{of_groups}, {len(evaluation.labels)} classes.{speed}"
+    return f"{_counted(evaluation.n_clips, 'clip')}{of_groups}, {classes}.{speed}"
+
+
+def _counted(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}{'es' if noun.endswith('s') else 's'}"
 
 
 def _headline(evaluation: Evaluation) -> str:
     scores = [(_NAMES.get(name, name), getattr(evaluation, name), evaluation.intervals.get(name)) for name in SCORES]
     if not evaluation.intervals:
-        words = "No intervals: there was nothing to resample."
+        words = ""  # a note says why, or nobody asked for them
     elif evaluation.resampled == "groups":
         words = (
             "The ranges hold 95 % of the scores when whole groups are drawn anew, as if other speakers or recordings "
@@ -173,15 +194,18 @@ def _headline(evaluation: Evaluation) -> str:
             "The ranges hold 95 % of the scores when clips are drawn anew. Where clips share speakers or recordings, "
             "give groups: the ranges are wider then."
         )
-    meaning = f"UAR is the mean of the classes' recalls; guessing reaches {1 / len(evaluation.labels):.3f}."
-    return tiles(scores) + paragraph(f"{words} {meaning}")
+    meaning = (
+        "Accuracy is the share of clips that were recognised, macro-F1 the mean of the classes' F1, UAR that of their "
+        f"recalls; guessing among {evaluation.n_known} classes reaches a UAR of {1 / evaluation.n_known:.3f}."
+    )
+    return tiles(scores) + paragraph(f"{meaning} {words}".rstrip())
 
 
 def _mistakes(evaluation: Evaluation) -> str:
     wrong = evaluation.predictions[~evaluation.predictions["correct"]]
     if not len(wrong):
         return section("Mistakes", paragraph("None."))
-    words = f"{len(wrong)} clips were taken for something else"
+    words = f"{_counted(len(wrong), 'clip')} {'was' if len(wrong) == 1 else 'were'} taken for something else"
     if "probability" in wrong:
         wrong = wrong.sort_values("probability", ascending=False, kind="stable")
         words += ", the most certain first: listen to these for wrong labels and blind spots"
@@ -199,7 +223,7 @@ def _end_of_path(clip: Any) -> str:
 def _failures(evaluation: Evaluation) -> list[str]:
     if not evaluation.failed:
         return []
-    words = f"{len(evaluation.failed)} clips could not be read; no score counts them."
+    words = f"{_counted(len(evaluation.failed), 'clip')} could not be read and counted by no score."
     rows = [(clip.index, clip.path or "", clip.reason) for clip in evaluation.failed]
     return [section("Clips that failed", paragraph(words), table(("index", "file", "reason"), rows))]
 

@@ -139,7 +139,7 @@ def tick_names(ax: Axes, names: Sequence[str]) -> None:
 
     room = 72 * ax.get_window_extent().height / ax.figure.dpi / max(1, len(names))  # points for each
     usual = FontProperties(size=matplotlib.rcParams["ytick.labelsize"]).get_size_in_points()
-    size = min(usual, max(4.5, 0.8 * room))
+    size = min(usual, max(6.5, 0.8 * room))
     step = max(1, int(np.ceil(1.17 * size / room)))  # a line of text is so much higher than its size
     places = range(0, len(names), step)
     ax.set_yticks(places, [names[i] for i in places], fontsize=size, parse_math=False)

@@ -159,7 +159,7 @@ class GroupScoresDisplay:
         (self.points_,) = ax.plot(self.scores, places, "o", color=first)
         self.overall_ = ax.axvline(self.overall, color=second, linestyle="--", label=f"all clips: {self.overall:.3g}")
         tick_names(ax, [f"{shortened(group)} ({n})" for group, n in zip(self.groups, self.counts, strict=True)])
-        ax.set(xlabel=self.name, ylabel="group (clips)", ylim=(-0.7, len(places) - 0.3))
+        ax.set(xlabel=self.name, ylabel="group (clips)", ylim=(len(places) - 0.3, -0.7))  # the lowest on top
         ax.grid(axis="y", color="0.9")
         ax.set_axisbelow(True)
         ax.legend(fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skastw.errors import plain
 from skastw.plots._canvas import legend, panels, pyplot, styles
 from skastw.plots.spectrogram import SpectrogramDisplay, clip_frames
 
@@ -221,9 +223,10 @@ def _chosen(predictions: pd.DataFrame, k: int, labels: Sequence[Any] | None) -> 
     if labels is not None:
         unknown = [label for label in labels if label not in classes.columns]
         if unknown:
-            raise ValueError(f"Got labels {unknown[:5]}, expected some of {classes.columns.tolist()[:10]}.")
+            known = plain(classes.columns.tolist()[:10])
+            raise ValueError(f"Got labels {plain(unknown[:5])}, expected some of {known}.")
         return list(labels)
-    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-        raise ValueError(f"Got k={k!r}, expected an integer of at least 1.")
+    if isinstance(k, bool) or not isinstance(k, Integral) or k < 1:
+        raise ValueError(f"Got k={plain(k)!r}, expected an integer of at least 1.")
     highest = classes.max().fillna(-np.inf).to_numpy()
     return classes.columns[np.argsort(-highest, kind="stable")[:k]].tolist()

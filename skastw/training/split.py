@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from skastw.errors import plain
+
 __all__ = ["split_validation"]
 
 
@@ -122,7 +124,7 @@ def _warn_about_missing_classes(
     for side, indices in (("training", train), ("validation", valid)):
         missing = np.setdiff1d(classes, y[indices]).tolist()
         if missing:
-            shown = ", ".join(repr(names[i] if names is not None else i) for i in missing[:10])
+            shown = ", ".join(repr(plain(names[i]) if names is not None else i) for i in missing[:10])
             warnings.warn(
                 f"The split by groups leaves {len(missing)} of {len(classes)} classes without {side} clips: {shown}. "
                 "Pass X_val and y_val, or clips of more groups.",
