@@ -6,7 +6,6 @@ import argparse
 import time
 
 from skastw import ASTWClassifier
-from skastw._component import component_names
 from skastw.evaluation import evaluate
 from skastw.recipes import recipe_names
 from skastw.runs import load_clips
@@ -19,7 +18,7 @@ def train(description: str | None, *, subset: str, epochs: int, pooling: str) ->
     parser.add_argument("--recipe", choices=recipe_names(), default="astw", help="what the options below change")
     parser.add_argument("--epochs", type=int, default=epochs, help="passes over the clips")
     parser.add_argument("--batch-size", type=int, default=8, help="clips a step")
-    parser.add_argument("--pooling", choices=component_names("pooling"), default=pooling, help="frames to a vector")
+    parser.add_argument("--pooling", default=pooling, help="frames to a vector: mean, max, attentive_stats")
     parser.add_argument("--device", default="auto", help="where to train")
     parser.add_argument("--random-state", type=int, default=42, help="seed")
     args = parser.parse_args()
