@@ -22,7 +22,7 @@ from skastw._sklearn import check_sample_weight
 from skastw._version import library_versions
 from skastw.augment import Augment
 from skastw.encoders import Encoder
-from skastw.errors import ClipValueError, ComponentError, plain
+from skastw.errors import ComponentError, DataError, plain
 from skastw.extraction import check_clips, check_frames, extract_frames
 from skastw.failures import FailedClip, Failures
 from skastw.features import Features, Precomputed
@@ -252,9 +252,7 @@ class AudioInputs(ComponentParams):
         """Raise where a class has lost all its clips."""
         if before.ndim > 1 or before.dtype.kind != "i" or not len(lost := np.setdiff1d(before, after)):
             return
-        raise ClipValueError(
-            f"No clip of class {plain(self.classes_[lost[0]])!r} can be used; failed_ lists the clips."
-        )
+        raise DataError(f"No clip of class {plain(self.classes_[lost[0]])!r} can be used; failed_ lists the clips.")
 
     def _split(self, targets: np.ndarray, groups: np.ndarray | None, seed: int) -> tuple[np.ndarray, np.ndarray]:
         assert self.val_split is not None

@@ -101,7 +101,7 @@ class ComponentError(SkastwError, ValueError):
 
 
 class DataError(SkastwError, ValueError):
-    """A folder, a table or a name does not say which clips there are, or what they are."""
+    """Clips as a whole: it is not said which there are or what they are, or too few of them can be read."""
 
 
 class RecipeError(SkastwError, ValueError):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from skastw.errors import ClipError, ClipValueError
+from skastw.errors import ClipError, DataError
 
 __all__ = ["MAX_FAILED_SHARE", "POLICIES", "FailedClip", "Failures"]
 
@@ -97,7 +97,7 @@ class Failures:
 
         Raises
         ------
-        ClipValueError
+        DataError
             In training, with more than :data:`MAX_FAILED_SHARE` of the clips left out.
         """
         if not self._clips:
@@ -105,7 +105,7 @@ class Failures:
         examples = "; ".join(str(ClipError(c.reason, index=c.index, path=c.path)) for c in self.clips[:3])
         found = f"{len(self._clips)} of {n_clips} clips cannot be used ({examples}{'; ...' * (len(self._clips) > 3)})"
         if training and len(self._clips) > MAX_FAILED_SHARE * n_clips:
-            raise ClipValueError(
+            raise DataError(
                 f"{found}, more than {MAX_FAILED_SHARE:.0%}: something is wrong with the whole collection, or with how "
                 "it is read."
             )

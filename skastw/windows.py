@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from skastw.audio import clip_path, stream_waveform
-from skastw.errors import ClipError
+from skastw.errors import ClipError, plain
 from skastw.failures import Failures
 
 __all__ = ["AGGREGATES", "cut_windows", "window_table"]
@@ -131,7 +131,7 @@ def window_table(
 def _samples(name: str, seconds: Any, sample_rate: int) -> int:
     valid = isinstance(seconds, Real) and not isinstance(seconds, bool) and np.isfinite(float(seconds))
     if not valid or round(seconds * sample_rate) < 1:
-        raise ValueError(f"Got {name}={seconds!r}, expected seconds, and at least one sample.")
+        raise ValueError(f"Got {name}={plain(seconds)!r}, expected seconds, and at least one sample.")
     return round(seconds * sample_rate)
 
 

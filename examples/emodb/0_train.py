@@ -9,7 +9,6 @@ import argparse
 import time
 
 from skastw import ASTWClassifier
-from skastw._component import component_names
 from skastw.recipes import recipe_names
 from skastw.runs import load_clips
 
@@ -22,7 +21,7 @@ def main() -> None:
     parser.add_argument("--recipe", choices=recipe_names(), default="small")
     parser.add_argument("--epochs", type=int, help="by default those of the recipe")
     parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--pooling", choices=component_names("pooling"), default="mean")
+    parser.add_argument("--pooling", default="mean", help="mean, max or attentive_stats")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--random-state", type=int, default=42)
     args = parser.parse_args()

@@ -9,7 +9,6 @@ import argparse
 import time
 
 from skastw import ASTWClassifier
-from skastw._component import component_names
 from skastw.encoders import ASTWEncoder
 from skastw.runs import load_clips
 
@@ -23,7 +22,7 @@ def main() -> None:
     )
     parser.add_argument("--epochs", type=int, default=24)
     parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--pooling", choices=component_names("pooling"), default="mean")
+    parser.add_argument("--pooling", default="mean", help="mean, max or attentive_stats")
     parser.add_argument("--d-model", type=int, default=384, help="width of the encoder")
     parser.add_argument("--num-heads", type=int, default=6)
     parser.add_argument("--num-layers", type=int, default=8)
