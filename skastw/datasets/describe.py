@@ -77,8 +77,8 @@ def describe_audio(
     >>> X, y = make_tones(n_clips=12, duration=(0.5, 0.5), random_state=0)
     >>> describe_audio([*X, 0.5 * X[0]], [*y, 1])
     13 clips, 6.5 s
-    duration     0.5 s (0.5 to 0.5)
-    level        -7.71 dB (-13.9 to -4.01)
+    duration     median 0.5 s (0.5 to 0.5)
+    level        median -7.71 dB (-13.9 to -4.01)
     sample rate  16000 Hz: 13
     channels     1: 13
     classes      3: 0: 4, 1: 5, 2: 4
