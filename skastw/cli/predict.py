@@ -27,6 +27,7 @@ def _ends_in(*suffixes: str) -> Callable[[click.Context, click.Parameter, str | 
 _OUTPUT = click.option(
     "--output",
     "-o",
+    type=click.Path(),
     metavar="FILE",
     callback=_ends_in(".csv", ".parquet"),
     help="Write a table: .csv or .parquet.",
@@ -70,9 +71,9 @@ def predict(
     if as_json:
         for file, top in heard:
             ranked = [{"label": label, "probability": probability} for label, probability in top]
-            print_json({"file": file, "predictions": ranked})
+            print_json({"clip": file, "predictions": ranked})
     elif heard:
-        rows = [("file", "label", "probability")]
+        rows = [("clip", "predicted", "probability")]
         for file, top in heard:
             rows += [(file if i == 0 else "", str(label), f"{p:.4f}") for i, (label, p) in enumerate(top)]
         print_table(rows, "<<>")
@@ -94,6 +95,7 @@ def predict(
 @click.option(
     "--output",
     "-o",
+    type=click.Path(),
     metavar="FILE",
     callback=_ends_in(".csv", ".parquet", ".txt"),
     help="Write a table, .csv or .parquet, or Audacity's labels, .txt.",
@@ -112,16 +114,20 @@ def windows(
 ) -> None:
     """Tell what is heard where in long recordings.
 
+    Labels for Audacity join windows of one label that touch or overlap. Windows overlap by half unless --hop says
+    otherwise, and so do labels that differ; with the hop as long as the window they follow one another.
+
     \b
     skastw windows night.flac --model exports/owls --window 3
     skastw windows night.flac --model exports/owls --window 3 --min-probability 0.8 --output night.txt
     """
-    from skastw.tables import label_track, window_summary, write_table
+    from skastw.tables import label_track, labelled_windows, write_table
 
-    table = classifier.predict_windows(clips, window=window, hop=hop, aggregate=aggregate)
+    found = classifier.predict_windows(clips, window=window, hop=hop, aggregate=aggregate)
+    table = labelled_windows(found, min_probability=min_probability)
     if output is not None and output.lower().endswith(".txt"):
         with open(output, "w", encoding="utf-8") as file:
-            file.write(label_track(table, min_probability=min_probability))
+            file.write(label_track(found, min_probability=min_probability))
         click.echo(output)
     elif output is not None:
         click.echo(write_table(table, output))
@@ -129,8 +135,8 @@ def windows(
         for row in table.dropna().to_dict(orient="records"):
             print_json(row)
     else:
-        rows = window_summary(table, min_probability=min_probability).itertuples(index=False)
-        print_table([("clip", "start", "end", "label", "probability"), *map(_in_words, rows)], "<>><>")
+        rows = table.dropna().iloc[:, :5].itertuples(index=False)
+        print_table([("clip", "start", "end", "predicted", "probability"), *map(_in_words, rows)], "<>><>")
     print_failures(clips, classifier.failed_)
 
 

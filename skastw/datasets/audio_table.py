@@ -273,8 +273,8 @@ def _seconds(frame: pd.DataFrame, name: str | None, rows: _Rows) -> list[float |
     if wrong:
         row = next((row for row in wrong if not _is_numeral(values[row])), wrong[0])
         raise DataError(
-            f"The column {name!r} holds {values[row]!r:.100} in {rows(row)}, expected seconds; if it is about something "
-            "else, rename it, or set start_column or end_column to None."
+            f"The column {name!r} holds {values[row]!r:.100} in {rows(row)}, expected seconds; if it is about "
+            "something else, rename it, or set start_column or end_column to None."
         )
     return [None if missing else float(value) for value, missing in zip(values, empty, strict=True)]
 

@@ -54,7 +54,7 @@ def describe_audio(
     n_jobs : int, optional
         Threads, counted as joblib counts.
     verbose : int, default=0
-        At least 1 shows a progress bar.
+        1 shows a progress bar.
 
     Returns
     -------
@@ -91,7 +91,7 @@ def describe_audio(
 
     clips = _clips(X)
     check_consistent_length(clips, y, groups)
-    rows = list(tqdm(_measured(clips, sample_rate, n_jobs), total=len(clips), desc="clips", disable=not verbose))
+    rows = list(tqdm(_measured(clips, sample_rate, n_jobs), total=len(clips), desc="clips", disable=verbose != 1))
     sketches = [row.pop("sketch") for row in rows]
     frame = pd.DataFrame(rows)
     readable = np.flatnonzero(frame["error"].isna())
