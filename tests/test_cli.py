@@ -491,7 +491,7 @@ def test_clips_are_described(tones):
         (["train", "lost.yaml"], "Got run file 'lost.yaml'"),
         (["train", "--data", "no_such_set", "-o", "out"], "Got --data no_such_set, expected"),
         (["train", "--data", "TONES", "-o", "out", "-p", "epoch=3"], "did you mean 'epochs'"),
-        (["train", "--data", "TONES", "-o", "out", "-p", "epochs"], "expected name=value"),
+        (["train", "--data", "TONES", "-o", "out", "-p", "epochs"], "expected NAME=VALUE, such as epochs=20"),
         (["train", "--data", "TONES", "-o", "out", "--test-size", "0.2", "--folds", "3"], "expected exactly one of"),
         (["train", "--data", "TONES", "-o", "out", "--test-fold", "1"], "come without folds"),
         (["describe", "--data", "lost.csv"], "lost.csv"),
@@ -565,7 +565,7 @@ def test_a_log_gets_a_line_for_each_epoch(tones, tmp_path):
     epochs = ["epoch 1 of 2", "epoch 2 of 2"]
     assert shown == ["fold 1 of 2", *epochs, "fold 2 of 2", *epochs, "all clips", *epochs]
     assert all("loss 0." in line or "loss 1." in line for line in lines if line.startswith("epoch"))
-    quiet = skastw("train", *options, "--quiet")
+    quiet = skastw("train", "--data", tones, "--test-size", "0.5", *SMALL, "-o", tmp_path / "out", "--quiet")
     assert quiet.returncode == 0
     assert all(line.startswith("warning: ") for line in quiet.stderr.splitlines())
 

@@ -8,7 +8,7 @@ import re
 import shlex
 import sys
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -121,13 +121,14 @@ def print_scores(evaluation: Any) -> None:
     print_table([header, *classes], "<>>>>")
 
 
-def print_failures(names: Sequence[Any], failed: Iterable[Any]) -> None:
+def print_failures(clips: Sequence[Any], failed: Sequence[Any]) -> None:
     """Tell of clips that could not be read; exit with status 1 if there are any."""
-    found = False
+    from skastw.tables import clip_names
+
+    names = clip_names(clips)
     for clip in failed:
-        found = True
-        click.echo(f"skastw: {names[clip.index]}: {clip.reason}", err=True)
-    if found:
+        click.echo(f"skastw: {names[clip.index]}: {in_options(clip.reason)}", err=True)
+    if failed:
         raise click.exceptions.Exit(1)
 
 

@@ -59,7 +59,7 @@ def predict(
     skastw predict recordings/ --model exports/animals --output predictions.csv
     skastw predict *.wav --model user/animals --json
     """
-    from skastw.tables import prediction_table, write_table
+    from skastw.tables import clip_names, prediction_table, write_table
 
     if output is not None:
         click.echo(write_table(prediction_table(classifier, clips), output))
@@ -67,15 +67,16 @@ def predict(
         return
     predictions = classifier.predict_top_k(clips, k=top_k)
     failed = {clip.index for clip in classifier.failed_}
-    heard = [(file, top) for i, (file, top) in enumerate(zip(clips, predictions, strict=True)) if i not in failed]
+    named = zip(clip_names(clips), predictions, strict=True)
+    heard = [(name, top) for i, (name, top) in enumerate(named) if i not in failed]
     if as_json:
-        for file, top in heard:
+        for name, top in heard:
             ranked = [{"label": label, "probability": probability} for label, probability in top]
-            print_json({"clip": file, "predictions": ranked})
+            print_json({"clip": name, "predictions": ranked})
     elif heard:
         rows = [("clip", "predicted", "probability")]
-        for file, top in heard:
-            rows += [(file if i == 0 else "", str(label), f"{p:.4f}") for i, (label, p) in enumerate(top)]
+        for name, top in heard:
+            rows += [(str(name) if i == 0 else "", str(label), f"{p:.4f}") for i, (label, p) in enumerate(top)]
         print_table(rows, "<<>")
     print_failures(clips, classifier.failed_)
 

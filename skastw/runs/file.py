@@ -223,7 +223,7 @@ def plan_run(
 def _assignment(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not name or not equals:
-        raise RunError(f"Got the parameter {text!r}, expected name=value, such as epochs=20.")
+        raise RunError(f"Got the parameter {text!r}, expected NAME=VALUE, such as epochs=20.")
     return name, parse_yaml(value, text, RunError, expected="a value")
 
 
