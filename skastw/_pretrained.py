@@ -22,8 +22,8 @@ from skastw._version import __version__
 from skastw.artifact import (
     Artifact,
     StoredArtifact,
+    held_out_from_json,
     read_artifact,
-    test_from_json,
     training_from_json,
     write_artifact,
 )
@@ -107,7 +107,7 @@ class PretrainedEstimator(AudioEstimator):
             Before ``fit``.
         """
         check_is_fitted(self, "model_")
-        scores = getattr(self, "_test", None) if test is None else test_from_json(test)
+        scores = getattr(self, "_test", None) if test is None else held_out_from_json(test)
         called = " ".join((title or Path(folder).resolve().name).split())
         return str(write_artifact(folder, self._to_artifact(called, scores, *self._with_front_end(featurizer))))
 

@@ -40,11 +40,11 @@ __all__ = [
     "MAX_JSON_BYTES",
     "Artifact",
     "StoredArtifact",
+    "held_out_from_json",
     "labels_from_json",
     "labels_to_json",
     "read_artifact",
     "seal",
-    "test_from_json",
     "training_from_json",
     "write_artifact",
 ]
@@ -318,13 +318,13 @@ def training_from_json(metrics: dict[str, Any]) -> dict[str, Any]:
         "n_epochs_": len(rows),
         "interrupted_": interrupted,
         "_max_epochs": most,
-        "_test": test_from_json(metrics.get("test")),
+        "_test": held_out_from_json(metrics.get("test")),
         "_data_summary": {**summary, "versions": versions},
         "_class_scores": _class_scores(metrics.get("per_class")),
     }
 
 
-def test_from_json(test: Any) -> dict[str, Any] | None:
+def held_out_from_json(test: Any) -> dict[str, Any] | None:
     """Return what is kept of the scores on clips that were held out for testing, or None where there are none.
 
     Parameters
