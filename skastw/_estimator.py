@@ -202,7 +202,8 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         Warns
         -----
         UserWarning
-            If the user interrupts (Ctrl-C) after an epoch: training ends, and the best weights so far are kept.
+            If the user interrupts (Ctrl-C) after an epoch: training ends, the best weights so far are kept, and
+            ``interrupted_`` is True.
         """
         components = self._resolve_components()
         start = self._starting_point(components)
@@ -276,10 +277,13 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
             raise result.stopped
         self.best_epoch_ = result.best_epoch
         self.n_epochs_ = len(self.history_)
+        self.interrupted_ = isinstance(result.stopped, KeyboardInterrupt)
+        self._max_epochs = None if config.constant_lr else config.epochs  # instalments have no end
+        self._test = None
         self._n_features_out = self.model_.head.in_features
         self._data_summary = data.summary()
         self._class_scores = result.class_scores
-        if isinstance(result.stopped, KeyboardInterrupt):
+        if self.interrupted_:
             at = f"Training was interrupted in epoch {self.n_epochs_ + 1} of {config.epochs}"
             warnings.warn(f"{at}; the weights of epoch {self.best_epoch_} are kept.", UserWarning, stacklevel=4)
         elif result.stopped is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +22,7 @@ from skastw._version import __version__
 from skastw.artifact import (
     Artifact,
     StoredArtifact,
+    held_out_from_json,
     read_artifact,
     training_from_json,
     write_artifact,
@@ -69,7 +71,14 @@ class _Shapes(TorchFunctionMode):
 class PretrainedEstimator(AudioEstimator):
     """Estimators that are saved as a folder and loaded from one."""
 
-    def save_pretrained(self, folder: str | os.PathLike[str], *, featurizer: Any = None) -> str:
+    def save_pretrained(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        featurizer: Any = None,
+        title: str | None = None,
+        test: Mapping[str, Any] | None = None,
+    ) -> str:
         """Save the fitted estimator as a folder of six files, ready for the Hugging Face Hub.
 
         Parameters
@@ -78,6 +87,11 @@ class PretrainedEstimator(AudioEstimator):
             Made if missing; the six files in it are replaced, others are kept.
         featurizer : ASTWFeaturizer, optional
             What computed the frames, needed with ``features="precomputed"``; the saved model then takes clips.
+        title : str, optional
+            What the model card calls the model, by default the name of the folder.
+        test : mapping, optional
+            Scores on clips that the model was not trained on, for the model card and ``metrics.json``:
+            ``evaluate(...).to_dict()``, and under ``split`` a sentence that says which clips they are.
 
         Returns
         -------
@@ -87,13 +101,15 @@ class PretrainedEstimator(AudioEstimator):
         Raises
         ------
         ArtifactError
-            If the folder cannot be written, or precomputed frames come without their featurizer.
+            If the folder cannot be written, precomputed frames come without their featurizer, or ``test`` holds
+            something else.
         sklearn.exceptions.NotFittedError
             Before ``fit``.
         """
         check_is_fitted(self, "model_")
-        title = Path(folder).resolve().name
-        return str(write_artifact(folder, self._to_artifact(title, *self._with_front_end(featurizer))))
+        scores = getattr(self, "_test", None) if test is None else held_out_from_json(test)
+        called = " ".join((title or Path(folder).resolve().name).split())
+        return str(write_artifact(folder, self._to_artifact(called, scores, *self._with_front_end(featurizer))))
 
     def export_onnx(self, path: str | os.PathLike[str], *, featurizer: Any = None) -> str:
         """Save the fitted estimator as one ONNX file that takes waveforms and runs without torch.
@@ -267,7 +283,9 @@ class PretrainedEstimator(AudioEstimator):
             )
         return replace(components, features=featurizer.resolve_features()), featurizer.sample_rate
 
-    def _to_artifact(self, title: str, components: Components, sample_rate: int) -> Artifact:
+    def _to_artifact(
+        self, title: str, test: dict[str, Any] | None, components: Components, sample_rate: int
+    ) -> Artifact:
         params = {**self._params_to_json(), "sample_rate": int(sample_rate)}
         n_parameters = count_parameters(self.model_)
         config = {
@@ -290,9 +308,12 @@ class PretrainedEstimator(AudioEstimator):
         metrics = {
             **self._data_summary,
             "n_epochs": self.n_epochs_,
+            "max_epochs": self._max_epochs,
+            "interrupted": self.interrupted_,
             "best_epoch": self.best_epoch_,
             "validation": validation or None,
             "per_class": per_class or None,
+            "test": test,
             "history": self.history_,
         }
         card = model_card(

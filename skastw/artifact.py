@@ -40,6 +40,7 @@ __all__ = [
     "MAX_JSON_BYTES",
     "Artifact",
     "StoredArtifact",
+    "held_out_from_json",
     "labels_from_json",
     "labels_to_json",
     "read_artifact",
@@ -62,6 +63,9 @@ WEIGHTS, CONFIG, PREPROCESSOR, LABELS, METRICS, CARD = FILES = (
 _JSON = (CONFIG, PREPROCESSOR, LABELS, METRICS)
 _SEALED = (WEIGHTS, PREPROCESSOR, LABELS, METRICS)
 _MAX_LABEL_BYTES = 2**28
+#: Numbers of each class, and of a test as a whole.
+_CLASS_SCORES = ("precision", "recall", "f1", "support")
+_TEST_SCORES = ("n_clips", "accuracy", "macro_f1", "uar")
 _DTYPE = re.compile(r"[<>|=]?[biufU]\d{1,9}")
 _SHA256 = re.compile("[0-9a-f]{64}")
 
@@ -305,25 +309,63 @@ def training_from_json(metrics: dict[str, Any]) -> dict[str, Any]:
     versions = metrics.get("versions", {})  # earlier releases did not write them
     if not isinstance(versions, dict) or not all(isinstance(version, str) for version in versions.values()):
         raise ArtifactError(f"{METRICS} is not valid: versions is no table of texts.")
+    most, interrupted = metrics.get("max_epochs"), metrics.get("interrupted", False)  # nor these
+    if not isinstance(interrupted, bool) or not (most is None or (type(most) is int and most >= 1)):
+        raise ArtifactError(f"{METRICS} is not valid: max_epochs or interrupted have other types.")
     return {
         "history_": rows,
         "best_epoch_": best,
         "n_epochs_": len(rows),
+        "interrupted_": interrupted,
+        "_max_epochs": most,
+        "_test": held_out_from_json(metrics.get("test")),
         "_data_summary": {**summary, "versions": versions},
         "_class_scores": _class_scores(metrics.get("per_class")),
     }
+
+
+def held_out_from_json(test: Any) -> dict[str, Any] | None:
+    """Return what is kept of the scores on clips that were held out for testing, or None where there are none.
+
+    Parameters
+    ----------
+    test : dict or None
+        ``n_clips``, ``accuracy``, ``macro_f1`` and ``uar``; and, where known, ``split`` (which clips they were),
+        ``intervals`` and ``per_class``, as :meth:`skastw.evaluation.Evaluation.to_dict` gives them.
+
+    Raises
+    ------
+    ArtifactError
+        If the form is not valid.
+    """
+    if test is None:
+        return None
+    try:
+        kept = {
+            "split": test.get("split", ""),
+            **{name: test[name] for name in _TEST_SCORES},
+            "intervals": {name: [low, high] for name, (low, high) in test.get("intervals", {}).items()},
+            "per_class": [{name: row[name] for name in ("label", *_CLASS_SCORES)} for row in test.get("per_class", [])],
+        }
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(f"{METRICS} is not valid: test is no table of scores: {repr(error)[:300]}.") from error
+    numbers = [kept[name] for name in _TEST_SCORES] + [end for pair in kept["intervals"].values() for end in pair]
+    numbers += [row[name] for row in kept["per_class"] for name in _CLASS_SCORES]
+    labels = [kept["split"], *(row["label"] for row in kept["per_class"])]
+    if not all(map(_is_number, numbers)) or not all(isinstance(label, str | int | float) for label in labels):
+        raise ArtifactError(f"{METRICS} is not valid: test has scores that are no numbers, or labels that are none.")
+    return kept
 
 
 def _class_scores(rows: Any) -> list[dict[str, float]] | None:
     """Return the scores of each class without its label, which ``labels.json`` has; earlier releases saved none."""
     if rows is None:
         return None
-    names = ("precision", "recall", "f1", "support")
     if not isinstance(rows, list) or not all(
-        isinstance(row, dict) and all(_is_number(row.get(name)) for name in names) for row in rows
+        isinstance(row, dict) and all(_is_number(row.get(name)) for name in _CLASS_SCORES) for row in rows
     ):
         raise ArtifactError(f"{METRICS} is not valid: per_class is not a list of rows of scores.")
-    return [{name: row[name] for name in names} for row in rows]
+    return [{name: row[name] for name in _CLASS_SCORES} for row in rows]
 
 
 def _is_number(value: Any) -> bool:

@@ -146,7 +146,6 @@ def model_card(
     str
         Markdown with a YAML header.
     """
-    validation = metrics["validation"]
     text = _TEXT.format(
         title=title,
         module=module,
@@ -163,22 +162,25 @@ def model_card(
     )
     import yaml
 
-    header = yaml.safe_dump(_metadata(title, validation), sort_keys=False, allow_unicode=True)
+    header = yaml.safe_dump(_metadata(title, metrics), sort_keys=False, allow_unicode=True)
     return f"---\n{header}---\n\n{text}"
 
 
-def _metadata(title: str, validation: Mapping[str, float] | None) -> dict[str, Any]:
+def _metadata(title: str, metrics: Mapping[str, Any]) -> dict[str, Any]:
     metadata: dict[str, Any] = {
         "library_name": "skastw",
         "pipeline_tag": "audio-classification",
         "tags": ["audio-classification", "skastw", "scikit-learn", "trained-from-scratch"],
     }
-    found = [name for name in _HUB_METRICS if validation and name in validation]
-    if validation and found:
+    scores, dataset = metrics["validation"], {"name": "validation split of the training data", "split": "validation"}
+    if metrics.get("test"):
+        scores, dataset = metrics["test"], {"name": "clips held out for testing", "split": "test"}
+    found = [name for name in _HUB_METRICS if scores and name in scores]
+    if found:
         results = {
             "task": {"type": "audio-classification", "name": "Audio classification"},
-            "dataset": {"type": "private", "name": "validation split of the training data", "split": "validation"},
-            "metrics": [{**_HUB_METRICS[name], "value": round(validation[name], 4)} for name in found],
+            "dataset": {"type": "private", **dataset},
+            "metrics": [{**_HUB_METRICS[name], "value": round(scores[name], 4)} for name in found],
         }
         metadata["metrics"] = [_HUB_METRICS[name]["type"] for name in found]
         metadata["model-index"] = [{"name": title, "results": [results]}]
@@ -186,12 +188,13 @@ def _metadata(title: str, validation: Mapping[str, float] | None) -> dict[str, A
 
 
 def _training(params: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
-    rate = params["muon_lr"]
+    most, rate = metrics.get("max_epochs", params["epochs"]), params["muon_lr"]
     muon = "" if rate is None else f"Muon (learning rate {rate}) updates matrix-shaped weights, "
     return (
         f"{metrics['n_train']} clips trained and {metrics['n_validation']} validated ({metrics['split']}). "
-        f"{metrics['n_epochs']} of {params['epochs']} epochs in batches of {params['batch_size']}; the weights are "
-        f"those of epoch {metrics['best_epoch']}. {muon}AdamW (learning rate {params['adam_lr']}) "
+        f"{metrics['n_epochs']}{f' of {most}' if most else ''} epochs in batches of {params['batch_size']}"
+        f"{', when it was interrupted' if metrics.get('interrupted') else ''}; the weights are those of epoch "
+        f"{metrics['best_epoch']}. {muon}AdamW (learning rate {params['adam_lr']}) "
         f"{'the rest' if muon else 'updates all'}, weight decay {params['weight_decay']}, "
         f"label smoothing {params.get('label_smoothing', 0.0)}, warm-up over {params['warmup_ratio']:.0%} of the "
         f"steps, then cosine.{_trained_with(metrics.get('versions', {}))}"
@@ -203,19 +206,29 @@ def _trained_with(versions: Mapping[str, str]) -> str:
 
 
 def _evaluation(params: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
-    validation, per_class = metrics["validation"], metrics.get("per_class")
-    if not validation:
-        return "No validation clips were held out in training; evaluate on clips of your own."
-    chosen = ", which also chose the epoch, so a little optimistic" if params.get("keep", "best") == "best" else ""
-    parts = [
-        f"On the {metrics['n_validation']} validation clips{chosen}. {_SPLITS.get(metrics['split'], '')}".rstrip(),
-        _table(("score", "value"), [(name, f"{value:.4f}") for name, value in validation.items()]),
-    ]
-    if per_class:
-        names = ("precision", "recall", "f1")
-        rows = [(_cell(row["label"]), *(f"{row[n]:.3f}" for n in names), str(row["support"])) for row in per_class]
-        parts.append(_table(("label", *names, "clips"), rows))
-    return "\n\n".join(parts)
+    validation, test, parts = metrics["validation"], metrics.get("test"), []
+    if test:
+        parts.append(f"On {test['n_clips']} clips that were held out for testing. {test['split']}".rstrip())
+        names = ("accuracy", "macro_f1", "uar")
+        values = [(name, f"{test[name]:.4f}{_range(test['intervals'].get(name))}") for name in names]
+        parts += [_table(("score", "value (95 % interval)"), values), *_classes(test["per_class"])]
+    if validation:
+        chosen = ", which also chose the epoch, so a little optimistic" if params.get("keep", "best") == "best" else ""
+        words = f"On the {metrics['n_validation']} validation clips{chosen}. {_SPLITS.get(metrics['split'], '')}"
+        rows = [(name, f"{value:.4f}") for name, value in validation.items()]
+        parts += [words.rstrip(), _table(("score", "value"), rows), *_classes(metrics.get("per_class"))]
+    return "\n\n".join(parts) or "No clips were held out in training; evaluate on clips of your own."
+
+
+def _range(interval: Sequence[float] | None) -> str:
+    return "" if interval is None else f" ({interval[0]:.3f} to {interval[1]:.3f})"
+
+
+def _classes(per_class: Sequence[Mapping[str, Any]] | None) -> list[str]:
+    """Return the table of the scores of each class, if there are any."""
+    names = ("precision", "recall", "f1")
+    rows = [(_cell(row["label"]), *(f"{row[n]:.3f}" for n in names), str(row["support"])) for row in per_class or []]
+    return [_table(("label", *names, "clips"), rows)] if rows else []
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

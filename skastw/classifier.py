@@ -121,7 +121,7 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
         Seed of the weights, the split, the order and the augmentations. Runs with one seed repeat bit for
         bit on one machine, and leave torch's own random generator alone.
     verbose : int, default=0
-        1 shows progress bars.
+        1 shows progress bars; 2 writes a line for each epoch to standard error, for logs.
 
     Attributes
     ----------
@@ -138,6 +138,8 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
         The epoch whose weights were kept, counted from 1.
     n_epochs_ : int
         Epochs that were trained.
+    interrupted_ : bool
+        Whether Ctrl-C ended the training.
     failed_ : list of FailedClip
         Of the last ``fit`` or, unless ``on_error="raise"``, prediction: index, path and reason of each clip that was
         left out.

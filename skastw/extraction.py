@@ -129,7 +129,7 @@ def extract_frames(
 
     n_threads = effective_n_jobs(n_jobs)
     results = map(frames_of, groups) if n_threads == 1 else _map_in_threads(frames_of, groups, n_threads)
-    with tqdm(total=len(chosen), desc="features", unit="clip", disable=not verbose) as bar:
+    with tqdm(total=len(chosen), desc="features", unit="clip", disable=verbose != 1) as bar:
         for found in results:
             yield from found
             bar.update(min(_GROUP, len(chosen) - bar.n))

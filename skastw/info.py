@@ -10,6 +10,7 @@ from skastw.artifact import read_artifact
 __all__ = ["describe_model"]
 
 _COMPONENTS = ("features", "normalization", "encoder", "pooling")
+_TRAINING = ("best_epoch", "n_epochs", "interrupted", "split", "validation", "test", "versions")
 
 
 def describe_model(folder: str | os.PathLike[str]) -> dict[str, Any]:
@@ -25,8 +26,8 @@ def describe_model(folder: str | os.PathLike[str]) -> dict[str, Any]:
         ``estimator``, ``version`` (of the library that saved it), ``format_version``, ``task``, ``labels``,
         ``sample_rate``, ``components`` (each with its parameters), ``augment``, ``params``, ``n_parameters`` (as
         :func:`skastw.model.count_parameters` counts them; None for a model of an earlier release), ``weights`` (how
-        many tensors and bytes, with what is stored and not trained), ``best_epoch``, ``n_epochs``, ``split``,
-        ``validation`` (scores, or None) and ``versions`` (of what it was trained with).
+        many tensors and bytes, with what is stored and not trained), ``best_epoch``, ``n_epochs``, ``interrupted``,
+        ``split``, ``validation`` and ``test`` (scores, or None) and ``versions`` (of what it was trained with).
 
     Raises
     ------
@@ -60,5 +61,5 @@ def describe_model(folder: str | os.PathLike[str]) -> dict[str, Any]:
         "params": params,
         "n_parameters": config.get("n_parameters"),
         "weights": {"tensors": len(stored.weights.specs), "bytes": stored.weights.size},
-        **{name: metrics.get(name) for name in ("best_epoch", "n_epochs", "split", "validation", "versions")},
+        **{name: metrics.get(name) for name in _TRAINING},
     }

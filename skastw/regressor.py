@@ -96,7 +96,7 @@ class ASTWRegressor(RegressorMixin, PretrainedEstimator):
     random_state : int, RandomState or None, default=42
         Seed of the weights, the split, the order and the augmentations.
     verbose : int, default=0
-        1 shows progress bars.
+        1 shows progress bars; 2 writes a line for each epoch to standard error, for logs.
 
     Attributes
     ----------
@@ -110,6 +110,8 @@ class ASTWRegressor(RegressorMixin, PretrainedEstimator):
         One row an epoch: losses, validation R2, learning rates, seconds.
     best_epoch_, n_epochs_ : int
         The epoch whose weights were kept, counted from 1, and how many were trained.
+    interrupted_ : bool
+        Whether Ctrl-C ended the training.
     failed_ : list of FailedClip
         Of the last ``fit`` or, unless ``on_error="raise"``, prediction: index, path and reason of each clip that was
         left out.

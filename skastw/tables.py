@@ -20,8 +20,8 @@ __all__ = [
     "clip_names",
     "embedding_table",
     "label_track",
+    "labelled_windows",
     "prediction_table",
-    "window_summary",
     "write_table",
 ]
 
@@ -92,8 +92,8 @@ def embedding_table(estimator: Any, X: Any) -> DataFrame:
     return table
 
 
-def window_summary(windows: DataFrame, *, min_probability: float = 0.0) -> DataFrame:
-    """Return the most probable class of each window.
+def labelled_windows(windows: DataFrame, *, min_probability: float = 0.0) -> DataFrame:
+    """Return windows with their most probable class, in the columns of :func:`prediction_table`.
 
     Parameters
     ----------
@@ -105,21 +105,24 @@ def window_summary(windows: DataFrame, *, min_probability: float = 0.0) -> DataF
     Returns
     -------
     DataFrame
-        Columns ``clip``, ``start``, ``end``, ``label``, ``probability``; clips that could not be read are left out.
+        Columns ``clip``, ``start``, ``end``, ``predicted``, ``probability``, and the probability of each class under
+        ``p(<class>)``. A clip that could not be read has a row with missing values.
 
     Examples
     --------
     >>> import pandas as pd
-    >>> from skastw.tables import window_summary
+    >>> from skastw.tables import labelled_windows
     >>> windows = pd.DataFrame([("owls.wav", 0.0, 2.0, 0.9, 0.1)], columns=["clip", "start", "end", "owl", "wind"])
-    >>> window_summary(windows)[["label", "probability"]]
-      label  probability
-    0   owl          0.9
+    >>> labelled_windows(windows).iloc[:, 3:]
+      predicted  probability  p(owl)  p(wind)
+    0       owl          0.9     0.9      0.1
     """
-    heard = windows[windows["start"].notna()]
-    scores = heard.iloc[:, 3:].astype(float)
-    summary = heard.iloc[:, :3].assign(label=scores.idxmax(axis=1), probability=scores.max(axis=1))
-    return summary[summary["probability"] >= min_probability].reset_index(drop=True)
+    scores = windows.iloc[:, 3:].astype(float)
+    heard = scores.notna().all(axis=1)
+    best = scores[heard].idxmax(axis=1).reindex(windows.index)
+    table = windows.iloc[:, :3].assign(predicted=best, probability=scores.max(axis=1))
+    table[[f"p({label})" for label in scores]] = scores
+    return table[~(table["probability"] < min_probability)].reset_index(drop=True)
 
 
 def label_track(windows: DataFrame, *, min_probability: float = 0.0) -> str:
@@ -136,7 +139,7 @@ def label_track(windows: DataFrame, *, min_probability: float = 0.0) -> str:
     -------
     str
         A line for each stretch: start and end in seconds and the label, between tabs. Windows of one label that touch
-        or overlap are one stretch.
+        or overlap are one stretch. Stretches of different labels overlap where their windows do.
 
     Raises
     ------
@@ -155,9 +158,9 @@ def label_track(windows: DataFrame, *, min_probability: float = 0.0) -> str:
     n_clips = windows["clip"].nunique()
     if n_clips > 1:
         raise ValueError(f"Got the windows of {n_clips} clips, expected those of one: a label track has one time line.")
-    heard = window_summary(windows, min_probability=min_probability)
+    heard = labelled_windows(windows, min_probability=min_probability).dropna(subset=["start", "predicted"])
     stretches: list[tuple[float, float, str]] = []
-    for start, end, text in heard[["start", "end", "label"]].to_numpy(dtype=object).tolist():
+    for start, end, text in heard[["start", "end", "predicted"]].to_numpy(dtype=object).tolist():
         label = " ".join(str(text).split())
         last = stretches[-1] if stretches else None
         if last is not None and last[2] == label and start <= last[1]:

@@ -172,6 +172,84 @@ def test_scores_of_another_form_are_refused(copied, per_class):
         ASTWClassifier.from_pretrained(copied)
 
 
+# ------------------------------------------------------------------ clips that were held out for testing
+
+TEST = {
+    "n_clips": 12,
+    "split": "They are all clips of Anna.",
+    "accuracy": 0.75,
+    "macro_f1": 0.7,
+    "uar": 0.725,
+    "intervals": {"accuracy": (0.5, 0.875)},
+    "per_class": [{"label": "a|b", "precision": 1.0, "recall": 0.5, "f1": 2 / 3, "support": 4}],
+}
+
+
+def test_scores_on_other_clips_come_first_and_go_to_the_hub(held_out, tmp_path):
+    folder = held_out.save_pretrained(tmp_path / "model", title="Owls\nand wrens", test=TEST)
+    card = ModelCard.load(Path(folder) / "README.md")
+    assert "\n# Owls and wrens\n" in card.text
+    assert card.data.model_name == "Owls and wrens"
+    assert [(item.dataset_split, item.metric_value) for item in card.data.eval_results] == [
+        ("test", 0.75),
+        ("test", 0.7),
+        ("test", 0.725),
+    ]
+    tested, _, validated = card.text.partition("## Evaluation")[2].partition("validation clips")
+    assert "On 12 clips that were held out for testing. They are all clips of Anna." in tested
+    assert "| accuracy | 0.7500 (0.500 to 0.875) |" in tested
+    assert "| uar | 0.7250 |" in tested
+    assert r"| `a\|b` | 1.000 | 0.500 | 0.667 | 4 |" in tested
+    assert "which also chose the epoch" in validated
+
+
+def test_a_model_tells_of_its_test_wherever_it_goes_until_it_learns_more(held_out, tmp_path):
+    folder = Path(held_out.save_pretrained(tmp_path / "one" / "tones", test=TEST))
+    loaded = ASTWClassifier.from_pretrained(folder)
+    again = Path(loaded.save_pretrained(tmp_path / "two" / "tones"))
+    for name in ("README.md", "metrics.json"):
+        assert (again / name).read_text(encoding="utf-8") == (folder / name).read_text(encoding="utf-8")
+    _, metrics = saved(loaded.set_params(epochs=1).fit(CLIPS[:24], NAMES[Y[:24]]), tmp_path / "three")
+    assert metrics["test"] is None
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        *([], "abc", 7, {}, {**TEST, "uar": "1"}, {**TEST, "uar": None}, {**TEST, "split": ["a"]}),
+        *({**TEST, "intervals": {"uar": [1]}}, {**TEST, "intervals": {"uar": "ab"}}, {**TEST, "intervals": [1]}),
+        *({**TEST, "per_class": [{}]}, {**TEST, "per_class": 1}, {**TEST, "per_class": [{**ROW, "label": [1]}]}),
+    ],
+    ids=str,
+)
+def test_tests_of_another_form_are_refused(held_out, copied, tmp_path, test):
+    rewrite(copied, test=test)
+    with pytest.raises(ArtifactError, match=r"metrics\.json is not valid: test"):
+        ASTWClassifier.from_pretrained(copied)
+    with pytest.raises(ArtifactError, match=r"metrics\.json is not valid: test"):
+        held_out.save_pretrained(tmp_path / "model", test=test)
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("change", [{"interrupted": "no"}, {"max_epochs": 0}, {"max_epochs": "3"}], ids=str)
+def test_an_end_of_training_of_another_form_is_refused(copied, change):
+    rewrite(copied, **change)
+    with pytest.raises(ArtifactError, match=r"metrics\.json is not valid: max_epochs or interrupted"):
+        ASTWClassifier.from_pretrained(copied)
+
+
+def test_the_epochs_are_those_of_the_training_that_was(tmp_path):
+    card, metrics = saved(fitted(params={"epochs": 1, "min_steps": 6}), tmp_path / "steps")
+    assert "3 of 3 epochs in batches" in card.text
+    assert (metrics["max_epochs"], metrics["interrupted"]) == (3, False)
+    piecewise = ASTWClassifier(encoder=TINY)
+    for _ in range(2):
+        piecewise.partial_fit(CLIPS[:24], Y[:24], classes=[0, 1, 2])
+    card, metrics = saved(piecewise, tmp_path / "pieces")
+    assert "2 epochs in batches" in card.text
+    assert metrics["max_epochs"] is None
+
+
 # ------------------------------------------------------------------ what a reader learns
 
 

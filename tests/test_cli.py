@@ -21,11 +21,15 @@ import yaml
 
 from skastw import ASTWClassifier, __version__
 from skastw.cli import main
-from skastw.datasets import load_spoken_digits, make_tones
+from skastw.cli._output import in_options
+from skastw.cli.completion import SETS, complete_data, complete_recipe
+from skastw.datasets import load_named, load_spoken_digits, make_tones
 from skastw.encoders import ASTWEncoder, ResNetEncoder
+from skastw.errors import DataError
 from skastw.info import describe_model
 from skastw.model import count_parameters
 from skastw.recipes import load_recipe, recipe_names
+from skastw.training import loop as training_loop
 
 CLIPS = load_spoken_digits()
 
@@ -66,7 +70,7 @@ def test_predict_prints_a_table(folder):
     result = skastw("predict", CLIPS.data[0], CLIPS.data[1], "--model", folder, "--top-k", 2)
     assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
-    assert lines[0].split() == ["file", "label", "probability"]
+    assert lines[0].split() == ["clip", "predicted", "probability"]
     assert len(lines) == 5
     assert lines[1].split()[0] == CLIPS.data[0]
     assert {lines[1].split()[1], lines[2].split()[0]} == {"one", "six"}
@@ -77,7 +81,7 @@ def test_predict_prints_json_lines_that_agree_with_the_library(folder):
     assert result.returncode == 0, result.stderr
     (line,) = result.stdout.splitlines()
     label, probability = ASTWClassifier.from_pretrained(folder).predict_top_k(CLIPS.data[5], k=1)[0][0]
-    assert json.loads(line)["file"] == CLIPS.data[5]
+    assert json.loads(line)["clip"] == CLIPS.data[5]
     (top,) = json.loads(line)["predictions"]
     assert top["label"] == label
     assert top["probability"] == pytest.approx(probability, abs=1e-5)
@@ -90,7 +94,7 @@ def test_predict_prints_json_lines_that_agree_with_the_library(folder):
         ([__file__, "--model", "FOLDER"], "cannot be decoded"),
         ([CLIPS.data[0], "--model", "no/such/folder"], "expected an existing folder or a repository"),
         ([CLIPS.data[0], "--model", "user/never-downloaded"], "Cannot fetch 'user/never-downloaded'"),
-        ([CLIPS.data[0], "--model", "FOLDER", "--device", "tpu"], "device='tpu'"),
+        ([CLIPS.data[0], "--model", "FOLDER", "--device", "tpu"], "Got --device tpu, expected"),
     ],
 )
 def test_errors_are_one_line_without_a_traceback(folder, arguments, message):
@@ -169,6 +173,9 @@ def test_an_unknown_recipe_is_one_line_with_those_there_are():
         ["completion", "tcsh"],
         ["bench", "--clips", "1"],
         ["push", "folder"],
+        ["evaluate", "-m", "b", "--data", "owls", "--folds", "2"],
+        ["predict", "--data", "owls", "-m", "b", "--label-column", "c"],
+        ["windows", "--data", "owls", "-m", "b", "-w", "1", "--groups", "parent"],
     ],
 )
 def test_wrong_usage_is_explained(arguments):
@@ -238,12 +245,17 @@ def test_parquet_holds_the_same(folder, tmp_path):
 def test_a_folder_stands_for_the_audio_files_in_it(folder, tones):
     result = skastw("predict", tones, "-m", folder, "--json")
     assert result.returncode == 0, result.stderr
-    assert [json.loads(line)["file"] for line in result.stdout.splitlines()] == sorted(map(str, tones.rglob("*.wav")))
+    assert [json.loads(line)["clip"] for line in result.stdout.splitlines()] == sorted(map(str, tones.rglob("*.wav")))
 
 
-def test_labelled_clips_can_be_predicted(folder, tones):
+def test_clips_need_no_labels_to_be_predicted(folder, tones, tmp_path):
     result = skastw("predict", "--data", tones, "-m", folder, "--json")
     assert len(result.stdout.splitlines()) == 24
+    files = sorted(tones.rglob("*.wav"))[:3]
+    pd.DataFrame({"file": files, "start": 0.1, "end": 0.2}).to_csv(tmp_path / "t.csv", index=False)
+    result = skastw("predict", "--data", tmp_path / "t.csv", "--audio-column", "file", "-m", folder, "-k", 1, "--json")
+    assert result.returncode == 0, result.stderr
+    assert [json.loads(line)["clip"] for line in result.stdout.splitlines()] == [f"{file}#t=0.1,0.2" for file in files]
 
 
 def test_embeddings_are_a_row_a_clip(folder, tmp_path):
@@ -274,14 +286,41 @@ def test_windows_are_printed_and_written(folder, recording, tmp_path):
     result = skastw("windows", recording, "-m", folder, "-w", 0.5, "--hop", 0.25)
     assert result.returncode == 0, result.stderr
     header, *lines = result.stdout.splitlines()
-    assert header.split() == ["clip", "start", "end", "label", "probability"]
-    assert [line.split()[3] for line in lines] == expected[["one", "six"]].idxmax(axis=1).tolist()
-    skastw("windows", recording, "-m", folder, "-w", 0.5, "--hop", 0.25, "-o", tmp_path / "w.csv")
+    assert header.split() == ["clip", "start", "end", "predicted", "probability"]
+    best = expected[["one", "six"]].idxmax(axis=1).tolist()
+    assert [line.split()[3] for line in lines] == best
+    skastw("windows", recording, "lost.wav", "-m", folder, "-w", 0.5, "--hop", 0.25, "-o", tmp_path / "w.csv")
     written = pd.read_csv(tmp_path / "w.csv")
-    assert written.columns.tolist() == ["clip", "start", "end", "one", "six"]
-    np.testing.assert_allclose(written.drop(columns="clip"), expected.drop(columns="clip"), rtol=1e-4, atol=1e-6)
+    assert written["clip"].tolist() == [*expected["clip"], "lost.wav"]
+    assert written.iloc[-1, 1:].isna().all()
+    written = written.iloc[:-1]
+    assert written["predicted"].tolist() == best
+    np.testing.assert_allclose(written["probability"], expected[["one", "six"]].max(axis=1), rtol=1e-4)
+    numbers = ["start", "end", "p(one)", "p(six)"]
+    np.testing.assert_allclose(written[numbers], expected.drop(columns="clip"), rtol=1e-4, atol=1e-6)
     rows = skastw("windows", recording, "-m", folder, "-w", 0.5, "--aggregate", "mean", "--json").stdout.splitlines()
     assert [json.loads(row)["start"] for row in rows] == [0.0]
+
+
+def test_tables_of_clips_and_of_windows_call_things_alike(folder, recording, tmp_path):
+    for command, others in (("predict", []), ("windows", ["-w", 0.5])):
+        assert skastw(command, recording, "-m", folder, *others, "-o", tmp_path / f"{command}.csv").returncode == 0
+    clips, windows = (pd.read_csv(tmp_path / f"{name}.csv").columns.tolist() for name in ("predict", "windows"))
+    assert clips == ["clip", "predicted", "probability", "p(one)", "p(six)"]
+    assert windows == ["clip", "start", "end", *clips[1:]]
+
+
+def test_windows_that_are_less_probable_are_left_out_everywhere(folder, recording, tmp_path):
+    ask = ["windows", recording, "-m", folder, "-w", 0.5]
+    skastw(*ask, "-o", tmp_path / "all.csv")
+    everything = pd.read_csv(tmp_path / "all.csv")
+    least = float(everything["probability"].median())
+    expected = int((everything["probability"] >= least).sum())
+    assert 0 < expected < len(everything)
+    skastw(*ask, "--min-probability", least, "-o", tmp_path / "some.csv")
+    assert len(pd.read_csv(tmp_path / "some.csv")) == expected
+    assert len(skastw(*ask, "--min-probability", least).stdout.splitlines()) == expected + 1
+    assert len(skastw(*ask, "--min-probability", least, "--json").stdout.splitlines()) == expected
 
 
 def test_windows_are_written_as_labels_of_audacity(folder, recording, tmp_path):
@@ -387,6 +426,57 @@ def test_clips_that_cannot_be_read_do_not_hide_the_scores(trained, tones):
     assert result.stderr.startswith(f"skastw: {files[-1]}: ")
 
 
+def test_warnings_are_one_line_without_a_place_in_the_code(trained, tones, tmp_path):
+    files = sorted(tones.rglob("*.wav"))
+    labels = ["whistle", *(file.parts[-3] for file in files[1:])]
+    pd.DataFrame({"audio": files, "label": labels}).to_csv(tmp_path / "t.csv", index=False)
+    result = skastw("evaluate", "-m", trained[1] / "model", "--data", tmp_path / "t.csv")
+    assert result.returncode == 0, result.stderr
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("warning: Got clips of ['whistle'], which the classifier does not know")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["evaluate", "--data", "t.csv", "-m", "MODEL"], "--label-column label is no column of the table, expected"),
+        (["describe", "--data", "t.csv", "--label-column", "sound", "--test-fold", "1"], "Got --test-fold 1, expected"),
+        (["describe", "--data", "SOUNDS", "--groups", "(low", "--folds", "2"], "Got --groups '(low', expected"),
+        (["train", "--data", "SOUNDS", "-o", "out", "--recipe", "mine"], "Got --recipe mine, expected one of 'astw'"),
+    ],
+)
+def test_errors_name_the_option(trained, tones, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    files = sorted(tones.rglob("*.wav"))
+    pd.DataFrame({"audio": files, "sound": [file.parts[-3] for file in files]}).to_csv("t.csv", index=False)
+    names = {"SOUNDS": tones, "MODEL": trained[1] / "model"}
+    result = skastw(*[names.get(argument, argument) for argument in arguments])
+    assert result.returncode == 1
+    assert result.stderr.startswith(f"skastw: {message}")
+
+
+def test_advice_is_what_one_can_type(tones, tmp_path):
+    shutil.copytree(tones, tmp_path / "sounds")
+    (tmp_path / "sounds" / "low" / "bad.wav").write_bytes(b"not audio")
+    result = skastw("describe", "--data", tmp_path / "sounds")
+    assert result.returncode == 0, result.stderr
+    assert "give --param on_error=warn." in result.stdout
+    assert "on_error='warn'" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        ("set val_split=None to train on everything", "give --param val_split=null to train on everything"),
+        ("set class_weight='balanced', and", "give --param class_weight=balanced, and"),
+        ("The rates were muon_lr=0.01 (of 0.1)", "The rates were muon_lr=0.01 (of 0.1)"),
+        ("'/data/groups=3/x.wav' is no file", "'/data/groups=3/x.wav' is no file"),
+    ],
+)
+def test_only_advice_is_translated(message, told):
+    assert in_options(message) == told
+
+
 def test_clips_are_described(tones):
     result = skastw("describe", "--data", tones, "--groups", "parent", "--test-groups", "session_0")
     assert result.returncode == 0, result.stderr
@@ -399,17 +489,16 @@ def test_clips_are_described(tones):
     ("arguments", "message"),
     [
         (["train", "lost.yaml"], "Got run file 'lost.yaml'"),
-        (["train", "--data", "no_such_set", "-o", "out"], "'no_such_set'"),
+        (["train", "--data", "no_such_set", "-o", "out"], "Got --data no_such_set, expected"),
         (["train", "--data", "TONES", "-o", "out", "-p", "epoch=3"], "did you mean 'epochs'"),
-        (["train", "--data", "TONES", "-o", "out", "-p", "epochs"], "expected name=value"),
+        (["train", "--data", "TONES", "-o", "out", "-p", "epochs"], "expected NAME=VALUE, such as epochs=20"),
         (["train", "--data", "TONES", "-o", "out", "--test-size", "0.2", "--folds", "3"], "expected exactly one of"),
         (["train", "--data", "TONES", "-o", "out", "--test-fold", "1"], "come without folds"),
-        (["evaluate", "-m", "FOLDER", "--data", "TONES", "--folds", "2"], "expected one, such as test_fold"),
         (["describe", "--data", "lost.csv"], "lost.csv"),
         (["describe", "--data", "lost/sounds"], "There is no folder or table 'lost/sounds'"),
         (["info", "no/such/folder"], "expected an existing folder or a repository"),
         (["push", "no_such_folder", "user/name"], "is not a complete model folder"),
-        (["bench", "--recipe", "no_such"], "Got recipe='no_such'"),
+        (["bench", "--recipe", "no_such"], "Got --recipe no_such"),
     ],
 )
 def test_what_goes_wrong_is_one_line(folder, tones, tmp_path, monkeypatch, arguments, message):
@@ -421,6 +510,64 @@ def test_what_goes_wrong_is_one_line(folder, tones, tmp_path, monkeypatch, argum
     assert line.startswith("skastw: ")
     assert message in line
     assert list(tmp_path.iterdir()) == []
+
+
+# ------------------------------------------------------------------ interrupted, quiet
+
+
+@pytest.fixture
+def interrupted(monkeypatch):
+    """Let Ctrl-C be pressed in the second epoch of a training."""
+    step, steps = training_loop._step, []
+
+    def stopped(*arguments):
+        steps.append(1)
+        if len(steps) == 3:  # two steps an epoch
+            raise KeyboardInterrupt
+        return step(*arguments)
+
+    monkeypatch.setattr(training_loop, "_step", stopped)
+
+
+def test_ctrl_c_saves_what_was_learned_and_says_so(tones, tmp_path, interrupted):
+    options = ["--groups", "parent", "--test-groups", "session_1", *SMALL, "-p", "epochs=9", "-p", "batch_size=9"]
+    result = skastw("train", "--data", tones, *options, "-o", tmp_path / "out", "--json")
+    assert result.returncode == 130
+    first, *_, last = [line for line in result.stderr.splitlines() if not line.startswith("epoch")]
+    assert first == "warning: Training was interrupted in epoch 2 of 9; the weights of epoch 1 are kept."
+    assert last.startswith("skastw: interrupted")
+    assert json.loads(result.stdout)["interrupted"] is True
+    report = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert report["about"]["epochs"] == "1 of 9, interrupted"
+    assert "1 of 9, interrupted" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    model = json.loads((tmp_path / "out" / "model" / "metrics.json").read_text())
+    assert (model["interrupted"], model["n_epochs"], model["max_epochs"]) == (True, 1, 9)
+    card = (tmp_path / "out" / "model" / "README.md").read_text(encoding="utf-8")
+    assert "1 of 9 epochs in batches of 9, when it was interrupted;" in card
+    assert yaml.safe_load((tmp_path / "out" / "run.yaml").read_text())["params"]["epochs"] == 9, "as it was asked for"
+    assert skastw("predict", "--data", tones, "-m", tmp_path / "out" / "model").returncode == 0
+
+
+def test_ctrl_c_elsewhere_is_told_in_the_exit_status(folder, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ASTWClassifier, "predict_top_k", stop)
+    result = skastw("predict", CLIPS.data[0], "-m", folder)
+    assert (result.returncode, result.stdout) == (130, "")
+    assert result.stderr.splitlines()[-1] == "skastw: interrupted"
+
+
+def test_a_log_gets_a_line_for_each_epoch(tones, tmp_path):
+    options = ["--data", tones, "--groups", "parent", "--folds", "2", *SMALL, "-p", "epochs=2", "-o", tmp_path / "out"]
+    lines = skastw("train", *options).stderr.splitlines()
+    shown = [line.split(":")[0] for line in lines if not line.startswith("warning")]
+    epochs = ["epoch 1 of 2", "epoch 2 of 2"]
+    assert shown == ["fold 1 of 2", *epochs, "fold 2 of 2", *epochs, "all clips", *epochs]
+    assert all("loss 0." in line or "loss 1." in line for line in lines if line.startswith("epoch"))
+    quiet = skastw("train", "--data", tones, "--test-size", "0.5", *SMALL, "-o", tmp_path / "out", "--quiet")
+    assert quiet.returncode == 0
+    assert all(line.startswith("warning: ") for line in quiet.stderr.splitlines())
 
 
 # ------------------------------------------------------------------ the rest
@@ -500,6 +647,35 @@ def test_completion_completes_commands_and_options():
     assert in_a_process(COMP_WORDS="skastw tr", **ask).stdout.split() == ["plain,train"]
     ask["COMP_CWORD"] = "2"
     assert "plain,--recipe" in in_a_process(COMP_WORDS="skastw train --re", **ask).stdout
+
+
+def completed(function, incomplete):
+    return [(item.type, item.value) for item in function(None, None, incomplete)]
+
+
+def test_recipes_sets_and_files_are_completed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine.yaml", "notes.txt", "small_owls.yaml"):
+        Path(name).write_text("")
+    names = [("plain", name) for name in recipe_names()]
+    own = [("plain", "mine.yaml"), ("plain", "small_owls.yaml")]
+    assert completed(complete_recipe, "") == [("file", ""), *names, *own]
+    assert completed(complete_recipe, "smal") == [("file", "smal"), ("plain", "small"), ("plain", "small_owls.yaml")]
+    assert completed(complete_recipe, "[") == [("file", "[")]
+    assert completed(complete_data, "esc") == [("file", "esc"), ("plain", "esc50")]
+
+
+def test_the_sets_that_are_completed_are_those_there_are():
+    with pytest.raises(DataError) as caught:
+        load_named("no_such_set")
+    assert list(SETS) == sorted(re.findall(r"'(\w+)'", str(caught.value).partition("expected")[2]))
+
+
+def test_files_are_completed_where_files_are_meant():
+    ask = {"_SKASTW_COMPLETE": "bash_complete", "COMP_CWORD": "3"}
+    assert in_a_process(COMP_WORDS="skastw predict --model ex", **ask).stdout.split() == ["file,ex"]
+    found = in_a_process(COMP_WORDS="skastw train --recipe t", **ask).stdout.split()
+    assert found == ["file,t", "plain,tiny"]
 
 
 def test_push_uploads_a_whole_model(folder, monkeypatch, tmp_path):

@@ -135,6 +135,14 @@ def test_the_summary_adds_up():
     assert summary["groups"] == {1: 2, 2: 2, 3: 1}
 
 
+def test_the_middle_of_a_range_says_what_it_is():
+    X = [sine(seconds=seconds) for seconds in (0.2, 0.4, 1.2)]
+    lines = str(describe_audio(X, [0.1, 0.2, 0.9])).splitlines()
+    assert lines[1].split(maxsplit=1) == ["duration", "median 0.4 s (0.2 to 1.2)"]
+    assert lines[2].split()[:2] == ["level", "median"]
+    assert "values 0     median 0.2 (0.1 to 0.9)" in lines
+
+
 # ------------------------------------------------------------------ copies
 
 

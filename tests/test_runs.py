@@ -2,12 +2,18 @@
 
 import json
 import os
+import re
+import shutil
+import warnings
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile
 import yaml
+from huggingface_hub import ModelCard
 
 from skastw import ASTWClassifier
 from skastw.datasets import load_spoken_digits, make_tones
@@ -27,7 +33,9 @@ from skastw.runs import (
     plan_run,
     run,
     source_of,
+    unlabelled_clips,
 )
+from skastw.training import loop as training_loop
 
 RATE = 16000
 SMALL = {"encoder": {"resnet": {"width": 8, "num_stages": 2}}, "epochs": 2, "min_steps": 0, "device": "cpu"}
@@ -164,6 +172,127 @@ def test_unreadable_clips_are_listed_by_their_place_among_all(folder, tmp_path):
     assert result.evaluation.n_clips == 6
 
 
+# ------------------------------------------------------------------ done again elsewhere
+
+
+def test_a_run_file_holds_all_that_a_run_depends_on_and_moves_with_its_data(folder, tmp_path, monkeypatch):
+    here, there = tmp_path / "here", tmp_path / "there"
+    shutil.copytree(folder, here / "clips")
+    monkeypatch.chdir(here)
+    plan = plan_run(data={"folder": "clips", "groups": "parent"}, recipe="tiny", output="exports/first")
+    result = run(replace(plan, params=SMALL))
+    written = yaml.safe_load((here / "exports" / "first" / "run.yaml").read_text(encoding="utf-8"))
+    assert written["data"] == {"folder": "../../clips", "groups": "parent"}
+    assert written["output"] == "."
+    assert written["split"] == {"test_size": 0.2, "random_state": 0}
+    assert written["params"]["random_state"] == 42
+    here.rename(there)
+    monkeypatch.chdir(tmp_path)
+    plan = load_run("there/exports/first/run.yaml")
+    assert (plan.data["folder"], plan.output) == ("there/clips", "there/exports/first")
+    again = run(replace(plan, output="again"))
+    assert again.evaluation.predictions["predicted"].equals(result.evaluation.predictions["predicted"])
+    assert [Path(clip).name for clip in again.evaluation.predictions["clip"]] == [
+        Path(clip).name for clip in result.evaluation.predictions["clip"]
+    ]
+
+
+def test_paths_of_a_run_file_start_from_the_file_and_absolute_ones_stay(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    away = str(tmp_path / "away" / "owls.csv")
+    plan = Run({"table": away}, "exports/owls", recipe="mine.yaml")
+    assert plan.relative_to("exports/owls") == replace(plan, output=".", recipe="../../mine.yaml")
+    assert plan.relative_to("exports/owls").below("exports/owls") == plan
+    named = Run({"set": "esc50:animals", "data_home": "sets"}, "out", recipe="small")
+    assert named.below("runs").data == {"set": "esc50:animals", "data_home": str(Path("runs/sets"))}
+    assert named.below("runs").recipe == "small"
+
+
+# ------------------------------------------------------------------ interrupted
+
+
+@pytest.fixture
+def interrupt(monkeypatch):
+    """Let Ctrl-C be pressed at a step, counted over all trainings from 1."""
+
+    def at(number):
+        step, steps = training_loop._step, []
+
+        def stopped(*arguments):
+            steps.append(1)
+            if len(steps) == number:
+                raise KeyboardInterrupt
+            return step(*arguments)
+
+        monkeypatch.setattr(training_loop, "_step", stopped)
+
+    return at
+
+
+@pytest.mark.parametrize(
+    ("step", "n_tested", "n_epochs", "on_all"),
+    [(4, 2, 1, False), (3, 1, 2, False), (6, 2, 1, True), (5, 2, 2, False)],
+    ids=["second epoch of fold 2", "first epoch of fold 2", "second epoch on all", "first epoch on all"],
+)
+def test_an_interrupted_cross_validation_leaves_what_it_had(
+    table, tmp_path, interrupt, step, n_tested, n_epochs, on_all
+):
+    interrupt(step)
+    data = {"table": str(table), "group_column": "session"}
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        result = run(Run(data, str(tmp_path / "out"), {"folds": 2}, "tiny", {**SMALL, "batch_size": 64}))
+    assert result.interrupted
+    assert any("interrupted in epoch 2 of 2" in str(warning.message) for warning in told) == (n_epochs == 1)
+    assert (len(result.evaluation.per_fold), result.model.n_epochs_) == (n_tested, n_epochs)
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["about"]["epochs"] == f"{n_epochs} of 2, interrupted"
+    assert metrics["about"].get("folds") == ("1 of 2" if n_tested == 1 else None)
+    card = (tmp_path / "out" / "model" / "README.md").read_text(encoding="utf-8")
+    assert f"trained on {'all' if on_all else 'one part'} of them" in card
+
+
+def test_a_run_that_had_learned_nothing_is_not_saved(table, tmp_path, interrupt):
+    interrupt(1)
+    with pytest.raises(KeyboardInterrupt):
+        run(Run({"table": str(table)}, str(tmp_path / "out"), {"test_size": 0.5}, "tiny", SMALL))
+    assert not (tmp_path / "out").exists()
+
+
+# ------------------------------------------------------------------ the card of the model
+
+
+def test_the_card_tells_of_the_clips_that_were_held_out(done):
+    result, place = done
+    assert not result.interrupted
+    card = ModelCard.load(place / "model" / "README.md")
+    assert "\n# High and low tones\n" in card.text
+    assert card.data.model_name == "High and low tones"
+    assert {item.dataset_split for item in card.data.eval_results} == {"test"}
+    assert card.data.eval_results[0].metric_value == pytest.approx(result.evaluation.accuracy, abs=1e-4)
+    assert "On 12 clips that were held out for testing. They are all clips of session_1, session_4." in card.text
+    low, high = result.evaluation.intervals["uar"]
+    assert f"| uar | {result.evaluation.uar:.4f} ({low:.3f} to {high:.3f}) |" in card.text
+    assert "of your own" not in card.text.partition("## Evaluation")[2].partition("## Limits")[0]
+
+
+@pytest.mark.parametrize(
+    ("split", "grouped", "words"),
+    [
+        ({"test_size": 0.4}, False, "may share speakers"),
+        ({"test_size": 0.4}, True, "whole groups, such as speakers or recordings, drawn at random"),
+        ({"folds": 2}, True, "2 folds of whole groups, each predicted by a model .* trained on all of them"),
+        ({"folds": 2}, False, "2 folds, each predicted by a model"),
+    ],
+)
+def test_the_card_says_how_clips_were_held_out(table, tmp_path, split, grouped, words):
+    data = {"table": str(table), **({"group_column": "session"} if grouped else {})}
+    run(Run(data, str(tmp_path / "out"), split, "tiny", {**SMALL, "epochs": 1}))
+    card = (tmp_path / "out" / "model" / "README.md").read_text(encoding="utf-8")
+    assert "\n# out\n" in card
+    assert re.search(words, card)
+
+
 # ------------------------------------------------------------------ where clips come from
 
 
@@ -186,6 +315,16 @@ def test_one_word_says_where_clips_are(folder, table):
     assert source_of(str(table)) == {"table": str(table)}
     assert source_of("missing.CSV") == {"table": "missing.CSV"}
     assert source_of("esc50:animals") == {"set": "esc50:animals"}
+
+
+def test_clips_without_labels_are_found(folder, table):
+    everything = sorted(str(path) for path in folder.rglob("*.wav"))
+    assert unlabelled_clips({"folder": str(folder / "low")}) == [path for path in everything if "/low/" in path]
+    frame = pd.read_csv(table)[["audio"]].rename(columns={"audio": "file"})
+    frame.to_csv(table.with_name("bare.csv"), index=False)
+    found = unlabelled_clips({"table": str(table.with_name("bare.csv")), "audio_column": "file"})
+    assert sorted(map(os.path.realpath, found)) == sorted(map(os.path.realpath, everything))
+    assert len(unlabelled_clips({"set": "spoken_digits"})) == 400
 
 
 def test_files_are_found_in_folders(folder, tmp_path):
@@ -237,7 +376,8 @@ def test_without_groups_clips_are_held_out():
         (None, {}, {"test_groups": ["ann"]}, "come without groups"),
         (SPEAKERS, {}, {"test_groups": [1, "ann"]}, r"\['ann'\], expected some of \['0', '1'"),
         (SPEAKERS, {}, {"test_groups": list(range(10))}, "leaves 0 clips to train"),
-        (SPEAKERS, {}, {"folds": 11}, "folds: 11 for 10 groups"),
+        (SPEAKERS, {}, {"folds": 11}, "folds=11 for 10 groups"),
+        (np.zeros(40), {}, {"test_size": 0.2}, "test_size=0.2 for one group"),
     ],
 )
 def test_what_cannot_be_held_out_is_refused(groups, own, split, message):
@@ -263,7 +403,7 @@ def test_written_out_parameters_are_read_back(name):
     ("changes", "error", "message"),
     [
         ({"recipe": "no_such"}, RecipeError, "expected one of 'astw'"),
-        ({"params": {"epoch": 3}}, RunError, "'epoch'.*Valid parameters are.*'epochs'"),
+        ({"params": {"epoch": 3}}, RunError, "'epoch'; did you mean 'epochs'"),
         ({"params": {"encoder__d_modell": 3}}, RunError, "d_modell"),
         ({"params": {"epochs": -1}}, RunError, "epochs"),
         ({"params": {"encoder": "resnett"}}, ComponentError, "expected one of 'astw'"),
@@ -283,7 +423,8 @@ def test_options_replace_what_a_file_says(tmp_path):
     page = {"data": {"folder": "owls"}, "params": {"epochs": 3, "muon_lr": 0.1}, "output": "out", "recipe": "tiny"}
     path = write(tmp_path / "owls.yaml", page)
     plan = plan_run(path, split={"folds": 4}, recipe="small", params=["epochs=5", "augment=[]"], output="other")
-    assert plan == Run({"folder": "owls"}, "other", {"folds": 4}, "small", {"epochs": 5, "muon_lr": 0.1, "augment": []})
+    owls = {"folder": str(tmp_path / "owls")}
+    assert plan == Run(owls, "other", {"folds": 4}, "small", {"epochs": 5, "muon_lr": 0.1, "augment": []})
     assert plan_run(path) == load_run(path)
 
 

@@ -1,5 +1,6 @@
 """Training that is killed, interrupted, out of memory or out of numbers: nothing that was learned is lost."""
 
+import json
 import os
 import signal
 import warnings
@@ -190,10 +191,15 @@ def test_ctrl_c_keeps_the_best_weights_so_far_and_says_so(params, listens, tmp_p
         with pytest.warns(UserWarning, match=r"interrupted in epoch 3 of 6; the weights of epoch [12] are kept"):
             clf = ASTWClassifier(encoder=TINY, epochs=6, checkpoint_dir=tmp_path, **params).fit(CLIPS, Y)
     assert clf.n_epochs_ == len(clf.history_) == 2
+    assert clf.interrupted_
     assert set(clf.predict(CLIPS)) <= set(Y)
     assert not clf.model_.training
-    clf.save_pretrained(tmp_path / "model")
+    loaded = ASTWClassifier.from_pretrained(clf.save_pretrained(tmp_path / "model"))
+    assert loaded.interrupted_
+    metrics = json.loads((tmp_path / "model" / "metrics.json").read_text(encoding="utf-8"))
+    assert (metrics["per_class"] is None) == (params != {}), "as the validation of the weights that are kept says"
     same(clf.fit(CLIPS, Y), expected.fit(CLIPS, Y))
+    assert not clf.interrupted_
 
 
 def test_ctrl_c_in_the_first_epoch_is_passed_on(listens, monkeypatch):

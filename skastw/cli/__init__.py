@@ -7,6 +7,7 @@ import sys
 import click
 
 from skastw._version import __version__
+from skastw.cli._output import INTERRUPTED, with_plain_words
 from skastw.cli.bench import bench
 from skastw.cli.completion import completion
 from skastw.cli.demo import demo
@@ -40,19 +41,16 @@ for command in (
     bench,
     completion,
 ):
-    cli.add_command(command)
+    cli.add_command(with_plain_words(command))
 
 
 def main() -> None:
-    """Run the command; turn the errors of skastw into one line and exit status 1."""
-    from skastw.errors import SkastwError
-
+    """Run the command; what goes wrong is told in one line, and in the exit status."""
     try:
         sys.exit(cli.main(prog_name="skastw", standalone_mode=False))
     except click.exceptions.Abort:
-        sys.exit("skastw: interrupted")
+        click.echo("skastw: interrupted", err=True)
+        sys.exit(INTERRUPTED)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except (SkastwError, ValueError, OSError) as error:
-        sys.exit(f"skastw: {' '.join(str(error).split())}")

@@ -8,22 +8,54 @@ from typing import Any
 
 import click
 
-__all__ = ["as_json", "clip_options", "data_options", "device", "model_option", "revision", "split_options"]
+from skastw.cli.completion import complete_data, complete_recipe
+
+__all__ = [
+    "as_json",
+    "clip_options",
+    "data_options",
+    "device",
+    "model_option",
+    "part_options",
+    "recipe_option",
+    "revision",
+    "split_options",
+]
 
 Command = Callable[..., Any]
+Options = tuple[Callable[[Command], Command], ...]
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
 device = click.option("--device", default="auto", show_default=True, help="Where to compute: auto, cpu, cuda, ...")
 revision = click.option("--revision", metavar="REV", help="Branch, tag or commit hash of the repository.")
 model_option = click.option(
-    "--model", "-m", required=True, metavar="DIR_OR_REPO", help="A saved folder, or a repository of the Hub."
+    "--model",
+    "-m",
+    required=True,
+    type=click.Path(),
+    metavar="DIR_OR_REPO",
+    help="A saved folder, or a repository of the Hub.",
+)
+recipe_option = functools.partial(
+    click.option,
+    "--recipe",
+    shell_complete=complete_recipe,
+    metavar="RECIPE",
+    help="A name (see skastw recipes), or a file of your own.",
 )
 
-_DATA = (
-    click.option("--data", metavar="DATA", help="A folder of class folders, a table, or the name of a set."),
-    click.option("--data-home", metavar="DIR", help="Where the set is, or is downloaded to."),
-    click.option("--groups", metavar="HOW", help="What clips of a folder have in common: parent, or a pattern."),
+_CLIPS = (
+    click.option(
+        "--data",
+        metavar="DATA",
+        shell_complete=complete_data,
+        help="A folder, a table, or the name of a set.",
+    ),
+    click.option("--data-home", type=click.Path(), metavar="DIR", help="Where the set is, or is downloaded to."),
     click.option("--audio-column", metavar="NAME", help="Column of a table with the files, by default audio."),
+)
+_LABELS = (
+    click.option("--groups", metavar="HOW", help="What clips of a folder have in common: parent, or a pattern."),
     click.option("--label-column", metavar="NAME", help="Column of a table with the labels, by default label."),
     click.option("--group-column", metavar="NAME", help="Column of a table with speakers or recordings."),
 )
@@ -31,42 +63,28 @@ _SPLIT = (
     click.option("--test-fold", metavar="FOLD", help="Hold out a fold of the set's own."),
     click.option("--test-groups", metavar="A,B,...", help="Hold out these speakers or recordings."),
     click.option("--test-size", type=float, metavar="SHARE", help="Hold out a share, of whole groups if any."),
-    click.option("--folds", metavar="N", help="Cross-validate in N folds, or in the set's own."),
-    click.option("--seed", type=click.IntRange(0), help="Of --test-size and --folds."),
+    click.option("--seed", type=click.IntRange(0), help="What draws the clips that are held out; by default 0."),
 )
+_FOLDS = (click.option("--folds", metavar="N", help="Cross-validate in N folds, or in the set's own."),)
 
 
 def data_options(command: Command) -> Command:
     """Give a command ``data``, which says where labelled clips are, or None."""
-
-    @functools.wraps(command)
-    def wrapped(*, data: str | None, **options: Any) -> Any:
-        from skastw.runs import source_of
-
-        given = {name: options.pop(name) for name in _names(_DATA) if name != "data"}
-        return command(data=None if data is None else source_of(data, **given), **options)
-
-    return _with(_DATA, wrapped)
+    return _source_options((*_CLIPS, *_LABELS), command)
 
 
 def split_options(command: Command) -> Command:
-    """Give a command ``split``, which says what is held out, or None."""
+    """Give a command ``split``, which says what is held out, once or in folds, or None."""
+    return _split_options((*_SPLIT, *_FOLDS), command)
 
-    @functools.wraps(command)
-    def wrapped(*, seed: int | None, **options: Any) -> Any:
-        given = {name: options.pop(name) for name in _names(_SPLIT) if name != "seed"} | {"random_state": seed}
-        split = {name: value for name, value in given.items() if value is not None}
-        if "test_groups" in split:
-            split["test_groups"] = split["test_groups"].split(",")
-        if split.get("folds", "").isdecimal():
-            split["folds"] = int(split["folds"])
-        return command(split=split or None, **options)
 
-    return _with(_SPLIT, wrapped)
+def part_options(command: Command) -> Command:
+    """Give a command ``split``, which says what one part is held out, or None."""
+    return _split_options(_SPLIT, command)
 
 
 def clip_options(command: Command) -> Command:
-    """Give a command ``clips``, from files or labelled clips, and a ``classifier`` that leaves out unreadable ones."""
+    """Give a command ``clips``, which need no labels, and a ``classifier`` that leaves out unreadable ones."""
 
     @functools.wraps(command)
     def wrapped(
@@ -74,25 +92,50 @@ def clip_options(command: Command) -> Command:
     ) -> Any:
         from skastw import ASTWClassifier
         from skastw.cli._output import verbosity
-        from skastw.runs import find_clips, load_clips
+        from skastw.runs import find_clips, unlabelled_clips
 
         if (data is None) == (not files):
             raise click.UsageError("Expected FILE... or --data, and not both.")
         classifier = ASTWClassifier.from_pretrained(model, revision=revision, device=device)
         classifier.set_params(on_error="ignore", verbose=verbosity())
-        return command(clips=find_clips(files) if files else load_clips(data).X, classifier=classifier, **rest)
+        return command(clips=find_clips(files) if files else unlabelled_clips(data), classifier=classifier, **rest)
 
-    files = click.argument("files", nargs=-1, metavar="[FILE...]")
-    return files(_with((model_option, revision, device), data_options(wrapped)))
+    files = click.argument("files", nargs=-1, type=click.Path(), metavar="[FILE...]")
+    return files(_with((model_option, revision, device), _source_options(_CLIPS, wrapped)))
 
 
-def _with(options: tuple[Callable[[Command], Command], ...], command: Command) -> Command:
+def _source_options(options: Options, command: Command) -> Command:
+    @functools.wraps(command)
+    def wrapped(*, data: str | None, **rest: Any) -> Any:
+        from skastw.runs import source_of
+
+        given = {name: rest.pop(name) for name in _names(options) if name != "data"}
+        return command(data=None if data is None else source_of(data, **given), **rest)
+
+    return _with(options, wrapped)
+
+
+def _split_options(options: Options, command: Command) -> Command:
+    @functools.wraps(command)
+    def wrapped(**rest: Any) -> Any:
+        given = {name: rest.pop(name) for name in _names(options)}
+        split = {"random_state" if name == "seed" else name: v for name, v in given.items() if v is not None}
+        if "test_groups" in split:
+            split["test_groups"] = split["test_groups"].split(",")
+        if split.get("folds", "").isdecimal():
+            split["folds"] = int(split["folds"])
+        return command(split=split or None, **rest)
+
+    return _with(options, wrapped)
+
+
+def _with(options: Options, command: Command) -> Command:
     for option in reversed(options):
         command = option(command)
     return command
 
 
-def _names(options: tuple[Callable[[Command], Command], ...]) -> list[str]:
+def _names(options: Options) -> list[str]:
     """Return the names of the parameters that options give."""
 
     def taker() -> None:

@@ -2,14 +2,83 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import re
+import shlex
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
 
-__all__ = ["print_failures", "print_json", "print_pairs", "print_scores", "print_table", "verbosity"]
+__all__ = [
+    "INTERRUPTED",
+    "in_options",
+    "print_failures",
+    "print_json",
+    "print_pairs",
+    "print_scores",
+    "print_table",
+    "print_warning",
+    "verbosity",
+    "with_plain_words",
+]
+
+#: Exit status after Ctrl-C.
+INTERRUPTED = 130
+#: An argument as messages of the library write it, ``name=value``, and whether they say to set it.
+_ARGUMENT = re.compile(r"(?<![^\s(])(set )?([a-z][a-z_]*)=('[^']*'|\"[^\"]*\"|\.\.\.|\w(?:[\w.+-]*\w)?)")
+#: Options that are not called as the argument is.
+_OTHER_NAMES = {"seed": "random_state", "top_k": "k", "data": "name"}
+#: Values of Python as YAML writes them.
+_IN_YAML = {"None": "null", "True": "true", "False": "false"}
+
+
+def with_plain_words(command: click.Command) -> click.Command:
+    """Let a command tell the errors and warnings of the library in one line each, in the words of the shell."""
+    callback = command.callback
+    assert callback is not None
+
+    @functools.wraps(callback)
+    def wrapped(*args: Any, **options: Any) -> Any:
+        from skastw.errors import SkastwError
+
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_, **__: print_warning(str(message))
+            try:
+                return callback(*args, **options)
+            except (SkastwError, ValueError, OSError) as error:
+                sys.exit(f"skastw: {in_options(' '.join(str(error).split()))}")
+
+    command.callback = wrapped
+    return command
+
+
+def in_options(text: str) -> str:
+    """Return a message of the library with its arguments as options: those of the command, or of ``train --param``.
+
+    >>> in_options("Mend the clips, or set on_error='warn'.")
+    'Mend the clips, or give --param on_error=warn.'
+    """
+    context = click.get_current_context(silent=True)
+    parameters = [] if context is None else context.command.params
+    options = {_OTHER_NAMES.get(p.name or "", p.name): max(p.opts, key=len) for p in parameters if p.opts[0][0] == "-"}
+
+    def worded(argument: re.Match[str]) -> str:
+        advice, name, value = argument.groups()
+        given = shlex.quote(_IN_YAML.get(value, value.strip("'\"")))
+        if name in options:
+            return f"{'give ' if advice else ''}{options[name]} {given}"
+        return f"give --param {name}={given}" if advice else argument[0]
+
+    return _ARGUMENT.sub(worded, text)
+
+
+def print_warning(text: str) -> None:
+    """Tell of what may be wrong, in one line on standard error."""
+    click.echo(f"warning: {in_options(' '.join(text.split()))}", err=True)
 
 
 def print_table(rows: Sequence[tuple[str, ...]], alignment: str) -> None:
@@ -52,13 +121,14 @@ def print_scores(evaluation: Any) -> None:
     print_table([header, *classes], "<>>>>")
 
 
-def print_failures(names: Sequence[Any], failed: Iterable[Any]) -> None:
+def print_failures(clips: Sequence[Any], failed: Sequence[Any]) -> None:
     """Tell of clips that could not be read; exit with status 1 if there are any."""
-    found = False
+    from skastw.tables import clip_names
+
+    names = clip_names(clips)
     for clip in failed:
-        found = True
-        click.echo(f"skastw: {names[clip.index]}: {clip.reason}", err=True)
-    if found:
+        click.echo(f"skastw: {names[clip.index]}: {in_options(clip.reason)}", err=True)
+    if failed:
         raise click.exceptions.Exit(1)
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import click
 
-from skastw.cli._options import as_json, device
+from skastw.cli._options import as_json, device, recipe_option
 from skastw.cli._output import print_json, print_pairs
 
 __all__ = ["bench"]
 
 
 @click.command()
-@click.option("--recipe", default="small", show_default=True, metavar="RECIPE", help="A name, or a file of your own.")
+@recipe_option(default="small", show_default=True)
 @click.option("--clips", type=click.IntRange(2), default=32, show_default=True, help="Clips to measure with.")
 @click.option("--duration", type=click.FloatRange(0.01), default=5.0, show_default=True, help="Seconds of each.")
 @device

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from skastw.cli._options import as_json, data_options, split_options
-from skastw.cli._output import print_json, verbosity
+from skastw.cli._output import in_options, print_json, verbosity
 
 __all__ = ["describe"]
 
@@ -35,4 +35,4 @@ def describe(*, data: dict[str, Any] | None, split: dict[str, Any] | None, as_js
     if as_json:
         print_json(found.to_dict())
     else:
-        click.echo(str(found))
+        click.echo(in_options(str(found)))

@@ -13,7 +13,7 @@ __all__ = ["export", "info", "push"]
 
 
 @click.command()
-@click.argument("model", metavar="DIR_OR_REPO")
+@click.argument("model", type=click.Path(), metavar="DIR_OR_REPO")
 @revision
 @as_json
 def info(model: str, revision: str | None, as_json: bool) -> None:
@@ -36,7 +36,8 @@ def info(model: str, revision: str | None, as_json: bool) -> None:
     if isinstance(n_parameters, int):  # earlier releases did not write it
         found["parameters"] = f"{n_parameters:,}"
     found["weights"] = f"{weights['tensors']} tensors, {weights['bytes']:,} bytes"
-    for name in ("params", "validation", "versions"):
+    found["test"] = {name: value for name, value in (found["test"] or {}).items() if isinstance(value, float | int)}
+    for name in ("params", "validation", "test", "versions"):
         found[name] = ", ".join(f"{key} {_rounded(value)}" for key, value in (found[name] or {}).items())
     print_pairs({name: value for name, value in found.items() if value not in (None, "")})
 
@@ -51,7 +52,7 @@ def _rounded(value: object) -> str:
 
 
 @click.command()
-@click.argument("model", metavar="DIR_OR_REPO")
+@click.argument("model", type=click.Path(), metavar="DIR_OR_REPO")
 @click.argument("output", metavar="OUT.onnx", type=click.Path(dir_okay=False))
 @revision
 def export(model: str, output: str, revision: str | None) -> None:

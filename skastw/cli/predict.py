@@ -27,6 +27,7 @@ def _ends_in(*suffixes: str) -> Callable[[click.Context, click.Parameter, str | 
 _OUTPUT = click.option(
     "--output",
     "-o",
+    type=click.Path(),
     metavar="FILE",
     callback=_ends_in(".csv", ".parquet"),
     help="Write a table: .csv or .parquet.",
@@ -58,7 +59,7 @@ def predict(
     skastw predict recordings/ --model exports/animals --output predictions.csv
     skastw predict *.wav --model user/animals --json
     """
-    from skastw.tables import prediction_table, write_table
+    from skastw.tables import clip_names, prediction_table, write_table
 
     if output is not None:
         click.echo(write_table(prediction_table(classifier, clips), output))
@@ -66,15 +67,16 @@ def predict(
         return
     predictions = classifier.predict_top_k(clips, k=top_k)
     failed = {clip.index for clip in classifier.failed_}
-    heard = [(file, top) for i, (file, top) in enumerate(zip(clips, predictions, strict=True)) if i not in failed]
+    named = zip(clip_names(clips), predictions, strict=True)
+    heard = [(name, top) for i, (name, top) in enumerate(named) if i not in failed]
     if as_json:
-        for file, top in heard:
+        for name, top in heard:
             ranked = [{"label": label, "probability": probability} for label, probability in top]
-            print_json({"file": file, "predictions": ranked})
+            print_json({"clip": name, "predictions": ranked})
     elif heard:
-        rows = [("file", "label", "probability")]
-        for file, top in heard:
-            rows += [(file if i == 0 else "", str(label), f"{p:.4f}") for i, (label, p) in enumerate(top)]
+        rows = [("clip", "predicted", "probability")]
+        for name, top in heard:
+            rows += [(str(name) if i == 0 else "", str(label), f"{p:.4f}") for i, (label, p) in enumerate(top)]
         print_table(rows, "<<>")
     print_failures(clips, classifier.failed_)
 
@@ -94,6 +96,7 @@ def predict(
 @click.option(
     "--output",
     "-o",
+    type=click.Path(),
     metavar="FILE",
     callback=_ends_in(".csv", ".parquet", ".txt"),
     help="Write a table, .csv or .parquet, or Audacity's labels, .txt.",
@@ -112,16 +115,20 @@ def windows(
 ) -> None:
     """Tell what is heard where in long recordings.
 
+    Labels for Audacity join windows of one label that touch or overlap. Windows overlap by half unless --hop says
+    otherwise, and so do labels that differ; with the hop as long as the window they follow one another.
+
     \b
     skastw windows night.flac --model exports/owls --window 3
     skastw windows night.flac --model exports/owls --window 3 --min-probability 0.8 --output night.txt
     """
-    from skastw.tables import label_track, window_summary, write_table
+    from skastw.tables import label_track, labelled_windows, write_table
 
-    table = classifier.predict_windows(clips, window=window, hop=hop, aggregate=aggregate)
+    found = classifier.predict_windows(clips, window=window, hop=hop, aggregate=aggregate)
+    table = labelled_windows(found, min_probability=min_probability)
     if output is not None and output.lower().endswith(".txt"):
         with open(output, "w", encoding="utf-8") as file:
-            file.write(label_track(table, min_probability=min_probability))
+            file.write(label_track(found, min_probability=min_probability))
         click.echo(output)
     elif output is not None:
         click.echo(write_table(table, output))
@@ -129,8 +136,8 @@ def windows(
         for row in table.dropna().to_dict(orient="records"):
             print_json(row)
     else:
-        rows = window_summary(table, min_probability=min_probability).itertuples(index=False)
-        print_table([("clip", "start", "end", "label", "probability"), *map(_in_words, rows)], "<>><>")
+        rows = table.dropna().iloc[:, :5].itertuples(index=False)
+        print_table([("clip", "start", "end", "predicted", "probability"), *map(_in_words, rows)], "<>><>")
     print_failures(clips, classifier.failed_)
 
 

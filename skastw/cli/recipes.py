@@ -6,12 +6,13 @@ import click
 
 from skastw.cli._options import as_json
 from skastw.cli._output import print_json, print_table
+from skastw.cli.completion import complete_recipe
 
 __all__ = ["recipes"]
 
 
 @click.command()
-@click.argument("recipe", required=False, metavar="[RECIPE]")
+@click.argument("recipe", required=False, shell_complete=complete_recipe, metavar="[RECIPE]")
 @as_json
 def recipes(recipe: str | None, as_json: bool) -> None:
     """List the recipes, or print one as YAML.

@@ -6,19 +6,29 @@ from typing import Any
 
 import click
 
-from skastw.cli._options import as_json, data_options, device, model_option, revision, split_options
-from skastw.cli._output import print_failures, print_json, print_scores, verbosity
+from skastw.cli._options import (
+    as_json,
+    data_options,
+    device,
+    model_option,
+    part_options,
+    recipe_option,
+    revision,
+    split_options,
+)
+from skastw.cli._output import INTERRUPTED, print_failures, print_json, print_scores, print_warning, verbosity
 
 __all__ = ["evaluate", "train"]
 
 
 @click.command()
-@click.argument("run_file", required=False, metavar="[RUN.yaml]")
+@click.argument("run_file", required=False, type=click.Path(), metavar="[RUN.yaml]")
 @data_options
 @split_options
-@click.option("--recipe", metavar="RECIPE", help="A name (see skastw recipes), or a file of your own.")
+@recipe_option()
 @click.option("--param", "-p", "params", multiple=True, metavar="NAME=VALUE", help="Change a parameter of the recipe.")
-@click.option("--output", "-o", metavar="DIR", help="Folder of the model and the reports.")
+@click.option("--output", "-o", type=click.Path(), metavar="DIR", help="Folder of the model and the reports.")
+@click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
 @as_json
 def train(
     *,
@@ -28,12 +38,14 @@ def train(
     recipe: str | None,
     params: tuple[str, ...],
     output: str | None,
+    quiet: bool,
     as_json: bool,
 ) -> None:
     """Train a model and test it on held-out clips.
 
     The model is saved, with a report on clips that it was not trained on. A run file says everything in YAML; options
-    replace what it says.
+    replace what it says. Ctrl-C ends the training: what was learned until then is tested and saved, and the exit status
+    is 130.
 
     \b
     skastw train run.yaml
@@ -45,14 +57,17 @@ def train(
     from skastw.runs import plan_run, run
 
     plan = plan_run(run_file, data=data, split=split, recipe=recipe, params=params, output=output)
-    result = run(plan, verbose=verbosity())
+    result = run(plan, verbose=0 if quiet else verbosity() or 2)
     for warning in result.description.warnings:
-        click.echo(f"skastw: {warning}", err=True)
+        print_warning(warning)
     if as_json:
-        print_json({"folder": result.folder, **result.evaluation.to_dict()})
-        return
-    print_scores(result.evaluation)
-    click.echo(f"wrote {result.folder}")
+        print_json({"folder": result.folder, "interrupted": result.interrupted, **result.evaluation.to_dict()})
+    else:
+        print_scores(result.evaluation)
+        click.echo(f"wrote {result.folder}")
+    if result.interrupted:
+        click.echo("skastw: interrupted; what was learned until then is tested and saved", err=True)
+        raise click.exceptions.Exit(INTERRUPTED)
 
 
 @click.command()
@@ -60,8 +75,10 @@ def train(
 @revision
 @device
 @data_options
-@split_options
-@click.option("--output", "-o", metavar="DIR", help="Write metrics, predictions, pictures and a page there.")
+@part_options
+@click.option(
+    "--output", "-o", type=click.Path(), metavar="DIR", help="Write metrics, predictions, pictures and a page there."
+)
 @as_json
 def evaluate(
     *,

@@ -134,7 +134,7 @@ def _recordings(root: Path, suffixes: tuple[str, ...]) -> list[PurePosixPath]:
     if stray:
         raise DataError(
             f"{len(stray)} recordings lie directly in {str(root)!r} ({_examples(stray)}) and have no class: "
-            "move them into class folders, or list them in a table for load_audio_table."
+            "move them into class folders, or list them in a table (load_audio_table)."
         )
     if not classes:
         raise DataError(f"{str(root)!r} has no class folders, expected one for each class, with recordings in it.")
@@ -144,7 +144,7 @@ def _recordings(root: Path, suffixes: tuple[str, ...]) -> list[PurePosixPath]:
             f"that end in {', '.join(suffixes)}: remove the folders, or set extensions."
         )
     if len(classes) == 1:
-        message = f"{str(root)!r} has one class folder only, {classes[0]!r}: is root one folder too deep or too high?"
+        message = f"{str(root)!r} has one class folder only, {classes[0]!r}: is it one folder too deep or too high?"
         warnings.warn(message, UserWarning, stacklevel=3)
     return found
 

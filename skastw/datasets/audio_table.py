@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import numbers
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +29,8 @@ _EMPTY = ("", "nan", "NaN")
 def load_audio_table(
     table: str | os.PathLike[str] | pd.DataFrame,
     *,
-    audio_column: str,
-    label_column: str | Sequence[str],
+    audio_column: str = "audio",
+    label_column: str | Sequence[str] | None = "label",
     group_column: str | None = None,
     start_column: str | None = "start",
     end_column: str | None = "end",
@@ -46,10 +47,11 @@ def load_audio_table(
     table : path or DataFrame
         A ``.csv`` or ``.tsv`` file in UTF-8, which may be compressed, or a ``.parquet`` file, which needs the extra
         ``parquet``.
-    audio_column : str
+    audio_column : str, default="audio"
         The column of the paths.
-    label_column : str or sequence of str
-        The column of the labels; or the columns of several labels a clip (0 or 1), or of several values.
+    label_column : str, sequence of str or None, default="label"
+        The column of the labels; or the columns of several labels a clip (0 or 1), or of several values. None for
+        clips without labels.
     group_column : str, optional
         The column of what clips have in common: the speaker, the recording, the place.
     start_column, end_column : str or None, default="start" and "end"
@@ -68,9 +70,9 @@ def load_audio_table(
         ``data`` : list of n clips, or DataFrame; a clip is a path, or for a part of a file a dict with ``path``,
         ``start`` and ``end``, of which one may be None;
         ``target`` : ndarray of shape (n,), or (n, n_columns) where ``label_column`` is a sequence; or Series or
-        DataFrame;
+        DataFrame; None without labels;
         ``target_names`` : list of the classes, sorted; where the target is values, or several columns, the column
-        names;
+        names; empty without labels;
         ``groups`` : ndarray of shape (n,), or None;
         ``frame`` : the table with all its columns, with the clips in the audio column;
         ``DESCR`` : what was found.
@@ -81,7 +83,8 @@ def load_audio_table(
     ------
     DataError
         If the table cannot be read or has no rows; a column is missing, has empty cells or values of another kind; a
-        file does not exist; or two rows are one clip. Parts of one file may overlap. Rows are counted from 0.
+        file does not exist; or two rows are one clip. Parts of one file may overlap. Rows of a ``.csv`` or ``.tsv``
+        file are counted as a spreadsheet shows them, the header as row 1 and blank lines left out; others from 0.
     MissingDependencyError
         If pyarrow is needed and not installed.
 
@@ -91,33 +94,36 @@ def load_audio_table(
     >>> from skastw.datasets import load_audio_table, load_spoken_digits
     >>> digits = load_spoken_digits(as_frame=True).frame.head(3)
     >>> digits["start"], digits["end"] = 0.1, [0.3, None, 0.4]
-    >>> clips = load_audio_table(digits, audio_column="audio", label_column="target", group_column="voice")
+    >>> clips = load_audio_table(digits, label_column="target", group_column="voice")
     >>> clips.target.tolist(), clips.data[0]["start"], clips.data[1]["end"]
     (['zero', 'zero', 'zero'], 0.1, None)
     """
     import pandas as pd
 
-    frame, folder = _read(table)
-    several = not isinstance(label_column, str)
-    targets: list[str] = list(label_column) if several else [label_column]  # type: ignore[list-item]
+    frame, folder, rows = _read(table)
+    several = not isinstance(label_column, str | None)
+    targets = [] if label_column is None else [label_column] if isinstance(label_column, str) else list(label_column)
     start, end = _segment_columns(frame, start_column, end_column)
-    _check_columns(frame, [audio_column, *targets, *([] if group_column is None else [group_column])])
+    wanted = {"audio_column": [audio_column], "label_column": targets}
+    _check_columns(frame, wanted | ({} if group_column is None else {"group_column": [group_column]}), rows)
 
-    files = _files(frame[audio_column].tolist(), audio_column, Path(folder if root is None else root).expanduser())
-    clips = [_clip(*row) for row in zip(files, _seconds(frame, start), _seconds(frame, end), strict=True)]
-    _check_segments(clips)
-    y, names = _table_of_values(frame, targets) if several else _target(frame, targets[0])
+    base = Path(folder if root is None else root).expanduser()
+    files = _files(frame[audio_column].tolist(), audio_column, base, rows)
+    clips = [_clip(*row) for row in zip(files, _seconds(frame, start, rows), _seconds(frame, end, rows), strict=True)]
+    _check_segments(clips, rows)
+    y, names = _table_of_values(frame, targets) if several else _target(frame, targets[0]) if targets else (None, [])
     groups = None if group_column is None else _column(frame, group_column)
-    _check_repeated(clips, y)
+    _check_repeated(clips, y, rows)
     frame[audio_column] = pd.Series(clips, index=frame.index)
 
     data: Any = frame[[audio_column]] if as_frame else clips
-    target: Any = frame[targets if several else targets[0]] if as_frame else y
+    target: Any = frame[targets if several else targets[0]] if as_frame and targets else y
     if return_X_y:
         return data, target
     source = "a DataFrame" if _is_frame(table) else repr(os.fspath(table))  # type: ignore[arg-type]
     description = (
-        f"{len(clips)} clips of {len(set(files))} files, from {source}; target: {', '.join(map(str, targets))}."
+        f"{len(clips)} clips of {len(set(files))} files, from {source}; "
+        f"target: {', '.join(map(str, targets)) or 'none'}."
     )
     return Bunch(data=data, target=target, target_names=names, groups=groups, frame=frame, DESCR=description)
 
@@ -125,18 +131,31 @@ def load_audio_table(
 # ------------------------------------------------------------------ the table
 
 
-def _read(table: Any) -> tuple[pd.DataFrame, str]:
-    """Return a table that may be changed, and the folder that its paths start from."""
+@dataclass(frozen=True)
+class _Rows:
+    """How errors count rows: as whoever opens the table sees them."""
+
+    header: bool
+
+    def __call__(self, *positions: int) -> str:
+        first = 2 if self.header else 0
+        listed = ", ".join(str(first + position) for position in positions[:5]) + ", ..." * (len(positions) > 5)
+        counted = "the header is row 1" if self.header else "counting from 0"
+        return f"row{'s' * (len(positions) > 1)} {listed} ({counted})"
+
+
+def _read(table: Any) -> tuple[pd.DataFrame, str, _Rows]:
+    """Return a table that may be changed, the folder that its paths start from, and how its rows are counted."""
     if _is_frame(table):
-        frame, folder = table.copy(), ""
+        frame, folder, rows = table.copy(), "", _Rows(header=False)
     elif isinstance(table, str | os.PathLike):
         path = Path(table).expanduser()
-        frame, folder = _read_file(path), str(path.parent)
+        frame, folder, rows = _read_file(path), str(path.parent), _Rows(header=path.suffix.lower() != ".parquet")
     else:
         raise DataError(f"Got table of type {type(table).__name__}, expected a path or a pandas DataFrame.")
     if frame.empty:
         raise DataError("Got a table without rows, expected one for each clip.")
-    return frame, folder
+    return frame, folder, rows
 
 
 def _read_file(path: Path) -> pd.DataFrame:
@@ -157,22 +176,23 @@ def _read_file(path: Path) -> pd.DataFrame:
         return pd.read_csv(path, sep=separator, keep_default_na=False, na_values=list(_EMPTY), low_memory=False)
     except (ValueError, OSError) as error:  # pandas' own errors, those of pyarrow and of UTF-8 are ValueErrors
         raise DataError(
-            f"{str(path)!r} cannot be read as a table ({error}); read it with pandas and pass the DataFrame."
+            f"{str(path)!r} cannot be read as a table ({error}), expected a header, and a row for each clip."
         ) from error
 
 
-def _check_columns(frame: pd.DataFrame, wanted: Sequence[str]) -> None:
-    for name in wanted:
+def _check_columns(frame: pd.DataFrame, wanted: Mapping[str, Sequence[str]], rows: _Rows) -> None:
+    """Raise unless each column that a parameter names is there once, and filled in."""
+    there = ", ".join(repr(column) for column in frame.columns)
+    for parameter, name in ((parameter, name) for parameter, names in wanted.items() for name in names):
         n_columns = list(frame.columns).count(name)
         if n_columns != 1:
-            there = ", ".join(repr(column) for column in frame.columns)
-            problem = "has no column" if n_columns == 0 else f"has {n_columns} columns"
-            raise DataError(f"The table {problem} {name!r}, expected one; its columns are {there}.")
+            problem = "no column" if n_columns == 0 else f"the name of {n_columns} columns"
+            raise DataError(f"{parameter}={name!r} is {problem} of the table, expected one of {there}.")
         empty = np.flatnonzero(frame[name].isna())
         if len(empty):
             raise DataError(
-                f"The column {name!r} is empty in {len(empty)} of {len(frame)} rows ({_rows(empty)}): fill it in, or "
-                f"drop the rows with table.dropna(subset=[{name!r}])."
+                f"The column {name!r} is empty in {len(empty)} of {len(frame)} rows, {rows(*empty)}: fill it in, or "
+                "drop these rows."
             )
 
 
@@ -184,7 +204,7 @@ def _segment_columns(
     for name, usual in ((start_column, "start"), (end_column, "end")):
         if name is not None and name not in frame.columns and name != usual:
             there = ", ".join(repr(column) for column in frame.columns)
-            raise DataError(f"Got {usual}_column={name!r}, which is no column; there are {there}.")
+            raise DataError(f"{usual}_column={name!r} is no column of the table, expected one of {there}.")
         found.append(name if name in frame.columns else None)
     return found[0], found[1]
 
@@ -224,52 +244,66 @@ def _table_of_values(frame: pd.DataFrame, names: Sequence[str]) -> tuple[np.ndar
 # ------------------------------------------------------------------ the clips
 
 
-def _files(values: Sequence[Any], column: str, root: Path) -> list[str]:
+def _files(values: Sequence[Any], column: str, root: Path, rows: _Rows) -> list[str]:
     """Return the paths of the files, all of which exist."""
     for row, value in enumerate(values):
         if not isinstance(value, str | os.PathLike):
-            raise DataError(f"The column {column!r} holds {value!r:.100} in row {row}, expected the path of a file.")
+            raise DataError(f"The column {column!r} holds {value!r:.100} in {rows(row)}, expected the path of a file.")
     files = [str(root / value) for value in values]
     missing = [path for path in dict.fromkeys(files) if not os.path.isfile(path)]
     if missing:
         listed = ", ".join(map(repr, missing[:5])) + ", ..." * (len(missing) > 5)
         raise DataError(
-            f"{len(missing)} of {len(set(files))} files do not exist ({listed}); relative paths start from "
-            f"{str(root.absolute())!r}: set root, or drop the rows."
+            f"{len(missing)} of {len(set(files))} files do not exist ({listed}), where relative paths start from "
+            f"root={str(root.absolute())!r}: mend the paths, or drop their rows."
         )
     return files
 
 
-def _seconds(frame: pd.DataFrame, name: str | None) -> list[float | None]:
+def _seconds(frame: pd.DataFrame, name: str | None, rows: _Rows) -> list[float | None]:
     """Return a column of seconds, None where it is empty."""
     if name is None:
         return [None] * len(frame)
-    seconds: list[float | None] = []
-    for row, (value, empty) in enumerate(zip(frame[name].tolist(), frame[name].isna(), strict=True)):
-        if not empty and (isinstance(value, bool) or not isinstance(value, numbers.Real)):
-            raise DataError(
-                f"The column {name!r} holds {value!r:.100} in row {row}, expected seconds; if it is about something "
-                "else, set start_column or end_column to None."
-            )
-        seconds.append(None if empty else float(value))
-    return seconds
+    values, empty = frame[name].tolist(), frame[name].isna().tolist()
+    wrong = [
+        row
+        for row, value in enumerate(values)
+        if not empty[row] and (isinstance(value, bool) or not isinstance(value, numbers.Real))
+    ]
+    if wrong:
+        row = next((row for row in wrong if not _is_numeral(values[row])), wrong[0])
+        raise DataError(
+            f"The column {name!r} holds {values[row]!r:.100} in {rows(row)}, expected seconds; if it is about "
+            "something else, rename it, or set start_column or end_column to None."
+        )
+    return [None if missing else float(value) for value, missing in zip(values, empty, strict=True)]
+
+
+def _is_numeral(value: Any) -> bool:
+    """Say whether text is a number: one word in a column of a file leaves its numbers text."""
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _clip(path: str, start: float | None, end: float | None) -> str | dict[str, Any]:
     return path if start is None and end is None else {"path": path, "start": start, "end": end}
 
 
-def _check_segments(clips: Iterable[Any]) -> None:
+def _check_segments(clips: Iterable[Any], rows: _Rows) -> None:
     for row, clip in enumerate(clips):
         if isinstance(clip, dict):
             start, end = clip["start"] or 0.0, clip["end"]
             if not (math.isfinite(start) and start >= 0 and (end is None or start < end < math.inf)):
                 raise DataError(
-                    f"Row {row} ({clip['path']!r}) goes from {clip['start']} s to {end} s, expected 0 <= start < end."
+                    f"The clip in {rows(row)}, of {clip['path']!r}, goes from {clip['start']} s to {end} s, expected "
+                    "0 <= start < end."
                 )
 
 
-def _check_repeated(clips: Iterable[Any], y: np.ndarray) -> None:
+def _check_repeated(clips: Iterable[Any], y: np.ndarray | None, rows: _Rows) -> None:
     """Refuse two rows of one clip; parts of one file are different clips."""
     first: dict[Any, int] = {}
     pairs = []
@@ -280,16 +314,12 @@ def _check_repeated(clips: Iterable[Any], y: np.ndarray) -> None:
             pairs.append((first[key], row, part["path"]))
     if pairs:
         one, two, path = pairs[0]
-        advice = "keep one, with table.drop_duplicates()"
-        if np.any(y[one] != y[two]):
+        advice = "keep one of them"
+        if y is not None and np.any(y[one] != y[two]):
             advice = "decide for one label, or give each label a column of 0 and 1"
         raise DataError(
-            f"{len(pairs)} rows repeat the clip of an earlier one: rows {one} and {two} are both {path!r}; {advice}."
+            f"{len(pairs)} rows repeat the clip of an earlier one: {rows(one, two)} are both {path!r}; {advice}."
         )
-
-
-def _rows(positions: np.ndarray) -> str:
-    return "rows " + ", ".join(map(str, positions[:5])) + ", ..." * (len(positions) > 5)
 
 
 def _is_frame(table: Any) -> bool:

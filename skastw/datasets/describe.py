@@ -54,7 +54,7 @@ def describe_audio(
     n_jobs : int, optional
         Threads, counted as joblib counts.
     verbose : int, default=0
-        At least 1 shows a progress bar.
+        1 shows a progress bar.
 
     Returns
     -------
@@ -77,8 +77,8 @@ def describe_audio(
     >>> X, y = make_tones(n_clips=12, duration=(0.5, 0.5), random_state=0)
     >>> describe_audio([*X, 0.5 * X[0]], [*y, 1])
     13 clips, 6.5 s
-    duration     0.5 s (0.5 to 0.5)
-    level        -7.71 dB (-13.9 to -4.01)
+    duration     median 0.5 s (0.5 to 0.5)
+    level        median -7.71 dB (-13.9 to -4.01)
     sample rate  16000 Hz: 13
     channels     1: 13
     classes      3: 0: 4, 1: 5, 2: 4
@@ -91,7 +91,7 @@ def describe_audio(
 
     clips = _clips(X)
     check_consistent_length(clips, y, groups)
-    rows = list(tqdm(_measured(clips, sample_rate, n_jobs), total=len(clips), desc="clips", disable=not verbose))
+    rows = list(tqdm(_measured(clips, sample_rate, n_jobs), total=len(clips), desc="clips", disable=verbose != 1))
     sketches = [row.pop("sketch") for row in rows]
     frame = pd.DataFrame(rows)
     readable = np.flatnonzero(frame["error"].isna())

@@ -37,8 +37,8 @@ class AudioDescription:
     >>> description = describe_audio(*make_tones(n_clips=30, duration=(0.5, 0.5), random_state=0))
     >>> description
     30 clips, 15 s
-    duration     0.5 s (0.5 to 0.5)
-    level        -8.23 dB (-19.2 to -3.98)
+    duration     median 0.5 s (0.5 to 0.5)
+    level        median -8.23 dB (-19.2 to -3.98)
     sample rate  16000 Hz: 30
     channels     1: 30
     classes      3: 0: 10, 1: 10, 2: 10
@@ -82,7 +82,7 @@ class AudioDescription:
         for name, key, unit in (("duration", "duration", "s"), ("level", "rms_db", "dB")):
             if about[key]:
                 low, middle, high = (f"{about[key][point]:.3g}" for point in ("min", "median", "max"))
-                yield name, f"{middle} {unit} ({low} to {high})"
+                yield name, f"median {middle} {unit} ({low} to {high})"
         if about["sample_rates"]:
             yield "sample rate", ", ".join(f"{rate} Hz: {n}" for rate, n in about["sample_rates"].items())
             yield "channels", _counts(about["channels"])
@@ -90,7 +90,7 @@ class AudioDescription:
             if about[name]:
                 yield name, f"{len(about[name])}: {_counts(about[name])}"
         for name, values in about["values"].items():
-            yield f"values {name}", f"{values['median']:.3g} ({values['min']:.3g} to {values['max']:.3g})"
+            yield f"values {name}", f"median {values['median']:.3g} ({values['min']:.3g} to {values['max']:.3g})"
         if about["splits"]:
             sizes = [f"{split['n_train']} + {split['n_test']}" for split in about["splits"]]
             yield "splits", f"{len(sizes)}: {', '.join(sizes[:5])}{', ...' * (len(sizes) > 5)} (train + test)"

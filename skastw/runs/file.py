@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ _DATA = {
     "folder": ("groups",),
     "table": ("audio_column", "label_column", "group_column"),
 }
+#: Those of them that are paths.
+_PATHS = ("folder", "table", "data_home")
 #: How clips may be held out, and the options of each.
 _SPLIT = {
     "test_fold": (),
@@ -31,6 +33,8 @@ _SPLIT = {
 @dataclass(frozen=True)
 class Run:
     """What to train and to test.
+
+    Relative paths start from the current folder; those in a run file start from the folder of the file.
 
     Attributes
     ----------
@@ -49,7 +53,7 @@ class Run:
     params : dict
         Parameters that replace the recipe's, as a recipe writes them; ``encoder__width`` reaches into a component.
     description : str
-        For people.
+        For people: the title of the report and of the model card.
     """
 
     data: dict[str, Any]
@@ -58,6 +62,39 @@ class Run:
     recipe: str = "astw"
     params: dict[str, Any] = field(default_factory=dict)
     description: str = ""
+
+    def relative_to(self, folder: str | os.PathLike[str]) -> Run:
+        """Return the run as a file in ``folder`` writes it; absolute paths stay what they are.
+
+        Parameters
+        ----------
+        folder : path
+        """
+        return self._with_paths(lambda path: path if os.path.isabs(path) else _relative(path, folder))
+
+    def below(self, folder: str | os.PathLike[str]) -> Run:
+        """Return the run that a file in ``folder`` writes: the reverse of :meth:`relative_to`.
+
+        Parameters
+        ----------
+        folder : path
+        """
+        return self._with_paths(lambda path: os.path.normpath(os.path.join(folder, path)))
+
+    def _with_paths(self, changed: Callable[[str], str]) -> Run:
+        data = {
+            key: changed(os.path.expanduser(value)) if key in _PATHS and value else value
+            for key, value in self.data.items()
+        }
+        recipe = changed(os.path.expanduser(self.recipe)) if self.recipe.endswith((".yaml", ".yml")) else self.recipe
+        return replace(self, data=data, recipe=recipe, output=changed(os.path.expanduser(self.output)))
+
+
+def _relative(path: str, folder: str | os.PathLike[str]) -> str:
+    try:
+        return Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:  # on another drive of Windows
+        return os.path.abspath(path)
 
 
 def load_run(path: str | os.PathLike[str]) -> Run:
@@ -71,6 +108,7 @@ def load_run(path: str | os.PathLike[str]) -> Run:
     Returns
     -------
     Run
+        With its paths as they are from the current folder.
 
     Raises
     ------
@@ -93,7 +131,7 @@ def load_run(path: str | os.PathLike[str]) -> Run:
         raise RunError(f"Got run file {str(file)!r}, expected the path of a .yaml file.")
     expected = "a mapping with 'data', 'split', 'recipe', 'params' and 'output'"
     content = parse_yaml(read_page(file, RunError), str(file), RunError, expected=expected)
-    return parse_run(content, str(file))
+    return parse_run(content, str(file)).below(file.parent)
 
 
 def parse_run(content: Any, name: str) -> Run:
@@ -185,7 +223,7 @@ def plan_run(
 def _assignment(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not name or not equals:
-        raise RunError(f"Got the parameter {text!r}, expected name=value, such as epochs=20.")
+        raise RunError(f"Got the parameter {text!r}, expected NAME=VALUE, such as epochs=20.")
     return name, parse_yaml(value, text, RunError, expected="a value")
 
 

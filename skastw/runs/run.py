@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import yaml
 from sklearn.base import clone
+from tqdm.auto import tqdm
 
 from skastw._optional import import_optional
 from skastw._version import __version__
@@ -19,7 +22,7 @@ from skastw.evaluation import Evaluation, evaluate, evaluate_predictions
 from skastw.recipes import plain_params, recipe_names, resolve_params
 from skastw.runs.file import Run, load_run
 from skastw.runs.sources import Clips, load_clips
-from skastw.runs.splits import Fold, make_folds
+from skastw.runs.splits import Fold, complete_split, make_folds
 
 __all__ = ["RunResult", "run"]
 
@@ -27,8 +30,6 @@ __all__ = ["RunResult", "run"]
 MODEL_FOLDER, RUN_FILE = "model", "run.yaml"
 #: Parameters that say how much is told while a run goes on; they are not part of it.
 _TOLD = ("verbose",)
-#: Values of ``data`` that are paths.
-_PATHS = ("folder", "table", "data_home")
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,12 +46,16 @@ class RunResult:
         On the clips that were held out; of a cross-validation on all of them, each predicted when it was held out.
     description : AudioDescription
         Of the clips and their split: what :func:`skastw.datasets.describe_audio` found.
+    interrupted : bool
+        Whether Ctrl-C ended the training: the model is what was learned until then, and of a cross-validation only the
+        folds until then are tested.
     """
 
     folder: str
     model: ASTWClassifier
     evaluation: Evaluation
     description: Any
+    interrupted: bool = False
 
 
 def run(spec: Run | str | os.PathLike[str], *, verbose: int = 0) -> RunResult:
@@ -61,7 +66,7 @@ def run(spec: Run | str | os.PathLike[str], *, verbose: int = 0) -> RunResult:
     spec : Run or path
         What to do, or the file that says it.
     verbose : int, default=0
-        1 shows progress bars.
+        1 shows progress bars; 2 writes a line for each epoch to standard error, for logs.
 
     Returns
     -------
@@ -73,6 +78,11 @@ def run(spec: Run | str | os.PathLike[str], *, verbose: int = 0) -> RunResult:
         If the run asks for what there is not.
     SkastwError, ValueError
         As loading, training and saving raise.
+
+    Warns
+    -----
+    UserWarning
+        If the user interrupts the training (Ctrl-C) after an epoch: what was learned until then is tested and saved.
 
     Examples
     --------
@@ -93,16 +103,10 @@ def run(spec: Run | str | os.PathLike[str], *, verbose: int = 0) -> RunResult:
     clips = load_clips(plan.data)
     folds = make_folds(clips.y, clips.groups, clips.folds, plan.split)
     description = clips.describe(folds, verbose=verbose)
-    tested = []
-    for fold in folds:
-        model = _fitted(estimator, clips.part(fold.train))
-        held_out = clips.part(fold.test)
-        tested.append(evaluate(model, held_out.X, held_out.y, groups=held_out.groups, n_bootstrap=0))
-    if len(folds) > 1:
-        model = _fitted(estimator, clips)
-    evaluation = _pooled(tested, folds, model)
-    folder = _save(plan, model, evaluation, _about(plan, clips, folds, description))
-    return RunResult(folder, model, evaluation, description)
+    outcome = _train_and_test(estimator, clips, folds, verbose)
+    evaluation = _pooled(outcome, folds)
+    folder = _save(plan, outcome, evaluation, clips, folds, description)
+    return RunResult(folder, outcome.model, evaluation, description, outcome.interrupted)
 
 
 def make_estimator(plan: Run) -> ASTWClassifier:
@@ -134,12 +138,51 @@ def make_estimator(plan: Run) -> ASTWClassifier:
     return estimator
 
 
+# ------------------------------------------------------------------ training and testing
+
+
+@dataclass(frozen=True, eq=False)
+class _Outcome:
+    """What training left: a model, the evaluations of the folds that were tested, and what the model was trained on."""
+
+    model: ASTWClassifier
+    tested: list[Evaluation]
+    on_all: bool
+    interrupted: bool
+
+
+def _train_and_test(estimator: ASTWClassifier, clips: Clips, folds: list[Fold], verbose: int) -> _Outcome:
+    """Train on each fold and test on the rest, and after several folds train on all; Ctrl-C ends with what there is."""
+    tested: list[Evaluation] = []
+    model, on_all, interrupted = estimator, False, False
+    try:
+        for number, fold in enumerate(folds, start=1):
+            if verbose and len(folds) > 1:
+                tqdm.write(f"fold {number} of {len(folds)}", file=sys.stderr)
+            model = _fitted(estimator, clips.part(fold.train))
+            held_out = clips.part(fold.test)
+            tested.append(evaluate(model, held_out.X, held_out.y, groups=held_out.groups, n_bootstrap=0))
+            if model.interrupted_:
+                break
+        if len(folds) > 1 and not model.interrupted_:
+            if verbose:
+                tqdm.write("all clips", file=sys.stderr)
+            model, on_all = _fitted(estimator, clips), True
+    except KeyboardInterrupt:  # before the first epoch of a fold had ended
+        if not tested:
+            raise
+        interrupted = True
+    return _Outcome(model, tested, on_all, interrupted or model.interrupted_)
+
+
 def _fitted(estimator: ASTWClassifier, clips: Clips) -> ASTWClassifier:
     return clone(estimator).fit(clips.X, clips.y, groups=clips.groups)
 
 
-def _pooled(tested: list[Evaluation], folds: list[Fold], model: ASTWClassifier) -> Evaluation:
+def _pooled(outcome: _Outcome, folds: list[Fold]) -> Evaluation:
     """Return one evaluation of the predictions of all folds, with the training of the model that is kept."""
+    model, tested = outcome.model, outcome.tested
+    several, folds = len(folds) > 1, folds[: len(tested)]
     names = [fold.name for fold in folds]
     tables = [part.predictions.assign(fold=name) for part, name in zip(tested, names, strict=True)]
     together = pd.concat(tables, ignore_index=True)
@@ -152,7 +195,7 @@ def _pooled(tested: list[Evaluation], folds: list[Fold], model: ASTWClassifier) 
         together["label"].to_numpy(),
         together["predicted"].to_numpy(),
         groups=together["group"].to_numpy() if "group" in together else None,
-        folds=together["fold"].to_numpy() if len(folds) > 1 else None,
+        folds=together["fold"].to_numpy() if several else None,
         clips=together["clip"].tolist(),
         probabilities=together["probability"].to_numpy(),
     )
@@ -160,38 +203,66 @@ def _pooled(tested: list[Evaluation], folds: list[Fold], model: ASTWClassifier) 
     return replace(pooled, failed=failed, seconds=seconds, history=model.history_, best_epoch=model.best_epoch_)
 
 
-def _save(plan: Run, model: ASTWClassifier, evaluation: Evaluation, about: dict[str, Any]) -> str:
+# ------------------------------------------------------------------ what is left behind
+
+
+def _save(
+    plan: Run, outcome: _Outcome, evaluation: Evaluation, clips: Clips, folds: list[Fold], description: Any
+) -> str:
     folder = Path(plan.output)
-    model.save_pretrained(folder / MODEL_FOLDER)
-    evaluation.save(folder, title=plan.description or folder.resolve().name, about=about)
-    text = yaml.safe_dump(_resolved(plan, model), sort_keys=False, allow_unicode=True, width=100)
-    (folder / RUN_FILE).write_text(f"# Written by skastw {__version__}; skastw train {RUN_FILE} does it again.\n{text}")
+    title = plan.description or folder.resolve().name
+    test = {**evaluation.to_dict(), "split": _tested_on(plan.split, outcome, clips, folds)}
+    outcome.model.save_pretrained(folder / MODEL_FOLDER, title=title, test=test)
+    evaluation.save(folder, title=title, about=_about(plan, outcome, clips, folds, description))
+    header = f"# Written by skastw {__version__}; skastw train {RUN_FILE} does it again. Paths start from here.\n"
+    values = asdict(_resolved(plan, outcome.model).relative_to(folder))
+    page = {key: values[key] for key in ("description", "data", "split", "output", "recipe", "params")}
+    text = yaml.safe_dump(page, sort_keys=False, allow_unicode=True, width=100)
+    (folder / RUN_FILE).write_text(header + text, encoding="utf-8")
     return str(folder)
 
 
-def _resolved(plan: Run, model: ASTWClassifier) -> dict[str, Any]:
-    """Return the run with every parameter written out, as it was, and paths that hold wherever it is read."""
-    data = {key: os.path.abspath(value) if key in _PATHS and value else value for key, value in plan.data.items()}
+def _resolved(plan: Run, model: ASTWClassifier) -> Run:
+    """Return the run with every parameter and seed written out, as it was."""
     params = {name: value for name, value in model.get_params(deep=False).items() if name not in _TOLD}
-    return {
-        "description": plan.description,
-        "data": data,
-        # a file of the user's may change, and nothing is missing without it
-        "recipe": plan.recipe if plan.recipe in recipe_names() else "astw",
-        "params": plain_params(params),
-        "split": dict(plan.split),
-        "output": plan.output,
-    }
+    # a file of the user's may change, and nothing is missing without it
+    recipe = plan.recipe if plan.recipe in recipe_names() else "astw"
+    return replace(plan, recipe=recipe, params=plain_params(params), split=complete_split(plan.split))
 
 
-def _about(plan: Run, clips: Clips, folds: list[Fold], description: Any) -> dict[str, Any]:
+def _tested_on(split: Mapping[str, Any], outcome: _Outcome, clips: Clips, folds: list[Fold]) -> str:
+    """Return which clips the scores are of, and what that is worth."""
+    grouped = clips.groups is not None
+    if len(folds) > 1:
+        n_tested = f"{len(outcome.tested)} of {len(folds)}" if len(outcome.tested) < len(folds) else str(len(folds))
+        trained = "all of them" if outcome.on_all else "one part of them, since training was interrupted"
+        return (
+            f"They are those of {n_tested} folds{' of whole groups' * grouped}, each predicted by a model that was "
+            f"trained on the other folds; the model here was trained on {trained}."
+        )
+    if "test_fold" in split:
+        return f"They are fold {split['test_fold']} of the data set's own."
+    if "test_groups" in split:
+        return f"They are all clips of {folds[0].name}."
+    if grouped:
+        return "They are whole groups, such as speakers or recordings, drawn at random."
+    return (
+        "They were drawn at random from the same clips, so they may share speakers, rooms and recordings with the "
+        "training clips; on new ones expect less."
+    )
+
+
+def _about(plan: Run, outcome: _Outcome, clips: Clips, folds: list[Fold], description: Any) -> dict[str, Any]:
     """Return what the report tells of the clips and the model."""
+    model, n_tested = outcome.model, len(outcome.tested)
     return {
         "data": dict(plan.data),
-        "split": dict(plan.split),
+        "split": complete_split(plan.split),
         "clips": len(clips.y) if len(folds) > 1 else f"{len(folds[0].train)} trained, {len(folds[0].test)} held out",
         "recipe": plan.recipe,
         "params": dict(plan.params),
+        "epochs": f"{model.n_epochs_} of {model._max_epochs}{', interrupted' * outcome.interrupted}",
+        **({"folds": f"{n_tested} of {len(folds)}"} if n_tested < len(folds) else {}),
         "warnings": [str(warning) for warning in description.warnings],
         "version": __version__,
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,14 @@ from skastw.datasets.audio_folder import AUDIO_EXTENSIONS
 from skastw.errors import RunError
 from skastw.runs.splits import Fold, make_folds
 
-__all__ = ["Clips", "find_clips", "load_clips", "source_of"]
+__all__ = ["Clips", "find_clips", "load_clips", "source_of", "unlabelled_clips"]
 
-#: What the columns of a table are called unless a run says otherwise.
-_AUDIO_COLUMN, _LABEL_COLUMN = "audio", "label"
 _TABLES = (".csv", ".tsv", ".parquet")
+_LOADERS: dict[str, Callable[..., Any]] = {
+    "set": load_named,
+    "folder": load_audio_folder,
+    "table": load_audio_table,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,24 +85,44 @@ def load_clips(source: Mapping[str, Any]) -> Clips:
     SkastwError
         As the loaders of :mod:`skastw.datasets` raise.
     """
-    if "set" in source:
-        found = load_named(source["set"], data_home=source.get("data_home"))
-    elif "folder" in source:
-        found = load_audio_folder(source["folder"], groups=source.get("groups"))
-    else:
-        found = load_audio_table(
-            source["table"],
-            audio_column=source.get("audio_column") or _AUDIO_COLUMN,
-            label_column=source.get("label_column") or _LABEL_COLUMN,
-            group_column=source.get("group_column"),
-        )
+    found = _loaded(source)
     groups = None if found.get("groups") is None else np.asarray(found.groups)
     return Clips(list(found.data), np.asarray(found.target), groups, _own_folds(found))
+
+
+def _loaded(source: Mapping[str, Any], **options: Any) -> Any:
+    kind = next(kind for kind in _LOADERS if kind in source)
+    given = {name: value for name, value in source.items() if name != kind and value is not None}
+    return _LOADERS[kind](source[kind], **{**given, **options})
 
 
 def _own_folds(found: Any) -> dict[str, np.ndarray]:
     folds = getattr(found.get("cv"), "test_fold", [])  # of a PredefinedSplit
     return {str(fold): np.flatnonzero(folds == fold) for fold in np.unique(folds) if fold != -1}
+
+
+def unlabelled_clips(source: Mapping[str, Any]) -> list[Any]:
+    """Return the clips that the ``data`` of a run names, whether or not they have labels.
+
+    Parameters
+    ----------
+    source : mapping
+        See :class:`skastw.runs.Run`; of a folder all audio files, and of a table the audio column.
+
+    Returns
+    -------
+    list of clips
+
+    Raises
+    ------
+    SkastwError
+        As the loaders of :mod:`skastw.datasets` raise.
+    """
+    if "folder" in source:
+        return find_clips([source["folder"]])
+    if "table" in source:
+        return list(_loaded(source, label_column=None).data)
+    return list(_loaded(source).data)
 
 
 def source_of(data: str, **options: str | None) -> dict[str, str]:

@@ -11,7 +11,10 @@ import numpy as np
 from skastw.errors import RunError
 from skastw.training import split_validation
 
-__all__ = ["Fold", "make_folds"]
+__all__ = ["Fold", "complete_split", "make_folds"]
+
+#: What draws, unless a split says otherwise.
+_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,24 @@ class Fold:
     name: str
     train: np.ndarray
     test: np.ndarray
+
+
+def complete_split(split: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a split with the seed that it is drawn with.
+
+    Parameters
+    ----------
+    split : mapping
+        See :class:`skastw.runs.Run`.
+
+    Examples
+    --------
+    >>> from skastw.runs.splits import complete_split
+    >>> complete_split({"test_size": 0.2}), complete_split({"test_fold": 1})
+    ({'test_size': 0.2, 'random_state': 0}, {'test_fold': 1})
+    """
+    drawn = "test_size" in split or split.get("folds", "own") != "own"
+    return {**split, **({"random_state": split.get("random_state", _SEED)} if drawn else {})}
 
 
 def make_folds(
@@ -65,18 +86,19 @@ def make_folds(
     >>> len(make_folds(y, speakers, {}, {"folds": 4}))
     4
     """
+    split = complete_split(split)
     if "test_fold" in split:
         tests = {str(split["test_fold"]): _own_fold(own, split["test_fold"])}
     elif "test_groups" in split:
         tests = {", ".join(map(str, split["test_groups"])): _of_groups(groups, split["test_groups"])}
     elif "test_size" in split:
-        tests = {f"{split['test_size']:.0%}": _drawn(y, groups, split["test_size"], split.get("random_state", 0))}
+        tests = {f"{split['test_size']:.0%}": _drawn(y, groups, split["test_size"], split["random_state"])}
     elif split["folds"] == "own":
         tests = dict(own)
         if not tests:
-            raise RunError("Got folds: own, but these clips come without folds, expected a number of folds.")
+            raise RunError("Got folds='own', but these clips come without folds, expected a number of folds.")
     else:
-        tests = _crossed(y, groups, split["folds"], split.get("random_state", 0))
+        tests = _crossed(y, groups, split["folds"], split["random_state"])
     everything = np.arange(len(y))
     folds = [Fold(name, np.setdiff1d(everything, test), test) for name, test in tests.items()]
     for fold in folds:
@@ -103,6 +125,8 @@ def _of_groups(groups: np.ndarray | None, names: Sequence[Any]) -> np.ndarray:
 
 
 def _drawn(y: np.ndarray, groups: np.ndarray | None, share: float, seed: int) -> np.ndarray:
+    if groups is not None and len(np.unique(groups)) < 2:
+        raise RunError(f"Got test_size={share} for one group of clips, expected at least two groups.")
     labels, codes = np.unique(y, return_inverse=True)
     return np.asarray(split_validation(codes, share, seed, groups=groups, names=labels.tolist())[1])
 
@@ -111,7 +135,7 @@ def _crossed(y: np.ndarray, groups: np.ndarray | None, n_folds: int, seed: int) 
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     if groups is not None and n_folds > len(np.unique(groups)):
-        raise RunError(f"Got folds: {n_folds} for {len(np.unique(groups))} groups, expected no more folds than groups.")
+        raise RunError(f"Got folds={n_folds} for {len(np.unique(groups))} groups, expected no more folds than groups.")
     crossing = StratifiedKFold if groups is None else StratifiedGroupKFold
     folds = crossing(n_folds, shuffle=True, random_state=seed).split(np.zeros(len(y)), y, groups)
     return {str(i): test for i, (_, test) in enumerate(folds, start=1)}

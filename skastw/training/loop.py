@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -153,7 +154,7 @@ def train(
         run.restore(checkpoint.load())
     stopped: TrainingError | KeyboardInterrupt | None = None
 
-    bar = tqdm(total=config.epochs, initial=run.epoch, desc="training", unit="epoch", disable=not config.verbose)
+    bar = tqdm(total=config.epochs, initial=run.epoch, desc="training", unit="epoch", disable=config.verbose != 1)
     try:
         while run.epoch < config.epochs and not run.done:
             began = time.perf_counter()
@@ -167,6 +168,9 @@ def train(
             shown = {name: f"{value:.3f}" for name, value in row.items() if "loss" in name or task.selects in name}
             bar.set_postfix(shown)
             bar.update()
+            if config.verbose > 1:
+                told = ", ".join(f"{name} {value}" for name, value in shown.items())
+                tqdm.write(f"epoch {run.epoch + 1} of {config.epochs}: {told}", file=sys.stderr)
 
             run.best.update(row, run.average.model)
             stop = monitor is not None and monitor.end_epoch(run.average.model)
@@ -183,7 +187,8 @@ def train(
     run.best.restore(model)
     model.eval()
     class_scores = None
-    if valid_set is not None and task.class_scores is not None and stopped is None:
+    kept = stopped is None or (isinstance(stopped, KeyboardInterrupt) and run.best.epoch > 0)
+    if valid_set is not None and task.class_scores is not None and kept:
         outputs = _validation_outputs(model, valid_set, config)
         class_scores = task.class_scores(outputs, valid_set.targets, valid_set.weights)
     return TrainingResult(run.history, run.best.epoch, run.optimizers, stopped, class_scores)

@@ -61,7 +61,7 @@ def split_validation(
     if n < 2:
         raise ValueError(
             f"Got 1 sample (n_samples = {n}) and val_split={val_split}, expected at least 2 clips; "
-            "pass val_split=None to train on everything."
+            "set val_split=None to train on everything."
         )
     n_valid = min(max(1, round(val_split * n)), n - 1)
     repeated = np.flatnonzero(np.bincount(y)[y] > 1)
@@ -94,7 +94,8 @@ def _split_groups(y: np.ndarray, groups: np.ndarray, val_split: float, seed: int
     if n_groups < 2:
         raise ValueError(
             f"Got {n_groups} group for the validation split, expected at least 2; "
-            "pass X_val and y_val, or val_split=None to train on everything."
+            "give clips of more groups, give validation clips (X_val, y_val), or set val_split=None to train on "
+            "everything."
         )
     from sklearn.model_selection import GroupShuffleSplit, StratifiedGroupKFold
 
@@ -127,7 +128,7 @@ def _warn_about_missing_classes(
             shown = ", ".join(repr(plain(names[i]) if names is not None else i) for i in missing[:10])
             warnings.warn(
                 f"The split by groups leaves {len(missing)} of {len(classes)} classes without {side} clips: {shown}. "
-                "Pass X_val and y_val, or clips of more groups.",
+                "Give clips of more groups, or validation clips (X_val, y_val).",
                 UserWarning,
                 stacklevel=5,
             )
