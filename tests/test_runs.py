@@ -158,6 +158,16 @@ def test_what_leaks_is_told(table, folder, tmp_path):
     assert any("cop" in warning or "same audio" in warning for warning in description.warnings)
 
 
+def test_classes_that_were_not_held_out_are_told(table, tmp_path):
+    rows = pd.read_csv(table)
+    rows.loc[rows["session"] == "session_5", "label"] = "other"
+    rows = rows.assign(audio=lambda frame: [str(table.parent / name) for name in frame["audio"]])
+    rows.to_csv(tmp_path / "clips.csv", index=False)
+    source = {"table": str(tmp_path / "clips.csv"), "group_column": "session"}
+    result = run(Run(source, str(tmp_path / "out"), {"test_groups": ["session_0"]}, params=SMALL))
+    assert result.evaluation.untested == ["other"]
+
+
 def test_unreadable_clips_are_listed_by_their_place_among_all(folder, tmp_path):
     bad = folder / "low" / "session_1" / "bad.wav"
     bad.write_bytes(b"not audio")

@@ -198,6 +198,7 @@ def _pooled(outcome: _Outcome, folds: list[Fold]) -> Evaluation:
         folds=together["fold"].to_numpy() if several else None,
         clips=together["clip"].tolist(),
         probabilities=together["probability"].to_numpy(),
+        classes=model.classes_,
     )
     seconds = sum(part.seconds or 0.0 for part in tested)
     return replace(pooled, failed=failed, seconds=seconds, history=model.history_, best_epoch=model.best_epoch_)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from skastw.errors import RunError
+from skastw.errors import RunError, plain
 from skastw.training import split_validation
 
 __all__ = ["Fold", "complete_split", "make_folds"]
@@ -110,13 +110,14 @@ def make_folds(
 def _own_fold(own: Mapping[str, np.ndarray], name: Any) -> np.ndarray:
     if str(name) not in own:
         found = f"one of {list(own)}" if own else "another way to split: these clips come without folds"
-        raise RunError(f"Got test_fold={name!r}, expected {found}.")
+        raise RunError(f"Got test_fold={plain(name)!r}, expected {found}.")
     return own[str(name)]
 
 
 def _of_groups(groups: np.ndarray | None, names: Sequence[Any]) -> np.ndarray:
     if groups is None:
-        raise RunError(f"Got test_groups={list(names)}, but these clips come without groups, expected another split.")
+        given = plain(list(names))
+        raise RunError(f"Got test_groups={given}, but these clips come without groups, expected another split.")
     found = groups.astype(str)
     unknown = sorted(set(map(str, names)) - set(found))
     if unknown:
