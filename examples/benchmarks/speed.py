@@ -29,6 +29,7 @@ import torch
 from skastw import ASTWClassifier
 from skastw._component import component_names, resolve_component
 from skastw._device import autocast, has_native_bfloat16, resolve_device
+from skastw.audio import load_waveform
 from skastw.augment import Augment
 from skastw.batching import Batch, round_length, shuffled_buckets
 from skastw.encoders import ASTWEncoder
@@ -340,6 +341,18 @@ def predict(options: argparse.Namespace) -> Iterator[Row]:
     yield row("one clip: predict_proba / the bare module", median["one"] / median["bare"], target="<= 1.3")
 
 
+def latency(options: argparse.Namespace) -> Iterator[Row]:
+    """Milliseconds a clip that a recipe takes to predict, from waveforms: one alone, and batches."""
+    waveforms = [load_waveform(path, 16000) for path in ravdess(options.data_dir, 4 * BATCH)]
+    for recipe, target in (("small", "<= 10"), ("tiny", ""), ("astw-augmented", "")):
+        clf = ASTWClassifier.from_recipe(recipe).set_params(epochs=1, min_steps=0, batch_size=BATCH)
+        clf.fit(waveforms[:BATCH], np.arange(BATCH) % 4)
+        one = interleave({"one": lambda clf=clf: clf.predict_proba(waveforms[:1])}, 20 * options.repeats)["one"]
+        many = interleave({"all": lambda clf=clf: clf.predict_proba(waveforms)}, options.repeats)["all"]
+        yield row(f"{recipe}: one clip alone", 1000 * one, "ms", target)
+        yield row(f"{recipe}: a clip in batches of {BATCH}", 1000 * many / len(waveforms), "ms", target)
+
+
 # ------------------------------------------------------------------- features
 
 
@@ -593,6 +606,7 @@ MEASUREMENTS: dict[str, Callable[[argparse.Namespace], Iterator[Row]]] = {
     "step": step,
     "padding": padding,
     "predict": predict,
+    "latency": latency,
     "features": features,
     "start": start,
     "search": search,
