@@ -17,9 +17,8 @@ SCRIPTS = sorted(p for p in ROOT.glob("examples/**/*.py") if "__main__" in p.rea
 EXAMPLES = [
     script for script in SCRIPTS if not script.parent.name.startswith("esc50")
 ]  # which have a test of their own
-DATA = ROOT.parent / "shared" / "data"
-RAVDESS = Path(os.environ.get("SKASTW_RAVDESS", DATA / "ravdess"))
-ESC10 = Path(os.environ.get("SKASTW_ESC10", DATA / "esc10"))
+DATA = Path(os.environ["SKASTW_DATA"]) if "SKASTW_DATA" in os.environ else None
+needs_data = pytest.mark.skipif(DATA is None, reason="set SKASTW_DATA to a folder of data sets")
 
 
 def run(script, *arguments):
@@ -70,20 +69,20 @@ def test_quickstart_reaches_what_the_readme_promises(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not RAVDESS.is_dir(), reason="set SKASTW_RAVDESS to a folder of RAVDESS speech")
+@needs_data
 def test_speech_emotion_example_on_real_recordings(tmp_path):
     small = ["--d-model", 64, "--num-heads", 4, "--num-layers", 2, "--epochs", 6]
-    metrics = train_and_test("speech_emotion", RAVDESS, tmp_path, small, [])
+    metrics = train_and_test("speech_emotion", DATA / "ravdess", tmp_path, small, [])
     assert metrics["n_clips"] == 112
     assert metrics["uar"] > 0.4  # chance is 0.25
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not ESC10.is_dir(), reason="set SKASTW_ESC10 to a folder of ESC-10 or ESC-50")
+@needs_data
 @pytest.mark.parametrize("name", ["esc50_animals", "esc50_transport"])
 def test_esc50_examples_on_real_recordings(tmp_path, name):
     chosen = ["--subset", "esc10", "--test-fold", 2]
-    metrics = train_and_test(name, ESC10, tmp_path, [*chosen, "--recipe", "tiny", "--epochs", 3], chosen)
+    metrics = train_and_test(name, DATA / "esc10", tmp_path, [*chosen, "--recipe", "tiny", "--epochs", 3], chosen)
     assert metrics["n_clips"] == 80
     assert metrics["uar"] > 0.3  # chance is 0.1
 
