@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
 from collections.abc import Sequence
@@ -289,13 +290,7 @@ def mel_filter_bank(
     >>> mel_filter_bank(16000, 400, 80).shape
     (80, 201)
     """
-    edges = mel_frequencies(sample_rate, n_mels, fmin, fmax)
-    bins = np.arange(n_fft // 2 + 1) * sample_rate / n_fft
-    lower, centre, upper = edges[:-2, None], edges[1:-1, None], edges[2:, None]
-    rising = (bins - lower) / (centre - lower)
-    falling = (upper - bins) / (upper - centre)
-    triangles = np.maximum(0, np.minimum(rising, falling))
-    n_empty = int((triangles.max(axis=1) == 0).sum())
+    filters, n_empty = _mel_filters(sample_rate, n_fft, n_mels, fmin, fmax)
     if n_empty:
         warnings.warn(
             f"{n_empty} of n_mels={n_mels} mel bands lie between the bins of n_fft={n_fft} at {sample_rate:g} Hz "
@@ -303,7 +298,22 @@ def mel_filter_bank(
             UserWarning,
             stacklevel=2,
         )
-    return (triangles * 2 / (upper - lower)).astype(np.float32)
+    return filters.copy()
+
+
+@functools.lru_cache(maxsize=16)
+def _mel_filters(
+    sample_rate: float, n_fft: int, n_mels: int, fmin: float, fmax: float | None
+) -> tuple[np.ndarray, int]:
+    """Return the filters and the number of those that no bin lies in; each prediction builds its front end."""
+    edges = mel_frequencies(sample_rate, n_mels, fmin, fmax)
+    bins = np.arange(n_fft // 2 + 1) * sample_rate / n_fft
+    lower, centre, upper = edges[:-2, None], edges[1:-1, None], edges[2:, None]
+    rising = (bins - lower) / (centre - lower)
+    falling = (upper - bins) / (upper - centre)
+    triangles = np.maximum(0, np.minimum(rising, falling))
+    n_empty = int((triangles.max(axis=1) == 0).sum())
+    return (triangles * 2 / (upper - lower)).astype(np.float32), n_empty
 
 
 def mel_frequencies(sample_rate: float, n_mels: int, fmin: float = 0.0, fmax: float | None = None) -> np.ndarray:
