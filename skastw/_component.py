@@ -12,12 +12,15 @@ import functools
 import importlib
 import pkgutil
 from collections.abc import Iterable
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from sklearn.base import BaseEstimator
 
 from skastw._sklearn import InvalidParameterError, boxes_in_a_row, validate_parameter_constraints
 from skastw.errors import ComponentError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = [
     "Component",
@@ -35,12 +38,34 @@ C = TypeVar("C", bound="Component")
 
 
 class _Parameters(BaseEstimator):
-    """An estimator whose class is asked once what its parameters are: each prediction checks them."""
+    """An estimator that tells mistyped parameters, and whose class is asked once which there are.
+
+    Each prediction checks them.
+    """
 
     @classmethod
     @functools.cache
     def _get_param_names(cls) -> list[str]:
         return super()._get_param_names()
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters.
+
+        Parameters
+        ----------
+        **params : dict of str to value
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If there is no such parameter.
+        """
+        _check_names(self, params)
+        return super().set_params(**params)
 
 
 class Component(_Parameters):
@@ -81,25 +106,6 @@ class Component(_Parameters):
         except InvalidParameterError as error:
             raise ComponentError(str(error)) from None
 
-    def set_params(self, **params: Any) -> Component:
-        """Set parameters.
-
-        Parameters
-        ----------
-        **params : dict of str to value
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        ValueError
-            If there is no such parameter.
-        """
-        _check_names(self, params)
-        return super().set_params(**params)
-
 
 class ComponentParams(_Parameters):
     """Base of estimators that have components among their parameters.
@@ -129,7 +135,7 @@ class ComponentParams(_Parameters):
                     params |= {f"{param}__{key}": value for key, value in named().get_params().items()}
         return params
 
-    def set_params(self, **params: Any) -> ComponentParams:
+    def set_params(self, **params: Any) -> Self:
         """Set parameters, ``encoder__d_model`` also where ``encoder`` is a name.
 
         Parameters
@@ -139,13 +145,7 @@ class ComponentParams(_Parameters):
         Returns
         -------
         self
-
-        Raises
-        ------
-        ValueError
-            If there is no such parameter.
         """
-        _check_names(self, params)
         for param, base in self._components.items():
             value = params.get(param, getattr(self, param))
             if isinstance(value, str) and any(key.startswith(f"{param}__") for key in params):

@@ -193,6 +193,8 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         ------
         ClipError
             If a clip cannot be used, naming its index and path, before training starts.
+        DataError
+            If, with another ``on_error``, more than a fifth of the clips cannot be used, or none of a class.
         ValueError, TypeError
             If a parameter or an argument is not valid.
         TrainingError

@@ -66,6 +66,7 @@ _MAX_LABEL_BYTES = 2**28
 #: Numbers of each class, and of a test as a whole.
 _CLASS_SCORES = ("precision", "recall", "f1", "support")
 _TEST_SCORES = ("n_clips", "accuracy", "macro_f1", "uar")
+_NO_TEST = "The scores of clips held out for testing (test) are expected as evaluate(...).to_dict() gives them"
 _DTYPE = re.compile(r"[<>|=]?[biufU]\d{1,9}")
 _SHA256 = re.compile("[0-9a-f]{64}")
 
@@ -348,12 +349,13 @@ def held_out_from_json(test: Any) -> dict[str, Any] | None:
             "per_class": [{name: row[name] for name in ("label", *_CLASS_SCORES)} for row in test.get("per_class", [])],
         }
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(f"{METRICS} is not valid: test is no table of scores: {repr(error)[:300]}.") from error
+        raise ArtifactError(f"{_NO_TEST}, and not {repr(test)[:100]} ({repr(error)[:100]}).") from error
     numbers = [kept[name] for name in _TEST_SCORES] + [end for pair in kept["intervals"].values() for end in pair]
     numbers += [row[name] for row in kept["per_class"] for name in _CLASS_SCORES]
     labels = [kept["split"], *(row["label"] for row in kept["per_class"])]
-    if not all(map(_is_number, numbers)) or not all(isinstance(label, str | int | float) for label in labels):
-        raise ArtifactError(f"{METRICS} is not valid: test has scores that are no numbers, or labels that are none.")
+    finite = all(_is_number(value) and abs(value) < 2**63 for value in numbers)  # neither NaN nor infinite
+    if not finite or not all(isinstance(label, str | int | float) for label in labels):
+        raise ArtifactError(f"{_NO_TEST}; it has scores that are no finite numbers, or labels that are none.")
     return kept
 
 

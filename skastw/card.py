@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -208,7 +209,7 @@ def _trained_with(versions: Mapping[str, str]) -> str:
 def _evaluation(params: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     validation, test, parts = metrics["validation"], metrics.get("test"), []
     if test:
-        parts.append(f"On {test['n_clips']} clips that were held out for testing. {test['split']}".rstrip())
+        parts.append(f"On {test['n_clips']} clips that were held out for testing. {_prose(test['split'])}".rstrip())
         names = ("accuracy", "macro_f1", "uar")
         values = [(name, f"{test[name]:.4f}{_range(test['intervals'].get(name))}") for name in names]
         parts += [_table(("score", "value (95 % interval)"), values), *_classes(test["per_class"])]
@@ -218,6 +219,11 @@ def _evaluation(params: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
         rows = [(name, f"{value:.4f}") for name, value in validation.items()]
         parts += [words.rstrip(), _table(("score", "value"), rows), *_classes(metrics.get("per_class"))]
     return "\n\n".join(parts) or "No clips were held out in training; evaluate on clips of your own."
+
+
+def _prose(text: str) -> str:
+    """Return somebody's sentence on one line, without HTML."""
+    return html.escape(" ".join(text.split()), quote=False)
 
 
 def _range(interval: Sequence[float] | None) -> str:

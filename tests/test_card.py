@@ -1,6 +1,7 @@
 """The model card: what the Hub reads of it, what a reader learns from it, and the scores of each class behind it."""
 
 import json
+import math
 import platform
 import re
 from pathlib import Path
@@ -218,17 +219,36 @@ def test_a_model_tells_of_its_test_wherever_it_goes_until_it_learns_more(held_ou
     [
         *([], "abc", 7, {}, {**TEST, "uar": "1"}, {**TEST, "uar": None}, {**TEST, "split": ["a"]}),
         *({**TEST, "intervals": {"uar": [1]}}, {**TEST, "intervals": {"uar": "ab"}}, {**TEST, "intervals": [1]}),
+        {**TEST, "n_clips": 10**400},
         *({**TEST, "per_class": [{}]}, {**TEST, "per_class": 1}, {**TEST, "per_class": [{**ROW, "label": [1]}]}),
     ],
     ids=str,
 )
 def test_tests_of_another_form_are_refused(held_out, copied, tmp_path, test):
     rewrite(copied, test=test)
-    with pytest.raises(ArtifactError, match=r"metrics\.json is not valid: test"):
+    with pytest.raises(ArtifactError, match=r"\(test\) are expected as evaluate\(\.\.\.\)\.to_dict\(\)"):
         ASTWClassifier.from_pretrained(copied)
-    with pytest.raises(ArtifactError, match=r"metrics\.json is not valid: test"):
+    with pytest.raises(ArtifactError, match=r"\(test\) are expected as evaluate\(\.\.\.\)\.to_dict\(\)"):
         held_out.save_pretrained(tmp_path / "model", test=test)
     assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    "change", [{"uar": math.nan}, {"accuracy": math.inf}, {"intervals": {"uar": [0.1, math.nan]}}], ids=str
+)
+def test_scores_that_are_no_finite_numbers_are_refused(held_out, tmp_path, change):
+    with pytest.raises(ArtifactError, match="no finite numbers"):
+        held_out.save_pretrained(tmp_path / "model", test={**TEST, **change})
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_sentence_about_the_test_is_text_and_nothing_else(held_out, tmp_path):
+    held_out.save_pretrained(
+        tmp_path / "model", test={**TEST, "split": "# Clips of\n\n<script>alert(1)</script> & co."}
+    )
+    card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
+    assert "testing. # Clips of &lt;script&gt;alert(1)&lt;/script&gt; &amp; co." in card
+    assert "<script>" not in card
 
 
 @pytest.mark.parametrize("change", [{"interrupted": "no"}, {"max_epochs": 0}, {"max_epochs": "3"}], ids=str)

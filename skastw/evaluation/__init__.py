@@ -1,13 +1,12 @@
 """What a model reaches on clips that it was not trained on, and how sure that is."""
 
 from skastw.evaluation.evaluation import Evaluation, evaluate, evaluate_predictions
-from skastw.evaluation.scores import SCORES, class_scores, confusion_counts, part_scores, score_intervals, total_scores
+from skastw.evaluation.scores import SCORES, class_scores, part_scores, score_intervals, total_scores
 
 __all__ = [
     "SCORES",
     "Evaluation",
     "class_scores",
-    "confusion_counts",
     "evaluate",
     "evaluate_predictions",
     "part_scores",

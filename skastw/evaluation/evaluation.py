@@ -14,7 +14,7 @@ import numpy as np
 from skastw.audio import as_clips, is_array_input
 from skastw.classifier import ASTWClassifier
 from skastw.errors import plain
-from skastw.evaluation.scores import SCORES, class_scores, confusion_counts, part_scores, score_intervals, total_scores
+from skastw.evaluation.scores import SCORES, class_scores, part_scores, score_intervals, total_scores
 from skastw.failures import FailedClip
 from skastw.tables import clip_names
 
@@ -231,6 +231,7 @@ def evaluate_predictions(
     np.float64(0.667)
     """
     import pandas as pd
+    from sklearn.metrics import confusion_matrix
     from sklearn.utils import check_consistent_length
     from sklearn.utils.multiclass import unique_labels
 
@@ -243,6 +244,9 @@ def evaluate_predictions(
     groups, folds = given.get("group"), given.get("fold")
     scores = total_scores(truth, predicted)
     known = predicted if classes is None else np.union1d(predicted, classes)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "A single label was found")  # that is told by the numbers
+        matrix = confusion_matrix(truth, predicted, labels=labels)
     return Evaluation(
         accuracy=scores["accuracy"],
         macro_f1=scores["macro_f1"],
@@ -252,7 +256,7 @@ def evaluate_predictions(
         n_clips=len(truth),
         labels=labels,
         per_class=class_scores(truth, predicted, labels),
-        confusion_matrix=confusion_counts(truth, predicted, labels),
+        confusion_matrix=matrix,
         predictions=pd.DataFrame(
             {"clip": names, "label": truth, "predicted": predicted, "correct": truth == predicted, **given}
         ),

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["SCORES", "class_scores", "confusion_counts", "part_scores", "score_intervals", "total_scores"]
+__all__ = ["SCORES", "class_scores", "part_scores", "score_intervals", "total_scores"]
 
 #: The scores of the whole, by name.
 SCORES = ("accuracy", "macro_f1", "uar")
@@ -58,25 +58,6 @@ def class_scores(y_true: np.ndarray, y_pred: np.ndarray, labels: np.ndarray) -> 
     scores = precision_recall_fscore_support(y_true, y_pred, labels=labels, zero_division=0.0)
     columns = dict(zip(("precision", "recall", "f1", "support"), scores, strict=True))
     return pd.DataFrame(columns, index=pd.Index(labels, name="label"))
-
-
-def confusion_counts(y_true: np.ndarray, y_pred: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return how many clips of each class, the rows, were taken for which, the columns.
-
-    Parameters
-    ----------
-    y_true, y_pred : ndarray of shape (n_clips,)
-    labels : ndarray of shape (n_classes,)
-        Sorted, with all that occur.
-
-    Returns
-    -------
-    ndarray of shape (n_classes, n_classes), int
-        As scikit-learn's ``confusion_matrix``, which warns where there is one class only.
-    """
-    counts = np.zeros((len(labels), len(labels)), dtype=np.int64)
-    np.add.at(counts, (np.searchsorted(labels, y_true), np.searchsorted(labels, y_pred)), 1)
-    return counts
 
 
 def part_scores(y_true: np.ndarray, y_pred: np.ndarray, parts: np.ndarray, name: str) -> Any:
