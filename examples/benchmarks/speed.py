@@ -347,10 +347,12 @@ def latency(options: argparse.Namespace) -> Iterator[Row]:
     for recipe, target in (("small", "<= 10"), ("tiny", ""), ("astw-augmented", "")):
         clf = ASTWClassifier.from_recipe(recipe).set_params(epochs=1, min_steps=0, batch_size=BATCH)
         clf.fit(waveforms[:BATCH], np.arange(BATCH) % 4)
-        one = interleave({"one": lambda clf=clf: clf.predict_proba(waveforms[:1])}, 20 * options.repeats)["one"]
-        many = interleave({"all": lambda clf=clf: clf.predict_proba(waveforms)}, options.repeats)["all"]
-        yield row(f"{recipe}: one clip alone", 1000 * one, "ms", target)
-        yield row(f"{recipe}: a clip in batches of {BATCH}", 1000 * many / len(waveforms), "ms", target)
+        for precision in ("float32", "bfloat16"):
+            clf.set_params(precision=precision)
+            one = interleave({"one": lambda clf=clf: clf.predict_proba(waveforms[:1])}, 20 * options.repeats)["one"]
+            many = interleave({"all": lambda clf=clf: clf.predict_proba(waveforms)}, options.repeats)["all"]
+            yield row(f"{recipe}, {precision}: one clip alone", 1000 * one, "ms", target)
+            yield row(f"{recipe}, {precision}: one of {BATCH}", 1000 * many / len(waveforms), "ms", target)
 
 
 # ------------------------------------------------------------------- features
