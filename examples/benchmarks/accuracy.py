@@ -120,7 +120,7 @@ def run_fold(recipe: ASTWClassifier, protocol: Protocol, fold: str, seed: int) -
         "labels": protocol.labels[test].tolist(),
         "predictions": predictions,
         "classes": clf.classes_.tolist(),
-        "probabilities": probabilities.round(3).tolist(),
+        "probabilities": probabilities.astype(float).round(3).tolist(),
     }
 
 
