@@ -36,7 +36,7 @@ def params_of(estimator):
 
 
 def test_there_are_recipes():
-    assert {"astw", "small", "tiny"} <= set(recipe_names())
+    assert {"astw", "environmental", "small", "tiny"} <= set(recipe_names())
     assert recipe_names() == sorted(recipe_names())
 
 
