@@ -6,7 +6,6 @@ import copy
 import hashlib
 import json
 import os
-import warnings
 from dataclasses import replace
 from numbers import Integral, Real
 from pathlib import Path
@@ -30,6 +29,7 @@ from skastw._sklearn import (
     fit_context,
 )
 from skastw._version import __version__
+from skastw._warnings import warn_user
 from skastw.augment import Augment
 from skastw.encoders import Encoder
 from skastw.errors import RecipeError
@@ -287,7 +287,7 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         self._class_scores = result.class_scores
         if self.interrupted_:
             at = f"Training was interrupted in epoch {self.n_epochs_ + 1} of {config.epochs}"
-            warnings.warn(f"{at}; the weights of epoch {self.best_epoch_} are kept.", UserWarning, stacklevel=4)
+            warn_user(f"{at}; the weights of epoch {self.best_epoch_} are kept.")
         elif result.stopped is not None:
             raise result.stopped
         return result.optimizers
@@ -408,7 +408,7 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
             self.failed_ = failures.clips
         if not failures.clips:
             return torch.cat(embeddings)
-        failures.tell(len(clips), stacklevel=5)
+        failures.tell(len(clips))
         head = model.head
         all_embeddings = torch.full((len(clips), head.in_features), torch.nan, dtype=head.weight.dtype)
         all_embeddings[failures.without(everything)] = torch.cat([all_embeddings[:0], *embeddings])

@@ -276,7 +276,7 @@ class AudioInputs(ComponentParams):
         limit = None if components.precomputed else CACHES[self.cache]  # precomputed frames are in memory already
         failures = Failures(self.on_error)
         frames = FrameStore(self._frames(given.clips, index, components, failures, n_features), folder, limit=limit)
-        failures.tell(len(index), training=True, stacklevel=6)
+        failures.tell(len(index), training=True)
         index = failures.without(index)
         dtype = weight_dtype(self.precision)
         targets = torch.from_numpy(given.targets)[index]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 
+from skastw._warnings import warn_user
 from skastw.errors import ClipError, DataError
 
 __all__ = ["MAX_FAILED_SHARE", "POLICIES", "FailedClip", "Failures"]
@@ -84,7 +84,7 @@ class Failures:
         """Return ``index``, positions in X of shape (n,), without those of clips that were left out."""
         return index[~np.isin(index, [clip.index for clip in self._clips])]
 
-    def tell(self, n_clips: int, *, training: bool = False, stacklevel: int = 2) -> None:
+    def tell(self, n_clips: int, *, training: bool = False) -> None:
         """Warn of what was left out of ``n_clips`` clips.
 
         Parameters
@@ -92,8 +92,6 @@ class Failures:
         n_clips : int
         training : bool
             Stop where too many were left out.
-        stacklevel : int
-            As for :func:`warnings.warn`.
 
         Raises
         ------
@@ -110,4 +108,4 @@ class Failures:
                 "it is read."
             )
         if self.policy == "warn":
-            warnings.warn(f"{found} and are left out; failed_ lists them.", UserWarning, stacklevel=stacklevel + 1)
+            warn_user(f"{found} and are left out; failed_ lists them.")

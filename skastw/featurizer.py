@@ -168,7 +168,7 @@ class ASTWFeaturizer(TransformerMixin, ComponentParams):
         """Say which clips failed, and return the result."""
         if self.on_error != "raise":
             self.failed_ = failures.clips
-            failures.tell(len(result), stacklevel=3)
+            failures.tell(len(result))
         return result
 
     @available_if(_makes_a_table)

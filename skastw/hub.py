@@ -11,11 +11,11 @@ import hashlib
 import os
 import re
 import traceback
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+from skastw._warnings import warn_user
 from skastw.artifact import CONFIG, FILES
 from skastw.errors import ArtifactError, HubError
 
@@ -285,11 +285,9 @@ def _point_out_that_it_moves(repo: str, revision: str | None, commit: str) -> No
     if (revision and _COMMIT.fullmatch(revision)) or (repo, revision or "main") in _TOLD:
         return
     _TOLD.add((repo, revision or "main"))
-    warnings.warn(
+    warn_user(
         f"{repo!r} was loaded from {revision or 'main'!r}, which may be another model tomorrow. "
-        f"To load this one again, pin its commit: revision={commit!r}.",
-        UserWarning,
-        stacklevel=5,
+        f"To load this one again, pin its commit: revision={commit!r}."
     )
 
 

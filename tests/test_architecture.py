@@ -47,6 +47,7 @@ ROWS = [
         "_optional",
         "_sklearn",
         "_version",
+        "_warnings",
         "_yaml",
     ],
 ]

@@ -11,7 +11,6 @@ import contextlib
 import os
 import shutil
 import sys
-import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +22,7 @@ from filelock import FileLock, Timeout
 from sklearn.datasets import get_data_home
 from sklearn.utils import Bunch
 
+from skastw._warnings import warn_user
 from skastw.datasets._archive import DamagedArchiveError, unpack
 from skastw.datasets._download import download, has_checksum
 from skastw.errors import DataError, FetchError, plain
@@ -256,10 +256,9 @@ def _check(archive: Archive, file: Path) -> None:
         return
     if archive.strict:
         raise DamagedArchiveError(f"{file.name} ({file.stat().st_size} bytes) does not have {archive.checksum}.")
-    warnings.warn(
+    warn_user(
         f"{archive.url} does not have {archive.checksum}, as published; it may have been packed anew. What is in it "
-        "is checked.",
-        stacklevel=2,
+        "is checked."
     )
 
 

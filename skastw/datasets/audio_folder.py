@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils import Bunch
 
+from skastw._warnings import warn_user
 from skastw.errors import DataError
 
 __all__ = ["AUDIO_EXTENSIONS", "load_audio_folder"]
@@ -128,7 +128,7 @@ def _recordings(root: Path, suffixes: tuple[str, ...]) -> list[PurePosixPath]:
     found = sorted(_walk(root, suffixes, links), key=lambda file: file.parts)
     if links:
         message = f"{len(links)} links to folders or out of {str(root)!r} are not followed ({_examples(links)})."
-        warnings.warn(message, UserWarning, stacklevel=3)
+        warn_user(message)
     classes = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not _is_skipped(entry))
     stray = [str(file) for file in found if len(file.parts) == 1]
     if stray:
@@ -145,7 +145,7 @@ def _recordings(root: Path, suffixes: tuple[str, ...]) -> list[PurePosixPath]:
         )
     if len(classes) == 1:
         message = f"{str(root)!r} has one class folder only, {classes[0]!r}: is it one folder too deep or too high?"
-        warnings.warn(message, UserWarning, stacklevel=3)
+        warn_user(message)
     return found
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skastw._warnings import warn_user
 from skastw.audio import as_clips, is_array_input
 from skastw.classifier import ASTWClassifier
 from skastw.errors import plain
@@ -360,7 +361,7 @@ def _check_known(truth: np.ndarray, classes: Any) -> None:
     told = f"Got clips of {foreign[:5]}, which the classifier does not know: its classes are {known[:10]}"
     if len(foreign) == len(found):
         raise ValueError(f"{told}. Give the labels that it was trained with.")
-    warnings.warn(f"{told}; these clips can only be wrong.", UserWarning, stacklevel=3)
+    warn_user(f"{told}; these clips can only be wrong.")
 
 
 def _predict(estimator: Any, X: Any) -> tuple[np.ndarray, np.ndarray | None]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import warnings
 from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from skastw._sklearn import Interval
+from skastw._warnings import warn_user
 from skastw.batching import is_padded, length_mask
 from skastw.errors import ComponentError
 from skastw.features._base import Features, FeaturesModule
@@ -292,11 +292,9 @@ def mel_filter_bank(
     """
     filters, n_empty = _mel_filters(sample_rate, n_fft, n_mels, fmin, fmax)
     if n_empty:
-        warnings.warn(
+        warn_user(
             f"{n_empty} of n_mels={n_mels} mel bands lie between the bins of n_fft={n_fft} at {sample_rate:g} Hz "
-            "and are constant: raise n_fft or lower n_mels.",
-            UserWarning,
-            stacklevel=2,
+            "and are constant: raise n_fft or lower n_mels."
         )
     return filters.copy()
 

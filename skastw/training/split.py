@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from skastw._warnings import warn_user
 from skastw.errors import plain
 
 __all__ = ["split_validation"]
@@ -126,9 +127,7 @@ def _warn_about_missing_classes(
         missing = np.setdiff1d(classes, y[indices]).tolist()
         if missing:
             shown = ", ".join(repr(plain(names[i]) if names is not None else i) for i in missing[:10])
-            warnings.warn(
+            warn_user(
                 f"The split by groups leaves {len(missing)} of {len(classes)} classes without {side} clips: {shown}. "
-                "Give clips of more groups, or validation clips (X_val, y_val).",
-                UserWarning,
-                stacklevel=5,
+                "Give clips of more groups, or validation clips (X_val, y_val)."
             )

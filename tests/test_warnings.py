@@ -1,0 +1,64 @@
+"""Each warning points at the line of the user's code that caused it."""
+
+import re
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.pipeline import make_pipeline
+
+import skastw
+from skastw import ASTWClassifier, ASTWFeaturizer
+from skastw.datasets import load_audio_folder, make_tones
+from skastw.encoders import ASTWEncoder
+from skastw.evaluation import evaluate
+from skastw.features import LogMel
+
+CLIPS, LABELS = make_tones(n_clips=12, n_classes=2, random_state=0)
+BROKEN = [*CLIPS, np.full(4000, np.nan, dtype=np.float32)]
+
+
+def small(**params):
+    encoder = ASTWEncoder(d_model=8, num_heads=1, num_layers=1)
+    return ASTWClassifier(**{"encoder": encoder, "epochs": 1, "val_split": None, "device": "cpu", **params})
+
+
+def fitted(**params):
+    return small(**params).fit(CLIPS, LABELS)
+
+
+def folder_of_one_class(root):
+    (root / "only").mkdir()
+    (root / "only" / "a.wav").write_bytes(b"RIFF")
+    return root
+
+
+CALLS = {
+    "fit": lambda root: small(on_error="warn").fit(BROKEN, [*LABELS, LABELS[0]]),
+    "fit in a pipeline": lambda root: make_pipeline(small(on_error="warn")).fit(BROKEN, [*LABELS, LABELS[0]]),
+    "partial_fit": lambda root: small(on_error="warn").partial_fit(BROKEN, [*LABELS, LABELS[0]], classes=[0, 1]),
+    "predict": lambda root: fitted(on_error="warn").predict(BROKEN),
+    "predict_proba": lambda root: fitted(on_error="warn").predict_proba(BROKEN),
+    "transform": lambda root: fitted(on_error="warn").transform(BROKEN),
+    "featurizer": lambda root: ASTWFeaturizer(on_error="warn").fit_transform(BROKEN),
+    "split by groups": lambda root: small(val_split=0.5).fit(CLIPS, LABELS, groups=LABELS),
+    "empty mel bands": lambda root: fitted(features=LogMel(n_mels=300)),
+    "evaluate": lambda root: evaluate(fitted(), CLIPS, np.where(np.arange(12) < 2, 7, LABELS)),
+    "load_audio_folder": lambda root: load_audio_folder(folder_of_one_class(root)),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_warning_points_at_the_call(name, tmp_path):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        CALLS[name](tmp_path)
+    assert caught
+    assert {warning.filename for warning in caught} == {__file__}, [str(warning.message) for warning in caught]
+
+
+def test_no_warning_counts_stack_frames():
+    for path in Path(skastw.__file__).parent.rglob("*.py"):
+        if path.name != "_warnings.py":
+            assert not re.search(r"stacklevel|warnings\.warn\(", path.read_text(encoding="utf-8")), path
