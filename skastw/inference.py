@@ -13,7 +13,12 @@ from skastw.batching import Batch, pad, round_length, sorted_buckets, split_even
 from skastw.frames import FrameStore
 from skastw.model import AudioModel
 
-__all__ = ["embed_clips", "varied"]
+__all__ = ["ROUNDING", "embed_clips", "varied"]
+
+#: Largest change of a float32 probability, or of a coordinate of an embedding, if the same clip is predicted in another
+#: batch, in another order, alone or in another form. Matrix products of other shapes round differently, and how they
+#: round depends on the processor.
+ROUNDING = 1e-5
 
 
 @torch.inference_mode()
@@ -23,7 +28,8 @@ def embed_clips(
     """Embed clips of any length, in batches of similar lengths, in their own order.
 
     A clip longer than the encoder takes at once is cut into equal consecutive chunks that cover all of it,
-    and its embedding is the mean of theirs. An embedding does not depend on the other clips.
+    and its embedding is the mean of theirs. An embedding does not depend on the other clips, but for rounding
+    (:data:`ROUNDING`).
 
     Parameters
     ----------
