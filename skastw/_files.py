@@ -7,6 +7,7 @@ import math
 import os
 import stat
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,7 +20,8 @@ def open_inside(folder: Path, name: str) -> BinaryIO:
     """Open a regular file of a folder for reading.
 
     A link is followed as long as it stays in the folder, or leads from a snapshot of the Hub's cache to that
-    repository's blobs. A pipe or a device is refused without waiting for it.
+    repository's blobs. A file that becomes a link between this check and the opening is refused, and so is a pipe or
+    a device, without waiting for it.
 
     Parameters
     ----------
@@ -40,15 +42,37 @@ def open_inside(folder: Path, name: str) -> BinaryIO:
     path = folder / name
     try:
         real = path.resolve(strict=True)
-        if not any(real.is_relative_to(root) for root in _roots(folder)):
+        root = next((root for root in _roots(folder) if real.is_relative_to(root)), None)
+        if root is None:
             raise ArtifactError(f"{str(path)!r} is a link out of its folder, to {str(real)!r}; copy the file there.")
-        descriptor = os.open(real, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        descriptor = _open_below(root, real.relative_to(root).parts)
     except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle, in Python before 3.13
         raise ArtifactError(f"{str(path)!r} cannot be opened: {error}.") from error
+
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise ArtifactError(f"{str(path)!r} is not a regular file.")
     return os.fdopen(descriptor, "rb")
+
+
+def _open_below(root: Path, parts: Sequence[str]) -> int:
+    """Open a file below a folder without following a link, and return its descriptor.
+
+    Each folder on the way is opened inside the one before, so that no part of the path can be exchanged meanwhile.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+    if os.open not in os.supports_dir_fd:  # Windows, where links need a privilege
+        return os.open(root.joinpath(*parts), flags)
+
+    folder = os.open(root, flags | os.O_DIRECTORY)
+    try:
+        for part in parts[:-1]:
+            inner = os.open(part, flags | os.O_DIRECTORY, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        return os.open(parts[-1], flags, dir_fd=folder)
+    finally:
+        os.close(folder)
 
 
 def _roots(folder: Path) -> list[Path]:

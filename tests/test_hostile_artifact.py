@@ -16,10 +16,12 @@ from safetensors.torch import load_file, save_file
 
 from skastw import ASTWClassifier, ASTWRegressor
 from skastw._component import component_names, resolve_component
+from skastw._files import open_inside
 from skastw.artifact import FILES, MAX_JSON_BYTES, seal
 from skastw.datasets import make_tones
 from skastw.encoders import ASTWEncoder, Encoder
-from skastw.errors import ArtifactError
+from skastw.errors import ArtifactError, ComponentError
+from skastw.features import LogMel
 from skastw.weights import MAX_HEADER_BYTES
 
 TINY = ASTWEncoder(d_model=16, num_heads=2, num_layers=1)
@@ -76,6 +78,8 @@ def refused(folder, match, cls=ASTWClassifier):
         ("encoder", {"num_layers": 10**9}),
         ("features", {"n_mels": 10**9}),
         ("features", {"n_fft": 10**9}),
+        ("features", {"n_fft": 65536, "n_mels": 1024}),
+        ("features", {"n_fft": 65536, "n_mels": 1024, "hop_length": 65536}),
     ],
 )
 def test_absurd_sizes_are_refused_before_they_are_allocated(folder, part, params):
@@ -83,6 +87,21 @@ def test_absurd_sizes_are_refused_before_they_are_allocated(folder, part, params
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     refused(folder, ".")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB
+
+
+@pytest.mark.parametrize(
+    ("params", "match"),
+    [
+        ({"n_fft": 65536, "hop_length": 1}, "Got n_fft=65536 with hop_length=1: .*Take a hop_length of 64 or more"),
+        ({"n_fft": 65536, "hop_length": 63}, "Take a hop_length of 64 or more"),
+        ({"n_fft": 65536, "hop_length": 256, "n_mels": 129}, "Lower n_mels to 128, or n_fft to 65027"),
+    ],
+)
+def test_a_front_end_of_absurd_cost_is_refused_with_the_remedy(folder, params, match):
+    rewrite(folder, "config.json", lambda config: config["features"]["params"].update(params))
+    refused(folder, match)
+    with pytest.raises(ComponentError, match=match):
+        ASTWClassifier(features=LogMel(**params), encoder=TINY, epochs=1).fit(CLIPS, Y)
 
 
 @pytest.mark.parametrize("params", [{"n_models": 64}, {"chunk_length": 3600.0}, {"sample_rate": 1_000_000}])
@@ -312,6 +331,33 @@ def test_links_out_of_the_folder_and_pipes_are_refused(folder, name, tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs links")
+@pytest.mark.parametrize("where", ["config.json", "weights/model.safetensors"])
+def test_a_link_that_appears_after_the_check_is_not_followed(where, tmp_path, monkeypatch):
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    file = tmp_path / "model" / where
+    file.parent.mkdir(parents=True)
+    for path in (secret / file.name, file):
+        path.write_bytes(b"{}")
+    (tmp_path / "model" / "link").symlink_to(file)
+    exchanged = file if file.parent.name == "model" else file.parent
+    resolve = Path.resolve
+
+    def resolve_then_exchange(path, strict=False):
+        real = resolve(path, strict)
+        if strict and not exchanged.is_symlink():
+            exchanged.rename(tmp_path / "aside")
+            exchanged.symlink_to(secret / file.name if exchanged is file else secret)
+        return real
+
+    assert open_inside(tmp_path / "model", "link").read() == b"{}"
+    monkeypatch.setattr(Path, "resolve", resolve_then_exchange)
+    with pytest.raises(ArtifactError, match="cannot be opened"):
+        open_inside(tmp_path / "model", "link")
+    assert exchanged.is_symlink()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs links")
 def test_links_of_the_hubs_cache_are_followed(folder, tmp_path):
     snapshot = tmp_path / "models--user--tones" / "snapshots" / ("a" * 40)
     blobs = tmp_path / "models--user--tones" / "blobs"
@@ -346,6 +392,7 @@ def hook(event, args):
         where, name = os.path.split(os.path.realpath(args[0]))
         if where == folder:
             print(name)
+os.chdir(folder)  # files are opened by their names inside the folder
 sys.addaudithook(hook)
 ASTWClassifier.from_pretrained(folder)
 """

@@ -19,9 +19,12 @@ from skastw.errors import ComponentError
 from skastw.features._base import Features, FeaturesModule
 
 __all__ = [
+    "MAX_FILTER_SIZE",
+    "MAX_OVERLAP",
     "LogMel",
     "MelModule",
     "centred_windows",
+    "check_cost",
     "hz_to_mel",
     "mel_filter_bank",
     "mel_frequencies",
@@ -30,8 +33,13 @@ __all__ = [
     "whisper_scale",
 ]
 
-#: Windows that are transformed at once: few enough for a processor's cache, and for a recording of hours.
-_SLAB = 1024
+#: Windows that are transformed at once, and samples in them: few enough for a processor's cache, and for a recording of
+#: hours.
+_SLAB, _SLAB_SIZE = 1024, 2**23
+#: Windows that a sample may lie in (``n_fft / hop_length``); 2 to 16 are usual.
+MAX_OVERLAP = 1024
+#: Largest ``n_fft * n_mels``: the filters take twice as many bytes.
+MAX_FILTER_SIZE = 2**23
 
 
 class LogMel(Features):
@@ -150,7 +158,8 @@ class MelModule(FeaturesModule):
     Raises
     ------
     ComponentError
-        If the window is longer than ``n_fft``, or the range of the bands is not in that of the sample rate.
+        If the window is longer than ``n_fft``, the settings cost too much (:func:`check_cost`), or the range of the
+        bands is not in that of the sample rate.
     """
 
     window: Tensor
@@ -161,6 +170,8 @@ class MelModule(FeaturesModule):
         win_length = params.win_length or params.n_fft
         if win_length > params.n_fft:
             raise ComponentError(f"Got win_length={win_length}, expected at most n_fft={params.n_fft}.")
+        check_cost(params.n_fft, params.hop_length, params.n_mels)
+
         self.n_features = params.n_mels
         self.n_fft = params.n_fft
         self.hop_length = params.hop_length
@@ -195,13 +206,51 @@ class MelModule(FeaturesModule):
 
     def _mel(self, windows: Tensor) -> Tensor:
         """Return the mel bands of windows (n, n_fft), shape (n, n_mels)."""
-        slabs = [self.spectrum(power_spectrum(slab, self.window)) @ self.filters for slab in windows.split(_SLAB)]
+        n_windows = min(_SLAB, max(1, _SLAB_SIZE // self.n_fft))
+        slabs = [self.spectrum(power_spectrum(slab, self.window)) @ self.filters for slab in windows.split(n_windows)]
         return slabs[0] if len(slabs) == 1 else torch.cat(slabs)
 
 
 class _LogMelModule(MelModule):
     def scaled(self, mel: Tensor, lengths: Tensor) -> Tensor:
         return whisper_scale(mel, lengths)
+
+
+def check_cost(n_fft: int, hop_length: int, n_mels: int) -> None:
+    """Refuse settings that take gigabytes for the filters, or transform each sample thousands of times.
+
+    A model folder from a stranger may ask for them, and a person may by a slip.
+
+    Parameters
+    ----------
+    n_fft, hop_length : int
+        In samples; windows overlap at most :data:`MAX_OVERLAP` times.
+    n_mels : int
+        The filters, about ``n_mels * n_fft / 2`` values, are limited by :data:`MAX_FILTER_SIZE`.
+
+    Raises
+    ------
+    ComponentError
+        Naming the values, the limit and the remedy.
+
+    Examples
+    --------
+    >>> from skastw.features.log_mel import check_cost
+    >>> check_cost(n_fft=65536, hop_length=1, n_mels=80)
+    Traceback (most recent call last):
+        ...
+    skastw.errors.ComponentError: Got n_fft=65536 with hop_length=1: ... Take a hop_length of 64 or more...
+    """
+    if n_fft > MAX_OVERLAP * hop_length:
+        raise ComponentError(
+            f"Got n_fft={n_fft} with hop_length={hop_length}: each sample lies in {n_fft // hop_length} windows, "
+            f"expected at most {MAX_OVERLAP}. Take a hop_length of {-(-n_fft // MAX_OVERLAP)} or more, or a smaller n_fft."
+        )
+    if n_fft * n_mels > MAX_FILTER_SIZE:
+        raise ComponentError(
+            f"Got n_fft={n_fft} with n_mels={n_mels}, whose product is {n_fft * n_mels}, expected at most "
+            f"{MAX_FILTER_SIZE}. Lower n_mels to {MAX_FILTER_SIZE // n_fft}, or n_fft to {MAX_FILTER_SIZE // n_mels}."
+        )
 
 
 def centred_windows(waveform: Tensor, n_fft: int, hop_length: int) -> Tensor:
