@@ -241,10 +241,11 @@ def check_cost(n_fft: int, hop_length: int, n_mels: int) -> None:
         ...
     skastw.errors.ComponentError: Got n_fft=65536 with hop_length=1: ... Take a hop_length of 64 or more...
     """
-    if n_fft > MAX_OVERLAP * hop_length:
+    least = -(-n_fft // MAX_OVERLAP)
+    if hop_length < least:
         raise ComponentError(
             f"Got n_fft={n_fft} with hop_length={hop_length}: each sample lies in {n_fft // hop_length} windows, "
-            f"expected at most {MAX_OVERLAP}. Take a hop_length of {-(-n_fft // MAX_OVERLAP)} or more, or a smaller n_fft."
+            f"expected at most {MAX_OVERLAP}. Take a hop_length of {least} or more, or a smaller n_fft."
         )
     if n_fft * n_mels > MAX_FILTER_SIZE:
         raise ComponentError(
