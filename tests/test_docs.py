@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from skastw import _component
+from skastw.inference import ROUNDING
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -86,3 +87,8 @@ def test_there_is_a_page_for_every_registered_component_name():
     for names in _component._REGISTRY.values():
         for name in names:
             assert f"`{name}`" in guide
+
+
+def test_the_guide_gives_the_tolerance_of_predictions():
+    guide = (DOCS / "user_guide.md").read_text(encoding="utf-8")
+    assert f"at most {ROUNDING:.0e} (`skastw.inference.ROUNDING`)".replace("e-05", "e-5") in guide

@@ -15,6 +15,7 @@ from skastw.audio import isolated_decoding, load_waveform, stream_waveform
 from skastw.datasets import make_tones
 from skastw.encoders import ParallelCNNEncoder
 from skastw.errors import ClipError, ClipValueError
+from skastw.inference import ROUNDING
 from skastw.windows import cut_windows
 
 RATE = 8000
@@ -140,7 +141,7 @@ def test_each_window_is_predicted_as_a_clip_of_its_own(clf):
         (recording if clip == 0 else recording[:3000])[round(start * RATE) : round(end * RATE)]
         for clip, start, end in table[["clip", "start", "end"]].itertuples(index=False)
     ]
-    np.testing.assert_allclose(table.iloc[:, 3:], clf.predict_proba(clips), atol=1e-6)
+    np.testing.assert_allclose(table.iloc[:, 3:], clf.predict_proba(clips), atol=ROUNDING)
     np.testing.assert_allclose(table.iloc[:, 3:].sum(axis=1), 1, atol=1e-5)
 
 
@@ -162,7 +163,7 @@ def test_windows_do_not_depend_on_blocks_or_on_the_other_clips(clf, tmp_path, mo
     assert together["clip"].unique().tolist() == [str(path) for path in paths]
     monkeypatch.setattr(sys.modules["skastw.windows"], "_BLOCK", 5000)
     alone = pd.concat([clf.predict_windows(path, window=0.4) for path in paths], ignore_index=True)
-    pd.testing.assert_frame_equal(together, alone, atol=1e-5)
+    pd.testing.assert_frame_equal(together, alone, atol=ROUNDING)
 
 
 @pytest.mark.parametrize("aggregate", [None, "mean", "vote"])
