@@ -45,6 +45,7 @@ ROWS = [
         "_files",
         "_onnx_operators",
         "_optional",
+        "_progress",
         "_sklearn",
         "_version",
         "_warnings",

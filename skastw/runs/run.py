@@ -12,9 +12,9 @@ from typing import Any
 import pandas as pd
 import yaml
 from sklearn.base import clone
-from tqdm.auto import tqdm
 
 from skastw._optional import import_optional
+from skastw._progress import ProgressBar
 from skastw._version import __version__
 from skastw.classifier import ASTWClassifier
 from skastw.errors import RunError, SkastwError
@@ -158,7 +158,7 @@ def _train_and_test(estimator: ASTWClassifier, clips: Clips, folds: list[Fold], 
     try:
         for number, fold in enumerate(folds, start=1):
             if verbose and len(folds) > 1:
-                tqdm.write(f"fold {number} of {len(folds)}", file=sys.stderr)
+                ProgressBar.write(f"fold {number} of {len(folds)}", file=sys.stderr)
             model = _fitted(estimator, clips.part(fold.train))
             held_out = clips.part(fold.test)
             tested.append(evaluate(model, held_out.X, held_out.y, groups=held_out.groups, n_bootstrap=0))
@@ -166,7 +166,7 @@ def _train_and_test(estimator: ASTWClassifier, clips: Clips, folds: list[Fold], 
                 break
         if len(folds) > 1 and not model.interrupted_:
             if verbose:
-                tqdm.write("all clips", file=sys.stderr)
+                ProgressBar.write("all clips", file=sys.stderr)
             model, on_all = _fitted(estimator, clips), True
     except KeyboardInterrupt:  # before the first epoch of a fold had ended
         if not tested:
