@@ -31,6 +31,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from skastw._compiler import removed_traces
 from skastw._onnx_operators import Operators
 from skastw._optional import import_optional
 from skastw.batching import split_evenly, unpadded
@@ -93,7 +94,7 @@ def write_onnx(
 
     model = copy.deepcopy(model).cpu().float().eval().requires_grad_(False)
     front_end = copy.deepcopy(front_end).cpu().eval()
-    with _quiet(), torch.no_grad():
+    with _quiet(), removed_traces(), torch.no_grad():
         parts = _front_end_graph(front_end, names), _network_graph(model, front_end.n_features, names)
     described = {**metadata, "task": labels["task"], "labels": labels["labels"]}
     proto = helper.make_model(

@@ -40,6 +40,7 @@ ROWS = [
     [
         "errors",
         "_atomic",
+        "_compiler",
         "_component",
         "_device",
         "_files",
