@@ -46,6 +46,7 @@ ROWS = [
         "_files",
         "_onnx_operators",
         "_optional",
+        "_outputs",
         "_progress",
         "_sklearn",
         "_version",
@@ -57,7 +58,7 @@ LEVEL = {name: len(ROWS) - i for i, row in enumerate(ROWS) for name in row}
 #: Imports within one row: the Hub stands on the folder, training's and the components' rooms are separate.
 SIDEWAYS = {("hub", "artifact"), ("__main__", "cli"), ("_component", "_sklearn"), ("_component", "errors")}
 SIDEWAYS |= {("_files", "errors"), ("_device", "errors"), ("_optional", "errors"), ("_sklearn", "errors")}
-SIDEWAYS |= {("_yaml", "errors")}
+SIDEWAYS |= {("_yaml", "errors"), ("_outputs", "errors")}
 
 
 def modules():
