@@ -34,6 +34,7 @@ from torch.nn import functional as F
 from skastw._compiler import removed_traces
 from skastw._onnx_operators import Operators
 from skastw._optional import import_optional
+from skastw._outputs import check_file, write_file
 from skastw.batching import split_evenly, unpadded
 from skastw.errors import ExportError
 from skastw.features import FeaturesModule
@@ -67,6 +68,7 @@ def write_onnx(
     Parameters
     ----------
     path : path
+        Ends in ``.onnx``. An existing file is replaced in one step, and its folder is made if missing.
     model : AudioModel
     front_end : FeaturesModule
         What computes the frames.
@@ -83,11 +85,14 @@ def write_onnx(
 
     Raises
     ------
+    OutputError
+        If there can be no such file, which is noticed before anything is computed, or it cannot be written.
     ExportError
         If a component has no form in ONNX, or the file would compute something else.
     MissingDependencyError
         Without the extra ``onnx``.
     """
+    target = check_file(path, [".onnx"])
     for package in ("onnx", "onnxscript", "onnxruntime"):
         import_optional(package, extra="onnx", purpose="Exporting to ONNX")
     from onnx import helper
@@ -109,8 +114,8 @@ def write_onnx(
     content = proto.SerializeToString()
     longest = min(1.25 * metadata["chunk_length"], _LONGEST_CHECK)
     _check(content, model, front_end, labels, [1 + int(s * metadata["sample_rate"]) for s in (0.0, 0.3, longest)])
-    Path(path).write_bytes(content)
-    return Path(path)
+    write_file(target, content)
+    return target
 
 
 # ------------------------------------------------------------------ what torch exports

@@ -157,7 +157,7 @@ class Evaluation:
         Parameters
         ----------
         folder : path
-            Made if missing; files of these names in it are replaced.
+            Made if missing. Files of these names in it are replaced, each in one step; others stay as they are.
         title : str, default="Evaluation"
             Of the page.
         about : mapping of str to JSON values, optional
@@ -172,8 +172,8 @@ class Evaluation:
         ------
         MissingDependencyError
             Without the extra ``plot``.
-        OSError
-            If something cannot be written.
+        OutputError
+            If a file cannot be written; it is then unchanged.
         """
         from skastw.evaluation.report import save_report
 
