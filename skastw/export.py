@@ -20,7 +20,6 @@ import copy
 import json
 import logging
 import os
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +34,7 @@ from skastw._compiler import removed_traces
 from skastw._onnx_operators import Operators
 from skastw._optional import import_optional
 from skastw._outputs import check_file, write_file
+from skastw._warnings import ignored_warnings
 from skastw.batching import split_evenly, unpadded
 from skastw.errors import ExportError
 from skastw.features import FeaturesModule
@@ -251,8 +251,7 @@ def _quiet() -> Iterator[None]:
     try:
         for logger in loggers:
             logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with ignored_warnings():
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
