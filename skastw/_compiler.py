@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -27,8 +28,9 @@ def import_compiler() -> None:
     >>> os.environ == before
     True
     """
-    with removed_traces():
-        import torch._dynamo  # noqa: F401
+    if "torch._dynamo" not in sys.modules:
+        with removed_traces():
+            import torch._dynamo  # noqa: F401
 
 
 @contextlib.contextmanager

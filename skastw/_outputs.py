@@ -108,7 +108,7 @@ def check_folder(path: str | os.PathLike[str]) -> Path:
     if not os.fspath(path):
         raise OutputError("Got an empty output, expected the name of a folder.")
     if os.path.lexists(target) and not target.is_dir():
-        raise OutputError(f"Got output {str(target)!r}, which is no folder, expected the name of a folder.")
+        raise OutputError(f"Got output {str(target)!r}, which is not a folder, expected the name of a folder.")
     _check_writable(target, str(target))
     return target
 
@@ -128,7 +128,8 @@ def _check_writable(folder: Path, output: str) -> None:
         folder = folder.parent
     if not folder.is_dir():
         raise OutputError(
-            f"Got output {output!r}, but {str(folder)!r} is no folder, expected one; give another name, or remove it."
+            f"Got output {output!r}, but {str(folder)!r} is not a folder, expected one; give another name, or remove "
+            "it."
         )
     try:
         with tempfile.TemporaryFile(dir=folder):  # permissions do not tell about disks that are mounted to be read
@@ -253,7 +254,7 @@ def _new_folder(parent: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _locked(folder: Path, *, wait: bool) -> Iterator[None]:
-    """Lock a folder; raise OSError if it is no folder, another process holds it, or there are no locks."""
+    """Lock a folder; raise OSError if it is not a folder, another process holds it, or there are no locks."""
     if os.name == "nt":
         yield
         return

@@ -47,7 +47,7 @@ def test_a_place_that_can_be_written_is_left_as_it_is(tmp_path):
         ("table.xyz", "table.xyz', expected a name that ends in .csv or .txt."),
         ("", "expected a name that ends in .csv or .txt."),
         ("folder.csv", "folder.csv', which is a folder, expected the name of a file."),
-        ("file/new/table.csv", "/file' is no folder, expected one; give another name, or remove it."),
+        ("file/new/table.csv", "/file' is not a folder, expected one; give another name, or remove it."),
     ],
 )
 def test_a_file_that_cannot_be_written_is_refused(tmp_path, name, message):
@@ -62,8 +62,8 @@ def test_a_file_that_cannot_be_written_is_refused(tmp_path, name, message):
     ("name", "message"),
     [
         ("", "Got an empty output, expected the name of a folder."),
-        ("file", "file', which is no folder, expected the name of a folder."),
-        ("file/new", "/file' is no folder, expected one; give another name, or remove it."),
+        ("file", "file', which is not a folder, expected the name of a folder."),
+        ("file/new", "/file' is not a folder, expected one; give another name, or remove it."),
     ],
 )
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path, name, message):
@@ -99,7 +99,7 @@ def test_a_pipe_is_refused(tmp_path):
 
 @posix
 @pytest.mark.parametrize("how", ["name", "link", "second name"])
-def test_an_input_is_no_output(tmp_path, monkeypatch, how):
+def test_an_input_is_refused_as_an_output(tmp_path, monkeypatch, how):
     monkeypatch.chdir(tmp_path)
     Path("owl.wav").write_bytes(b"hoot")
     output = {"name": Path("owl.wav"), "link": Path("link"), "second name": Path("second")}[how]
@@ -274,19 +274,19 @@ def test_a_place_that_cannot_be_written_is_told_before_the_work(tones, tmp_path,
     (tmp_path / "file").write_text("mine")
     result = skastw(*command(name, tones, tmp_path / "file" / "out"))
     assert result.exit_code == 1
-    assert re.search(r"Got output '.*out.*', but '.*/file' is no folder, expected one; give another", result.output)
+    assert re.search(r"Got output '.*out.*', but '.*/file' is not a folder, expected one; give another", result.output)
     assert only(tmp_path) == ["file"]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_file_is_no_folder_and_a_folder_no_file(tones, tmp_path, no_work, name):
+def test_files_and_folders_are_not_taken_for_each_other(tones, tmp_path, no_work, name):
     output = Path(command(name, tones, tmp_path / "out")[-1])
     if output.suffix:
         output.mkdir()
         expected = "which is a folder, expected the name of a file"
     else:
         output.write_text("mine")
-        expected = "which is no folder, expected the name of a folder"
+        expected = "which is not a folder, expected the name of a folder"
     result = skastw(*command(name, tones, tmp_path / "out"))
     assert result.exit_code == 1
     assert expected in result.output
@@ -409,6 +409,17 @@ def test_a_table_of_a_run_is_not_overwritten_by_its_predictions(tones, tmp_path,
         assert result.exit_code == 1
         assert "is one of the inputs" in result.output
     assert table.read_bytes() == before
+
+
+def test_a_report_does_not_overwrite_a_model(tones, model):
+    before = content(Path(model))
+    for words in (command("evaluate", tones, model, model), command("train", tones, model)):
+        result = skastw(*words, "--overwrite")
+        assert result.exit_code == 1
+        assert "which is the folder of a saved model, expected another folder" in result.output
+    with pytest.raises(OutputError, match="is the folder of a saved model"):
+        evaluate_predictions(["a", "b"], ["a", "b"]).save(model)
+    assert content(Path(model)) == before
 
 
 @pytest.mark.parametrize("name", ["metrics.json", "report.html", "run.yaml", "model"])

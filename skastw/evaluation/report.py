@@ -13,6 +13,7 @@ import numpy as np
 
 from skastw._optional import import_optional
 from skastw._outputs import check_file, check_folder, write_file
+from skastw.artifact import CONFIG, LABELS
 from skastw.errors import OutputError
 from skastw.evaluation.page import facts, figure, note, page, paragraph, section, table, tiles
 from skastw.evaluation.scores import SCORES
@@ -63,6 +64,11 @@ def check_report(
     """
     _import_matplotlib()
     target, inputs = check_folder(folder), list(inputs)
+    if all((target / name).exists() for name in (CONFIG, LABELS)):  # and its metrics.json is a part of it
+        raise OutputError(
+            f"Got output {str(target)!r}, which is the folder of a saved model, expected another folder; give one "
+            "beside it."
+        )
     existing = [name for name in (*others, *FILES) if os.path.lexists(target / name)]
     if existing and not overwrite:
         listed = ", ".join(existing[:3]) + ", ..." * (len(existing) > 3)
