@@ -1,7 +1,6 @@
 """Frames of many clips: in memory or in a file, they are the same frames."""
 
 import errno
-import io
 import os
 import signal
 import subprocess
@@ -72,16 +71,18 @@ def test_a_store_is_read_in_several_threads():
     assert all(torch.equal(frames, items[i % 40]) for i, frames in enumerate(read))
 
 
-def test_a_full_disk_is_named_with_a_remedy(temporary, monkeypatch):
-    class Full(io.BytesIO):
-        def flush(self):
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: Full())
-    with pytest.raises(OSError, match=r"temporary file in .*: No space left on device; make room") as caught:
-        FrameStore(clips(), limit=0)
+def test_a_full_disk_is_named_with_a_remedy(temporary):
+    resource = pytest.importorskip("resource", reason="limits the size of files")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"temporary file in .*; make room there, set TMPDIR") as caught:
+            FrameStore(clips(), limit=0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert str(temporary) in str(caught.value)
-    assert caught.value.errno == errno.ENOSPC
+    assert caught.value.errno == errno.EFBIG
+    assert not list(temporary.iterdir())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for the open file in /proc")

@@ -235,7 +235,7 @@ def _save(
     test = {**evaluation.to_dict(), "split": _tested_on(plan.split, outcome, clips, folds)}
     outcome.model.save_pretrained(folder / MODEL_FOLDER, title=title, test=test)
     evaluation.save(folder, title=title, about=_about(plan, outcome, clips, folds, description))
-    header = f"{_HEADER} {__version__}; skastw train {RUN_FILE} does it again. Paths start from here.\n"
+    header = f"{_HEADER} {__version__}; skastw train {RUN_FILE} --output FOLDER does it again. Paths start from here.\n"
     values = asdict(_resolved(plan, outcome.model).relative_to(folder))
     page = {key: values[key] for key in ("description", "data", "split", "output", "recipe", "params")}
     text = yaml.safe_dump(page, sort_keys=False, allow_unicode=True, width=100)
