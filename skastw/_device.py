@@ -140,26 +140,25 @@ def weight_dtype(precision: str) -> torch.dtype:
     return torch.float64 if precision == "float64" else torch.float32
 
 
-#: Options of glibc's ``mallopt``, and the values at which its own adaptation to large blocks ends.
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = (-1, 64 * 2**20), (-3, 32 * 2**20)
+#: The largest block (bytes) whose freeing makes glibc keep more memory from then on, but for its own administration.
+_LARGEST_ADAPTED = 32 * 2**20 - 2**16
 
 
 @contextmanager
 def retained_heap() -> Iterator[None]:
     """Keep memory that is freed in the process, for a loop that frees and takes the same blocks again.
 
-    A training step frees hundreds of megabytes at its end. glibc hands them to the kernel, and the next step
-    faults them in page by page, which takes a tenth of its time. On leaving, the memory is handed back.
-    Where there is no glibc, nothing happens.
+    A training step frees tens of megabytes at its end. At first glibc hands them to the kernel, and the next step
+    faults them in page by page, which takes up to a tenth of its time. Freeing one large block ends that: glibc then
+    keeps blocks of up to that size. No setting is changed. On leaving, the memory is handed back to the kernel.
+    Without glibc, nothing happens.
     """
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     if libc is None or not hasattr(libc, "malloc_trim"):
         yield
         return
-    libc.mallopt(*_MMAP_THRESHOLD)
-    libc.mallopt(_TRIM_THRESHOLD[0], 2**31 - 1)
+    torch.empty(_LARGEST_ADAPTED, dtype=torch.uint8)  # freed at once, and never touched
     try:
         yield
     finally:
-        libc.mallopt(*_TRIM_THRESHOLD)
         libc.malloc_trim(0)

@@ -212,13 +212,12 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         given = self._check_training(X, y, sample_weight)
         valid = self._check_validation(X_val, y_val, sample_weight_val)
         seed = self._seed()
-        with self._scratch() as folder:
-            data = self._data_sets(given, valid, groups, components, seed, folder)
-            config = self._config(seed).lasting(len(data.train), self.min_steps)
-            metadata = {"sample_weight": sample_weight, "groups": groups, "X_val": X_val, "y_val": y_val}
-            callbacks = self._callbacks(X, y, metadata, config.epochs)
-            checkpoint = self._checkpoint(data, start)
-            self._train(data, components, config, start=start, fresh=True, monitor=callbacks, checkpoint=checkpoint)
+        data = self._data_sets(given, valid, groups, components, seed)
+        config = self._config(seed).lasting(len(data.train), self.min_steps)
+        metadata = {"sample_weight": sample_weight, "groups": groups, "X_val": X_val, "y_val": y_val}
+        callbacks = self._callbacks(X, y, metadata, config.epochs)
+        checkpoint = self._checkpoint(data, start)
+        self._train(data, components, config, start=start, fresh=True, monitor=callbacks, checkpoint=checkpoint)
         self._optimizers = None
         callbacks.end_fit()
         return self
@@ -230,11 +229,10 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         given = Labelled(check_clips(self, X, reset=fresh), targets, self._loss_weights(targets, sample_weight))
         seed = self._seed() if fresh else (self._seed() + self.n_epochs_) % 2**31
         config = replace(self._config(seed), epochs=1, constant_lr=True, patience=None, ema_decay=None)
-        with self._scratch() as folder:
-            n_features = None if fresh else self.model_.features.n_features
-            train_set, self.failed_ = self._frame_set(given, given.used(), components, folder, n_features)
-            data = Data(train_set, None, "trained in instalments")
-            self._optimizers = self._train(data, components, config, start=start, fresh=fresh)
+        n_features = None if fresh else self.model_.features.n_features
+        train_set, self.failed_ = self._frame_set(given, given.used(), components, n_features)
+        data = Data(train_set, None, "trained in instalments")
+        self._optimizers = self._train(data, components, config, start=start, fresh=fresh)
         return self
 
     def _train(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
@@ -226,18 +224,17 @@ class AudioInputs(ComponentParams):
         groups: Any,
         components: Components,
         seed: int,
-        folder: str | None,
     ) -> Data:
-        """Compute the frames, and split; ``folder`` is for those that are not kept in memory."""
+        """Compute the frames, and split."""
         check_consistent_length(given.targets, groups)
         used = given.used()
         if len(used) == 0:
             raise ValueError("Got weights that are zero for every clip, expected a positive weight somewhere.")
-        everything, self.failed_ = self._frame_set(given, used, components, folder)
+        everything, self.failed_ = self._frame_set(given, used, components)
         self._check_what_is_left(given.targets[used], given.targets[everything.positions])
         if valid is not None:
             n_features = everything.frames[0].shape[1]
-            valid_set, failed = self._frame_set(valid, np.arange(len(valid.clips)), components, folder, n_features)
+            valid_set, failed = self._frame_set(valid, np.arange(len(valid.clips)), components, n_features)
             self.failed_ += [replace(clip, reason=f"in X_val: {clip.reason}") for clip in failed]
             return Data(everything, valid_set, "validation clips given by the caller")
         if self.val_split is None:
@@ -260,22 +257,17 @@ class AudioInputs(ComponentParams):
         names = getattr(self, "classes_", None)
         return split_validation(strata, self.val_split, seed, groups=groups, names=names)
 
-    def _scratch(self) -> AbstractContextManager[str | None]:
-        """Return the context of a folder for frames that are not kept in memory."""
-        return nullcontext() if self.cache == "memory" else tempfile.TemporaryDirectory(prefix="skastw-")
-
     def _frame_set(
         self,
         given: Labelled,
         index: np.ndarray,
         components: Components,
-        folder: str | None,
         n_features: int | None = None,
     ) -> tuple[FrameSet, list[FailedClip]]:
         """Return the data set of the clips at ``index`` that can be used, and a list of the others."""
         limit = None if components.precomputed else CACHES[self.cache]  # precomputed frames are in memory already
         failures = Failures(self.on_error)
-        frames = FrameStore(self._frames(given.clips, index, components, failures, n_features), folder, limit=limit)
+        frames = FrameStore(self._frames(given.clips, index, components, failures, n_features), limit=limit)
         failures.tell(len(index), training=True)
         index = failures.without(index)
         dtype = weight_dtype(self.precision)

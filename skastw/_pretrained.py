@@ -18,6 +18,7 @@ from skastw._component import component_from_config, component_to_config
 from skastw._device import weight_dtype
 from skastw._estimator import AudioEstimator
 from skastw._inputs import Components
+from skastw._outputs import scratch_folder
 from skastw._version import __version__
 from skastw.artifact import (
     Artifact,
@@ -122,7 +123,7 @@ class PretrainedEstimator(AudioEstimator):
         Parameters
         ----------
         path : path
-            The file.
+            The file; its name ends in ``.onnx``. An existing one is replaced in one step, when all is computed.
         featurizer : ASTWFeaturizer, optional
             What computed the frames, needed with ``features="precomputed"``; the file then takes waveforms.
 
@@ -133,6 +134,8 @@ class PretrainedEstimator(AudioEstimator):
 
         Raises
         ------
+        OutputError
+            If the file cannot be written; a place that cannot be is told before anything is computed.
         ExportError
             If a component has no form in ONNX; the message names it.
         ArtifactError
@@ -204,8 +207,8 @@ class PretrainedEstimator(AudioEstimator):
         HubError
             If the repository cannot be written.
         """
-        with tempfile.TemporaryDirectory() as parent:
-            folder = self.save_pretrained(Path(parent) / repo_id.rpartition("/")[2])
+        with scratch_folder(Path(tempfile.gettempdir())) as parent:
+            folder = self.save_pretrained(parent / repo_id.rpartition("/")[2])
             return hub.push(folder, repo_id, private=private, token=token)
 
     @classmethod

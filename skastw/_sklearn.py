@@ -5,6 +5,7 @@ When a scikit-learn release moves one of them, this is the one place to mend.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -23,12 +24,17 @@ try:
 except ImportError:  # scikit-learn 1.6
     from sklearn.utils._estimator_html_repr import _VisualBlock
 
+# rich, which scikit-learn's callbacks import, draws a number from Python's generator: who has seeded it gets the same
+# numbers with and without this import
+_random_state = random.getstate()
 try:  # scikit-learn 1.9 and newer
     from sklearn.callback import CallbackSupportMixin
 except ImportError:
 
     class CallbackSupportMixin:  # type: ignore[no-redef]
         """Stands where scikit-learn has no callbacks yet."""
+finally:
+    random.setstate(_random_state)
 
 
 __all__ = [

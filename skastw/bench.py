@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from skastw._device import resolve_device
@@ -28,7 +27,7 @@ def measure_speed(
     recipe : str or path, default="astw"
         See :func:`skastw.recipes.load_recipe`.
     n_clips : int, default=32
-        Generated FLAC files to measure with; more are steadier.
+        Generated FLAC files, in memory, to measure with; more are steadier.
     duration : float, default=5.0
         Seconds of each.
     device : str, default="auto"
@@ -65,11 +64,10 @@ def measure_speed(
         epochs=2, min_steps=0, val_split=None, ema_decay=None, device=device
     )
     featurizer = ASTWFeaturizer(sample_rate=classifier.sample_rate, features=classifier.features)
-    with tempfile.TemporaryDirectory(prefix="skastw-") as folder:
-        paths, y = _write_tones(Path(folder), n_clips, duration, classifier.sample_rate)
-        feature_seconds = _seconds(lambda: featurizer.fit_transform(paths))
-        classifier.fit(paths, y)
-        prediction_seconds = _seconds(lambda: classifier.predict_proba(paths))
+    clips, y = _flac_tones(n_clips, duration, classifier.sample_rate)
+    feature_seconds = _seconds(lambda: featurizer.fit_transform(clips))
+    classifier.fit(clips, y)
+    prediction_seconds = _seconds(lambda: classifier.predict_proba(clips))
     return {
         "recipe": os.fspath(recipe),
         "device": str(resolve_device(device)),
@@ -82,14 +80,19 @@ def measure_speed(
     }
 
 
-def _write_tones(folder: Path, n_clips: int, duration: float, sample_rate: int) -> tuple[list[str], Any]:
+def _flac_tones(n_clips: int, duration: float, sample_rate: int) -> tuple[list[dict[str, bytes]], Any]:
+    """Return the content of FLAC files, in memory: nothing is left behind if the process is killed."""
     import soundfile
 
-    clips, y = make_tones(n_clips, n_classes=2, duration=(duration, duration), sample_rate=sample_rate, random_state=0)
-    paths = [str(folder / f"{i}.flac") for i in range(n_clips)]
-    for path, clip in zip(paths, clips, strict=True):
-        soundfile.write(path, clip, sample_rate)
-    return paths, y
+    waveforms, y = make_tones(
+        n_clips, n_classes=2, duration=(duration, duration), sample_rate=sample_rate, random_state=0
+    )
+    clips = []
+    for waveform in waveforms:
+        content = io.BytesIO()
+        soundfile.write(content, waveform, sample_rate, format="FLAC")
+        clips.append({"bytes": content.getvalue()})
+    return clips, y
 
 
 def _seconds(work: Callable[[], Any]) -> float:

@@ -20,6 +20,7 @@ __all__ = [
     "FetchError",
     "HubError",
     "MissingDependencyError",
+    "OutputError",
     "RecipeError",
     "RunError",
     "SkastwError",
@@ -126,6 +127,10 @@ class ExportError(SkastwError, ValueError):
 
 class HubError(SkastwError, OSError):
     """A repository of the Hugging Face Hub cannot be read or written."""
+
+
+class OutputError(SkastwError, OSError, ValueError):
+    """A result cannot be written to the place that was named for it."""
 
 
 class TrainingError(SkastwError, RuntimeError):

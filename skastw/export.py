@@ -20,7 +20,6 @@ import copy
 import json
 import logging
 import os
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,8 +30,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from skastw._compiler import removed_traces
 from skastw._onnx_operators import Operators
 from skastw._optional import import_optional
+from skastw._outputs import check_file, write_file
+from skastw._warnings import ignored_warnings
 from skastw.batching import split_evenly, unpadded
 from skastw.errors import ExportError
 from skastw.features import FeaturesModule
@@ -66,6 +68,7 @@ def write_onnx(
     Parameters
     ----------
     path : path
+        Ends in ``.onnx``. An existing file is replaced in one step, and its folder is made if missing.
     model : AudioModel
     front_end : FeaturesModule
         What computes the frames.
@@ -82,18 +85,21 @@ def write_onnx(
 
     Raises
     ------
+    OutputError
+        If there can be no such file, which is noticed before anything is computed, or it cannot be written.
     ExportError
         If a component has no form in ONNX, or the file would compute something else.
     MissingDependencyError
         Without the extra ``onnx``.
     """
+    target = check_file(path, [".onnx"])
     for package in ("onnx", "onnxscript", "onnxruntime"):
         import_optional(package, extra="onnx", purpose="Exporting to ONNX")
     from onnx import helper
 
     model = copy.deepcopy(model).cpu().float().eval().requires_grad_(False)
     front_end = copy.deepcopy(front_end).cpu().eval()
-    with _quiet(), torch.no_grad():
+    with _quiet(), removed_traces(), torch.no_grad():
         parts = _front_end_graph(front_end, names), _network_graph(model, front_end.n_features, names)
     described = {**metadata, "task": labels["task"], "labels": labels["labels"]}
     proto = helper.make_model(
@@ -108,8 +114,8 @@ def write_onnx(
     content = proto.SerializeToString()
     longest = min(1.25 * metadata["chunk_length"], _LONGEST_CHECK)
     _check(content, model, front_end, labels, [1 + int(s * metadata["sample_rate"]) for s in (0.0, 0.3, longest)])
-    Path(path).write_bytes(content)
-    return Path(path)
+    write_file(target, content)
+    return target
 
 
 # ------------------------------------------------------------------ what torch exports
@@ -245,8 +251,7 @@ def _quiet() -> Iterator[None]:
     try:
         for logger in loggers:
             logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with ignored_warnings():
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):

@@ -13,8 +13,8 @@ import torch
 from joblib import effective_n_jobs
 from sklearn.utils.validation import validate_data
 from torch import Tensor
-from tqdm.auto import tqdm
 
+from skastw._progress import ProgressBar
 from skastw.audio import as_clips, is_array_input, load_waveform
 from skastw.errors import ClipError, ClipTypeError, ClipValueError
 from skastw.failures import Failures
@@ -129,7 +129,7 @@ def extract_frames(
 
     n_threads = effective_n_jobs(n_jobs)
     results = map(frames_of, groups) if n_threads == 1 else _map_in_threads(frames_of, groups, n_threads)
-    with tqdm(total=len(chosen), desc="features", unit="clip", disable=verbose != 1) as bar:
+    with ProgressBar(total=len(chosen), desc="features", unit="clip", disable=verbose != 1) as bar:
         for found in results:
             yield from found
             bar.update(min(_GROUP, len(chosen) - bar.n))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,14 +22,14 @@ MEMORY_LIMIT = 128 * 2**20
 
 
 class FrameStore:
-    """Frames of many clips: the first ones in memory, what is beyond a limit in a file.
+    """Frames of many clips: the first ones in memory, the others in a temporary file.
+
+    The file has no name, or loses it when it is closed: it is gone when the store is, or when the process is killed.
 
     Parameters
     ----------
     items : iterable of Tensors of shape (T_i, F), float32
         Taken one by one, so that a generator's items need not be in memory together.
-    folder : path, optional
-        Where the file is made, when there is need for one. The folder has to outlive the store.
     limit : int, optional
         Bytes in memory; None keeps everything there.
 
@@ -37,36 +38,35 @@ class FrameStore:
     lengths : ndarray of shape (n,), int64
         T_i.
 
+    Raises
+    ------
+    OSError
+        If the file cannot be written, naming its folder.
+
     Examples
     --------
-    >>> import tempfile, torch
+    >>> import torch
     >>> from skastw.frames import FrameStore
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     store = FrameStore([torch.zeros(3, 2), torch.ones(4, 2)], folder, limit=24)
-    ...     store.lengths.tolist(), store[1].sum().item()
+    >>> store = FrameStore([torch.zeros(3, 2), torch.ones(4, 2)], limit=24)
+    >>> store.lengths.tolist(), store[1].sum().item()
     ([3, 4], 8.0)
     """
 
-    def __init__(
-        self, items: Iterable[Tensor], folder: str | os.PathLike[str] | None = None, *, limit: int | None = None
-    ) -> None:
-        self._path: str | None = None
+    def __init__(self, items: Iterable[Tensor], *, limit: int | None = None) -> None:
+        self._file: _FrameFile | None = None
         self._items: list[Tensor | tuple[int, int]] = []  # frames, or where they begin in the file and their width
         lengths: list[int] = []
-        in_memory = in_file = 0
+        in_memory = 0
         for item in items:
             lengths.append(len(item))
             in_memory += item.nbytes
-            if folder is None or limit is None or in_memory <= limit:
+            if limit is None or in_memory <= limit:
                 self._items.append(item)
                 continue
-            if self._path is None:
-                handle, self._path = tempfile.mkstemp(suffix=".f32", dir=folder)
-                os.close(handle)
-            with open(self._path, "ab") as file:
-                file.write(np.ascontiguousarray(item, dtype=np.float32).tobytes())
-            self._items.append((in_file, item.shape[1]))
-            in_file += item.numel() * 4
+
+            if self._file is None:
+                self._file = _FrameFile()
+            self._items.append((self._file.append(item), item.shape[1]))
         self.lengths = np.array(lengths, dtype=np.int64)
 
     def __len__(self) -> int:
@@ -77,10 +77,9 @@ class FrameStore:
         item = self._items[index]
         if isinstance(item, Tensor):
             return item
-        assert self._path is not None
+        assert self._file is not None
         begin, width = item
-        values = np.fromfile(self._path, dtype=np.float32, count=int(self.lengths[index]) * width, offset=begin)
-        return torch.from_numpy(values.reshape(-1, width))
+        return self._file.read(begin, (int(self.lengths[index]), width))
 
     def __iter__(self) -> Iterator[Tensor]:
         return (self[i] for i in range(len(self)))
@@ -89,10 +88,54 @@ class FrameStore:
         """Return a view of the clips at ``index``."""
         index = list(index)
         view = FrameStore(())
-        view._path = self._path
+        view._file = self._file
         view._items = [self._items[i] for i in index]
         view.lengths = self.lengths[index]
         return view
+
+
+class _FrameFile:
+    """A temporary file of float32 values that nobody else can open and that vanishes with the process."""
+
+    def __init__(self) -> None:
+        with _naming_the_folder():
+            # closed when the last store that reads it is gone
+            self._file = tempfile.TemporaryFile(prefix="skastw-", suffix=".f32")  # noqa: SIM115
+        self._size = 0
+        self._lock = threading.Lock()  # a file has one position, and stores may be read in several threads
+
+    def append(self, item: Tensor) -> int:
+        """Write the values of a tensor; return the byte at which they begin."""
+        begin = self._size
+        values = np.ascontiguousarray(item, dtype=np.float32)
+        with self._lock, _naming_the_folder():
+            self._file.seek(begin)
+            self._file.write(values.data)
+            self._file.flush()  # a disk that is full says so here, and not while training
+        self._size += values.nbytes
+        return begin
+
+    def read(self, begin: int, shape: tuple[int, int]) -> Tensor:
+        """Return the values that begin at a byte, as a tensor of ``shape``."""
+        frames = torch.empty(shape, dtype=torch.float32)
+        with self._lock:
+            self._file.seek(begin)
+            n_bytes = self._file.readinto(frames.numpy().data)
+        if n_bytes != frames.nbytes:
+            raise OSError(f"Got {n_bytes} of {frames.nbytes} bytes of frames from the temporary file that held them.")
+        return frames
+
+
+@contextmanager
+def _naming_the_folder() -> Iterator[None]:
+    """Add to an error of the system where temporary files are and how to choose another place."""
+    try:
+        yield
+    except OSError as error:
+        folder = f" in {tempfile.tempdir!r}" if tempfile.tempdir else ""  # unknown while no folder could be written
+        reason = f"Cannot write frames to a temporary file{folder}: {error.strerror or error}"
+        remedy = "make room there, set TMPDIR to a folder on another disk, or set cache='memory'"
+        raise OSError(error.errno, f"{reason}; {remedy}") from error
 
 
 def blocks(frames: Iterable[Tensor], size: int) -> Iterator[FrameStore]:

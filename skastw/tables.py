@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from skastw._optional import import_optional
+from skastw._outputs import check_file, new_file
 from skastw.audio import as_clips, clip_path
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "TABLE_SUFFIXES",
+    "check_label_track",
+    "check_table",
     "clip_names",
     "embedding_table",
     "label_track",
@@ -155,9 +158,7 @@ def label_track(windows: DataFrame, *, min_probability: float = 0.0) -> str:
     0.000000	3.000000	owl
     2.000000	4.000000	wind
     """
-    n_clips = windows["clip"].nunique()
-    if n_clips > 1:
-        raise ValueError(f"Got the windows of {n_clips} clips, expected those of one: a label track has one time line.")
+    check_label_track(windows["clip"].nunique())
     heard = labelled_windows(windows, min_probability=min_probability).dropna(subset=["start", "predicted"])
     stretches: list[tuple[float, float, str]] = []
     for start, end, text in heard[["start", "end", "predicted"]].to_numpy(dtype=object).tolist():
@@ -170,8 +171,49 @@ def label_track(windows: DataFrame, *, min_probability: float = 0.0) -> str:
     return "".join(f"{start:.6f}\t{end:.6f}\t{label}\n" for start, end, label in stretches)
 
 
+def check_table(path: str | os.PathLike[str], *, inputs: Iterable[Any] = ()) -> None:
+    """Raise unless :func:`write_table` can write a table, before there is one.
+
+    Parameters
+    ----------
+    path : path
+        Ends in one of :data:`TABLE_SUFFIXES`.
+    inputs : iterable of paths, optional
+        Files that are read, which ``path`` may not be.
+
+    Raises
+    ------
+    OutputError
+        If the name ends otherwise, or there can be no such file.
+    MissingDependencyError
+        For Parquet without the extra ``parquet``.
+
+    Examples
+    --------
+    >>> from skastw.tables import check_table
+    >>> check_table("owls.xlsx")
+    Traceback (most recent call last):
+    skastw.errors.OutputError: Got output 'owls.xlsx', expected a name that ends in .csv or .parquet.
+    """
+    if check_file(path, TABLE_SUFFIXES, inputs=inputs).suffix.lower() == ".parquet":
+        import_optional("pyarrow", extra="parquet", purpose="Writing Parquet")
+
+
+def check_label_track(n_clips: int) -> None:
+    """Raise ValueError if a label track would be of several clips, before their windows are predicted.
+
+    Parameters
+    ----------
+    n_clips : int
+    """
+    if n_clips > 1:
+        raise ValueError(f"Got the windows of {n_clips} clips, expected those of one: a label track has one time line.")
+
+
 def write_table(table: DataFrame, path: str | os.PathLike[str]) -> str:
     """Write a table as CSV or Parquet, by the end of the name.
+
+    An existing file is replaced in one step: after an error, on a full disk and when interrupted, it is unchanged.
 
     Parameters
     ----------
@@ -186,8 +228,8 @@ def write_table(table: DataFrame, path: str | os.PathLike[str]) -> str:
 
     Raises
     ------
-    ValueError
-        If the name ends otherwise.
+    OutputError
+        If the name ends otherwise, or the file cannot be written.
     MissingDependencyError
         Without the extra.
 
@@ -202,17 +244,14 @@ def write_table(table: DataFrame, path: str | os.PathLike[str]) -> str:
     ...     Path(file).read_text().split()
     ['clip', 'owl.wav']
     """
-    target = Path(path)
-    if target.suffix.lower() not in TABLE_SUFFIXES:
-        raise ValueError(f"Got output {str(target)!r}, expected a name that ends in {' or '.join(TABLE_SUFFIXES)}.")
-    target.parent.mkdir(parents=True, exist_ok=True)
+    check_table(path)
     table = table.rename(columns=str)  # Parquet has no columns without a name
-    if target.suffix.lower() == ".parquet":
-        import_optional("pyarrow", extra="parquet", purpose="Writing Parquet")
-        table.to_parquet(target, index=False)
-    else:
-        table.to_csv(target, index=False)
-    return str(target)
+    with new_file(path) as file:
+        if os.fspath(path).lower().endswith(".parquet"):
+            table.to_parquet(file, index=False)
+        else:
+            table.to_csv(file, index=False)
+    return str(Path(path))
 
 
 def clip_names(clips: Sequence[Any]) -> list[str | int]:

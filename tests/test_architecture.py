@@ -40,11 +40,14 @@ ROWS = [
     [
         "errors",
         "_atomic",
+        "_compiler",
         "_component",
         "_device",
         "_files",
         "_onnx_operators",
         "_optional",
+        "_outputs",
+        "_progress",
         "_sklearn",
         "_version",
         "_warnings",
@@ -55,7 +58,7 @@ LEVEL = {name: len(ROWS) - i for i, row in enumerate(ROWS) for name in row}
 #: Imports within one row: the Hub stands on the folder, training's and the components' rooms are separate.
 SIDEWAYS = {("hub", "artifact"), ("__main__", "cli"), ("_component", "_sklearn"), ("_component", "errors")}
 SIDEWAYS |= {("_files", "errors"), ("_device", "errors"), ("_optional", "errors"), ("_sklearn", "errors")}
-SIDEWAYS |= {("_yaml", "errors")}
+SIDEWAYS |= {("_yaml", "errors"), ("_outputs", "errors")}
 
 
 def modules():

@@ -565,7 +565,7 @@ def test_a_log_gets_a_line_for_each_epoch(tones, tmp_path):
     epochs = ["epoch 1 of 2", "epoch 2 of 2"]
     assert shown == ["fold 1 of 2", *epochs, "fold 2 of 2", *epochs, "all clips", *epochs]
     assert all("loss 0." in line or "loss 1." in line for line in lines if line.startswith("epoch"))
-    quiet = skastw("train", "--data", tones, "--test-size", "0.5", *SMALL, "-o", tmp_path / "out", "--quiet")
+    quiet = skastw("train", "--data", tones, "--test-size", "0.5", *SMALL, "-o", tmp_path / "two", "--quiet")
     assert quiet.returncode == 0
     assert all(line.startswith("warning: ") for line in quiet.stderr.splitlines())
 

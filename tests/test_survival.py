@@ -180,6 +180,21 @@ def test_a_snapshot_is_replaced_at_once(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["run.safetensors"]
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that fork")
+def test_what_a_killed_process_left_beside_a_checkpoint_is_removed_by_the_next(tmp_path):
+    checkpoint = Checkpoint(tmp_path / "run.safetensors")
+    child = os.fork()
+    if not child:
+        os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+        checkpoint.save(Snapshot({"a": torch.zeros(3)}, {"epoch": 1}))
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 1
+    checkpoint.save(Snapshot({"a": torch.ones(3)}, {"epoch": 2}))
+    assert [path.name for path in tmp_path.iterdir()] == ["run.safetensors"]
+    assert checkpoint.load().values == {"epoch": 2}
+
+
 # ------------------------------------------------------------------ interrupted
 
 

@@ -1,6 +1,7 @@
 """Each warning points at the line of the user's code that caused it."""
 
 import re
+import threading
 import warnings
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from sklearn.pipeline import make_pipeline
 
 import skastw
 from skastw import ASTWClassifier, ASTWFeaturizer
+from skastw._warnings import ignored_warnings
 from skastw.datasets import load_audio_folder, make_tones
 from skastw.encoders import ASTWEncoder
 from skastw.evaluation import evaluate
@@ -62,3 +64,21 @@ def test_no_warning_counts_stack_frames():
     for path in Path(skastw.__file__).parent.rglob("*.py"):
         if path.name != "_warnings.py":
             assert not re.search(r"stacklevel|warnings\.warn\(", path.read_text(encoding="utf-8")), path
+
+
+def test_threads_that_ignore_warnings_leave_no_filter_behind():
+    before, entered, left = list(warnings.filters), threading.Event(), threading.Event()
+
+    def second():
+        with ignored_warnings("of the second"):
+            entered.set()
+            left.wait(10)
+
+    with ignored_warnings("of the first"):
+        thread = threading.Thread(target=second)
+        thread.start()
+        entered.wait(0.2)  # in vain: the second has to wait until the first has left
+    left.set()
+    thread.join()
+    assert entered.is_set()
+    assert warnings.filters == before

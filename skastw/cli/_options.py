@@ -16,6 +16,7 @@ __all__ = [
     "data_options",
     "device",
     "model_option",
+    "overwrite",
     "part_options",
     "recipe_option",
     "revision",
@@ -27,6 +28,9 @@ Options = tuple[Callable[[Command], Command], ...]
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
 device = click.option("--device", default="auto", show_default=True, help="Where to compute: auto, cpu, cuda, ...")
+overwrite = click.option(
+    "--overwrite", is_flag=True, help="Replace results that the output folder holds; other files in it stay."
+)
 revision = click.option("--revision", metavar="REV", help="Branch, tag or commit hash of the repository.")
 model_option = click.option(
     "--model",
@@ -84,21 +88,35 @@ def part_options(command: Command) -> Command:
 
 
 def clip_options(command: Command) -> Command:
-    """Give a command ``clips``, which need no labels, and a ``classifier`` that leaves out unreadable ones."""
+    """Give a command ``clips``, which need no labels, and a ``classifier`` that leaves out unreadable ones.
+
+    Its ``output``, a file or None, can be written, and is none of the clips.
+    """
 
     @functools.wraps(command)
     def wrapped(
-        *, files: tuple[str, ...], data: Any, model: str, revision: str | None, device: str, **rest: Any
+        *,
+        files: tuple[str, ...],
+        data: Any,
+        model: str,
+        revision: str | None,
+        device: str,
+        output: str | None,
+        **rest: Any,
     ) -> Any:
         from skastw import ASTWClassifier
-        from skastw.cli._output import verbosity
-        from skastw.runs import find_clips, unlabelled_clips
+        from skastw.cli._output import check_output, verbosity
+        from skastw.runs import find_clips, table_of, unlabelled_clips
 
         if (data is None) == (not files):
             raise click.UsageError("Expected FILE... or --data, and not both.")
+        check_output(output, files if files else table_of(data))
         classifier = ASTWClassifier.from_pretrained(model, revision=revision, device=device)
         classifier.set_params(on_error="ignore", verbose=verbosity())
-        return command(clips=find_clips(files) if files else unlabelled_clips(data), classifier=classifier, **rest)
+
+        clips = find_clips(files) if files else unlabelled_clips(data)
+        check_output(output, clips)
+        return command(clips=clips, classifier=classifier, output=output, **rest)
 
     files = click.argument("files", nargs=-1, type=click.Path(), metavar="[FILE...]")
     return files(_with((model_option, revision, device), _source_options(_CLIPS, wrapped)))

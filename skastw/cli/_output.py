@@ -15,6 +15,7 @@ import click
 
 __all__ = [
     "INTERRUPTED",
+    "check_output",
     "in_options",
     "print_failures",
     "print_json",
@@ -64,16 +65,29 @@ def in_options(text: str) -> str:
     """
     context = click.get_current_context(silent=True)
     parameters = [] if context is None else context.command.params
+    flags = {max(p.opts, key=len) for p in parameters if isinstance(p, click.Option) and p.is_flag}
     options = {_OTHER_NAMES.get(p.name or "", p.name): max(p.opts, key=len) for p in parameters if p.opts[0][0] == "-"}
 
     def worded(argument: re.Match[str]) -> str:
         advice, name, value = argument.groups()
         given = shlex.quote(_IN_YAML.get(value, value.strip("'\"")))
         if name in options:
-            return f"{'give ' if advice else ''}{options[name]} {given}"
+            option = options[name]
+            return f"{'give ' if advice else ''}{option if option in flags else f'{option} {given}'}"
         return f"give --param {name}={given}" if advice else argument[0]
 
     return _ARGUMENT.sub(worded, text)
+
+
+def check_output(output: str | None, inputs: Sequence[Any]) -> None:
+    """Raise unless a file can be written that a command was given, and is none of the clips and files it reads."""
+    from skastw._outputs import check_file
+    from skastw.audio import clip_path
+    from skastw.tables import TABLE_SUFFIXES, check_table
+
+    if output is not None:
+        check = check_table if output.lower().endswith(TABLE_SUFFIXES) else check_file
+        check(output, inputs=[path for path in map(clip_path, inputs) if path is not None])
 
 
 def print_warning(text: str) -> None:

@@ -53,7 +53,7 @@ def _rounded(value: object) -> str:
 
 @click.command()
 @click.argument("model", type=click.Path(), metavar="DIR_OR_REPO")
-@click.argument("output", metavar="OUT.onnx", type=click.Path(dir_okay=False))
+@click.argument("output", metavar="OUT.onnx", type=click.Path())
 @revision
 def export(model: str, output: str, revision: str | None) -> None:
     """Write a saved classifier as one ONNX file.
@@ -64,7 +64,9 @@ def export(model: str, output: str, revision: str | None) -> None:
     skastw export exports/animals animals.onnx
     """
     from skastw import ASTWClassifier
+    from skastw._outputs import check_file
 
+    check_file(output, [".onnx"])
     classifier = ASTWClassifier.from_pretrained(model, revision=revision, device="cpu")
     click.echo(classifier.export_onnx(output))
 

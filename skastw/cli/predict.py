@@ -122,13 +122,16 @@ def windows(
     skastw windows night.flac --model exports/owls --window 3
     skastw windows night.flac --model exports/owls --window 3 --min-probability 0.8 --output night.txt
     """
-    from skastw.tables import label_track, labelled_windows, write_table
+    from skastw._outputs import write_file
+    from skastw.tables import check_label_track, label_track, labelled_windows, write_table
 
+    as_labels = output is not None and output.lower().endswith(".txt")
+    if as_labels:
+        check_label_track(len(clips))
     found = classifier.predict_windows(clips, window=window, hop=hop, aggregate=aggregate)
     table = labelled_windows(found, min_probability=min_probability)
-    if output is not None and output.lower().endswith(".txt"):
-        with open(output, "w", encoding="utf-8") as file:
-            file.write(label_track(found, min_probability=min_probability))
+    if output is not None and as_labels:
+        write_file(output, label_track(found, min_probability=min_probability))
         click.echo(output)
     elif output is not None:
         click.echo(write_table(table, output))

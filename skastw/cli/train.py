@@ -11,6 +11,7 @@ from skastw.cli._options import (
     data_options,
     device,
     model_option,
+    overwrite,
     part_options,
     recipe_option,
     revision,
@@ -28,6 +29,7 @@ __all__ = ["evaluate", "train"]
 @recipe_option()
 @click.option("--param", "-p", "params", multiple=True, metavar="NAME=VALUE", help="Change a parameter of the recipe.")
 @click.option("--output", "-o", type=click.Path(), metavar="DIR", help="Folder of the model and the reports.")
+@overwrite
 @click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
 @as_json
 def train(
@@ -38,14 +40,15 @@ def train(
     recipe: str | None,
     params: tuple[str, ...],
     output: str | None,
+    overwrite: bool,
     quiet: bool,
     as_json: bool,
 ) -> None:
     """Train a model and test it on held-out clips.
 
     The model is saved, with a report on clips that it was not trained on. A run file says everything in YAML; options
-    replace what it says. Ctrl-C ends the training: what was learned until then is tested and saved, and the exit status
-    is 130.
+    replace what it says. An output folder that holds results is refused at once, unless --overwrite is given. Ctrl-C
+    ends the training: what was learned until then is tested and saved, and the exit status is 130.
 
     \b
     skastw train run.yaml
@@ -57,7 +60,7 @@ def train(
     from skastw.runs import plan_run, run
 
     plan = plan_run(run_file, data=data, split=split, recipe=recipe, params=params, output=output)
-    result = run(plan, verbose=0 if quiet else verbosity() or 2)
+    result = run(plan, verbose=0 if quiet else verbosity() or 2, overwrite=overwrite)
     for warning in result.description.warnings:
         print_warning(warning)
     if as_json:
@@ -79,6 +82,7 @@ def train(
 @click.option(
     "--output", "-o", type=click.Path(), metavar="DIR", help="Write metrics, predictions, pictures and a page there."
 )
+@overwrite
 @as_json
 def evaluate(
     *,
@@ -88,6 +92,7 @@ def evaluate(
     data: dict[str, Any] | None,
     split: dict[str, Any] | None,
     output: str | None,
+    overwrite: bool,
     as_json: bool,
 ) -> None:
     """Score a saved model on labelled clips.
@@ -103,8 +108,11 @@ def evaluate(
         raise click.UsageError("Expected --data.")
     from skastw import ASTWClassifier
     from skastw.evaluation import evaluate as score
-    from skastw.runs import load_clips
+    from skastw.evaluation.report import check_report
+    from skastw.runs import load_clips, table_of
 
+    if output is not None:
+        check_report(output, overwrite=overwrite, inputs=table_of(data))
     classifier = ASTWClassifier.from_pretrained(model, revision=revision, device=device)
     classifier.set_params(on_error="ignore", verbose=verbosity())
     clips = load_clips(data)

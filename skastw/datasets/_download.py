@@ -21,8 +21,7 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from tqdm.auto import tqdm
-
+from skastw._progress import ProgressBar
 from skastw._version import __version__
 from skastw.errors import FetchError
 
@@ -102,7 +101,9 @@ def _transfer(url: str, part: Path, title: str, max_bytes: int, verbose: bool) -
     try:
         with urlopen(Request(url, headers=headers), timeout=_TIMEOUT) as answer:
             start, total = _position(answer, part, start)
-            with tqdm(total=total, initial=start, desc=title, unit="B", unit_scale=True, disable=not verbose) as bar:
+            with ProgressBar(
+                total=total, initial=start, desc=title, unit="B", unit_scale=True, disable=not verbose
+            ) as bar:
                 size = _append(answer, part, start, max_bytes, bar)
         if size > max_bytes:
             part.unlink()

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from joblib import Parallel, delayed
 from sklearn.utils import check_array, check_consistent_length
-from tqdm.auto import tqdm
 
+from skastw._progress import ProgressBar
 from skastw.audio import as_clips, clip_path, is_array_input, load_samples
 from skastw.audio.fingerprint import find_copies, fingerprint, sketch
 from skastw.datasets.collection import Collection
@@ -91,7 +91,9 @@ def describe_audio(
 
     clips = _clips(X)
     check_consistent_length(clips, y, groups)
-    rows = list(tqdm(_measured(clips, sample_rate, n_jobs), total=len(clips), desc="clips", disable=verbose != 1))
+    rows = list(
+        ProgressBar(_measured(clips, sample_rate, n_jobs), total=len(clips), desc="clips", disable=verbose != 1)
+    )
     sketches = [row.pop("sketch") for row in rows]
     frame = pd.DataFrame(rows)
     readable = np.flatnonzero(frame["error"].isna())

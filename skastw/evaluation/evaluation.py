@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skastw._warnings import warn_user
+from skastw._warnings import ignored_warnings, warn_user
 from skastw.audio import as_clips, is_array_input
 from skastw.classifier import ASTWClassifier
 from skastw.errors import plain
@@ -157,7 +156,7 @@ class Evaluation:
         Parameters
         ----------
         folder : path
-            Made if missing; files of these names in it are replaced.
+            Made if missing. Files of these names in it are replaced, each in one step; others stay as they are.
         title : str, default="Evaluation"
             Of the page.
         about : mapping of str to JSON values, optional
@@ -172,8 +171,8 @@ class Evaluation:
         ------
         MissingDependencyError
             Without the extra ``plot``.
-        OSError
-            If something cannot be written.
+        OutputError
+            If a file cannot be written; it is then unchanged.
         """
         from skastw.evaluation.report import save_report
 
@@ -245,8 +244,7 @@ def evaluate_predictions(
     groups, folds = given.get("group"), given.get("fold")
     scores = total_scores(truth, predicted)
     known = predicted if classes is None else np.union1d(predicted, classes)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "A single label was found")  # that is told by the numbers
+    with ignored_warnings("A single label was found"):  # that is told by the numbers
         matrix = confusion_matrix(truth, predicted, labels=labels)
     return Evaluation(
         accuracy=scores["accuracy"],

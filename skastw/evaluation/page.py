@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from html import escape
-from pathlib import Path
 from typing import Any
 
 __all__ = ["facts", "figure", "note", "page", "paragraph", "section", "table", "tiles"]
@@ -185,20 +184,20 @@ def _text(value: Any) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
-def figure(png: Path, description: str, *, inches: float) -> str:
+def figure(png: bytes, description: str, *, inches: float) -> str:
     """Return a picture as part of the page, as large as it was drawn where there is room.
 
     On a narrower screen it shrinks as far as its words can still be read, and scrolls beyond.
 
     Parameters
     ----------
-    png : Path
+    png : bytes
     description : str
         For those who do not see it.
     inches : float
         Its width.
     """
-    content = base64.b64encode(png.read_bytes()).decode("ascii")
+    content = base64.b64encode(png).decode("ascii")
     width = round(_PIXELS_PER_INCH * inches)
     style = f"width:{width}px;max-width:max(100%,{round(_SMALLEST * width)}px)"
     return f'<figure><img alt="{escape(description)}" style="{style}" src="data:image/png;base64,{content}"></figure>'

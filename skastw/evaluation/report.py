@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from skastw._optional import import_optional
+from skastw._outputs import check_file, check_folder, write_file
+from skastw.artifact import CONFIG, LABELS
+from skastw.errors import OutputError
 from skastw.evaluation.page import facts, figure, note, page, paragraph, section, table, tiles
 from skastw.evaluation.scores import SCORES
 from skastw.plots._canvas import shortened
@@ -21,9 +25,12 @@ if TYPE_CHECKING:
 
     from skastw.evaluation.evaluation import Evaluation
 
-__all__ = ["save_report"]
+__all__ = ["FILES", "check_report", "save_report"]
 
+_METRICS, _PREDICTIONS, _PAGE = "metrics.json", "predictions.csv", "report.html"
 _MATRIX, _CURVES, _GROUPS = PICTURES = ("confusion_matrix.png", "learning_curves.png", "group_scores.png")
+#: Names of the files of a report.
+FILES = (_METRICS, _PREDICTIONS, _PAGE, *PICTURES)
 #: Mistakes and groups that the page lists.
 _MAX_MISTAKES, _MAX_GROUPS = 20, 30
 #: Letters of a picture (points), and the width of one that a wide screen shows whole (inches).
@@ -31,6 +38,46 @@ _SMALLEST, _LARGEST, _WIDE = 6.5, 10.0, 9.6
 #: Classes beyond which a confusion matrix has no numbers; colour of the name of a row that is empty.
 _MAX_NUMBERS, _NO_CLIPS = 50, "0.65"
 _NAMES = {"macro_f1": "macro-F1", "uar": "UAR", "f1": "F1", "support": "clips", "n_clips": "clips"}
+
+
+def check_report(
+    folder: str | os.PathLike[str], *, overwrite: bool, inputs: Iterable[Any] = (), others: Iterable[str] = ()
+) -> None:
+    """Raise unless :func:`save_report` can write its files into a folder, before there is anything to report.
+
+    Parameters
+    ----------
+    folder : path
+    overwrite : bool
+        Whether files of a report that are there may be replaced.
+    inputs : iterable of paths, optional
+        Files that are read, which none of the report may be.
+    others : iterable of str, optional
+        Names of further files and folders that are results.
+
+    Raises
+    ------
+    OutputError
+        Naming what is in the way and what to do.
+    MissingDependencyError
+        Without the extra ``plot``.
+    """
+    _import_matplotlib()
+    target, inputs = check_folder(folder), list(inputs)
+    if all((target / name).exists() for name in (CONFIG, LABELS)):  # and its metrics.json is a part of it
+        raise OutputError(
+            f"Got output {str(target)!r}, which is the folder of a saved model, expected another folder; give one "
+            "beside it."
+        )
+    existing = [name for name in (*others, *FILES) if os.path.lexists(target / name)]
+    if existing and not overwrite:
+        listed = ", ".join(existing[:3]) + ", ..." * (len(existing) > 3)
+        raise OutputError(
+            f"Got output {str(target)!r}, which already holds results ({listed}), expected a folder without any; give "
+            "another folder, or set overwrite=True to replace them."
+        )
+    for name in FILES:
+        check_file(target / name, inputs=inputs)
 
 
 def save_report(evaluation: Evaluation, folder: str | os.PathLike[str], *, title: str, about: Mapping[str, Any]) -> str:
@@ -48,18 +95,22 @@ def save_report(evaluation: Evaluation, folder: str | os.PathLike[str], *, title
     str
         The folder.
     """
+    check_report(folder, overwrite=True)
     target = Path(folder)
-    pictures = _draw(evaluation)
-    target.mkdir(parents=True, exist_ok=True)
-    for name in PICTURES:  # one that is not drawn now would tell of another model
-        (target / name).unlink(missing_ok=True)
-    for name, picture in pictures.items():
-        picture.savefig(target / name, dpi=150)
     metrics = {**evaluation.to_dict(), "about": dict(about)}
-    text = json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n"
-    (target / "metrics.json").write_text(text, encoding="utf-8")
-    evaluation.predictions.to_csv(target / "predictions.csv", index=False)
-    (target / "report.html").write_text(_page(evaluation, target, title, about, pictures), encoding="utf-8")
+    pictures = {name: (_as_png(picture), picture.get_figwidth()) for name, picture in _draw(evaluation).items()}
+    contents: dict[str, bytes | str] = {
+        **{name: png for name, (png, _) in pictures.items()},
+        _METRICS: json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n",
+        _PREDICTIONS: evaluation.predictions.to_csv(index=False),
+        _PAGE: _page(evaluation, title, about, pictures),
+    }
+
+    # everything is computed before the first file is replaced
+    for name, content in contents.items():
+        write_file(target / name, content)
+    for name in set(PICTURES) - set(pictures):  # one that is not drawn now would tell of another model
+        (target / name).unlink(missing_ok=True)
     return str(target)
 
 
@@ -67,7 +118,7 @@ def save_report(evaluation: Evaluation, folder: str | os.PathLike[str], *, title
 
 
 def _draw(evaluation: Evaluation) -> dict[str, Figure]:
-    import_optional("matplotlib", extra="plot", purpose="Writing a report")
+    _import_matplotlib()
     pictures = {_MATRIX: _draw_matrix(evaluation)}
     if evaluation.history:
         from skastw.plots import LearningCurvesDisplay
@@ -86,6 +137,16 @@ def _draw(evaluation: Evaluation) -> dict[str, Figure]:
         ax.set_xlim(-0.03, 1.03)  # a difference of two clips is not to look like one of two worlds
         pictures[_GROUPS] = points
     return pictures
+
+
+def _import_matplotlib() -> None:
+    import_optional("matplotlib", extra="plot", purpose="Writing a report")
+
+
+def _as_png(picture: Figure) -> bytes:
+    content = io.BytesIO()
+    picture.savefig(content, format="png", dpi=150)
+    return content.getvalue()
 
 
 def _figure(width: float, height: float) -> Figure:
@@ -127,10 +188,13 @@ def _draw_matrix(evaluation: Evaluation) -> Figure:
 
 
 def _page(
-    evaluation: Evaluation, folder: Path, title: str, about: Mapping[str, Any], pictures: Mapping[str, Figure]
+    evaluation: Evaluation, title: str, about: Mapping[str, Any], pictures: Mapping[str, tuple[bytes, float]]
 ) -> str:
+    """Return the page; ``pictures`` are PNG files with their widths in inches."""
+
     def shown(name: str, description: str) -> str:
-        return figure(folder / name, description, inches=pictures[name].get_figwidth())
+        png, inches = pictures[name]
+        return figure(png, description, inches=inches)
 
     parts = [paragraph(_summary(evaluation)), *map(note, evaluation.notes), _headline(evaluation)]
     if about:

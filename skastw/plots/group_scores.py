@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ from sklearn.base import BaseEstimator
 from sklearn.metrics import get_scorer
 from sklearn.utils import check_consistent_length
 
+from skastw._warnings import ignored_warnings
 from skastw.plots._canvas import one_panel, pyplot, shortened, styles, tick_names
 
 if TYPE_CHECKING:
@@ -174,8 +174,7 @@ class _Predictions(BaseEstimator):
 
 
 def _score(scoring: Scoring, y_true: np.ndarray, y_pred: np.ndarray) -> float:
-    with warnings.catch_warnings():  # that a group lacks a class is no news
-        warnings.simplefilter("ignore")
+    with ignored_warnings():  # that a group lacks a class is no news
         if callable(scoring):
             return float(scoring(y_true, y_pred))
         try:

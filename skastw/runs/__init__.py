@@ -2,7 +2,7 @@
 
 from skastw.runs.file import Run, load_run, parse_run, plan_run
 from skastw.runs.run import RunResult, make_estimator, run
-from skastw.runs.sources import Clips, find_clips, load_clips, source_of, unlabelled_clips
+from skastw.runs.sources import Clips, find_clips, load_clips, source_of, table_of, unlabelled_clips
 from skastw.runs.splits import Fold, make_folds
 
 __all__ = [
@@ -19,5 +19,6 @@ __all__ = [
     "plan_run",
     "run",
     "source_of",
+    "table_of",
     "unlabelled_clips",
 ]

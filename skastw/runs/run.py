@@ -12,22 +12,25 @@ from typing import Any
 import pandas as pd
 import yaml
 from sklearn.base import clone
-from tqdm.auto import tqdm
 
-from skastw._optional import import_optional
+from skastw._outputs import check_file, check_folder, write_file
+from skastw._progress import ProgressBar
 from skastw._version import __version__
 from skastw.classifier import ASTWClassifier
-from skastw.errors import RunError, SkastwError
+from skastw.errors import OutputError, RunError, SkastwError
 from skastw.evaluation import Evaluation, evaluate, evaluate_predictions
+from skastw.evaluation.report import check_report
 from skastw.recipes import plain_params, recipe_names, resolve_params
 from skastw.runs.file import Run, load_run
-from skastw.runs.sources import Clips, load_clips
+from skastw.runs.sources import Clips, load_clips, table_of
 from skastw.runs.splits import Fold, complete_split, make_folds
 
 __all__ = ["RunResult", "run"]
 
 #: What lies beside the reports.
 MODEL_FOLDER, RUN_FILE = "model", "run.yaml"
+#: How a run file begins that a run has written.
+_HEADER = "# Written by skastw"
 #: Parameters that say how much is told while a run goes on; they are not part of it.
 _TOLD = ("verbose",)
 
@@ -58,7 +61,7 @@ class RunResult:
     interrupted: bool = False
 
 
-def run(spec: Run | str | os.PathLike[str], *, verbose: int = 0) -> RunResult:
+def run(spec: Run | str | os.PathLike[str], *, verbose: int = 0, overwrite: bool = False) -> RunResult:
     """Train a model, test it on clips that were held out, and save both.
 
     Parameters
@@ -67,6 +70,8 @@ def run(spec: Run | str | os.PathLike[str], *, verbose: int = 0) -> RunResult:
         What to do, or the file that says it.
     verbose : int, default=0
         1 shows progress bars; 2 writes a line for each epoch to standard error, for logs.
+    overwrite : bool, default=False
+        Replace the results of an earlier run in the output folder. Other files in it stay as they are.
 
     Returns
     -------
@@ -76,6 +81,8 @@ def run(spec: Run | str | os.PathLike[str], *, verbose: int = 0) -> RunResult:
     ------
     RunError
         If the run asks for what there is not.
+    OutputError
+        If the output folder cannot be written, or holds results and ``overwrite`` is not set; before any work is done.
     SkastwError, ValueError
         As loading, training and saving raise.
 
@@ -98,7 +105,7 @@ def run(spec: Run | str | os.PathLike[str], *, verbose: int = 0) -> RunResult:
     20
     """
     plan = spec if isinstance(spec, Run) else load_run(spec)
-    import_optional("matplotlib", extra="plot", purpose="A run, for the pictures of its report,")
+    _check_output(plan, overwrite=overwrite)
     estimator = make_estimator(plan).set_params(verbose=verbose)
     clips = load_clips(plan.data)
     folds = make_folds(clips.y, clips.groups, clips.folds, plan.split)
@@ -107,6 +114,19 @@ def run(spec: Run | str | os.PathLike[str], *, verbose: int = 0) -> RunResult:
     evaluation = _pooled(outcome, folds)
     folder = _save(plan, outcome, evaluation, clips, folds, description)
     return RunResult(folder, outcome.model, evaluation, description, outcome.interrupted)
+
+
+def _check_output(plan: Run, *, overwrite: bool) -> None:
+    """Raise unless the results of a run can be written where it says."""
+    folder, inputs = Path(plan.output), [*table_of(plan.data), plan.recipe]
+    check_report(folder, overwrite=overwrite, inputs=inputs, others=[MODEL_FOLDER, RUN_FILE])
+    check_folder(folder / MODEL_FOLDER)
+    page = check_file(folder / RUN_FILE, inputs=inputs)
+    if page.exists() and not page.read_bytes().startswith(_HEADER.encode()):
+        raise OutputError(
+            f"Got output {str(folder)!r}, whose {RUN_FILE} was not written by a run and would be replaced; move it, or "
+            "give another folder."
+        )
 
 
 def make_estimator(plan: Run) -> ASTWClassifier:
@@ -158,7 +178,7 @@ def _train_and_test(estimator: ASTWClassifier, clips: Clips, folds: list[Fold], 
     try:
         for number, fold in enumerate(folds, start=1):
             if verbose and len(folds) > 1:
-                tqdm.write(f"fold {number} of {len(folds)}", file=sys.stderr)
+                ProgressBar.write(f"fold {number} of {len(folds)}", file=sys.stderr)
             model = _fitted(estimator, clips.part(fold.train))
             held_out = clips.part(fold.test)
             tested.append(evaluate(model, held_out.X, held_out.y, groups=held_out.groups, n_bootstrap=0))
@@ -166,7 +186,7 @@ def _train_and_test(estimator: ASTWClassifier, clips: Clips, folds: list[Fold], 
                 break
         if len(folds) > 1 and not model.interrupted_:
             if verbose:
-                tqdm.write("all clips", file=sys.stderr)
+                ProgressBar.write("all clips", file=sys.stderr)
             model, on_all = _fitted(estimator, clips), True
     except KeyboardInterrupt:  # before the first epoch of a fold had ended
         if not tested:
@@ -215,11 +235,11 @@ def _save(
     test = {**evaluation.to_dict(), "split": _tested_on(plan.split, outcome, clips, folds)}
     outcome.model.save_pretrained(folder / MODEL_FOLDER, title=title, test=test)
     evaluation.save(folder, title=title, about=_about(plan, outcome, clips, folds, description))
-    header = f"# Written by skastw {__version__}; skastw train {RUN_FILE} does it again. Paths start from here.\n"
+    header = f"{_HEADER} {__version__}; skastw train {RUN_FILE} --output FOLDER does it again. Paths start from here.\n"
     values = asdict(_resolved(plan, outcome.model).relative_to(folder))
     page = {key: values[key] for key in ("description", "data", "split", "output", "recipe", "params")}
     text = yaml.safe_dump(page, sort_keys=False, allow_unicode=True, width=100)
-    (folder / RUN_FILE).write_text(header + text, encoding="utf-8")
+    write_file(folder / RUN_FILE, header + text)
     return str(folder)
 
 

@@ -15,7 +15,7 @@ from skastw.datasets.audio_folder import AUDIO_EXTENSIONS
 from skastw.errors import RunError
 from skastw.runs.splits import Fold, make_folds
 
-__all__ = ["Clips", "find_clips", "load_clips", "source_of", "unlabelled_clips"]
+__all__ = ["Clips", "find_clips", "load_clips", "source_of", "table_of", "unlabelled_clips"]
 
 _TABLES = (".csv", ".tsv", ".parquet")
 _LOADERS: dict[str, Callable[..., Any]] = {
@@ -154,6 +154,27 @@ def source_of(data: str, **options: str | None) -> dict[str, str]:
         raise RunError(f"There is no folder or table {data!r} (looked in {os.getcwd()!r}).")
     kind = "folder" if os.path.isdir(data) else "table" if data.lower().endswith(_TABLES) else "set"
     return {kind: data, **{name: value for name, value in options.items() if value is not None}}
+
+
+def table_of(source: Mapping[str, Any]) -> list[str]:
+    """Return the table that the ``data`` of a run names, or nothing: results may not be written over it.
+
+    Parameters
+    ----------
+    source : mapping
+        See :class:`skastw.runs.Run`.
+
+    Returns
+    -------
+    list of str
+
+    Examples
+    --------
+    >>> from skastw.runs import table_of
+    >>> table_of({"table": "owls.csv", "label_column": "species"})
+    ['owls.csv']
+    """
+    return [os.path.expanduser(source["table"])] if source.get("table") else []
 
 
 def find_clips(paths: Iterable[str | os.PathLike[str]]) -> list[str]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from skastw._outputs import scratch_folder
 from skastw.errors import TrainingError
 
 __all__ = ["Checkpoint", "Snapshot"]
@@ -69,8 +69,8 @@ class Checkpoint:
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in snapshot.tensors.items()}
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=f".{self.path.stem}-", dir=self.path.parent) as folder:
-                new = Path(folder) / "new"
+            with scratch_folder(self.path.parent) as scratch:
+                new = scratch / "new"
                 save_file(tensors, new, metadata={"values": json.dumps(snapshot.values)})
                 with open(new, "rb+") as file:
                     os.fsync(file.fileno())

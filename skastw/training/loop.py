@@ -13,9 +13,9 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from skastw._device import autocast, out_of_memory
+from skastw._progress import ProgressBar
 from skastw.augment import Transform
 from skastw.batching import Batch, shuffled_buckets
 from skastw.errors import TrainingError
@@ -154,7 +154,9 @@ def train(
         run.restore(checkpoint.load())
     stopped: TrainingError | KeyboardInterrupt | None = None
 
-    bar = tqdm(total=config.epochs, initial=run.epoch, desc="training", unit="epoch", disable=config.verbose != 1)
+    bar = ProgressBar(
+        total=config.epochs, initial=run.epoch, desc="training", unit="epoch", disable=config.verbose != 1
+    )
     try:
         while run.epoch < config.epochs and not run.done:
             began = time.perf_counter()
@@ -170,7 +172,7 @@ def train(
             bar.update()
             if config.verbose > 1:
                 told = ", ".join(f"{name} {value}" for name, value in shown.items())
-                tqdm.write(f"epoch {run.epoch + 1} of {config.epochs}: {told}", file=sys.stderr)
+                ProgressBar.write(f"epoch {run.epoch + 1} of {config.epochs}: {told}", file=sys.stderr)
 
             run.best.update(row, run.average.model)
             stop = monitor is not None and monitor.end_epoch(run.average.model)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from skastw._compiler import import_compiler
 from skastw.training.muon import Muon
 
 __all__ = ["build_optimizers", "matrix_weights"]
@@ -54,5 +55,6 @@ def build_optimizers(
         {"params": [weight for weight in rest if weight.ndim > 1], "weight_decay": weight_decay},
         {"params": [weight for weight in rest if weight.ndim <= 1], "weight_decay": 0.0},
     ]
+    import_compiler()  # or the first optimiser would
     adam = torch.optim.AdamW([group for group in groups if group["params"]], lr=adam_lr)
     return [adam] if muon_lr is None else [Muon(matrices, lr=muon_lr, weight_decay=weight_decay), adam]

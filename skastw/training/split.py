@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from skastw._warnings import warn_user
+from skastw._warnings import ignored_warnings, warn_user
 from skastw.errors import plain
 
 __all__ = ["split_validation"]
@@ -103,8 +102,8 @@ def _split_groups(y: np.ndarray, groups: np.ndarray, val_split: float, seed: int
     minority = min(val_split, 1 - val_split)  # a share above one half validates on the larger side of a fold
     n_splits = min(range(2, n_groups + 1), key=lambda k: abs(1 / k - minority))
     if np.bincount(y).max() >= n_splits:
-        with warnings.catch_warnings():  # rare classes are reported below, in terms of the groups
-            warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
+        # rare classes are reported below, in terms of the groups
+        with ignored_warnings("The least populated class", UserWarning):
             folds = list(StratifiedGroupKFold(n_splits, shuffle=True, random_state=seed).split(y, y, groups))
         folds = [fold[::-1] for fold in folds] if val_split > 0.5 else folds
         train, valid = min(folds, key=lambda fold: _split_cost(y, fold, val_split))
