@@ -170,6 +170,7 @@ def settled(folder: Path, names: Sequence[str], *, editable: Collection[str] = (
         If the folder cannot be locked or changed.
     """
     with _locked(folder) as exclusive:
+        # Without a lock, temporary files of others may be in use; no token is empty.
         _complete_earlier(folder, names, editable, only=None if exclusive else "")
         yield
 

@@ -9,6 +9,7 @@ import signal
 import stat
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -231,6 +232,29 @@ def in_a_child(function):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
+def test_everything_is_on_the_disk_before_it_counts(folder):
+    """A power failure may lose what was not flushed: the content of a file, or the names in its folder."""
+    written, flushed, phases = set(), set(), []
+
+    def watch(count, name, *args):
+        if name == "open" and args[1] & os.O_CREAT:
+            written.add(Path(args[0]).name)
+        elif name == "fsync" and stat.S_ISDIR(os.fstat(args[0]).st_mode):
+            phases.append("flush")
+        elif name == "fsync":
+            flushed.update(path.name for path in folder.iterdir() if os.path.samestat(path.stat(), os.fstat(args[0])))
+        elif name in ("replace", "unlink"):
+            phases.append(Path(args[-1]).name)
+
+    with system(watch):
+        save(folder, NEW)
+    assert len(written) == len(FILES) + 1
+    assert written == flushed
+    assert phases[:3] == ["flush", _commit.RECORD, "flush"], "the files, then the record"
+    assert sorted(phases[3:9]) == sorted(FILES)
+    assert phases[9:] == ["flush", _commit.RECORD], "the record is removed last"
+
+
 def test_a_save_that_fails_leaves_no_new_folder(tmp_path):
     with system(full), pytest.raises(ArtifactError, match=r"Cannot save to .*new'.*No space left"):
         save(tmp_path / "new", NEW)
@@ -418,13 +442,20 @@ def test_eight_writers_and_a_reader(folder):
     holds_only(folder, load(folder))
 
 
+def test_threads_wait_for_each_other(folder):
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda number: save(folder, number), range(20)))
+    holds_only(folder, load(folder))
+
+
 def test_who_keeps_a_writer_waiting_is_named(folder, monkeypatch):
     import fcntl
 
     monkeypatch.setattr(_commit, "_MAX_WAIT", 0.0)
     descriptor = os.open(folder, os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
-    who = f"the process {os.getpid()}" if os.path.exists("/proc/locks") else "another process"
+    locks = Path("/proc/locks").read_text() if os.path.exists("/proc/locks") else ""
+    who = f"the process {os.getpid()}" if f":{os.stat(folder).st_ino} " in locks else "another process"
     try:
         with pytest.raises(ArtifactError, match=rf"Cannot save to .*{who} has been saving to it for 0 seconds; wait"):
             save(folder, NEW)

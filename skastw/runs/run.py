@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from skastw._optional import import_optional
 from skastw._version import __version__
+from skastw.artifact import check_target
 from skastw.classifier import ASTWClassifier
 from skastw.errors import RunError, SkastwError
 from skastw.evaluation import Evaluation, evaluate, evaluate_predictions
@@ -100,6 +101,7 @@ def run(spec: Run | str | os.PathLike[str], *, verbose: int = 0) -> RunResult:
     plan = spec if isinstance(spec, Run) else load_run(spec)
     import_optional("matplotlib", extra="plot", purpose="A run, for the pictures of its report,")
     estimator = make_estimator(plan).set_params(verbose=verbose)
+    check_target(Path(plan.output) / MODEL_FOLDER)  # now, and not after hours of training
     clips = load_clips(plan.data)
     folds = make_folds(clips.y, clips.groups, clips.folds, plan.split)
     description = clips.describe(folds, verbose=verbose)
