@@ -10,7 +10,9 @@ import stat
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import combinations
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -316,6 +318,27 @@ def test_a_reader_that_is_overtaken_at_any_step_gets_one_model(tmp_path, renames
     assert set(outcomes) == ({OLD} if renames == 1 else {OLD, NEW})
 
 
+def test_a_reader_is_overtaken_in_two_parts(folder):
+    """At one step of the reader a writer is killed between its renames, and at a later one another tidies up."""
+    outcomes = []
+    with system(lambda *_: None) as calls, steps_of_opening():
+        load(folder)
+    for first, second in combinations(range(1, calls.count + 5), 2):
+        save(folder, OLD)
+
+        def overtake(count, *_, first=first, second=second):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(_commit, "os", os)
+                if count == first:
+                    die_at_rename(folder, NEW, 4)
+                elif count == second:
+                    check_target(folder)
+
+        with system(overtake), steps_of_opening():
+            outcomes.append(load(folder))
+    assert set(outcomes) == {OLD, NEW}
+
+
 def test_weights_are_those_of_the_model_that_was_opened(folder):
     stored = read_artifact(folder)
     save(folder, NEW)
@@ -448,6 +471,52 @@ def test_threads_wait_for_each_other(folder):
     holds_only(folder, load(folder))
 
 
+def test_a_process_that_was_started_during_a_save_does_not_keep_the_lock(folder, monkeypatch):
+    monkeypatch.setattr(_commit, "_MAX_WAIT", 0.0)
+    ear, mouth = os.pipe()
+    children = []
+
+    def start(count, name, *_):
+        if name == "write" and not children:
+            children.append(os.fork())
+            if not children[0]:
+                os.close(mouth)
+                os.read(ear, 1)  # until the end of the test
+                os._exit(0)
+
+    with system(start):
+        save(folder, NEW)
+    try:
+        save(folder, NEXT)
+    finally:
+        os.close(mouth)
+        os.waitpid(children[0], 0)
+        os.close(ear)
+    holds_only(folder, NEXT)
+
+
+def test_a_new_folder_that_another_writer_gives_up_is_made_again(tmp_path, monkeypatch):
+    import fcntl
+
+    folder, removed = tmp_path / "new", []
+
+    def flock(descriptor, operation):
+        if not removed:  # the other writer fails, and removes the folder that it made
+            removed.append(os.rmdir(folder))
+        fcntl.flock(descriptor, operation)
+
+    replace_flock(monkeypatch, flock)
+    save(folder, NEW)
+    holds_only(folder, NEW)
+
+
+def replace_flock(monkeypatch, flock):
+    import fcntl
+
+    constants = {name: getattr(fcntl, name) for name in ("LOCK_EX", "LOCK_NB", "LOCK_UN")}
+    monkeypatch.setattr(_commit, "fcntl", SimpleNamespace(flock=flock, **constants))
+
+
 def test_who_keeps_a_writer_waiting_is_named(folder, monkeypatch):
     import fcntl
 
@@ -487,12 +556,7 @@ def never(descriptor, operation):
 @pytest.mark.parametrize("flock", [on_files_only, never])
 def test_file_systems_with_fewer_locks(folder, monkeypatch, flock):
     """As network file systems, which lock files but no folders, and others that lock nothing at all."""
-    import fcntl
-    from types import SimpleNamespace
-
-    names = ("LOCK_EX", "LOCK_NB", "LOCK_UN")
-    constants = {name: getattr(fcntl, name) for name in names}
-    monkeypatch.setattr(_commit, "fcntl", SimpleNamespace(flock=flock, **constants))
+    replace_flock(monkeypatch, flock)
     save(folder, NEW)
     holds_only(folder, NEW)
     with system(full), pytest.raises(ArtifactError, match="No space left"):
