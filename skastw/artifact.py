@@ -26,7 +26,7 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -198,8 +198,8 @@ def check_target(folder: str | os.PathLike[str], *, overwrite: bool = False) -> 
     ...     try:
     ...         check_target(folder)
     ...     except ValueError as error:
-    ...         print(str(error).partition(": ")[2])
-    its README.md is not a model card of skastw. Save to another folder, or pass overwrite=True to replace it.
+    ...         print(str(error).partition(": ")[2].partition(";")[0])
+    its README.md is not a model card of skastw. Move it away, or save to another folder
     """
     target = Path(folder)
     try:
@@ -226,7 +226,7 @@ def _check_folder(folder: str | os.PathLike[str]) -> None:
 
 
 def _check_files(folder: Path, *, overwrite: bool) -> None:
-    """Raise unless each of the six files is missing or belongs to a saved model, and can be replaced."""
+    """Raise unless each of the six files is missing or can be replaced, and belongs to a model or may be overwritten."""
     existing = [name for name in FILES if os.path.lexists(folder / name)]
     for name in existing:
         if not stat.S_ISREG(os.lstat(folder / name).st_mode):
@@ -239,26 +239,31 @@ def _check_files(folder: Path, *, overwrite: bool) -> None:
                 f"{name} in it may not be replaced by this user. Change its owner or permissions, or save to another "
                 "folder."
             )
-    if overwrite or not existing:
-        return
 
-    remedy = "Save to another folder, or pass overwrite=True to replace"
+    problem = None if overwrite else _foreign_file(folder, existing)
+    if problem is not None:
+        raise ArtifactError(
+            f"{problem}. Move it away, or save to another folder; save_pretrained(..., overwrite=True) replaces it."
+        )
+
+
+def _foreign_file(folder: Path, existing: Sequence[str]) -> str | None:
+    """Return which of the existing files is not as a model was saved; None if all are."""
     config = _own_config(folder)
     if CONFIG in existing and config is None:
-        raise ArtifactError(f"its {CONFIG} is not that of a skastw model. {remedy} it.")
-    foreign = [name for name in existing if name != CARD]
-    if foreign and config is None:
-        raise ArtifactError(f"it holds {', '.join(foreign)} without the {CONFIG} of a skastw model. {remedy} them.")
+        return f"its {CONFIG} is not that of a skastw model"
+    for name in existing:
+        if name != CARD and config is None:
+            return f"it holds {name} without the {CONFIG} of a skastw model"
 
-    card = _read_own(folder, CARD) if CARD in existing else None
-    if CARD not in existing or (config is not None and card is not None and _is_unedited(card, config)):
-        return
+    if CARD not in existing:
+        return None
+    card = _read_own(folder, CARD)
     if card is None or not _names_skastw(card):
-        raise ArtifactError(f"its {CARD} is not a model card of skastw. {remedy} it.")
-    raise ArtifactError(
-        f"its {CARD} was edited after it was saved. To keep the edited card, save to another folder; overwrite=True "
-        "replaces it by a new one."
-    )
+        return f"its {CARD} is not a model card of skastw"
+    if config is None or not _is_unedited(card, config):
+        return f"its {CARD} was edited after it was saved"
+    return None
 
 
 def _is_replaceable(folder: Path, name: str) -> bool:
@@ -292,9 +297,9 @@ def _read_own(folder: Path, name: str) -> bytes | None:
 
 
 def _is_unedited(card: bytes, config: Mapping[str, Any]) -> bool:
-    """Return whether a card is the one that was saved with a config; before version 3 the config had no hash of it."""
+    """Return whether a card is the one that was saved with a config, as far as the config tells."""
     if config.get("format_version") in (1, 2):
-        return _names_skastw(card)
+        return True  # they had no hash of it
     hashes = config.get("sha256")
     return isinstance(hashes, dict) and hashes.get(CARD) == _sha256(card)
 
