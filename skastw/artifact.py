@@ -226,7 +226,7 @@ def _check_folder(folder: str | os.PathLike[str]) -> None:
 
 
 def _check_files(folder: Path, *, overwrite: bool) -> None:
-    """Raise unless each of the six files is missing or can be replaced, and belongs to a model or may be overwritten."""
+    """Raise unless the six files are missing, or can be replaced and belong to a model or may be overwritten."""
     existing = [name for name in FILES if os.path.lexists(folder / name)]
     for name in existing:
         if not stat.S_ISREG(os.lstat(folder / name).st_mode):
