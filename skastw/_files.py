@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 from skastw.errors import ArtifactError
 
-__all__ = ["open_inside", "parse_json", "read_inside"]
+__all__ = ["open_inside", "parse_json", "read_limited"]
 
 
 def open_inside(folder: Path, name: str) -> BinaryIO:
@@ -83,14 +83,15 @@ def _roots(folder: Path) -> list[Path]:
     return [real]
 
 
-def read_inside(folder: Path, name: str, *, max_bytes: int) -> bytes:
-    """Return the content of a regular file of a folder; see :func:`open_inside`.
+def read_limited(file: BinaryIO, name: str, *, max_bytes: int) -> bytes:
+    """Return the content of an open file.
 
     Parameters
     ----------
-    folder : Path
+    file : file object
+        Binary.
     name : str
-        Of the file.
+        Of the file, for errors.
     max_bytes : int
 
     Returns
@@ -101,14 +102,20 @@ def read_inside(folder: Path, name: str, *, max_bytes: int) -> bytes:
     ------
     ArtifactError
         If the file cannot be read, or is larger than ``max_bytes``.
+
+    Examples
+    --------
+    >>> import io
+    >>> from skastw._files import read_limited
+    >>> read_limited(io.BytesIO(b"{}"), "config.json", max_bytes=10)
+    b'{}'
     """
-    with open_inside(folder, name) as file:
-        try:
-            content = file.read(max_bytes + 1)
-        except OSError as error:
-            raise ArtifactError(f"{str(folder / name)!r} cannot be read: {error}.") from error
+    try:
+        content = file.read(max_bytes + 1)
+    except OSError as error:
+        raise ArtifactError(f"{name!r} cannot be read: {error}.") from error
     if len(content) > max_bytes:
-        raise ArtifactError(f"{str(folder / name)!r} is larger than {max_bytes} bytes, the limit for this file.")
+        raise ArtifactError(f"{name!r} is larger than {max_bytes} bytes, the limit for this file.")
     return content
 
 

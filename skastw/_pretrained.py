@@ -79,13 +79,15 @@ class PretrainedEstimator(AudioEstimator):
         featurizer: Any = None,
         title: str | None = None,
         test: Mapping[str, Any] | None = None,
+        overwrite: bool = False,
     ) -> str:
         """Save the fitted estimator as a folder of six files, ready for the Hugging Face Hub.
 
         Parameters
         ----------
         folder : path
-            Made if missing; the six files in it are replaced, others are kept.
+            Made if missing. The six files of a model that was saved there before are replaced in one step; other
+            files and sub-folders stay as they are.
         featurizer : ASTWFeaturizer, optional
             What computed the frames, needed with ``features="precomputed"``; the saved model then takes clips.
         title : str, optional
@@ -93,6 +95,9 @@ class PretrainedEstimator(AudioEstimator):
         test : mapping, optional
             Scores on clips that the model was not trained on, for the model card and ``metrics.json``:
             ``evaluate(...).to_dict()``, and under ``split`` a sentence that says which clips they are.
+        overwrite : bool, default=False
+            Replace files of the six names that are no saved model, such as the README.md of a project, and a model
+            card that was edited after it was saved. Otherwise they are an error.
 
         Returns
         -------
@@ -102,15 +107,23 @@ class PretrainedEstimator(AudioEstimator):
         Raises
         ------
         ArtifactError
-            If the folder cannot be written, precomputed frames come without their featurizer, or ``test`` holds
-            something else.
+            If the folder cannot be written or holds files that are not replaced unasked, the weights are NaN or
+            infinite in places, precomputed frames come without their featurizer, or ``test`` holds something else.
+            The folder then holds the model that it held before.
         sklearn.exceptions.NotFittedError
             Before ``fit``.
+
+        Warns
+        -----
+        UserWarning
+            If the model is saved, but another program keeps one of the old files from being replaced. The model can
+            be loaded, and the next save completes the replacement.
         """
         check_is_fitted(self, "model_")
         scores = getattr(self, "_test", None) if test is None else held_out_from_json(test)
         called = " ".join((title or Path(folder).resolve().name).split())
-        return str(write_artifact(folder, self._to_artifact(called, scores, *self._with_front_end(featurizer))))
+        artifact = self._to_artifact(called, scores, *self._with_front_end(featurizer))
+        return str(write_artifact(folder, artifact, overwrite=overwrite))
 
     def export_onnx(self, path: str | os.PathLike[str], *, featurizer: Any = None) -> str:
         """Save the fitted estimator as one ONNX file that takes waveforms and runs without torch.
@@ -263,16 +276,13 @@ class PretrainedEstimator(AudioEstimator):
 
     @classmethod
     def _from_folder(cls: type[E], folder: Path, name: str, device: str) -> E:
-        while True:
-            found = _identity(folder)
-            try:
-                return cls._from_artifact(read_artifact(folder), device)
-            except ArtifactError:
-                if found is None or found == _identity(folder):
-                    raise  # and else the folder was replaced meanwhile
-            except (KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
-                reason = " ".join(str(error).split())
-                raise ArtifactError(f"{name!r} is not a consistent {cls.__name__}: {reason[:500]}") from error
+        try:
+            return cls._from_artifact(read_artifact(folder), device)
+        except ArtifactError:
+            raise
+        except (KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise ArtifactError(f"{name!r} is not a consistent {cls.__name__}: {reason[:500]}") from error
 
     def _with_front_end(self, featurizer: Any) -> tuple[Components, int]:
         """Return the components and the sample rate of a model that takes clips."""
@@ -386,15 +396,3 @@ def _list(value: Any) -> list[Any]:
     if not isinstance(value, list):
         raise ArtifactError(f"config.json has a {type(value).__name__} for augment, expected a list.")
     return value
-
-
-def _identity(folder: Path) -> tuple[int, int, int] | None:
-    """Return what another folder of this name would not have; None where there is none.
-
-    The number of a folder alone may come back: that of one that was removed goes to the next one.
-    """
-    try:
-        status = folder.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino, status.st_ctime_ns

@@ -12,27 +12,33 @@
 
 What is read may be somebody else's: nothing in the files names code, each is read only up to a limit, and the weights
 only once they are known to be those of the network that ``config.json`` describes. The card, which people edit, is
-not read at all.
+not read when a model is loaded. Saving compares it with its SHA-256, so that an edited card is not replaced unasked.
+
+The files are written in one step: see :mod:`skastw._commit`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import re
-from collections.abc import Callable
+import stat
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from torch import Tensor
 
-from skastw._atomic import replacement
-from skastw._files import parse_json, read_inside
+from skastw._commit import is_snapshot, open_files, replace_files, settled
+from skastw._files import open_inside, parse_json, read_limited
+from skastw._warnings import warn_user
 from skastw.errors import ArtifactError
-from skastw.weights import StoredWeights, open_weights
+from skastw.weights import MAX_WEIGHT_BYTES, StoredWeights, open_weights, weights_to_bytes
 
 __all__ = [
     "FILES",
@@ -40,16 +46,18 @@ __all__ = [
     "MAX_JSON_BYTES",
     "Artifact",
     "StoredArtifact",
+    "check_target",
     "held_out_from_json",
     "labels_from_json",
     "labels_to_json",
     "read_artifact",
+    "read_files",
     "seal",
     "training_from_json",
     "write_artifact",
 ]
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 #: Largest JSON file that is read, and so that is written; the labels of a million classes fit.
 MAX_JSON_BYTES = 32 * 2**20
 WEIGHTS, CONFIG, PREPROCESSOR, LABELS, METRICS, CARD = FILES = (
@@ -62,6 +70,8 @@ WEIGHTS, CONFIG, PREPROCESSOR, LABELS, METRICS, CARD = FILES = (
 )
 _JSON = (CONFIG, PREPROCESSOR, LABELS, METRICS)
 _SEALED = (WEIGHTS, PREPROCESSOR, LABELS, METRICS)
+#: What people may edit after it is saved.
+_EDITABLE = (CARD,)
 _MAX_LABEL_BYTES = 2**28
 #: Numbers of each class, and of a test as a whole.
 _CLASS_SCORES = ("precision", "recall", "f1", "support")
@@ -69,6 +79,8 @@ _TEST_SCORES = ("n_clips", "accuracy", "macro_f1", "uar")
 _NO_TEST = "The scores of clips held out for testing (test) are expected as evaluate(...).to_dict() gives them"
 _DTYPE = re.compile(r"[<>|=]?[biufU]\d{1,9}")
 _SHA256 = re.compile("[0-9a-f]{64}")
+_FRONT_MATTER = re.compile(rb"---\r?\n(.*?\n)---\r?\n", re.DOTALL)
+_LIBRARY_NAME = re.compile(rb"^library_name:[ \t]*[\"']?skastw[\"']?[ \t]*\r?$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -109,15 +121,17 @@ class StoredArtifact:
     metrics: dict[str, Any]
 
 
-def write_artifact(folder: str | os.PathLike[str], artifact: Artifact) -> Path:
-    """Write the six files into a new folder, then put it in the place of the target at once.
+def write_artifact(folder: str | os.PathLike[str], artifact: Artifact, *, overwrite: bool = False) -> Path:
+    """Write the six files into a folder, in one step.
 
     Parameters
     ----------
     folder : path
-        The target. If it exists its six files are replaced and anything else in it is kept.
+        Made if missing. Anything else in it stays as it is.
     artifact : Artifact
         Its ``config`` gets ``format_version`` and ``sha256``.
+    overwrite : bool, default=False
+        Replace files of the six names that are no saved model, and an edited card.
 
     Returns
     -------
@@ -127,31 +141,194 @@ def write_artifact(folder: str | os.PathLike[str], artifact: Artifact) -> Path:
     Raises
     ------
     ArtifactError
-        If the folder cannot be written; what was there before stays.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
+        If the folder cannot be written, or holds files that are not replaced unasked, or if the weights are NaN or
+        infinite in places. The folder then is as it was before.
 
+    Warns
+    -----
+    UserWarning
+        If the model is saved, but a file still has its temporary name because its target cannot be replaced.
+    """
     target = Path(folder)
-    if target.exists() and not target.is_dir():
-        raise ArtifactError(f"Cannot save to {str(target)!r}: it is a file, expected a folder or a new name.")
     try:
-        with replacement(target, FILES) as new:
-            weights = {name: tensor.detach().cpu().contiguous() for name, tensor in artifact.weights.items()}
-            save_file(weights, new / WEIGHTS, metadata={"format": "pt"})
-            _write_json(new / PREPROCESSOR, artifact.preprocessor)
-            _write_json(new / LABELS, artifact.labels)
-            _write_json(new / METRICS, artifact.metrics)
-            (new / CARD).write_text(artifact.card, encoding="utf-8", newline="\n")
-            _write_json(new / CONFIG, seal({"format_version": FORMAT_VERSION, **artifact.config}, new))
-    except (OSError, SafetensorError, ValueError) as error:  # ValueError: a number that JSON has not
+        _check_folder(folder)
+        contents = _to_contents(artifact)
+        real = Path(os.path.realpath(target))
+        unfinished = replace_files(
+            real, contents, check=lambda: _check_files(real, overwrite=overwrite), editable=_EDITABLE
+        )
+    except ArtifactError as error:
+        raise ArtifactError(f"Cannot save to {str(target)!r}: {error}") from error
+    except (OSError, ValueError) as error:  # ValueError: a number that JSON does not have
         raise ArtifactError(f"Cannot save to {str(target)!r}: {error}.") from error
+
+    if unfinished:
+        warn_user(
+            f"The model is saved in {str(target)!r} and can be loaded, but not every file could be put in its place: "
+            f"{', '.join(unfinished)}. The new content is beside it, in a file whose name ends in .tmp, and the next "
+            "save moves it. If another program has the file open, close it; until then do not copy single files."
+        )
     return target
 
 
+def check_target(folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Raise if :func:`write_artifact` would refuse a folder, before work is spent on a model.
+
+    A save to the folder that was interrupted is completed. Nothing else is written.
+
+    Parameters
+    ----------
+    folder : path
+    overwrite : bool, default=False
+        As :func:`write_artifact` takes it.
+
+    Raises
+    ------
+    ArtifactError
+        Saying which file is not replaced, and what to do.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from skastw.artifact import check_target
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     check_target(folder)
+    ...     _ = Path(folder, "README.md").write_text("# My project")
+    ...     try:
+    ...         check_target(folder)
+    ...     except ValueError as error:
+    ...         print(str(error).partition(": ")[2].partition(";")[0])
+    its README.md is not a model card of skastw. Move it away, or save to another folder
+    """
+    target = Path(folder)
+    try:
+        _check_folder(folder)
+        real = Path(os.path.realpath(target))
+        if real.is_dir():
+            with settled(real, FILES, editable=_EDITABLE):
+                _check_files(real, overwrite=overwrite)
+    except ArtifactError as error:
+        raise ArtifactError(f"Cannot save to {str(target)!r}: {error}") from error
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"Cannot save to {str(target)!r}: {error}.") from error
+
+
+def _check_folder(folder: str | os.PathLike[str]) -> None:
+    """Raise unless a path is a folder to save to, or can become one."""
+    if not os.fspath(folder):
+        raise ArtifactError("the path is empty, expected a folder; '.' is the working folder.")
+    target = Path(folder)
+    if target.exists() and not target.is_dir():
+        raise ArtifactError("it is a file, expected a folder or a new name.")
+    if is_snapshot(target):
+        raise ArtifactError("it is a download in the cache of the Hugging Face Hub. Save to another folder.")
+
+
+def _check_files(folder: Path, *, overwrite: bool) -> None:
+    """Raise unless the six files are missing, or can be replaced and belong to a model or may be overwritten."""
+    existing = [name for name in FILES if os.path.lexists(folder / name)]
+    for name in existing:
+        if not stat.S_ISREG(os.lstat(folder / name).st_mode):
+            raise ArtifactError(
+                f"{name} in it is a link, a folder or a device, which is never replaced. Move it away, or save to "
+                "another folder."
+            )
+        if not _is_replaceable(folder, name):
+            raise ArtifactError(
+                f"{name} in it may not be replaced by this user. Change its owner or permissions, or save to another "
+                "folder."
+            )
+
+    problem = None if overwrite else _foreign_file(folder, existing)
+    if problem is not None:
+        raise ArtifactError(
+            f"{problem}. Move it away, or save to another folder; save_pretrained(..., overwrite=True) replaces it."
+        )
+
+
+def _foreign_file(folder: Path, existing: Sequence[str]) -> str | None:
+    """Return which of the existing files is not as a model was saved; None if all are."""
+    config = _own_config(folder)
+    if CONFIG in existing and config is None:
+        return f"its {CONFIG} is not that of a skastw model"
+    for name in existing:
+        if name != CARD and config is None:
+            return f"it holds {name} without the {CONFIG} of a skastw model"
+
+    if CARD not in existing:
+        return None
+    card = _read_own(folder, CARD)
+    if card is None or not _names_skastw(card):
+        return f"its {CARD} is not a model card of skastw"
+    if config is None or not _is_unedited(card, config):
+        return f"its {CARD} was edited after it was saved"
+    return None
+
+
+def _is_replaceable(folder: Path, name: str) -> bool:
+    """Return whether the system lets this user replace a file in a folder that the user can write to."""
+    if sys.platform == "win32":
+        return os.access(folder / name, os.W_OK)
+    shared = os.stat(folder)
+    owners = {shared.st_uid, os.lstat(folder / name).st_uid}
+    # In a folder like /tmp only owners may remove a file.
+    return not shared.st_mode & stat.S_ISVTX or os.geteuid() in {0, *owners}
+
+
+def _own_config(folder: Path) -> dict[str, Any] | None:
+    """Return the content of ``config.json`` if it is that of a saved model, of whatever version."""
+    content = _read_own(folder, CONFIG)
+    if content is None:
+        return None
+    with contextlib.suppress(ArtifactError):
+        config = parse_json(content, CONFIG)
+        return config if config.get("library") == "skastw" else None
+    return None
+
+
+def _read_own(folder: Path, name: str) -> bytes | None:
+    """Return the content of a file that is no larger than this library writes them, or None."""
+    try:
+        with open_inside(folder, name) as file:
+            return read_limited(file, name, max_bytes=MAX_JSON_BYTES)
+    except ArtifactError:
+        return None
+
+
+def _is_unedited(card: bytes, config: Mapping[str, Any]) -> bool:
+    """Return whether a card is the one that was saved with a config, as far as the config tells."""
+    if config.get("format_version") in (1, 2):
+        return True  # they had no hash of it
+    hashes = config.get("sha256")
+    return isinstance(hashes, dict) and hashes.get(CARD) == _sha256(card)
+
+
+def _names_skastw(card: bytes) -> bool:
+    header = _FRONT_MATTER.match(card)
+    return header is not None and _LIBRARY_NAME.search(header[1]) is not None
+
+
+def _to_contents(artifact: Artifact) -> dict[str, bytes]:
+    """Return the content of each file, checked as far as reading checks it."""
+    contents = {
+        WEIGHTS: weights_to_bytes(artifact.weights),
+        PREPROCESSOR: _to_json(artifact.preprocessor, PREPROCESSOR),
+        LABELS: _to_json(artifact.labels, LABELS),
+        METRICS: _to_json(artifact.metrics, METRICS),
+        CARD: artifact.card.encode("utf-8"),
+    }
+    config = _sealed({"format_version": FORMAT_VERSION, **artifact.config}, contents)
+    return {**contents, CONFIG: _to_json(config, CONFIG)}
+
+
 def seal(config: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Return ``config`` with the SHA-256 of the folder's other files, but for the card, and of itself."""
-    hashes = {name: _sha256((folder / name).read_bytes()) for name in _SEALED}
+    """Return ``config`` with the SHA-256 of the folder's other files and of itself."""
+    return _sealed(config, {name: (folder / name).read_bytes() for name in (*_SEALED, CARD)})
+
+
+def _sealed(config: dict[str, Any], contents: Mapping[str, bytes]) -> dict[str, Any]:
+    hashes = {name: _sha256(contents[name]) for name in (*_SEALED, CARD)}
     config = {**config, "sha256": hashes}
     return {**config, "sha256": {**hashes, CONFIG: _canonical_sha256(config)}}
 
@@ -173,23 +350,61 @@ def read_artifact(folder: str | os.PathLike[str]) -> StoredArtifact:
         If a file is missing, damaged or too large, or ``format_version`` is not known to this release.
     """
     source = Path(folder)
-    missing = [name for name in FILES if not (source / name).is_file()]
-    if missing:
-        inside = next((str(found.parent) for found in sorted(source.glob(f"*/{CONFIG}"))), None)
-        hint = f" There is one in {inside!r}." if inside else ""
-        raise ArtifactError(f"{str(source)!r} is not a complete model folder: {', '.join(missing)} missing.{hint}")
-    contents = {name: read_inside(source, name, max_bytes=MAX_JSON_BYTES) for name in _JSON}
-    documents = {name: parse_json(content, repr(str(source / name))) for name, content in contents.items()}
-    config = _current(documents[CONFIG], source)
-    hashes = _hashes(config, source) if documents[CONFIG]["format_version"] > 1 else {}
-    for name in (PREPROCESSOR, LABELS, METRICS) if hashes else ():
-        if _sha256(contents[name]) != hashes[name]:
-            raise ArtifactError(
-                f"{str(source / name)!r} is not the file that was saved: its SHA-256 is not the one in {CONFIG}. "
-                "It was damaged or edited (or its line endings changed); fetch or save the model again."
-            )
-    weights = open_weights(source, WEIGHTS, sha256=hashes.get(WEIGHTS))
+    with contextlib.ExitStack() as stack:
+        files = _open_version(source, unread=(CARD,))
+        for file in files.values():
+            stack.enter_context(file)
+        contents = {name: read_limited(files[name], str(source / name), max_bytes=MAX_JSON_BYTES) for name in _JSON}
+        documents = {name: parse_json(content, repr(str(source / name))) for name, content in contents.items()}
+        config = _current(documents[CONFIG], source)
+
+        hashes = _hashes(documents[CONFIG], source) if documents[CONFIG]["format_version"] > 1 else {}
+        for name in (PREPROCESSOR, LABELS, METRICS) if hashes else ():
+            if _sha256(contents[name]) != hashes[name]:
+                raise ArtifactError(
+                    f"{str(source / name)!r} is not the file that was saved: its SHA-256 is not the one in {CONFIG}. "
+                    "It was damaged or edited (or its line endings changed); fetch or save the model again."
+                )
+        weights = open_weights(files[WEIGHTS], source / WEIGHTS, sha256=hashes.get(WEIGHTS))
     return StoredArtifact(weights, config, documents[LABELS], documents[METRICS])
+
+
+def read_files(folder: str | os.PathLike[str]) -> dict[str, bytes]:
+    """Return the content of the six files, all of one save, whatever writers do meanwhile.
+
+    Parameters
+    ----------
+    folder : path
+
+    Returns
+    -------
+    dict of str to bytes
+        By name; not checked further.
+
+    Raises
+    ------
+    ArtifactError
+        If a file is missing or too large, or cannot be read.
+    """
+    source = Path(folder)
+    with contextlib.ExitStack() as stack:
+        files = _open_version(source)
+        for file in files.values():
+            stack.enter_context(file)
+        limits = {name: MAX_WEIGHT_BYTES if name == WEIGHTS else MAX_JSON_BYTES for name in FILES}
+        return {name: read_limited(files[name], str(source / name), max_bytes=limits[name]) for name in FILES}
+
+
+def _open_version(source: Path, unread: tuple[str, ...] = ()) -> dict[str, BinaryIO]:
+    """Open the six files, all of one save, but those in ``unread``, which must exist too."""
+    try:
+        return open_files(source, FILES, editable=_EDITABLE, unread=unread)
+    except FileNotFoundError as error:
+        inside = next((str(path.parent) for path in sorted(source.glob(f"*/{CONFIG}"))), None)
+        hint = f" There is one in {inside!r}." if inside else ""
+        raise ArtifactError(f"{str(source)!r} is not a complete model folder: {error}.{hint}") from None
+    except OSError as error:
+        raise ArtifactError(f"{str(source)!r} cannot be read: {error}.") from error
 
 
 def _current(config: dict[str, Any], source: Path) -> dict[str, Any]:
@@ -212,17 +427,23 @@ def _from_1_to_2(config: dict[str, Any]) -> dict[str, Any]:
     return {"normalization": {"name": "none", "params": {}}, **config}
 
 
+def _from_2_to_3(config: dict[str, Any]) -> dict[str, Any]:
+    """Version 2 knew no hash of the card, which loading does not need."""
+    return config
+
+
 #: What brings a config to the next version, by its version.
-_MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1_to_2}
+_MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1_to_2, 2: _from_2_to_3}
 
 
 def _hashes(config: dict[str, Any], source: Path) -> dict[str, str]:
     """Return the SHA-256 of each file, once that of the config itself is found right."""
     hashes: Any = config.get("sha256")
-    valid = isinstance(hashes, dict) and hashes.keys() == {*_SEALED, CONFIG}
+    names = {*_SEALED, CONFIG} if config["format_version"] == 2 else {*_SEALED, CARD, CONFIG}
+    valid = isinstance(hashes, dict) and hashes.keys() == names
     if not valid or not all(isinstance(value, str) and _SHA256.fullmatch(value) for value in hashes.values()):
         raise ArtifactError(f"{str(source / CONFIG)!r} does not give the SHA-256 of each file.")
-    others = {name: str(hashes[name]) for name in _SEALED}
+    others = {name: str(value) for name, value in hashes.items() if name != CONFIG}
     if _canonical_sha256({**config, "sha256": others}) != hashes[CONFIG]:
         raise ArtifactError(
             f"{str(source / CONFIG)!r} was changed after it was saved: its content does not give its SHA-256. "
@@ -374,10 +595,11 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _write_json(path: Path, value: dict[str, Any]) -> None:
+def _to_json(value: dict[str, Any], name: str) -> bytes:
+    """Return the content of a JSON file that can be read again."""
     # Parameters of components may be paths.
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=os.fspath) + "\n"
     content = text.encode("utf-8")
     if len(content) > MAX_JSON_BYTES:
-        raise ArtifactError(f"{path.name} would have {len(content)} bytes, expected at most {MAX_JSON_BYTES}.")
-    path.write_bytes(content)
+        raise ArtifactError(f"{name} would have {len(content)} bytes, expected at most {MAX_JSON_BYTES}.")
+    return content

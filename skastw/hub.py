@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from skastw._warnings import warn_user
-from skastw.artifact import CONFIG, FILES
+from skastw.artifact import CONFIG, FILES, read_files
 from skastw.errors import ArtifactError, HubError
 
 __all__ = ["fetch", "mend", "push", "read"]
@@ -203,11 +203,14 @@ def push(
 
     Raises
     ------
+    ArtifactError
+        If a file is missing or cannot be read.
     HubError
         If the repository cannot be written.
     """
     from huggingface_hub import CommitOperationAdd, HfApi
 
+    contents = read_files(folder)  # now, so that a save meanwhile cannot mix two models
     task = f"Cannot push to {repo_id!r} on the Hugging Face Hub"
     _check_token(token, task)
     api = HfApi(token=token)
@@ -215,7 +218,7 @@ def push(
         repo = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
         public = private and not api.model_info(repo, timeout=10).private
         if not public:
-            files = [CommitOperationAdd(name, Path(folder) / name) for name in FILES]
+            files = [CommitOperationAdd(name, content) for name, content in contents.items()]
             # Not upload_folder, which may make several commits: a reader never sees half a model.
             return str(api.create_commit(repo, files, commit_message=commit_message).commit_url)
     except Exception as error:

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
-from skastw._files import open_inside, parse_json
+from skastw._files import parse_json
 from skastw.errors import ArtifactError
 
-__all__ = ["MAX_HEADER_BYTES", "MAX_WEIGHT_BYTES", "StoredWeights", "TensorSpec", "open_weights"]
+__all__ = [
+    "MAX_HEADER_BYTES",
+    "MAX_WEIGHT_BYTES",
+    "StoredWeights",
+    "TensorSpec",
+    "open_weights",
+    "weights_to_bytes",
+]
 
 #: Longest header that is parsed; the default model's takes 15 kB.
 MAX_HEADER_BYTES = 4 * 2**20
@@ -43,14 +52,18 @@ class TensorSpec:
     stop: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StoredWeights:
     """A safetensors file whose header is sound; its values are not read yet.
 
+    The file stays open as long as this object lives, so that a file that takes its place meanwhile changes nothing.
+
     Attributes
     ----------
-    folder : Path
-    name : str
+    path : Path
+        For errors.
+    descriptor : int
+        Of the open file.
     specs : dict of str to TensorSpec
     size : int
         Bytes of the file.
@@ -58,11 +71,14 @@ class StoredWeights:
         What the whole file must hash to; None where nobody wrote it down.
     """
 
-    folder: Path
-    name: str
+    path: Path
+    descriptor: int
     specs: dict[str, TensorSpec]
     size: int
     sha256: str | None
+
+    def __post_init__(self) -> None:
+        weakref.finalize(self, os.close, self.descriptor)
 
     def check(self, expected: Mapping[str, Tensor]) -> None:
         """Raise unless the file holds exactly tensors of the names, shapes and dtypes of ``expected``.
@@ -88,8 +104,9 @@ class StoredWeights:
             If the file changed since it was opened, is not the one that was saved, or holds NaN or infinite values.
         """
         content = bytearray(self.size)
-        with open_inside(self.folder, self.name) as file:
-            complete = file.readinto(content) == self.size and not file.read(1)  # type: ignore[attr-defined]
+        with os.fdopen(os.dup(self.descriptor), "rb") as file:
+            file.seek(0)
+            complete = file.readinto(content) == self.size and not file.read(1)
         if self.sha256 is not None and hashlib.sha256(content).hexdigest() != self.sha256:
             raise ArtifactError(
                 f"{self._path} is not the file that was saved: its SHA-256 is not the one in config.json. "
@@ -106,16 +123,18 @@ class StoredWeights:
 
     @property
     def _path(self) -> str:
-        return repr(str(self.folder / self.name))
+        return repr(str(self.path))
 
 
-def open_weights(folder: Path, name: str, *, sha256: str | None = None) -> StoredWeights:
+def open_weights(file: BinaryIO, path: Path, *, sha256: str | None = None) -> StoredWeights:
     """Read and check the header of a safetensors file: sizes, offsets without hole or overlap, and no key twice.
 
     Parameters
     ----------
-    folder : Path
-    name : str
+    file : file object
+        Open for reading, in binary mode; the caller may close it afterwards.
+    path : Path
+        For errors.
     sha256 : str, optional
         What the file must hash to when it is read.
 
@@ -132,21 +151,68 @@ def open_weights(folder: Path, name: str, *, sha256: str | None = None) -> Store
     ----------
     https://huggingface.co/docs/safetensors (the format).
     """
-    path = repr(str(folder / name))
-    with open_inside(folder, name) as file:
-        size = file.seek(0, 2)
-        file.seek(0)
-        if size > MAX_WEIGHT_BYTES:
-            raise ArtifactError(f"{path} has {size} bytes, more than the limit of {MAX_WEIGHT_BYTES}.")
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
-            raise ArtifactError(f"{path} has {size} bytes and announces a header of {length}; it is damaged.")
-        header = file.read(length)
+    name = repr(str(path))
+    size = file.seek(0, 2)
+    file.seek(0)
+    if size > MAX_WEIGHT_BYTES:
+        raise ArtifactError(f"{name} has {size} bytes, more than the limit of {MAX_WEIGHT_BYTES}.")
+    length = int.from_bytes(file.read(8), "little")
+    if size < 8 or not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
+        raise ArtifactError(f"{name} has {size} bytes and announces a header of {length}; it is damaged.")
+
     try:
-        specs = _parse_header(header, size - 8 - length)
+        specs = _parse_header(file.read(length), size - 8 - length)
     except ArtifactError as error:
-        raise ArtifactError(f"{path} is damaged: {error}") from error
-    return StoredWeights(folder, name, specs, size, sha256)
+        raise ArtifactError(f"{name} is damaged: {error}") from error
+    return StoredWeights(path, os.dup(file.fileno()), specs, size, sha256)
+
+
+def weights_to_bytes(weights: Mapping[str, Tensor]) -> bytes:
+    """Return the content of a safetensors file that :func:`open_weights` reads.
+
+    Parameters
+    ----------
+    weights : mapping of str to Tensor
+        On any device.
+
+    Returns
+    -------
+    bytes
+
+    Raises
+    ------
+    ArtifactError
+        Naming the first tensor that is NaN or infinite in places or has a type that is not read again, or if the file
+        would be larger than ``MAX_WEIGHT_BYTES``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastw.weights import weights_to_bytes
+    >>> weights_to_bytes({"bias": torch.zeros(2)})[-8:]
+    b'\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00'
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save
+
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    for name, tensor in tensors.items():
+        if tensor.dtype not in _DTYPES.values():
+            expected = ", ".join(map(_word, _DTYPES.values()))
+            raise ArtifactError(f"The weights {name!r} are {_word(tensor.dtype)}, expected one of {expected}.")
+        if not _all_finite(tensor):
+            raise ArtifactError(
+                f"The weights {name!r} hold NaN or infinite values, and such a model predicts nothing. Fit it again, "
+                "with lower learning rates (muon_lr, adam_lr) if it was training that led there."
+            )
+
+    n_bytes = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    if n_bytes > MAX_WEIGHT_BYTES - MAX_HEADER_BYTES:
+        raise ArtifactError(f"The weights take {n_bytes} bytes, more than the limit of {MAX_WEIGHT_BYTES} for a file.")
+    try:
+        return bytes(save(tensors, metadata={"format": "pt"}))
+    except (SafetensorError, RuntimeError) as error:  # RuntimeError: tensors that share memory
+        raise ArtifactError(f"The weights cannot be written: {error}.") from error
 
 
 def _parse_header(header: bytes, n_bytes: int) -> dict[str, TensorSpec]:

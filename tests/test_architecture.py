@@ -36,10 +36,9 @@ ROWS = [
     ["model"],
     ["features", "normalization", "encoders", "augment", "pooling", "failures"],
     ["frames", "datasets", "tables"],
-    ["batching", "functional", "decibels", "audio", "weights"],
+    ["batching", "functional", "decibels", "audio", "weights", "_commit"],
     [
         "errors",
-        "_atomic",
         "_compiler",
         "_component",
         "_device",

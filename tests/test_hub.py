@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -26,7 +27,7 @@ CLIPS, Y = make_tones(n_clips=6, random_state=0)
 CLIENT = """
 import json, os, sys, time, traceback, warnings
 from huggingface_hub import constants, file_download
-from skastw import ASTWClassifier, ASTWRegressor
+from skastw import ASTWClassifier, ASTWRegressor, hub
 from skastw.datasets import make_tones
 
 clips, _ = make_tones(n_clips=6, random_state=0)
@@ -47,6 +48,9 @@ def start_from(where):
 
 def push(folder, *where, **how):
     return ASTWClassifier.from_pretrained(folder).push_to_hub(*where, **how)
+
+def push_folder(folder, *where, **how):
+    return hub.push(folder, *where, **how)
 
 def wait(seconds):
     constants.HF_HUB_ETAG_TIMEOUT = constants.HF_HUB_DOWNLOAD_TIMEOUT = file_download._ETAG_RETRY_TIMEOUT = seconds
@@ -193,6 +197,30 @@ def test_what_is_pushed_is_pulled(server, client, models):
     storage = [seen for seen in server.seen if server.storage.endswith(str(seen.port))]
     assert {seen.line.split()[0] for seen in storage} == {"PUT", "GET"}
     assert not any("authorization" in seen.headers for seen in storage)
+
+
+def test_a_push_takes_one_model_from_a_save_that_was_not_completed(server, client, models, tmp_path, monkeypatch):
+    first, second = models
+    folder = Path(shutil.copytree(first.folder, tmp_path / "tones"))
+
+    rename = os.replace
+
+    def busy(source, target):
+        if target.name == "model.safetensors":
+            raise PermissionError(13, "The file is in use")
+        rename(source, target)
+
+    clf = ASTWClassifier.from_pretrained(second.folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", busy)
+        with pytest.warns(UserWarning, match="is saved"):
+            clf.save_pretrained(folder)
+    (folder / "notes.txt").write_text("mine")
+    assert (folder / "model.safetensors").read_bytes() == first.files["model.safetensors"], "not replaced yet"
+    assert not client.ask("push_folder", folder, "user/unfinished", token=WRITE).error
+    repo = server.repos["user/unfinished"]
+    assert {name for name in repo.commits[repo.refs["main"]] if not name.startswith(".")} == set(FILES)
+    assert client.ask("pull", "user/unfinished").value == second.says
 
 
 def test_a_name_without_a_user_is_the_users_own(server, client, tones):

@@ -17,7 +17,7 @@ from huggingface_hub import ModelCard
 
 from skastw import ASTWClassifier
 from skastw.datasets import load_spoken_digits, make_tones
-from skastw.errors import ComponentError, RecipeError, RunError, SkastwError
+from skastw.errors import ArtifactError, ComponentError, RecipeError, RunError, SkastwError
 from skastw.evaluation import evaluate
 from skastw.info import describe_model
 from skastw.recipes import load_recipe, plain_params, recipe_names, resolve_params
@@ -267,6 +267,16 @@ def test_a_run_that_had_learned_nothing_is_not_saved(table, tmp_path, interrupt)
     with pytest.raises(KeyboardInterrupt):
         run(Run({"table": str(table)}, str(tmp_path / "out"), {"test_size": 0.5}, "tiny", SMALL))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_saved_to_is_noticed_before_the_training(table, tmp_path, monkeypatch):
+    card = tmp_path / "out" / "model" / "README.md"
+    card.parent.mkdir(parents=True)
+    card.write_text("# Mine", encoding="utf-8")
+    monkeypatch.setattr(ASTWClassifier, "fit", None)
+    with pytest.raises(ArtifactError, match=r"Cannot save to .*model': its README\.md is not a model card"):
+        run(Run({"table": str(table)}, str(tmp_path / "out"), {"test_size": 0.5}, "tiny", SMALL))
+    assert card.read_text(encoding="utf-8") == "# Mine"
 
 
 # ------------------------------------------------------------------ the card of the model

@@ -16,6 +16,7 @@ from sklearn.base import clone
 from skastw._outputs import check_file, check_folder, write_file
 from skastw._progress import ProgressBar
 from skastw._version import __version__
+from skastw.artifact import check_target
 from skastw.classifier import ASTWClassifier
 from skastw.errors import OutputError, RunError, SkastwError
 from skastw.evaluation import Evaluation, evaluate, evaluate_predictions
@@ -121,6 +122,7 @@ def _check_output(plan: Run, *, overwrite: bool) -> None:
     folder, inputs = Path(plan.output), [*table_of(plan.data), plan.recipe]
     check_report(folder, overwrite=overwrite, inputs=inputs, others=[MODEL_FOLDER, RUN_FILE])
     check_folder(folder / MODEL_FOLDER)
+    check_target(folder / MODEL_FOLDER)
     page = check_file(folder / RUN_FILE, inputs=inputs)
     if page.exists() and not page.read_bytes().startswith(_HEADER.encode()):
         raise OutputError(
