@@ -275,7 +275,7 @@ def test_a_folder_that_cannot_be_saved_to_is_noticed_before_the_training(table, 
     card.write_text("# Mine", encoding="utf-8")
     monkeypatch.setattr(ASTWClassifier, "fit", None)
     with pytest.raises(ArtifactError, match=r"Cannot save to .*model': its README\.md is not a model card"):
-        run(Run({"table": str(table)}, str(tmp_path / "out"), {"test_size": 0.5}, "tiny", SMALL))
+        run(Run({"table": str(table)}, str(tmp_path / "out"), {"test_size": 0.5}, "tiny", SMALL), overwrite=True)
     assert card.read_text(encoding="utf-8") == "# Mine"
 
 
