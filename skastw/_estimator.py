@@ -37,7 +37,7 @@ from skastw.extraction import ahead, check_clips
 from skastw.failures import POLICIES, FailedClip, Failures
 from skastw.features import Features
 from skastw.frames import FrameSet, FrameStore, blocks, clip_digests, clips_sha256
-from skastw.inference import embed_clips, varied
+from skastw.inference import check_outputs, embed_clips, varied
 from skastw.model import AudioModel, build_model
 from skastw.normalization import Normalization
 from skastw.pooling import Pooling
@@ -407,11 +407,12 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         if self.on_error != "raise":
             self.failed_ = failures.clips
         if not failures.clips:
-            return torch.cat(embeddings)
+            return check_outputs(torch.cat(embeddings), everything)
         failures.tell(len(clips))
         head = model.head
         all_embeddings = torch.full((len(clips), head.in_features), torch.nan, dtype=head.weight.dtype)
-        all_embeddings[failures.without(everything)] = torch.cat([all_embeddings[:0], *embeddings])
+        usable = failures.without(everything)
+        all_embeddings[usable] = check_outputs(torch.cat([all_embeddings[:0], *embeddings]), usable)
         return all_embeddings
 
     def _was_fitted_on(self, X: Any, index: np.ndarray) -> bool:
@@ -434,4 +435,7 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         embeddings = self._embed(X)
         head = self.model_.head
         with torch.inference_mode():
-            return head(embeddings.to(head.weight.device)).cpu()
+            outputs = head(embeddings.to(head.weight.device)).cpu()
+        usable = np.flatnonzero(embeddings.isfinite().all(dim=1))  # the others were left out
+        check_outputs(outputs[usable], usable)
+        return outputs

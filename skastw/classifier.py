@@ -24,6 +24,7 @@ from skastw.artifact import labels_from_json, labels_to_json
 from skastw.errors import ArtifactError, plain
 from skastw.extraction import check_clips
 from skastw.failures import Failures
+from skastw.inference import check_outputs
 from skastw.occlusion import FILLS, Occlusion, cell_centres, occluded_logits
 from skastw.windows import window_table
 
@@ -529,6 +530,7 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
             device=device,
             precision="float32" if self.precision == "auto" else self.precision,
         )
+        check_outputs(logits[None], one)
         index = int(logits.argmax()) if label is None else labels.index(label)
         logarithm = self._log_probabilities(logits[None])[0, index]
         drops = logarithm - self._log_probabilities(occluded.flatten(0, 1))[:, index]

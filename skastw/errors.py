@@ -20,6 +20,7 @@ __all__ = [
     "FetchError",
     "HubError",
     "MissingDependencyError",
+    "PredictionError",
     "RecipeError",
     "RunError",
     "SkastwError",
@@ -130,6 +131,10 @@ class HubError(SkastwError, OSError):
 
 class TrainingError(SkastwError, RuntimeError):
     """Training cannot go on, for example because the loss is no longer finite."""
+
+
+class PredictionError(SkastwError, RuntimeError):
+    """The network gives NaN or infinite outputs for clips that can be used."""
 
 
 class MissingDependencyError(SkastwError, ImportError):
