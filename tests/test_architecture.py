@@ -36,7 +36,7 @@ ROWS = [
     ["model"],
     ["features", "normalization", "encoders", "augment", "pooling", "failures"],
     ["frames", "datasets", "tables"],
-    ["batching", "functional", "decibels", "audio", "weights"],
+    ["batching", "functional", "decibels", "audio", "weights", "_labels"],
     [
         "errors",
         "_atomic",

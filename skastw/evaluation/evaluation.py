@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skastw._labels import check_complete, group_array, numpy_targets
 from skastw._warnings import warn_user
 from skastw.audio import as_clips, is_array_input
 from skastw.classifier import ASTWClassifier
@@ -237,7 +238,7 @@ def evaluate_predictions(
     from sklearn.utils.multiclass import unique_labels
 
     truth, predicted = _labels_of(y_true, "y_true"), _labels_of(y_pred, "y_pred")
-    columns = {"probability": probabilities, "group": groups, "fold": folds}
+    columns = {"probability": probabilities, "group": group_array(groups), "fold": folds}
     given = {name: np.asarray(values) for name, values in columns.items() if values is not None}
     names = list(range(len(truth)) if clips is None else clips)
     check_consistent_length(truth, predicted, names, *given.values())
@@ -320,6 +321,7 @@ def evaluate(
     """
     clips = X if is_array_input(X) else as_clips(X)
     truth, classes = _labels_of(y, "y"), getattr(estimator, "classes_", None)
+    groups = group_array(groups)
     _check_known(truth, classes)
     began = time.perf_counter()
     predicted, probabilities = _predict(estimator, X)
@@ -333,7 +335,7 @@ def evaluate(
     result = evaluate_predictions(
         truth[heard],
         _labels_of(predicted[heard], "the predictions"),
-        groups=None if groups is None else np.asarray(groups)[heard],
+        groups=None if groups is None else groups[heard],
         clips=names[heard].tolist(),
         probabilities=None if probabilities is None else probabilities[heard],
         classes=classes,
@@ -376,6 +378,8 @@ def _labels_of(values: Any, name: str) -> np.ndarray:
     from sklearn.utils import column_or_1d
     from sklearn.utils.multiclass import type_of_target
 
+    check_complete(values, name)
+    values = numpy_targets(values)
     kind = type_of_target(values, input_name=name)
     if kind not in ("binary", "multiclass"):
         raise ValueError(f"Got {name} of type {kind!r}, expected one label a clip: strings, integers or booleans.")
