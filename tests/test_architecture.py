@@ -46,6 +46,7 @@ ROWS = [
         "_onnx_operators",
         "_optional",
         "_sklearn",
+        "_text",
         "_version",
         "_warnings",
         "_yaml",
