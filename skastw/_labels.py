@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from skastw._text import readable_values
 from skastw.errors import DataError, plain
 
 __all__ = [
@@ -212,6 +213,7 @@ def group_array(groups: Any) -> np.ndarray | None:
     Returns
     -------
     ndarray of shape (n,), or None
+        Texts are readable: a group may be part of a file name.
 
     Raises
     ------
@@ -228,7 +230,7 @@ def group_array(groups: Any) -> np.ndarray | None:
     if groups is None:
         return None
     check_complete(groups, "groups")
-    array = np.asarray(numpy_targets(groups))
+    array = readable_values(np.asarray(numpy_targets(groups)))
     types = {type(group).__name__ for group in array.tolist()} if array.dtype.kind == "O" else set()
     if len(types) > 1:
         listed = ", ".join(sorted(types))

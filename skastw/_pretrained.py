@@ -18,6 +18,7 @@ from skastw._component import component_from_config, component_to_config
 from skastw._device import weight_dtype
 from skastw._estimator import AudioEstimator
 from skastw._inputs import Components
+from skastw._text import readable
 from skastw._version import __version__
 from skastw.artifact import (
     Artifact,
@@ -108,7 +109,7 @@ class PretrainedEstimator(AudioEstimator):
         """
         check_is_fitted(self, "model_")
         scores = getattr(self, "_test", None) if test is None else held_out_from_json(test)
-        called = " ".join((title or Path(folder).resolve().name).split())
+        called = readable(" ".join((title or Path(folder).resolve().name).split()))
         return str(write_artifact(folder, self._to_artifact(called, scores, *self._with_front_end(featurizer))))
 
     def export_onnx(self, path: str | os.PathLike[str], *, featurizer: Any = None) -> str:

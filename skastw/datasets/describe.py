@@ -12,6 +12,7 @@ from joblib import Parallel, delayed
 from sklearn.utils import check_array, check_consistent_length
 from tqdm.auto import tqdm
 
+from skastw._text import readable, readable_values
 from skastw.audio import as_clips, clip_path, is_array_input, load_samples
 from skastw.audio.fingerprint import find_copies, fingerprint, sketch
 from skastw.datasets.collection import Collection
@@ -99,7 +100,7 @@ def describe_audio(
     if len(readable):
         durations = frame["duration"].to_numpy()[readable]
         frame.loc[readable, "copies"] = find_copies(np.array([sketches[i] for i in readable]), durations)
-    collection = Collection.of(frame, y, groups, splits)
+    collection = Collection.of(frame, readable_values(y), readable_values(groups), splits)
     return AudioDescription(frame, _summary(collection), find_problems(collection))
 
 
@@ -127,12 +128,17 @@ def _in_context(context: Any, clip: Any, sample_rate: int) -> dict[str, Any]:
 
 def _row(clip: Any, sample_rate: int) -> dict[str, Any]:
     """Measure one clip; where it cannot be read, say why."""
-    row: dict[str, Any] = {"path": clip_path(clip), "duration": np.nan, "sample_rate": np.nan, "channels": np.nan}
+    row: dict[str, Any] = {
+        "path": readable_values(clip_path(clip)),
+        "duration": np.nan,
+        "sample_rate": np.nan,
+        "channels": np.nan,
+    }
     row |= {"peak": np.nan, "rms_db": np.nan, "silence": np.nan, "clipped": np.nan, "fingerprint": None, "error": None}
     try:
         samples, rate = load_samples(clip, sample_rate)
     except SkastwError as error:
-        return row | {"error": error.reason if isinstance(error, ClipError) else str(error), "sketch": None}
+        return row | {"error": readable(error.reason if isinstance(error, ClipError) else str(error)), "sketch": None}
     mono = samples.mean(axis=0)
     sound = mono - mono.mean(dtype=np.float64)  # a constant offset is not heard
     starts = np.arange(0, len(sound), max(1, round(_STRETCH * rate)))

@@ -21,11 +21,12 @@ class AudioDescription:
     Parameters
     ----------
     frame : DataFrame
-        One row a clip: ``path``; ``duration`` (s); ``sample_rate`` (Hz); ``channels``; ``peak``, of any channel (full
-        scale is 1); ``rms_db``, level of the mean of the channels (dB, -120 for silence); ``silence``, share of
-        stretches of 25 ms below -60 dB; ``clipped``, share of samples on flat tops: three or more of one value at the
-        height of the peak; ``fingerprint``, the same for the same samples; ``error``, what is wrong with a
-        clip that cannot be read; ``copies``, the number of the set of clips that hold the same audio, or -1.
+        One row a clip: ``path``, with escapes if it is not Unicode; ``duration`` (s); ``sample_rate`` (Hz);
+        ``channels``; ``peak``, of any channel (full scale is 1); ``rms_db``, level of the mean of the channels (dB,
+        -120 for silence); ``silence``, share of stretches of 25 ms below -60 dB; ``clipped``, share of samples on flat
+        tops: three or more of one value at the height of the peak; ``fingerprint``, the same for the same samples;
+        ``error``, what is wrong with a clip that cannot be read; ``copies``, the number of the set of clips that hold
+        the same audio, or -1.
     summary : dict
         Counts and quantiles, of plain Python values.
     warnings : list of str

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skastw._labels import check_complete, group_array, numpy_targets
+from skastw._labels import check_complete, check_label_texts, group_array, numpy_targets
+from skastw._text import readable_values
 from skastw._warnings import warn_user
 from skastw.audio import as_clips, is_array_input
 from skastw.classifier import ASTWClassifier
@@ -143,7 +144,7 @@ class Evaluation:
             **{name: None if table is None else _rows(table) for name, table in tables.items()},
             "labels": self.labels.tolist(),
             "confusion_matrix": self.confusion_matrix.tolist(),
-            "failed": [asdict(clip) for clip in self.failed],
+            "failed": [readable_values(asdict(clip)) for clip in self.failed],
             "seconds": self.seconds,
         }
 
@@ -240,7 +241,7 @@ def evaluate_predictions(
     truth, predicted = _labels_of(y_true, "y_true"), _labels_of(y_pred, "y_pred")
     columns = {"probability": probabilities, "group": group_array(groups), "fold": folds}
     given = {name: np.asarray(values) for name, values in columns.items() if values is not None}
-    names = list(range(len(truth)) if clips is None else clips)
+    names = readable_values(list(range(len(truth)) if clips is None else clips))
     check_consistent_length(truth, predicted, names, *given.values())
     labels = unique_labels(truth, predicted)
     groups, folds = given.get("group"), given.get("fold")
@@ -384,6 +385,7 @@ def _labels_of(values: Any, name: str) -> np.ndarray:
     if kind not in ("binary", "multiclass"):
         raise ValueError(f"Got {name} of type {kind!r}, expected one label a clip: strings, integers or booleans.")
     labels = column_or_1d(values)
+    check_label_texts(np.unique(labels))
     if not len(labels):
         raise ValueError(f"Got no labels in {name}, expected at least one clip to score.")
     return labels

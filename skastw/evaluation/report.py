@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skastw._optional import import_optional
+from skastw._text import readable, readable_values
 from skastw.evaluation.page import facts, figure, note, page, paragraph, section, table, tiles
 from skastw.evaluation.scores import SCORES
 from skastw.plots._canvas import shortened
@@ -49,6 +50,7 @@ def save_report(evaluation: Evaluation, folder: str | os.PathLike[str], *, title
         The folder.
     """
     target = Path(folder)
+    title, about = readable(title), readable_values(about)
     pictures = _draw(evaluation)
     target.mkdir(parents=True, exist_ok=True)
     for name in PICTURES:  # one that is not drawn now would tell of another model
@@ -224,7 +226,7 @@ def _failures(evaluation: Evaluation) -> list[str]:
     if not evaluation.failed:
         return []
     words = f"{_counted(len(evaluation.failed), 'clip')} could not be read and counted by no score."
-    rows = [(clip.index, clip.path or "", clip.reason) for clip in evaluation.failed]
+    rows = [(clip.index, readable(clip.path or ""), readable(clip.reason)) for clip in evaluation.failed]
     return [section("Clips that failed", paragraph(words), table(("index", "file", "reason"), rows))]
 
 
