@@ -16,8 +16,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from skastw._device import is_out_of_memory
-from skastw.audio import as_clips, is_array_input, load_waveform
-from skastw.audio.clips import MAX_AMPLITUDE, UnreadableClip, naming_clip
+from skastw.audio import as_clips, clip_path, is_array_input
+from skastw.audio.clips import MAX_AMPLITUDE, MIN_MONO_SHARE, UnreadableClip, load_mono, naming_clip
 from skastw.errors import ClipError, ClipTypeError, ClipValueError
 from skastw.failures import Failures
 from skastw.features import FeaturesModule
@@ -119,7 +119,10 @@ def extract_frames(
         waveforms: dict[int, Tensor] = {}
         for index in group:
             try:
-                waveform = torch.from_numpy(load_waveform(clips[index], sample_rate, index=index))
+                clip = load_mono(clips[index], sample_rate, index=index)
+                if clip.share < MIN_MONO_SHARE:
+                    failures.note_cancelled(index, clip_path(clips[index]))
+                waveform = torch.from_numpy(clip.waveform)
                 waveforms[index] = waveform if device is None else waveform.to(device)
             except ClipError as error:
                 failures.note(error)

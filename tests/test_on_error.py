@@ -326,3 +326,25 @@ def test_weights_that_are_no_numbers_give_an_error_and_no_label(part):
     next(getattr(values.model_, part).parameters()).data.fill_(np.nan)
     with pytest.raises(PredictionError, match="30 of 30"):
         values.predict(CLIPS)
+
+
+# ------------------------------------------------------------------ channels that cancel each other
+
+
+@pytest.mark.parametrize("n_jobs", [None, 2])
+@pytest.mark.parametrize("on_error", ["raise", "ignore"])
+def test_training_warns_once_of_channels_that_cancel_each_other(n_jobs, on_error, tmp_path):
+    X = [np.stack([clip, clip]) for clip in CLIPS]
+    for index in (4, 7, 9, 20):
+        X[index] = np.stack([CLIPS[index], -CLIPS[index]])
+    soundfile.write(tmp_path / "opposite.wav", X[4].T, 16000)
+    X[4] = str(tmp_path / "opposite.wav")
+    match = r"channels of 4 of 30 clips cancel each other \(clip 4 \('.*opposite\.wav'\), clip 7, clip 9, \.\.\.\)"
+    with pytest.warns(UserWarning, match=match) as caught:
+        clf = classifier(epochs=1, n_jobs=n_jobs, on_error=on_error).fit(X, Y)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    assert clf.failed_ == []
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        clf.predict(X)

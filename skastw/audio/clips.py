@@ -33,24 +33,47 @@ from skastw.errors import ClipError, ClipTypeError, ClipValueError, SkastwError,
 
 __all__ = [
     "MAX_AMPLITUDE",
+    "MIN_MONO_SHARE",
+    "MonoClip",
     "UnreadableClip",
     "as_clips",
     "check_amplitude",
     "clip_path",
     "is_array_input",
+    "load_mono",
     "load_samples",
     "load_waveform",
+    "mono_share",
     "naming_clip",
 ]
 
 #: Largest absolute sample (full scale is 1). The power spectrum of a window of 65536 samples, the longest that a front
 #: end takes, is then below ``(1e12 * 65536)**2 = 4e33``, and float32 ends at 3e38.
 MAX_AMPLITUDE = 1e12
+#: Channels cancel each other if a smaller share of their energy is left in their mean; below this level (RMS, full
+#: scale is 1) they are silent.
+MIN_MONO_SHARE, _AUDIBLE = 0.01, 1e-3
 
 _FORMS = (
     "a path, a 1-D array, a (channels, samples) array, an (array, sample_rate) tuple, or a dict with 'array' or 'path'"
 )
 _PCM_SCALE = {"int8": 2.0**7, "int16": 2.0**15, "int32": 2.0**31}
+
+
+@dataclass(frozen=True)
+class MonoClip:
+    """One clip as a model hears it.
+
+    Attributes
+    ----------
+    waveform : ndarray of shape (n_samples,), float32
+        What :func:`load_waveform` returns.
+    share : float
+        Share of the channels' energy that is left in their mean; see :func:`mono_share`.
+    """
+
+    waveform: np.ndarray
+    share: float
 
 
 @dataclass(frozen=True)
@@ -187,16 +210,80 @@ def load_waveform(clip: Any, sample_rate: float, *, index: int | None = None) ->
     >>> load_waveform((np.zeros((2, 4410)), 44100), 16000).shape
     (1600,)
     """
+    return load_mono(clip, sample_rate, index=index).waveform
+
+
+def load_mono(clip: Any, sample_rate: float, *, index: int | None = None) -> MonoClip:
+    """Turn one clip into a mono waveform, as :func:`load_waveform` does, and say what its channels lost by that.
+
+    Parameters
+    ----------
+    clip, sample_rate, index
+        As in :func:`load_waveform`.
+
+    Returns
+    -------
+    MonoClip
+
+    Raises
+    ------
+    ClipError
+        As :func:`load_waveform` does.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skastw.audio.clips import load_mono
+    >>> noise = np.random.default_rng(0).standard_normal(1600)
+    >>> load_mono(np.stack([noise, -noise]), 16000).share
+    0.0
+    """
     with naming_clip(clip, index):
         samples, rate = _samples_and_rate(clip, sample_rate)
         _check_shape(samples)
-        mono = _to_mono(samples)
+        channels = _scale_pcm(samples)
+        mono = _to_mono(channels)
         check_amplitude(mono)
+        share = mono_share(channels, mono) if channels.ndim == 2 else 1.0
         if rate == sample_rate:
-            return mono
+            return MonoClip(mono, share)
         waveform = resample(mono, rate, sample_rate)
         check_amplitude(waveform)
-        return waveform
+        return MonoClip(waveform, share)
+
+
+def mono_share(channels: np.ndarray, mono: np.ndarray) -> float:
+    """Return which share of the channels' energy is left in their mean.
+
+    Parameters
+    ----------
+    channels : ndarray of shape (n_channels, n_samples), float32
+    mono : ndarray of shape (n_samples,), float32
+        Their mean.
+
+    Returns
+    -------
+    float
+        1 if the channels are equal, or silent; about ``1 / n_channels`` if they have nothing in common; 0 if they are
+        opposite. Constant offsets do not count.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skastw.audio.clips import mono_share
+    >>> noise = np.random.default_rng(0).standard_normal((2, 16000)).astype(np.float32)
+    >>> round(mono_share(noise, noise.mean(axis=0)), 1)
+    0.5
+    """
+    if len(channels) == 1:
+        return 1.0
+    energy = sum(map(_energy, channels)) / len(channels)
+    return max(_energy(mono), 0.0) / energy if energy > _AUDIBLE**2 * len(mono) else 1.0
+
+
+def _energy(samples: np.ndarray) -> float:
+    """Return the energy without that of a constant offset."""
+    return float(np.dot(samples, samples)) - len(samples) * float(samples.mean(dtype=np.float64)) ** 2
 
 
 def load_samples(clip: Any, sample_rate: float, *, index: int | None = None) -> tuple[np.ndarray, float]:
@@ -438,11 +525,10 @@ def _check_shape(samples: np.ndarray) -> None:
         )
 
 
-def _to_mono(samples: np.ndarray) -> np.ndarray:
-    if samples.ndim == 2 and len(samples) == 1:
-        samples = samples[0]
-    mono = _scale_pcm(samples)
-    return np.ascontiguousarray(mono.mean(axis=0, dtype=np.float64) if mono.ndim == 2 else mono, dtype=np.float32)
+def _to_mono(channels: np.ndarray) -> np.ndarray:
+    if channels.ndim == 2:
+        channels = channels[0] if len(channels) == 1 else channels.mean(axis=0, dtype=np.float64)
+    return np.ascontiguousarray(channels, dtype=np.float32)
 
 
 def _scale_pcm(samples: np.ndarray) -> np.ndarray:

@@ -14,10 +14,11 @@ from tqdm.auto import tqdm
 
 from skastw._text import readable, readable_values
 from skastw.audio import as_clips, clip_path, is_array_input, load_samples
+from skastw.audio.clips import mono_share
 from skastw.audio.fingerprint import find_copies, fingerprint, sketch
 from skastw.datasets.collection import Collection
 from skastw.datasets.description import AudioDescription
-from skastw.datasets.findings import CLIPPED, find_problems, is_silent
+from skastw.datasets.findings import CLIPPED, find_problems, is_cancelled, is_silent
 from skastw.errors import ClipError, SkastwError
 
 __all__ = ["describe_audio"]
@@ -134,7 +135,8 @@ def _row(clip: Any, sample_rate: int) -> dict[str, Any]:
         "sample_rate": np.nan,
         "channels": np.nan,
     }
-    row |= {"peak": np.nan, "rms_db": np.nan, "silence": np.nan, "clipped": np.nan, "fingerprint": None, "error": None}
+    row |= dict.fromkeys(("peak", "rms_db", "mono_share", "silence", "clipped"), np.nan)
+    row |= {"fingerprint": None, "error": None}
     try:
         samples, rate = load_samples(clip, sample_rate)
     except SkastwError as error:
@@ -149,6 +151,7 @@ def _row(clip: Any, sample_rate: int) -> dict[str, Any]:
         "channels": len(samples),
         "peak": float(np.abs(samples).max()),
         "rms_db": 20 * float(np.log10(max(np.sqrt(np.mean(sound**2)), 1e-6))),
+        "mono_share": mono_share(samples, mono),
         "silence": float(np.mean(stretches < _SILENCE)),
         "clipped": _clipped_share(samples),
         "fingerprint": fingerprint(samples, rate),
@@ -176,6 +179,7 @@ def _summary(clips: Collection) -> dict[str, Any]:
         "n_clips": len(frame),
         "n_unreadable": int(frame["error"].notna().sum()),
         "n_silent": int(silent.sum()),
+        "n_cancelled": int(is_cancelled(clips).sum()),
         "n_clipped": int(((frame["clipped"] > CLIPPED) & ~silent).sum()),
         "n_copies": int((frame["copies"] >= 0).sum()),
         "seconds": float(frame["duration"].sum()),
