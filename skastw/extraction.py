@@ -164,7 +164,8 @@ def _extracted(
 def _finite_frames(front_end: FeaturesModule, waveforms: list[Tensor]) -> list[Tensor]:
     with torch.no_grad():
         extracted = [frames.cpu() for frames in front_end.extract(waveforms)]
-    if not all(bool(frames.isfinite().all()) for frames in extracted):
+    # a sum takes a tenth of the time of looking at every value; of finite values it may still be infinite
+    if not all(bool(frames.sum().isfinite()) or bool(frames.isfinite().all()) for frames in extracted):
         raise ClipValueError("the front end gives NaN or infinite frames for this clip; check its level, or drop it.")
     return extracted
 

@@ -283,7 +283,7 @@ def mono_share(channels: np.ndarray, mono: np.ndarray) -> float:
 
 def _energy(samples: np.ndarray) -> float:
     """Return the energy without that of a constant offset."""
-    return float(np.dot(samples, samples)) - len(samples) * float(samples.mean(dtype=np.float64)) ** 2
+    return float(np.dot(samples, samples)) - len(samples) * float(samples.mean()) ** 2
 
 
 def load_samples(clip: Any, sample_rate: float, *, index: int | None = None) -> tuple[np.ndarray, float]:
