@@ -194,7 +194,8 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         ClipError
             If a clip cannot be used, naming its index and path, before training starts.
         DataError
-            If, with another ``on_error``, more than a fifth of the clips cannot be used, or none of a class.
+            If labels, groups or weights are missing, or labels of a type that cannot be saved; or if, with another
+            ``on_error``, more than a fifth of the clips cannot be used, or none of a class.
         ValueError, TypeError
             If a parameter or an argument is not valid.
         TrainingError
@@ -205,7 +206,7 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         -----
         UserWarning
             If the user interrupts (Ctrl-C) after an epoch: training ends, the best weights so far are kept, and
-            ``interrupted_`` is True.
+            ``interrupted_`` is True. Once, if the channels of clips cancel each other in their mean.
         """
         components = self._resolve_components()
         start = self._starting_point(components)

@@ -49,7 +49,7 @@ def check_complete(values: Any, name: str) -> None:
     >>> check_complete(["cat", None, "dog"], "y")
     Traceback (most recent call last):
         ...
-    skastw.errors.DataError: y has 1 missing value of 3 (None, NaN or NA), at position 1: fill in what is missing, ...
+    skastw.errors.DataError: y has 1 missing value of 3 (None, NaN or NA), at position 1: fill them in, ...
     """
     missing = np.flatnonzero(_is_missing(values))
     if not len(missing):
@@ -58,7 +58,7 @@ def check_complete(values: Any, name: str) -> None:
     plural = "s" * (len(missing) > 1)
     raise DataError(
         f"{name} has {len(missing)} missing value{plural} of {len(values)} (None, NaN or NA), at position{plural} "
-        f"{positions}: fill in what is missing, or drop those clips."
+        f"{positions}: fill them in, or drop those clips."
     )
 
 
@@ -86,7 +86,7 @@ def _rows_with_any(flags: np.ndarray) -> np.ndarray:
 
 
 def numpy_targets(values: Any) -> Any:
-    """Return labels or values with the types of NumPy instead of those of pandas, and unchanged if they have them.
+    """Return labels or values with types of NumPy instead of types of pandas, and unchanged if they have them.
 
     Parameters
     ----------
@@ -250,7 +250,7 @@ def class_weights(weights: Mapping[Any, Any], classes: np.ndarray) -> dict[int, 
     Raises
     ------
     DataError
-        If a key is no class, or a weight is not a finite number of at least 0.
+        If a key is not a class, or a weight is not a finite number of at least 0.
 
     Examples
     --------

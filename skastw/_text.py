@@ -1,7 +1,7 @@
 """Names of files as text that every terminal, table and page can hold.
 
-On Linux a file name is a string of bytes. Python turns those that are not UTF-8 into lone surrogates, which no
-encoder takes. Where such a name leaves the program it is written with escapes: ``caf\\xe9.wav``.
+On Linux a file name is a string of bytes. Python turns bytes that are not UTF-8 into lone surrogates, which UTF-8 cannot
+encode. When such a name leaves the program, it is written with escapes: ``caf\\xe9.wav``.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def column_type(texts: Iterable[str]) -> type | None:
 
 
 def readable_values(value: Any) -> Any:
-    """Return a value with all texts in it made readable: those of mappings, lists and arrays of text too.
+    """Return a value with all texts in it made readable, in mappings, lists and arrays too.
 
     Parameters
     ----------

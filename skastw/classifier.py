@@ -38,7 +38,7 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
     The defaults are the ASTW model: a log-mel front end, a Whisper-like encoder, Muon and AdamW. A clip
     is a path, an array, an ``(array, sample_rate)`` tuple or a dict; see :mod:`skastw.audio.clips`.
 
-    ``y`` holds one label a clip (strings, integers, booleans), trained with softmax and cross-entropy; or it is
+    ``y`` holds one label a clip (strings, integers, booleans, floats), trained with softmax and cross-entropy; or it is
     an indicator of shape (n_clips, n_labels), trained with a sigmoid and binary cross-entropy for each label.
 
     Parameters
@@ -80,7 +80,8 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
     label_smoothing : float, default=0.1
         Share of the target that is spread over all classes.
     class_weight : dict, "balanced" or None, default=None
-        Weight of each class in the training loss, as in scikit-learn.
+        Weight of each class in the training loss, as in scikit-learn: finite, and at least 0. Classes that a dict
+        leaves out have weight 1.
     ema_decay : float or None, default=None
         Keep an exponential moving average of the weights, about the last ``1 / (1 - ema_decay)`` steps, in place of
         those of the last step.

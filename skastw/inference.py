@@ -19,7 +19,7 @@ __all__ = ["check_outputs", "embed_clips", "varied"]
 
 
 def check_outputs(outputs: Tensor, positions: np.ndarray) -> Tensor:
-    """Return what a network computed of usable clips, if all of it is finite.
+    """Return the outputs of a network for usable clips, if all of them are finite.
 
     Parameters
     ----------

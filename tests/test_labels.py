@@ -53,7 +53,7 @@ WITHOUT = {
     "an indicator of floats": np.array([[1.0, 0.0] if i not in (2, 5) else [np.nan, 1.0] for i in range(8)]),
     "an indicator in a frame": pd.DataFrame({"a": gaps([0, 1] * 4, None), "b": [0, 1] * 4}, dtype="Int64"),
 }
-POSITIONS = r"2 missing values of 8 .*at positions 2, 5: fill in what is missing, or drop those clips"
+POSITIONS = r"2 missing values of 8 .*at positions 2, 5: fill them in, or drop those clips"
 
 
 @pytest.mark.parametrize("y", WITHOUT.values(), ids=WITHOUT)

@@ -83,7 +83,7 @@ class UnreadableClip:
     Attributes
     ----------
     error : Exception
-        What the container raised.
+        The error that the container raised.
 
     Examples
     --------

@@ -169,7 +169,7 @@ class _Rows:
 def _read(table: Any, names: Sequence[str], labels: Sequence[str]) -> tuple[pd.DataFrame, str, _Rows]:
     """Return a table that may be changed, the folder that its paths start from, and how its rows are counted.
 
-    ``names`` are the columns that are asked for, ``labels`` those of labels and groups.
+    ``names`` are the columns that are asked for, ``labels`` the ones among them that hold labels or groups.
     """
     if _is_frame(table):
         frame, folder, rows = table.copy(), "", _Rows(header=False)
