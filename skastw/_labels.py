@@ -115,10 +115,10 @@ def numpy_targets(values: Any) -> Any:
         return pd.DataFrame(columns).set_axis(values.columns, axis=1)
 
     dtype = getattr(values, "dtype", None)
-    if dtype is None or np.ndim(values) != 1 or not hasattr(values, "tolist"):
+    if dtype is None or np.ndim(values) != 1:
         return values
     if not isinstance(dtype, np.dtype) or dtype.kind == "T":
-        return np.array(values.tolist())
+        return np.array(values.tolist()) if hasattr(values, "tolist") else np.asarray(values)
     if dtype.kind == "O":
         items = values.tolist()
         n_booleans = sum(isinstance(item, bool | np.bool_) for item in items)

@@ -1,7 +1,7 @@
 """Names of files as text that every terminal, table and page can hold.
 
-On Linux a file name is a string of bytes. Python turns bytes that are not UTF-8 into lone surrogates, which UTF-8 cannot
-encode. When such a name leaves the program, it is written with escapes: ``caf\\xe9.wav``.
+On Linux a file name is a string of bytes. Python turns bytes that are not UTF-8 into lone surrogates, which UTF-8
+cannot encode. When such a name leaves the program, it is written with escapes: ``caf\\xe9.wav``.
 """
 
 from __future__ import annotations
@@ -113,7 +113,12 @@ def readable_values(value: Any) -> Any:
         return {readable_values(key): readable_values(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [readable_values(item) for item in value]
-    if isinstance(value, np.ndarray) and value.dtype.kind in "UO":
-        texts = [readable_values(item) for item in value.ravel().tolist()]
-        return np.array(texts, dtype=None if value.dtype.kind == "U" else object).reshape(value.shape)
+    if isinstance(value, np.ndarray) and value.dtype.kind == "U":
+        return np.array([readable(item) for item in value.ravel().tolist()], dtype=str).reshape(value.shape)
+    if isinstance(value, np.ndarray) and value.dtype.kind == "O":
+        array = value.copy()
+        for position, item in np.ndenumerate(value):
+            if isinstance(item, str):
+                array[position] = readable(item)
+        return array
     return value

@@ -308,6 +308,14 @@ def test_any_usual_separator_is_recognised(folder, table, form, separator):
         load(path, audio_column="audio", label_column=None)
 
 
+def test_other_separators_inside_cells_do_no_harm(folder):
+    rows = "\n".join(f"clips/{name},{label},{label},a;b;c|d;e" for name, label in zip(NAMES, "1122", strict=True))
+    (folder / "table.csv").write_text(f"file,species,site,remark\n{rows}\n")
+    clips = load(folder / "table.csv", group_column="species")
+    assert clips.target.tolist() == clips.groups.tolist() == [1, 1, 2, 2]
+    assert clips.frame["remark"].tolist() == ["a;b;c|d;e"] * 4
+
+
 def test_a_table_of_one_column_has_no_separator(folder):
     (folder / "table.csv").write_text("file\nclips/a.wav\nclips/b.wav\n")
     assert len(load(folder / "table.csv", label_column=None).data) == 2

@@ -685,7 +685,9 @@ def test_a_decoder_that_raises_names_the_file(wav, monkeypatch):
         assert (caught.value.index, caught.value.path) == (7, str(wav))
 
 
-@pytest.mark.parametrize("error", [MemoryError(), KeyboardInterrupt(), MissingDependencyError("no av")], ids=repr)
+@pytest.mark.parametrize(
+    "error", [MemoryError(), KeyboardInterrupt(), MissingDependencyError("no av"), UserWarning("as an error")], ids=repr
+)
 def test_what_is_not_about_one_clip_is_not_put_down_to_it(error):
     class Failing:
         def get_all_samples(self):

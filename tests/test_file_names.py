@@ -81,6 +81,9 @@ def test_texts_are_found_wherever_they_are():
     assert made[r"a\xe9"] == [r"b\xe9", [r"c\xe9", 1]]
     assert made["array"].tolist() == [r"d\xe9", "e"]
     assert made["none"] is None
+    objects = np.array(["f\udce9", None, (1, 2)], dtype=object)
+    assert readable_values(objects).tolist() == [r"f\xe9", None, (1, 2)]
+    assert readable_values(np.array([], dtype=str)).dtype.kind == "U"
 
 
 @needs_bytes

@@ -7,6 +7,7 @@ from decimal import Decimal
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.model_selection import GroupKFold
 
 from skastw import ASTWClassifier, ASTWRegressor
@@ -162,6 +163,25 @@ def test_labels_keep_their_type(y, kind, classes, tmp_path):
     assert clf.partial_fit(CLIPS, y).classes_.tolist() == classes
 
 
+def test_labels_of_other_libraries_keep_their_type():
+    class Column:
+        """As of polars: its own dtype, and no method of NumPy but the conversion."""
+
+        dtype = "String"
+
+        def __len__(self):
+            return len(NAMES)
+
+        def __getitem__(self, index):
+            return NAMES[index]
+
+        def __array__(self, dtype=None, copy=None):
+            return np.array(NAMES, dtype=dtype)
+
+    assert classifier().fit(CLIPS, Column()).classes_.tolist() == ["cat", "dog"]
+    assert classifier().fit(CLIPS, torch.tensor([3, 1] * 4)).classes_.tolist() == [1, 3]
+
+
 def test_nullable_columns_are_indicators_values_weights_and_groups():
     table = pd.DataFrame({"low": [1, 0] * 4, "high": [0, 1] * 4}, dtype="Int64")
     assert classifier().fit(CLIPS, table).classes_.tolist() == ["low", "high"]
@@ -207,6 +227,17 @@ def test_several_values_a_clip_are_refused():
 def test_a_label_that_is_no_unicode_is_refused():
     with pytest.raises(DataError, match=r"the label 'caf\\udce9', expected text that UTF-8 can hold"):
         classifier().fit(CLIPS, ["caf\udce9", "bar"] * 4)
+
+
+def test_groups_may_be_tuples():
+    groups = np.empty(8, dtype=object)
+    groups[:] = [("ann", 1), ("bob", 2)] * 4
+    assert classifier(val_split=0.5).fit(CLIPS, [*NAMES[2:], "dog", "cat"], groups=groups).history_
+
+
+def test_evaluations_take_labels_of_one_type():
+    with pytest.raises(DataError, match="y_pred holds labels of several types"):
+        evaluate_predictions(["cat", "dog"], np.array(["cat", 1], dtype=object))
 
 
 def test_groups_of_several_types_are_refused():

@@ -329,8 +329,8 @@ def load_samples(clip: Any, sample_rate: float, *, index: int | None = None) -> 
 def naming_clip(clip: Any, index: int | None) -> Iterator[None]:
     """Turn whatever is raised while one clip is read into a ``ClipError`` that names it.
 
-    Other errors of skastw (a missing package), exhausted memory and interrupts pass as they are. Everything else is
-    chained to the ``ClipError``, whose message names its type.
+    Other errors of skastw (a missing package), exhausted memory, interrupts, and warnings that the user made errors
+    pass as they are. Everything else is chained to the ``ClipError``, whose message names its type.
 
     Parameters
     ----------
@@ -351,7 +351,7 @@ def naming_clip(clip: Any, index: int | None) -> Iterator[None]:
         yield
     except ClipError as error:
         raise type(error)(error.reason, index=index, path=error.path or clip_path(clip)) from error.__cause__
-    except (SkastwError, MemoryError):
+    except (SkastwError, MemoryError, Warning):
         raise
     except Exception as error:
         what = f"{type(error).__name__}: {' '.join(str(error).split()):.500}".rstrip(".: ")
@@ -410,7 +410,7 @@ def _item(X: Any, position: int) -> Any:
     """Return one clip of a container, or what stands for it if the container raises an error."""
     try:
         return X[position]
-    except MemoryError:
+    except (MemoryError, Warning):
         raise
     except Exception as error:  # a lazy container decodes here
         return UnreadableClip(error)

@@ -123,7 +123,7 @@ def load_audio_table(
 
     several = not isinstance(label_column, str | None)
     targets = [] if label_column is None else [label_column] if isinstance(label_column, str) else list(label_column)
-    labels = [name for name in ([] if several else targets) + [group_column] if name is not None]
+    labels = list(dict.fromkeys(name for name in ([] if several else targets) + [group_column] if name is not None))
     frame, folder, rows = _read(table, [audio_column, *targets, *labels], labels)
     start, end = _segment_columns(frame, start_column, end_column)
     wanted = {"audio_column": [audio_column], "label_column": targets}

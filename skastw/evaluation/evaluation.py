@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skastw._labels import check_complete, check_label_texts, group_array, numpy_targets
+from skastw._labels import check_complete, check_label_texts, check_label_types, group_array, numpy_targets
 from skastw._text import readable_values
 from skastw._warnings import warn_user
 from skastw.audio import as_clips, is_array_input
@@ -381,6 +381,7 @@ def _labels_of(values: Any, name: str) -> np.ndarray:
 
     check_complete(values, name)
     values = numpy_targets(values)
+    check_label_types(values, name)
     kind = type_of_target(values, input_name=name)
     if kind not in ("binary", "multiclass"):
         raise ValueError(f"Got {name} of type {kind!r}, expected one label a clip: strings, integers or booleans.")
