@@ -276,6 +276,7 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
         """
         self._validate_params()
         check_complete(classes, "classes")
+        classes = numpy_targets(classes)
         fresh = not hasattr(self, "model_")
         if classes is not None and not fresh and not np.array_equal(np.unique(classes), self.classes_):
             raise ValueError(

@@ -98,6 +98,13 @@ def test_instalments_are_checked_like_everything_else():
         classifier().partial_fit(CLIPS, NAMES, classes=["cat", "dog"], sample_weight=gaps([1.0] * 8, np.nan))
 
 
+def test_classes_of_instalments_may_be_nullable():
+    classes, clf = pd.Series([1, 3], dtype="Int64"), classifier()
+    for _ in range(2):
+        clf.partial_fit(CLIPS, pd.Series([3, 1] * 4, dtype="Int64"), classes=classes)
+    assert (clf.classes_.tolist(), clf.classes_.dtype.kind) == ([1, 3], "i")
+
+
 def test_evaluations_name_what_is_missing():
     fitted = classifier().fit(CLIPS, NAMES)
     with pytest.raises(DataError, match=f"^y has {POSITIONS}"):

@@ -297,6 +297,8 @@ def test_memory_that_runs_out_is_no_clips_fault(monkeypatch):
 @pytest.mark.parametrize("amplitude", [1e18, 1e20, 1e30])
 def test_a_level_that_overflows_is_an_error_and_no_label(fitted, amplitude):
     loud = (amplitude * CLIPS[0] / np.abs(CLIPS[0]).max()).astype(np.float32)
+    lenient = classifier(epochs=1, on_error="ignore").fit([loud, *CLIPS[1:]], Y)
+    assert [clip.index for clip in lenient.failed_] == [0]
     with pytest.raises(ClipValueError, match=r"Clip 1: .* expected at most 1e\+12"):
         fitted.predict([CLIPS[0], loud])
     with pytest.raises(ClipValueError, match=r"Clip 1: .* expected at most 1e\+12"):

@@ -15,7 +15,7 @@ from skastw._text import column_type, readable
 from skastw._warnings import warn_user
 from skastw.errors import DataError
 
-__all__ = ["AUDIO_EXTENSIONS", "load_audio_folder"]
+__all__ = ["AUDIO_EXTENSIONS", "UNKNOWN_EXTENSIONS", "load_audio_folder"]
 
 #: Of the files that :func:`skastw.audio.decode` reads: by libsndfile, and by FFmpeg's libraries (the extra ``av``).
 AUDIO_EXTENSIONS = (
@@ -24,7 +24,7 @@ AUDIO_EXTENSIONS = (
     *(".aac", ".webm", ".weba", ".mka", ".mkv", ".wma", ".wmv", ".asf"),
 )
 #: Of audio and video files that are not decoded.
-_OTHER_EXTENSIONS = (
+UNKNOWN_EXTENSIONS = (
     *(
         ".ac3",
         ".aifr",
@@ -183,7 +183,7 @@ def _recordings(root: Path, suffixes: tuple[str, ...]) -> list[PurePosixPath]:
 
 def _walk(root: Path, suffixes: tuple[str, ...], links: list[str], others: list[str]) -> Iterator[PurePosixPath]:
     """Yield the recordings below ``root``; list links that are not followed, and audio of other endings."""
-    known = (*AUDIO_EXTENSIONS, *_OTHER_EXTENSIONS)
+    known = (*AUDIO_EXTENSIONS, *UNKNOWN_EXTENSIONS)
     for folder, folders, names in os.walk(root, onerror=_refuse):
         here = Path(folder)
         links += sorted(str(here / name) for name in folders if (here / name).is_symlink())
