@@ -132,8 +132,8 @@ def check_label_types(labels: Any, name: str) -> None:
 
     Parameters
     ----------
-    labels : array-like of shape (n,)
-        Without missing values.
+    labels : array-like of shape (n,) or (n, 1)
+        Without missing values. Other shapes are left to scikit-learn.
     name : str
         Of the argument, for the message.
 
@@ -151,8 +151,10 @@ def check_label_types(labels: Any, name: str) -> None:
         ...
     skastw.errors.DataError: y holds labels of dtype datetime64[D] (2020-01-01 at position 0), expected strings, ...
     """
-    array = labels if hasattr(labels, "dtype") else np.array(labels, dtype=object)
-    if array.ndim != 1 or array.dtype.kind in _PLAIN_KINDS:  # scikit-learn reports other shapes
+    array = np.array(labels, dtype=object) if isinstance(labels, list | tuple) else np.asarray(labels)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1 or array.dtype.kind in _PLAIN_KINDS:
         return
     expected = "strings, integers, booleans or floats: convert them, for example by y.astype(str)"
     if array.dtype.kind != "O":

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from skastw._device import is_out_of_memory
 from skastw.audio import as_clips, clip_path, is_array_input
-from skastw.audio.clips import MAX_AMPLITUDE, MIN_MONO_SHARE, UnreadableClip, load_mono, naming_clip
+from skastw.audio.clips import MAX_AMPLITUDE, MIN_MONO_SHARE, UnreadableClip, load_mono, naming_clip, unreadable_reason
 from skastw.errors import ClipError, ClipTypeError, ClipValueError
 from skastw.failures import Failures
 from skastw.features import FeaturesModule
@@ -248,7 +248,7 @@ def check_frames(
 
 def _as_frames(item: Any, n_features: int | None) -> Tensor:
     if isinstance(item, UnreadableClip):
-        raise item.error
+        raise ClipValueError(unreadable_reason(item.error)) from item.error
     if not hasattr(item, "shape") or np.ndim(item) != 2:
         got = f"shape {np.shape(item)}" if hasattr(item, "shape") else f"type {type(item).__name__}"
         raise ClipTypeError(

@@ -205,6 +205,9 @@ def test_nullable_columns_are_indicators_values_weights_and_groups():
     ("y", "match"),
     [
         (pd.to_datetime(pd.Series(["2020-01-01", "2021-01-01"] * 4)), r"dtype datetime64.*2020-01-01"),
+        (pd.DataFrame({"y": pd.to_datetime(["2020-01-01"] * 8)}, index=range(5, 13)), "dtype datetime64"),
+        (pd.Series([("a", 1)] * 8, index=range(5, 13)), "type tuple"),
+        (pd.Series(["a", 1] * 4, index=range(5, 13)), r"'a' at position 0 and 1 at position 1"),
         ([datetime.date(2020, 1, 1), datetime.date(2021, 1, 1)] * 4, r"type date \(datetime\.date\(2020, 1, 1\) at"),
         (pd.Series([(1, 2), (3, 4)] * 4), r"type tuple \(\(1, 2\) at position 0\)"),
         ([Decimal(1), Decimal(2)] * 4, r"type Decimal"),
@@ -215,7 +218,21 @@ def test_nullable_columns_are_indicators_values_weights_and_groups():
         ([*NAMES[:-1], 1], r"several types \('cat' at position 0 and 1 at position 7\)"),
         (np.array([*NAMES[:-1], True], dtype=object), r"several types \('cat' at position 0 and True at position 7\)"),
     ],
-    ids=["times", "dates", "tuples", "Decimal", "bytes", "array of bytes", "sets", "complex", "mixed", "objects"],
+    ids=[
+        "times",
+        "frame",
+        "series of tuples",
+        "mixed series",
+        "dates",
+        "tuples",
+        "Decimal",
+        "bytes",
+        "array of bytes",
+        "sets",
+        "complex",
+        "mixed",
+        "objects",
+    ],
 )
 def test_labels_that_no_folder_can_hold_are_refused_before_training(y, match):
     with pytest.raises(DataError, match=match) as caught:

@@ -45,6 +45,7 @@ __all__ = [
     "load_waveform",
     "mono_share",
     "naming_clip",
+    "unreadable_reason",
 ]
 
 #: Largest absolute sample (full scale is 1). The power spectrum of a window of 65536 samples, the longest that a front
@@ -354,9 +355,24 @@ def naming_clip(clip: Any, index: int | None) -> Iterator[None]:
     except (SkastwError, MemoryError, Warning):
         raise
     except Exception as error:
-        what = f"{type(error).__name__}: {' '.join(str(error).split()):.500}".rstrip(".: ")
-        reason = f"cannot be read ({what}); repair or drop the clip."
-        raise ClipValueError(reason, index=index, path=clip_path(clip)) from error
+        raise ClipValueError(unreadable_reason(error), index=index, path=clip_path(clip)) from error
+
+
+def unreadable_reason(error: Exception) -> str:
+    """Return the reason of a ``ClipError`` for an error of somebody else's code.
+
+    Parameters
+    ----------
+    error : Exception
+
+    Examples
+    --------
+    >>> from skastw.audio.clips import unreadable_reason
+    >>> unreadable_reason(RuntimeError("Failed to decode."))
+    'cannot be read (RuntimeError: Failed to decode); repair or drop the clip.'
+    """
+    what = f"{type(error).__name__}: {' '.join(str(error).split()):.500}".rstrip(".: ")
+    return f"cannot be read ({what}); repair or drop the clip."
 
 
 def clip_path(clip: Any) -> str | None:
@@ -419,7 +435,7 @@ def _item(X: Any, position: int) -> Any:
 def _samples_and_rate(clip: Any, sample_rate: float) -> tuple[np.ndarray, float]:
     """Return samples of shape (n,) or (channels, n), and their rate."""
     if isinstance(clip, UnreadableClip):
-        raise clip.error
+        raise ClipValueError(unreadable_reason(clip.error)) from clip.error
     if isinstance(clip, str | os.PathLike):
         return _decoded(clip, sample_rate)
     if isinstance(clip, Mapping):

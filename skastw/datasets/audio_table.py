@@ -175,11 +175,8 @@ def _read(table: Any, names: Sequence[str], labels: Sequence[str]) -> tuple[pd.D
         frame, folder, rows = table.copy(), "", _Rows(header=False)
     elif isinstance(table, str | os.PathLike):
         path = Path(table).expanduser()
-        frame, folder, rows = (
-            _read_file(path, names, labels),
-            str(path.parent),
-            _Rows(header=path.suffix.lower() != ".parquet"),
-        )
+        frame, folder = _read_file(path, names, labels), str(path.parent)
+        rows = _Rows(header=path.suffix.lower() != ".parquet")
     else:
         raise DataError(f"Got table of type {type(table).__name__}, expected a path or a pandas DataFrame.")
     if frame.empty:
@@ -253,9 +250,10 @@ def _parsed(path: Path, encoding: str, usual: str, names: Sequence[str], labels:
 
 def _typed(texts: pd.Series) -> pd.Series:
     """Return a column of texts as booleans, integers or floats if each text is one, and no two are the same number."""
-    distinct = texts.unique().tolist()
-    if texts.isna().any():  # an error later on
+    if texts.isna().any():  # which is reported later
         return texts
+
+    distinct = texts.unique().tolist()
     if all(text in _BOOLEANS for text in distinct):
         return texts.map(_BOOLEANS).astype(bool)
     if all(_INTEGER.fullmatch(text) for text in distinct):
