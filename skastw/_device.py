@@ -17,6 +17,7 @@ __all__ = [
     "PRECISIONS",
     "autocast",
     "has_native_bfloat16",
+    "is_out_of_memory",
     "on_device",
     "out_of_memory",
     "resolve_device",
@@ -122,13 +123,25 @@ def out_of_memory(error: Exception, **settings: int) -> TrainingError:
     >>> print(out_of_memory(MemoryError(), batch_size=16))
     Out of memory with batch_size=16; lower it, or chunk_length, or take a smaller encoder. What was trained is kept.
     """
-    text = str(error).lower()
-    if not isinstance(error, MemoryError) and not any(words in text for words in _NO_MEMORY):
+    if not is_out_of_memory(error):
         raise error
     given = ", ".join(f"{name}={value}" for name, value in settings.items())
     return TrainingError(
         f"Out of memory with {given}; lower it, or chunk_length, or take a smaller encoder. What was trained is kept."
     )
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Return whether an ``error`` says that no memory is left, on a CPU or a GPU.
+
+    Examples
+    --------
+    >>> from skastw._device import is_out_of_memory
+    >>> is_out_of_memory(RuntimeError("CUDA out of memory.")), is_out_of_memory(RuntimeError("shapes differ"))
+    (True, False)
+    """
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or any(words in text for words in _NO_MEMORY)
 
 
 #: How torch says that there is no memory left, on a GPU and on a CPU.

@@ -37,7 +37,7 @@ from skastw.extraction import ahead, check_clips
 from skastw.failures import POLICIES, FailedClip, Failures
 from skastw.features import Features
 from skastw.frames import FrameSet, FrameStore, blocks, clip_digests, clips_sha256
-from skastw.inference import embed_clips, varied
+from skastw.inference import check_outputs, embed_clips, varied
 from skastw.model import AudioModel, build_model
 from skastw.normalization import Normalization
 from skastw.pooling import Pooling
@@ -194,7 +194,8 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         ClipError
             If a clip cannot be used, naming its index and path, before training starts.
         DataError
-            If, with another ``on_error``, more than a fifth of the clips cannot be used, or none of a class.
+            If labels, groups or weights are missing, or labels of a type that cannot be saved; or if, with another
+            ``on_error``, more than a fifth of the clips cannot be used, or none of a class.
         ValueError, TypeError
             If a parameter or an argument is not valid.
         TrainingError
@@ -205,7 +206,7 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         -----
         UserWarning
             If the user interrupts (Ctrl-C) after an epoch: training ends, the best weights so far are kept, and
-            ``interrupted_`` is True.
+            ``interrupted_`` is True. Once, if the channels of clips cancel each other in their mean.
         """
         components = self._resolve_components()
         start = self._starting_point(components)
@@ -405,11 +406,12 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         if self.on_error != "raise":
             self.failed_ = failures.clips
         if not failures.clips:
-            return torch.cat(embeddings)
+            return check_outputs(torch.cat(embeddings), everything)
         failures.tell(len(clips))
         head = model.head
         all_embeddings = torch.full((len(clips), head.in_features), torch.nan, dtype=head.weight.dtype)
-        all_embeddings[failures.without(everything)] = torch.cat([all_embeddings[:0], *embeddings])
+        usable = failures.without(everything)
+        all_embeddings[usable] = check_outputs(torch.cat([all_embeddings[:0], *embeddings]), usable)
         return all_embeddings
 
     def _was_fitted_on(self, X: Any, index: np.ndarray) -> bool:
@@ -432,4 +434,7 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         embeddings = self._embed(X)
         head = self.model_.head
         with torch.inference_mode():
-            return head(embeddings.to(head.weight.device)).cpu()
+            outputs = head(embeddings.to(head.weight.device)).cpu()
+        usable = np.flatnonzero(embeddings.isfinite().all(dim=1))  # the others were left out
+        check_outputs(outputs[usable], usable)
+        return outputs

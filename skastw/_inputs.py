@@ -16,6 +16,7 @@ from torch import Tensor
 
 from skastw._component import ComponentParams, resolve_component
 from skastw._device import resolve_device, weight_dtype
+from skastw._labels import check_complete, group_array, numpy_targets
 from skastw._sklearn import check_sample_weight
 from skastw._version import library_versions
 from skastw.augment import Augment
@@ -191,7 +192,8 @@ class AudioInputs(ComponentParams):
         return np.zeros(len(targets), dtype=np.int64)
 
     def _loss_weights(self, targets: np.ndarray, sample_weight: Any) -> np.ndarray:
-        return check_sample_weight(sample_weight, targets, ensure_non_negative=True)
+        check_complete(sample_weight, "sample_weight")
+        return check_sample_weight(numpy_targets(sample_weight), targets, ensure_non_negative=True)
 
     def _check_training(self, X: Any, y: Any, sample_weight: Any) -> Labelled:
         clips = check_clips(self, X, reset=True)
@@ -213,9 +215,11 @@ class AudioInputs(ComponentParams):
             if weights is not None:
                 raise ValueError("Got sample_weight_val without X_val and y_val, expected all three together.")
             return None
+        check_complete(y_val, "y_val")
+        check_complete(weights, "sample_weight_val")
         clips = check_clips(self, X_val, reset=False)
         targets = self._check_target(clips, y_val, reset=False)
-        return Labelled(clips, targets, check_sample_weight(weights, targets, ensure_non_negative=True))
+        return Labelled(clips, targets, check_sample_weight(numpy_targets(weights), targets, ensure_non_negative=True))
 
     def _data_sets(
         self,
@@ -227,6 +231,7 @@ class AudioInputs(ComponentParams):
     ) -> Data:
         """Compute the frames, and split."""
         check_consistent_length(given.targets, groups)
+        groups = group_array(groups)
         used = given.used()
         if len(used) == 0:
             raise ValueError("Got weights that are zero for every clip, expected a positive weight somewhere.")
@@ -240,7 +245,7 @@ class AudioInputs(ComponentParams):
         if self.val_split is None:
             return Data(everything, None, "no validation")
         kept = everything.positions
-        kept_groups = None if groups is None else np.asarray(groups)[kept]
+        kept_groups = None if groups is None else groups[kept]
         train_index, valid_index = self._split(given.targets[kept], kept_groups, seed)
         how = "random split, stratified where possible" if groups is None else "whole groups held out"
         return Data(everything.subset(train_index), everything.subset(valid_index), how)

@@ -19,6 +19,7 @@ from skastw._device import weight_dtype
 from skastw._estimator import AudioEstimator
 from skastw._inputs import Components
 from skastw._outputs import scratch_folder
+from skastw._text import readable
 from skastw._version import __version__
 from skastw.artifact import (
     Artifact,
@@ -121,7 +122,7 @@ class PretrainedEstimator(AudioEstimator):
         """
         check_is_fitted(self, "model_")
         scores = getattr(self, "_test", None) if test is None else held_out_from_json(test)
-        called = " ".join((title or Path(folder).resolve().name).split())
+        called = readable(" ".join((title or Path(folder).resolve().name).split()))
         artifact = self._to_artifact(called, scores, *self._with_front_end(featurizer))
         return str(write_artifact(folder, artifact, overwrite=overwrite))
 

@@ -18,12 +18,14 @@ from torch.nn import functional as F
 
 from skastw._device import on_device, resolve_device
 from skastw._estimator import AudioEstimator
+from skastw._labels import check_complete, check_label_texts, check_label_types, class_weights, numpy_targets
 from skastw._pretrained import PretrainedEstimator
 from skastw._sklearn import Interval, StrOptions
 from skastw.artifact import labels_from_json, labels_to_json
-from skastw.errors import ArtifactError, plain
+from skastw.errors import ArtifactError, DataError, plain
 from skastw.extraction import check_clips
 from skastw.failures import Failures
+from skastw.inference import check_outputs
 from skastw.occlusion import FILLS, Occlusion, cell_centres, occluded_logits
 from skastw.windows import window_table
 
@@ -36,7 +38,7 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
     The defaults are the ASTW model: a log-mel front end, a Whisper-like encoder, Muon and AdamW. A clip
     is a path, an array, an ``(array, sample_rate)`` tuple or a dict; see :mod:`skastw.audio.clips`.
 
-    ``y`` holds one label a clip (strings, integers, booleans), trained with softmax and cross-entropy; or it is
+    ``y`` holds one label a clip (strings, integers, booleans, floats), trained with softmax and cross-entropy; or it is
     an indicator of shape (n_clips, n_labels), trained with a sigmoid and binary cross-entropy for each label.
 
     Parameters
@@ -78,7 +80,8 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
     label_smoothing : float, default=0.1
         Share of the target that is spread over all classes.
     class_weight : dict, "balanced" or None, default=None
-        Weight of each class in the training loss, as in scikit-learn.
+        Weight of each class in the training loss, as in scikit-learn: finite, and at least 0. Classes that a dict
+        leaves out have weight 1.
     ema_decay : float or None, default=None
         Keep an exponential moving average of the weights, about the last ``1 / (1 - ema_decay)`` steps, in place of
         those of the last step.
@@ -272,6 +275,8 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
             If ``classes`` is missing in the first call, or differs from the first call's.
         """
         self._validate_params()
+        check_complete(classes, "classes")
+        classes = numpy_targets(classes)
         fresh = not hasattr(self, "model_")
         if classes is not None and not fresh and not np.array_equal(np.unique(classes), self.classes_):
             raise ValueError(
@@ -529,6 +534,7 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
             device=device,
             precision="float32" if self.precision == "auto" else self.precision,
         )
+        check_outputs(logits[None], one)
         index = int(logits.argmax()) if label is None else labels.index(label)
         logarithm = self._log_probabilities(logits[None])[0, index]
         drops = logarithm - self._log_probabilities(occluded.flatten(0, 1))[:, index]
@@ -548,7 +554,15 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
 
     def _encode_target(self, y: Any, *, reset: bool, sample_weight: Any = None) -> np.ndarray:
         """Return y as positions in ``classes_`` (n,), int64, or as an indicator (n, n_labels), float32."""
+        check_complete(y, "y")
+        y = numpy_targets(y)
+        check_label_types(y, "y")
         y_type = type_of_target(y, input_name="y", raise_unknown=True)
+        if y_type.endswith("multioutput"):
+            raise DataError(
+                f"Got y of type {y_type!r}, expected one label a clip (strings, integers, booleans or floats), or an "
+                "indicator of 0 and 1 for several labels: join the parts of a label to one text."
+            )
         multilabel = y_type == "multilabel-indicator"
         if reset:
             self.task_ = "multilabel" if multilabel else "classification"
@@ -559,8 +573,11 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
     def _encode_classes(self, y: Any, *, reset: bool) -> np.ndarray:
         y = column_or_1d(y, warn=True)
         check_classification_targets(y)
+        if not len(y):
+            raise DataError("Got y without labels, expected one for each clip.")
         if reset:
             self.classes_ = np.unique(y)
+            check_label_texts(self.classes_)
             if len(self.classes_) < 2:
                 raise ValueError(
                     f"Got one class ({plain(self.classes_[0])!r}) in y, expected at least 2: a classifier needs "
@@ -611,12 +628,7 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
             raise ValueError(
                 f"Got class_weight={self.class_weight!r} for multi-label targets, expected None; use sample_weight."
             )
-        return weights * compute_sample_weight(self._encoded_class_weight(), targets)
-
-    def _encoded_class_weight(self) -> Any:
-        if not isinstance(self.class_weight, dict):
-            return self.class_weight
-        unknown = sorted(set(map(str, self.class_weight)) - set(map(str, self.classes_)))
-        if unknown:
-            raise ValueError(f"Got class_weight for {unknown[:5]}, expected classes of y: {plain(self.classes_[:10])}.")
-        return {i: self.class_weight.get(label, 1.0) for i, label in enumerate(self.classes_.tolist())}
+        by_class = self.class_weight
+        if isinstance(by_class, dict):
+            by_class = class_weights(by_class, self.classes_)
+        return weights * compute_sample_weight(by_class, targets)

@@ -21,6 +21,7 @@ __all__ = [
     "HubError",
     "MissingDependencyError",
     "OutputError",
+    "PredictionError",
     "RecipeError",
     "RunError",
     "SkastwError",
@@ -135,6 +136,10 @@ class OutputError(SkastwError, OSError, ValueError):
 
 class TrainingError(SkastwError, RuntimeError):
     """Training cannot go on, for example because the loss is no longer finite."""
+
+
+class PredictionError(SkastwError, RuntimeError):
+    """The network gives NaN or infinite outputs for clips that can be used."""
 
 
 class MissingDependencyError(SkastwError, ImportError):

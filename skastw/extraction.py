@@ -14,8 +14,10 @@ from joblib import effective_n_jobs
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
+from skastw._device import is_out_of_memory
 from skastw._progress import ProgressBar
-from skastw.audio import as_clips, is_array_input, load_waveform
+from skastw.audio import as_clips, clip_path, is_array_input
+from skastw.audio.clips import MAX_AMPLITUDE, MIN_MONO_SHARE, UnreadableClip, load_mono, naming_clip, unreadable_reason
 from skastw.errors import ClipError, ClipTypeError, ClipValueError
 from skastw.failures import Failures
 from skastw.features import FeaturesModule
@@ -113,19 +115,21 @@ def extract_frames(
     groups = [chosen[i : i + _GROUP] for i in range(0, len(chosen), _GROUP)]
 
     def frames_of(group: list[int]) -> list[Tensor]:
-        found: list[Tensor] = []
-        waveforms: list[Tensor] = []
+        frames: list[Tensor] = []
+        waveforms: dict[int, Tensor] = {}
         for index in group:
             try:
-                waveform = torch.from_numpy(load_waveform(clips[index], sample_rate, index=index))
-                waveforms.append(waveform if device is None else waveform.to(device))
+                clip = load_mono(clips[index], sample_rate, index=index)
+                if clip.share < MIN_MONO_SHARE:
+                    failures.note_cancelled(index, clip_path(clips[index]))
+                waveform = torch.from_numpy(clip.waveform)
+                waveforms[index] = waveform if device is None else waveform.to(device)
             except ClipError as error:
                 failures.note(error)
-            if waveforms and (index == group[-1] or sum(map(len, waveforms)) > _MAX_SAMPLES):
-                with torch.no_grad():
-                    found += [frames.cpu() for frames in front_end.extract(waveforms)]
-                waveforms = []
-        return found
+            if waveforms and (index == group[-1] or sum(map(len, waveforms.values())) > _MAX_SAMPLES):
+                frames += _extracted(front_end, waveforms, clips, failures)
+                waveforms = {}
+        return frames
 
     n_threads = effective_n_jobs(n_jobs)
     results = map(frames_of, groups) if n_threads == 1 else _map_in_threads(frames_of, groups, n_threads)
@@ -133,6 +137,37 @@ def extract_frames(
         for found in results:
             yield from found
             bar.update(min(_GROUP, len(chosen) - bar.n))
+
+
+def _extracted(
+    front_end: FeaturesModule, waveforms: dict[int, Tensor], clips: Sequence[Any], failures: Failures
+) -> list[Tensor]:
+    """Return the frames of waveforms, given by their positions in ``clips``, that the front end can take."""
+    try:
+        together = _finite_frames(front_end, list(waveforms.values()))
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+    else:
+        return together
+
+    frames = []
+    for index, waveform in waveforms.items():  # one by one, to find the clip that is at fault
+        try:
+            with naming_clip(clips[index], index):
+                frames += _finite_frames(front_end, [waveform])
+        except ClipError as error:
+            failures.note(error)
+    return frames
+
+
+def _finite_frames(front_end: FeaturesModule, waveforms: list[Tensor]) -> list[Tensor]:
+    with torch.no_grad():
+        extracted = [frames.cpu() for frames in front_end.extract(waveforms)]
+    # a sum takes a tenth of the time of looking at every value; of finite values it may still be infinite
+    if not all(bool(frames.sum().isfinite()) or bool(frames.isfinite().all()) for frames in extracted):
+        raise ClipValueError("the front end gives NaN or infinite frames for this clip; check its level, or drop it.")
+    return extracted
 
 
 def _map_in_threads(function: Callable[[S], T], items: Iterable[S], n_threads: int) -> Iterator[T]:
@@ -204,24 +239,31 @@ def check_frames(
     for index in range(len(items)) if indices is None else indices:
         expected = n_features if n_features is not None else checked[0].shape[1] if checked else None
         try:
-            checked.append(_as_frames(items[index], expected, int(index)))
+            with naming_clip(None, int(index)):
+                checked.append(_as_frames(items[index], expected))
         except ClipError as error:
             failures.note(error)
     return checked
 
 
-def _as_frames(item: Any, n_features: int | None, index: int) -> Tensor:
+def _as_frames(item: Any, n_features: int | None) -> Tensor:
+    if isinstance(item, UnreadableClip):
+        raise ClipValueError(unreadable_reason(item.error)) from item.error
     if not hasattr(item, "shape") or np.ndim(item) != 2:
         got = f"shape {np.shape(item)}" if hasattr(item, "shape") else f"type {type(item).__name__}"
         raise ClipTypeError(
-            f"got {got}, expected frames of shape (n_frames, n_features) because features='precomputed'.", index=index
+            f"got {got}, expected frames of shape (n_frames, n_features) because features='precomputed'."
         )
     frames = torch.as_tensor(np.asarray(item), dtype=torch.float32)
     if n_features not in (None, frames.shape[1]) or not len(frames):
         expected = "n_features" if n_features is None else n_features
+        raise ClipValueError(f"got frames of shape {tuple(frames.shape)}, expected (n_frames, {expected}).")
+
+    largest = float(frames.abs().max()) if frames.numel() else 0.0
+    if not np.isfinite(largest):
+        raise ClipValueError("has NaN or infinite frames; repair or drop the clip.")
+    if largest > MAX_AMPLITUDE:
         raise ClipValueError(
-            f"got frames of shape {tuple(frames.shape)}, expected (n_frames, {expected}).", index=index
+            f"has frames of up to {largest:.3g}, expected at most {MAX_AMPLITUDE:g}; scale them, or drop the clip."
         )
-    if not bool(frames.isfinite().all()):
-        raise ClipValueError("has NaN or infinite frames.", index=index)
     return frames

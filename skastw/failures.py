@@ -62,6 +62,7 @@ class Failures:
     def __init__(self, policy: str) -> None:
         self.policy = policy
         self._clips: list[FailedClip] = []
+        self._cancelled: list[tuple[int, str | None]] = []
 
     @property
     def clips(self) -> list[FailedClip]:
@@ -80,6 +81,18 @@ class Failures:
             raise error
         self._clips.append(FailedClip(error.index, error.path, error.reason))
 
+    def note_cancelled(self, index: int, path: str | None) -> None:
+        """List a clip that is used, though its channels cancel each other.
+
+        Parameters
+        ----------
+        index : int
+            Its position in X.
+        path : str or None
+            Its file.
+        """
+        self._cancelled.append((index, path))
+
     def without(self, index: np.ndarray) -> np.ndarray:
         """Return ``index``, positions in X of shape (n,), without those of clips that were left out."""
         return index[~np.isin(index, [clip.index for clip in self._clips])]
@@ -91,13 +104,15 @@ class Failures:
         ----------
         n_clips : int
         training : bool
-            Stop where too many were left out.
+            Warn of channels that cancel each other, and stop where too many clips were left out.
 
         Raises
         ------
         DataError
             In training, with more than :data:`MAX_FAILED_SHARE` of the clips left out.
         """
+        if training and self._cancelled:
+            self._tell_of_cancelled(n_clips)
         if not self._clips:
             return
         examples = "; ".join(str(ClipError(c.reason, index=c.index, path=c.path)) for c in self.clips[:3])
@@ -109,3 +124,12 @@ class Failures:
             )
         if self.policy == "warn":
             warn_user(f"{found} and are left out; failed_ lists them.")
+
+    def _tell_of_cancelled(self, n_clips: int) -> None:
+        cancelled = sorted(self._cancelled)
+        examples = ", ".join(f"clip {index}" + (f" ({path!r})" if path else "") for index, path in cancelled[:3])
+        warn_user(
+            f"The channels of {len(cancelled)} of {n_clips} clips cancel each other ({examples}"
+            f"{', ...' * (len(cancelled) > 3)}): less than 1 % of their energy is left in their mean, which the model "
+            "hears. Pass one channel, as in (array[0], sample_rate), or invert one."
+        )

@@ -4,21 +4,62 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from skastw._device import autocast
 from skastw.augment import Transform
 from skastw.batching import Batch, pad, round_length, sorted_buckets, split_evenly
+from skastw.errors import PredictionError
 from skastw.frames import FrameStore
 from skastw.model import AudioModel
 
-__all__ = ["ROUNDING", "embed_clips", "varied"]
+__all__ = ["ROUNDING", "check_outputs", "embed_clips", "varied"]
 
 #: Largest change of a float32 probability, or of a coordinate of an embedding, if the same clip is predicted in another
 #: batch, in another order, alone or in another form. Matrix products of other shapes round differently, and how they
 #: round depends on the processor.
 ROUNDING = 1e-5
+
+
+def check_outputs(outputs: Tensor, positions: np.ndarray) -> Tensor:
+    """Return the outputs of a network for usable clips, if all of them are finite.
+
+    Parameters
+    ----------
+    outputs : Tensor of shape (n, D)
+    positions : ndarray of shape (n,)
+        Positions of the clips in X, for the message.
+
+    Returns
+    -------
+    Tensor of shape (n, D)
+        ``outputs``.
+
+    Raises
+    ------
+    PredictionError
+        If a value is NaN or infinite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> from skastw.inference import check_outputs
+    >>> check_outputs(torch.tensor([[0.5], [torch.nan]]), np.array([0, 7]))
+    Traceback (most recent call last):
+        ...
+    skastw.errors.PredictionError: The network gives NaN or infinite outputs for 1 of 2 clips (the first is clip 7): ...
+    """
+    wrong = positions[(~outputs.isfinite().all(dim=1)).numpy()]
+    if len(wrong):
+        raise PredictionError(
+            f"The network gives NaN or infinite outputs for {len(wrong)} of {len(positions)} clips (the first is clip "
+            f"{wrong[0]}): its weights are not finite or too large, or these clips are scaled differently from the "
+            "training clips; check the level of the clips, or train or fetch the model again."
+        )
+    return outputs
 
 
 @torch.inference_mode()

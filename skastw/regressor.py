@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.utils.validation import check_array
 
+from skastw._labels import check_complete, numpy_targets
 from skastw._pretrained import PretrainedEstimator
 from skastw._sklearn import check_sample_weight
 from skastw.errors import ArtifactError
@@ -246,7 +247,9 @@ class ASTWRegressor(RegressorMixin, PretrainedEstimator):
     def _encode_target(self, y: Any, *, reset: bool, sample_weight: Any = None) -> np.ndarray:
         """Return y standardised, shape (n, n_targets), float64."""
         columns = getattr(y, "columns", None)
-        values = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+        check_complete(y, "y")
+        check_complete(sample_weight, "sample_weight")
+        values = check_array(numpy_targets(y), ensure_2d=False, dtype=np.float64, input_name="y")
         if reset:
             self._one_dimensional = values.ndim == 1
             self.target_names_ = None if columns is None else [str(name) for name in columns]

@@ -11,6 +11,7 @@ import numpy as np
 
 from skastw._optional import import_optional
 from skastw._outputs import check_file, new_file
+from skastw._text import readable
 from skastw.audio import as_clips, clip_path
 
 if TYPE_CHECKING:
@@ -264,6 +265,7 @@ def clip_names(clips: Sequence[Any]) -> list[str | int]:
     Returns
     -------
     list of str or int
+        A name that is not Unicode has escapes (``caf\\xe9.wav``), so that every file and terminal can hold it.
 
     References
     ----------
@@ -280,7 +282,10 @@ def clip_names(clips: Sequence[Any]) -> list[str | int]:
 
 def _name(clip: Any, position: int) -> str | int:
     path = clip_path(clip)
-    if path is None or not isinstance(clip, Mapping):
-        return position if path is None else path
+    if path is None:
+        return position
+    path = readable(path)
+    if not isinstance(clip, Mapping):
+        return path
     start, end = (f"{clip[side]:g}" if clip.get(side) is not None else "" for side in ("start", "end"))
     return f"{path}#t={start}{',' * bool(end)}{end}" if start or end else path

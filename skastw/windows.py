@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from skastw._text import readable
 from skastw.audio import clip_path, stream_waveform
 from skastw.errors import ClipError, plain
 from skastw.failures import Failures
@@ -154,8 +155,9 @@ def _as_table(
     table.insert(1, "end", end[heard])
     if failed:
         table = pd.concat([table, pd.DataFrame(np.nan, index=failed, columns=table.columns)]).sort_index(kind="stable")
-    names = [clip_path(clip) for clip in clips]
-    table.insert(0, "clip", [i if names[i] is None else names[i] for i in table.index])
+    paths = [clip_path(clip) for clip in clips]
+    names = [i if path is None else readable(path) for i, path in enumerate(paths)]
+    table.insert(0, "clip", [names[i] for i in table.index])
     return table
 
 

@@ -36,7 +36,7 @@ ROWS = [
     ["model"],
     ["features", "normalization", "encoders", "augment", "pooling", "failures"],
     ["frames", "datasets", "tables"],
-    ["batching", "functional", "decibels", "audio", "weights", "_commit"],
+    ["batching", "functional", "decibels", "audio", "weights", "_commit", "_labels"],
     [
         "errors",
         "_compiler",
@@ -48,6 +48,7 @@ ROWS = [
         "_outputs",
         "_progress",
         "_sklearn",
+        "_text",
         "_version",
         "_warnings",
         "_yaml",

@@ -3,6 +3,7 @@
 import gzip
 import os
 import sys
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ import pytest
 import soundfile
 
 from skastw.audio import as_clips, load_waveform
-from skastw.datasets import load_audio_table
+from skastw.datasets import load_audio_folder, load_audio_table
 from skastw.errors import DataError, MissingDependencyError
 
 RATE = 16000
@@ -289,11 +290,107 @@ def test_missing_columns_are_told_with_those_there_are(folder, table):
             load(table, root=folder, **arguments)
 
 
-def test_a_semicolon_table_shows_its_one_column(folder, table):
+@pytest.mark.parametrize("form", ["csv", "tsv", "csv.gz"])
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+def test_any_usual_separator_is_recognised(folder, table, form, separator):
+    """A name may hold the others; where a column is missing, the columns that there are help all the same."""
+    named = "clips/a, b; c | d.wav"
+    (folder / "clips" / "a.wav").rename(folder / named)
+    table.loc[0, ["file", "species"]] = [named, "owl, barn"]
+    path = folder / f"table.{form}"
+    table.to_csv(path, sep=separator, index=False)
+    clips = load(path, group_column="site")
+    assert clips.data[0] == str(folder / named)
+    assert clips.target.tolist() == ["owl, barn", "owl", "wren", "NA"]
+    with pytest.raises(DataError, match="label_column='kind' is no column of the table, expected one of 'file', 'spec"):
+        load(path, label_column="kind")
+    with pytest.raises(DataError, match="audio_column='audio' is no column of the table, expected one of 'file', 'spe"):
+        load(path, audio_column="audio", label_column=None)
+
+
+def test_other_separators_inside_cells_do_no_harm(folder):
+    rows = "\n".join(f"clips/{name},{label},{label},a;b;c|d;e" for name, label in zip(NAMES, "1122", strict=True))
+    (folder / "table.csv").write_text(f"file,species,site,remark\n{rows}\n")
+    clips = load(folder / "table.csv", group_column="species")
+    assert clips.target.tolist() == clips.groups.tolist() == [1, 1, 2, 2]
+    assert clips.frame["remark"].tolist() == ["a;b;c|d;e"] * 4
+
+
+def test_a_table_of_one_column_has_no_separator(folder):
+    (folder / "table.csv").write_text("file\nclips/a.wav\nclips/b.wav\n")
+    assert len(load(folder / "table.csv", label_column=None).data) == 2
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+def test_any_usual_encoding_is_recognised(folder, table, encoding):
+    (folder / "clips" / "a.wav").rename(folder / "clips" / "Käuzchen.wav")
+    table.loc[0, ["file", "species"]] = ["clips/Käuzchen.wav", "Käuzchen"]
     path = folder / "table.csv"
-    table.to_csv(path, sep=";", index=False)
-    with pytest.raises(DataError, match="expected one of 'file;species;"):
-        load(path)
+    path.write_bytes(table.to_csv(index=False, sep=";").encode(encoding))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        clips = load(path)
+    assert clips.data[0] == str(folder / "clips" / "Käuzchen.wav")
+    assert clips.target_names == ["Käuzchen", "NA", "owl", "wren"]
+    told = [str(warning.message) for warning in caught]
+    assert len(told) == (encoding == "cp1252")
+    assert all("is not in UTF-8 and is read as Windows-1252" in message for message in told)
+    assert all(warning.filename == __file__ for warning in caught)
+
+
+@pytest.mark.parametrize(
+    ("texts", "kind"),
+    [
+        (["01", "02", "03", "10"], "U"),
+        (["007", "7", "8", "9"], "U"),
+        (["1e5", "2e5", "3", "4"], "U"),
+        (["1_000", "2", "3", "4"], "U"),
+        (["+1", "2", "3", "4"], "U"),
+        (["1.1", "1.10", "1.2", "1.3"], "U"),
+        (["True", "False", "maybe", "True"], "U"),
+        (["NA", "None", "null", "N/A"], "U"),
+        (["1", "2", "NA", "3"], "U"),
+        (["12345678901234567890", "2", "3", "4"], "U"),
+        (["inf", "1.5", "2.5", "3.5"], "U"),
+        (["1", "-2", "0", "30"], "i"),
+        (["1", "2.5", "-0.25", "1e-05"], "f"),
+        (["0.50", "1.00", "1.50", "2.00"], "f"),
+        (["True", "False", "False", "True"], "b"),
+    ],
+    ids=lambda value: value[0] + "..." if isinstance(value, list) else value,
+)
+def test_labels_and_groups_of_a_file_are_text_unless_they_are_numbers(folder, table, texts, kind):
+    table["species"], table["site"] = texts, texts
+    clips = load(written(folder, table, "csv"), group_column="site")
+    assert clips.target.dtype.kind == clips.groups.dtype.kind == kind
+    expected = texts if kind == "U" else [text == "True" for text in texts] if kind == "b" else list(map(float, texts))
+    assert clips.target.tolist() == clips.groups.tolist() == clips.frame["species"].tolist() == expected
+
+
+def test_a_table_and_a_folder_give_the_same_labels(folder, table):
+    for name, label in zip(NAMES, ["01", "01", "02", "02"], strict=True):
+        (folder / "classes" / label).mkdir(parents=True, exist_ok=True)
+        (folder / "clips" / name).rename(folder / "classes" / label / name)
+        table.loc[table["file"] == f"clips/{name}", ["file", "species"]] = [f"classes/{label}/{name}", label]
+    from_table, from_folder = load(written(folder, table, "csv")), load_audio_folder(folder / "classes")
+    assert from_table.data == from_folder.data
+    assert from_table.target.tolist() == from_folder.target.tolist() == ["01", "01", "02", "02"]
+
+
+def test_a_file_name_that_is_a_number(folder, table):
+    (folder / "clips" / "a.wav").rename(folder / "007")
+    table.loc[0, "file"] = "007"
+    path = written(folder, table.iloc[[0]], "csv")
+    assert load(path, label_column=None).data == [str(folder / "007")]
+
+
+def test_the_text_nan_is_told_to_be_an_empty_cell(folder, table):
+    table["species"] = ["owl", "nan", "wren", "owl"]
+    with pytest.raises(
+        DataError, match=r"is empty in 1 of 4 rows, row 3 .*: fill it in \(the text nan counts as empty"
+    ):
+        load(written(folder, table, "csv"))
+    assert "nan" in load(table, root=folder).target_names  # in a DataFrame it is what it is
 
 
 def test_two_columns_of_one_name(folder, table):
@@ -340,7 +437,8 @@ def test_cells_that_are_no_path(folder, table):
         ("table.xlsx", b"PK", r"expected a \.csv, \.tsv or \.parquet file"),
         ("table", b"file,species", r"expected a \.csv"),
         ("table.csv", b"", "cannot be read as a table"),
-        ("table.csv", b"file,species\n\xff\xfe,owl\n", "cannot be read as a table"),
+        ("table.csv", b"file,species\n\x81\x9d,owl\n", "cannot be read as a table"),
+        ("table.csv", b"\xff\xfef\x00i\x00l", "cannot be read as a table"),
         ("table.csv", b"file,species\n", "without rows"),
         ("table.csv", b'file,species\na.wav,owl\nb.wav,owl,wren,"\n', "cannot be read as a table"),
         ("table.parquet", b"no parquet", "cannot be read as a table"),

@@ -13,8 +13,9 @@ import soundfile
 import torch
 
 from skastw import ASTWFeaturizer
-from skastw.audio import as_clips, is_array_input, load_waveform
-from skastw.errors import ClipError, ClipTypeError, ClipValueError, SkastwError
+from skastw.audio import as_clips, is_array_input, load_samples, load_waveform, stream_waveform
+from skastw.audio.isolation import Decoder
+from skastw.errors import ClipError, ClipTypeError, ClipValueError, MissingDependencyError, SkastwError
 
 RATE = 16000
 INT16 = np.random.default_rng(0).integers(-20000, 20000, size=1600, dtype=np.int16)
@@ -403,7 +404,15 @@ BAD_VALUES = {
     "one bad channel": (np.array([[0, 0, 0], [0, np.nan, 0]]), "NaN samples; repair or drop"),
     "NaN, other rate": ((np.array([0, np.nan]), 8000), "NaN samples; repair or drop"),
     "beyond float32": (np.array([0, 1e300]), "infinite samples; repair or drop"),
-    "beyond float32 once resampled": ((HUGE, 44100), "samples; repair or drop"),
+    "too large for the front ends": (
+        np.array([0.5, -3e18]),
+        r"of up to 3e\+18, expected at most 1e\+12 \(full scale is 1",
+    ),
+    "too large, as integers": (np.array([0, 2**62]), r"of up to 4\.61e\+18, expected at most 1e\+12"),
+    "close to the end of float32, other rate": (
+        (HUGE, 44100),
+        "divide them by the full scale of their format, or drop",
+    ),
     "3-D": (np.zeros((2, 3, 4)), r"shape \(2, 3, 4\), expected \(samples,\) or \(channels, samples\)"),
     "transposed": (np.zeros((100, 2)), r"shape \(100, 2\).*expected \(channels, samples\): transpose it"),
     "transposed, with rate": ((np.zeros((100, 2)), 8000), "transpose it"),
@@ -604,3 +613,103 @@ def test_a_decoder_of_torchcodec_is_a_clip():
     waveform = load_waveform(Decoder(), 8000)
     np.testing.assert_array_equal(waveform, np.full(8000, 0.5, dtype=np.float32))
     assert load_waveform(Decoder(), 16000).shape == (16000,)
+
+
+# ------------------------------------------------------------------ errors of others
+
+
+class Broken(dict):
+    """A row of a data set whose audio is decoded, and is damaged, when it is looked at."""
+
+    def get(self, key, default=None):
+        raise RuntimeError("Failed to open input\nbuffer.")
+
+
+class BrokenDecoder:
+    """A decoder of torchcodec for a damaged file."""
+
+    def get_all_samples(self):
+        raise OSError(22, "Invalid argument")
+
+
+class Lazy:
+    """A column of a data set that decodes a row when it is indexed."""
+
+    def __init__(self, *rows):
+        self.rows = rows
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, index):
+        if isinstance(self.rows[index], Exception):
+            raise self.rows[index]
+        return self.rows[index]
+
+
+@pytest.mark.parametrize("load", [load_waveform, load_samples])
+@pytest.mark.parametrize(
+    ("clip", "cause", "match"),
+    [
+        (
+            Broken(path="a.wav"),
+            RuntimeError,
+            r"cannot be read \(RuntimeError: Failed to open input buffer\); repair or",
+        ),
+        (BrokenDecoder(), OSError, r"cannot be read \(OSError: \[Errno 22\] Invalid argument\); repair or drop"),
+        (as_clips(Lazy(KeyError("bytes")))[0], KeyError, r"cannot be read \(KeyError: 'bytes'\); repair or drop"),
+    ],
+)
+def test_whatever_is_raised_names_the_clip(load, clip, cause, match):
+    with pytest.raises(ClipValueError, match=match) as caught:
+        load(clip, RATE, index=7)
+    assert caught.value.index == 7
+    assert isinstance(caught.value.__cause__, cause)
+
+
+def test_a_decoder_that_raises_names_the_file(wav, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(22, "Invalid argument")
+
+    def refuse_in_pieces(*_, **__):
+        yield np.zeros((800, 1), dtype=np.float32), RATE
+        refuse()
+
+    monkeypatch.setattr(Decoder, "__call__", refuse)
+    with pytest.raises(ClipValueError, match=r"cannot be read \(OSError") as whole:
+        load_waveform(wav, RATE, index=7)
+    monkeypatch.setattr("skastw.audio.stream.decode_blocks", refuse_in_pieces)
+    with pytest.raises(ClipValueError, match=r"cannot be read \(OSError") as piece:
+        list(stream_waveform(wav, RATE, index=7))
+    for caught in (whole, piece):
+        assert (caught.value.index, caught.value.path) == (7, str(wav))
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), KeyboardInterrupt(), MissingDependencyError("no av"), UserWarning("as an error")], ids=repr
+)
+def test_what_is_not_about_one_clip_is_not_put_down_to_it(error):
+    class Failing:
+        def get_all_samples(self):
+            raise error
+
+    with pytest.raises(type(error)) as caught:
+        load_waveform(Failing(), RATE, index=7)
+    assert caught.value is error
+
+
+def test_one_row_that_cannot_be_indexed_leaves_the_others():
+    clips = as_clips(Lazy(WAVEFORM, OSError("row 1 is damaged"), WAVEFORM))
+    np.testing.assert_array_equal(load_waveform(clips[2], RATE), WAVEFORM)
+    for _ in range(2):  # the error that is kept does not change
+        with pytest.raises(ClipValueError, match=r"Clip 1: cannot be read \(OSError: row 1 is damaged\)") as caught:
+            load_waveform(clips[1], RATE, index=1)
+        assert caught.value.__cause__ is clips[1].error
+
+
+def test_a_stream_refuses_samples_that_are_too_large(tmp_path):
+    path = tmp_path / "huge.wav"
+    soundfile.write(path, np.full(16000, 1e20, dtype=np.float32), RATE, subtype="FLOAT")
+    for rate in (RATE, 8000):
+        with pytest.raises(ClipValueError, match=r"Clip 3 .*of up to 1e\+20, expected at most 1e\+12"):
+            list(stream_waveform(path, rate, index=3))

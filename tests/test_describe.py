@@ -14,6 +14,7 @@ import soxr
 from sklearn.model_selection import GroupKFold, KFold, ShuffleSplit, StratifiedKFold
 
 from skastw.audio import isolated_decoding, load_samples
+from skastw.audio.clips import load_mono
 from skastw.audio.fingerprint import find_copies, fingerprint, sketch
 from skastw.datasets import AudioDescription, describe_audio, load_spoken_digits, make_tones
 from skastw.errors import ClipValueError
@@ -572,3 +573,38 @@ def test_samples_that_cannot_be_used(clip, message):
     with pytest.raises(ClipValueError, match=message) as caught:
         load_samples(clip, RATE, index=3)
     assert caught.value.index == 3
+
+
+# ------------------------------------------------------------------ channels that cancel each other
+
+
+@pytest.mark.parametrize(
+    ("channels", "share"),
+    [
+        ([noise(0)], 1.0),
+        ([noise(0), noise(0)], 1.0),
+        ([noise(0), noise(1)], 0.5),
+        ([noise(0), -noise(0)], 0.0),
+        ([0.3 + noise(0), 0.3 - noise(0)], 0.0),
+        ([noise(0), 0 * noise(0)], 0.5),
+        ([noise(0), -0.9 * noise(0)], 0.0025 / 0.905),
+        ([1e-5 * noise(0), -1e-5 * noise(0)], 1.0),
+    ],
+    ids=["mono", "equal", "different", "opposite", "offset", "one silent", "almost opposite", "both silent"],
+)
+def test_the_share_of_the_channels_that_is_left_in_mono(channels, share):
+    clip = np.stack(channels).astype(np.float32)
+    assert describe_audio([clip]).frame["mono_share"].iloc[0] == pytest.approx(share, abs=0.01)
+    assert load_mono(clip, RATE).share == pytest.approx(share, abs=0.01)
+    half = load_mono((np.round(32767 * clip).astype(np.int16) if share else clip, 2 * RATE), RATE)
+    assert half.share == pytest.approx(share, abs=0.01)
+
+
+def test_opposite_channels_are_told_and_not_taken_for_silence():
+    opposite = np.stack([noise(0), -noise(0)])
+    description = describe_audio([*CLEAN, opposite], [*LABELS, "dog"])
+    found = dict(warning.split(": ", 1) for warning in description.warnings)
+    assert found["Cancelled"].startswith("1 clip (clip 30), whose channels are opposite")
+    assert "Silent" not in found
+    assert description.summary["n_cancelled"] == 1
+    assert "of them      1 cancelled" in str(description)

@@ -12,8 +12,9 @@ from sklearn.pipeline import make_pipeline
 from skastw import ASTWClassifier, ASTWFeaturizer, ASTWRegressor
 from skastw.datasets import make_tones
 from skastw.encoders import ASTWEncoder
-from skastw.errors import ClipError, ClipValueError, DataError
+from skastw.errors import ClipError, ClipValueError, DataError, PredictionError
 from skastw.failures import MAX_FAILED_SHARE, FailedClip
+from skastw.features import LogMel
 from skastw.inference import ROUNDING
 
 TINY = ASTWEncoder(d_model=16, num_heads=2, num_layers=1)
@@ -226,3 +227,133 @@ def test_nothing_is_said_where_nothing_fails():
 def test_an_unknown_policy_is_refused():
     with pytest.raises(ValueError, match="on_error"):
         classifier(on_error="skip").fit(CLIPS, Y)
+
+
+# ------------------------------------------------------------------ what others raise, and what nothing raises
+
+
+class Damaged:
+    """A decoder of torchcodec for a damaged file."""
+
+    def get_all_samples(self):
+        raise RuntimeError("Failed to decode")
+
+
+class Column:
+    """A column of a data set that decodes a row when it is indexed, and cannot decode row 5."""
+
+    def __len__(self):
+        return len(CLIPS)
+
+    def __getitem__(self, index):
+        if index == 5:
+            raise OSError("row 5 is damaged")
+        return CLIPS[index]
+
+
+@pytest.mark.parametrize("n_jobs", [None, 2])
+def test_what_decoders_and_containers_raise_costs_one_clip(n_jobs):
+    X = Column()
+    clf = classifier(epochs=1, on_error="ignore", n_jobs=n_jobs).fit(X, Y)
+    assert [clip.index for clip in clf.failed_] == [5]
+    assert "OSError: row 5 is damaged" in clf.failed_[0].reason
+    assert np.isnan(clf.predict_proba(X)[5]).all()
+    clf.predict([CLIPS[0], Damaged(), np.full(1000, 1e20), CLIPS[1]])
+    assert [clip.index for clip in clf.failed_] == [1, 2]
+    assert "RuntimeError: Failed to decode" in clf.failed_[0].reason
+    with pytest.raises(ClipValueError, match="Clip 5: cannot be read"):
+        classifier().fit(X, Y)
+
+
+@pytest.mark.parametrize("fault", ["raises", "is not finite"])
+def test_what_the_front_end_cannot_take_costs_one_clip(fault, monkeypatch):
+    """All clips but one of a group that is transformed together keep their frames."""
+    module = type(LogMel().build(16000))
+    scaled = module.scaled
+    worst = max(np.abs(clip).max() for clip in CLIPS)
+
+    def faulty(self, mel, lengths):
+        frames = scaled(self, mel, lengths)
+        if mel.max() > 1e6:
+            if fault == "raises":
+                raise RuntimeError("cannot scale this")
+            frames[:, 0, 0] = np.nan
+        return frames
+
+    monkeypatch.setattr(module, "scaled", faulty)
+    X = [clip * (1e6 if i == 4 else 1) / worst for i, clip in enumerate(CLIPS)]
+    clf = classifier(epochs=1, on_error="ignore").fit(X, Y)
+    assert [clip.index for clip in clf.failed_] == [4]
+    assert ("RuntimeError: cannot scale this" if fault == "raises" else "NaN or infinite frames") in clf.failed_[
+        0
+    ].reason
+
+
+def test_memory_that_runs_out_is_no_clips_fault(monkeypatch):
+    module = type(LogMel().build(16000))
+
+    def exhausted(*_):
+        raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    monkeypatch.setattr(module, "extract", exhausted)
+    with pytest.raises(RuntimeError, match="out of memory") as caught:
+        classifier(on_error="ignore").fit(CLIPS, Y)
+    assert not isinstance(caught.value, ClipError)
+
+
+@pytest.mark.parametrize("amplitude", [1e18, 1e20, 1e30])
+def test_a_level_that_overflows_is_an_error_and_no_label(fitted, amplitude):
+    loud = (amplitude * CLIPS[0] / np.abs(CLIPS[0]).max()).astype(np.float32)
+    lenient = classifier(epochs=1, on_error="ignore").fit([loud, *CLIPS[1:]], Y)
+    assert [clip.index for clip in lenient.failed_] == [0]
+    with pytest.raises(ClipValueError, match=r"Clip 1: .* expected at most 1e\+12"):
+        fitted.predict([CLIPS[0], loud])
+    with pytest.raises(ClipValueError, match=r"Clip 1: .* expected at most 1e\+12"):
+        classifier(features="precomputed").fit([np.ones((9, 4)), np.full((9, 4), amplitude)], [0, 1])
+
+
+@pytest.mark.parametrize("features", ["log_mel", "mfcc", "pcen", LogMel(n_fft=65536, n_mels=20)])
+def test_the_highest_level_that_is_taken_does_not_overflow(features):
+    square = np.float32(1e12) * np.sign(np.sin(np.arange(16000) * 0.3) + 0.5).astype(np.float32)
+    frames = ASTWFeaturizer(features=features).fit_transform([square])
+    assert np.isfinite(frames).all()
+
+
+@pytest.mark.parametrize("part", ["head", "encoder"])
+def test_weights_that_are_no_numbers_give_an_error_and_no_label(part):
+    clf = classifier(epochs=1).fit(CLIPS, NAMES[Y])
+    next(getattr(clf.model_, part).parameters()).data.fill_(np.nan)
+    clf.set_params(on_error="ignore")
+    for method in ("predict", "predict_proba", "decision_function", "predict_top_k"):
+        with pytest.raises(
+            PredictionError, match=r"for 1 of 1 clips \(the first is clip 1\): its weights are not finite"
+        ):
+            getattr(clf, method)(["lost.wav", CLIPS[0]])
+    with pytest.raises(PredictionError):
+        clf.explain(CLIPS[0])
+    values = ASTWRegressor(encoder=TINY, epochs=1).fit(CLIPS, Y)
+    next(getattr(values.model_, part).parameters()).data.fill_(np.nan)
+    with pytest.raises(PredictionError, match="30 of 30"):
+        values.predict(CLIPS)
+
+
+# ------------------------------------------------------------------ channels that cancel each other
+
+
+@pytest.mark.parametrize("n_jobs", [None, 2])
+@pytest.mark.parametrize("on_error", ["raise", "ignore"])
+def test_training_warns_once_of_channels_that_cancel_each_other(n_jobs, on_error, tmp_path):
+    X = [np.stack([clip, clip]) for clip in CLIPS]
+    for index in (4, 7, 9, 20):
+        X[index] = np.stack([CLIPS[index], -CLIPS[index]])
+    soundfile.write(tmp_path / "opposite.wav", X[4].T, 16000)
+    X[4] = str(tmp_path / "opposite.wav")
+    match = r"channels of 4 of 30 clips cancel each other \(clip 4 \('.*opposite\.wav'\), clip 7, clip 9, \.\.\.\)"
+    with pytest.warns(UserWarning, match=match) as caught:
+        clf = classifier(epochs=1, n_jobs=n_jobs, on_error=on_error).fit(X, Y)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    assert clf.failed_ == []
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        clf.predict(X)

@@ -91,7 +91,7 @@ def test_multilabel_mistakes_are_named(chords):
         classifier(epochs=1).fit(clips, indicator, X_val=clips, y_val=indicator[:, :2])
     with pytest.raises(ValueError, match="expected those of multilabel"):
         classifier(epochs=1).fit(clips, indicator, X_val=clips, y_val=indicator[:, 0])
-    with pytest.raises(ValueError, match="1d array"):
+    with pytest.raises(ValueError, match="expected one label a clip"):
         classifier(epochs=1).fit(clips, indicator + np.arange(3))
 
 

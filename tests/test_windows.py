@@ -108,7 +108,7 @@ def test_bad_files_are_told_as_ever(tmp_path):
     nan = noise(1, 16000)
     nan[15000] = np.nan
     soundfile.write(tmp_path / "nan.wav", nan, 16000, subtype="FLOAT")
-    with pytest.raises(ClipValueError, match="NaN or infinite"):
+    with pytest.raises(ClipValueError, match="has NaN samples"):
         list(stream_waveform(tmp_path / "nan.wav", RATE))
     write(tmp_path / "none.wav", np.zeros((0, 1), dtype=np.float32), RATE)
     with pytest.raises(ClipValueError, match="no samples"):

@@ -21,6 +21,7 @@ import numbers
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,14 +29,77 @@ import numpy as np
 from skastw.audio.decode import segment_bounds
 from skastw.audio.isolation import current_decoder
 from skastw.audio.resample import check_sample_rate, resample
-from skastw.errors import ClipError, ClipTypeError, ClipValueError, plain
+from skastw.errors import ClipError, ClipTypeError, ClipValueError, SkastwError, plain
 
-__all__ = ["as_clips", "clip_path", "is_array_input", "load_samples", "load_waveform"]
+__all__ = [
+    "MAX_AMPLITUDE",
+    "MIN_MONO_SHARE",
+    "MonoClip",
+    "UnreadableClip",
+    "as_clips",
+    "check_amplitude",
+    "clip_path",
+    "is_array_input",
+    "load_mono",
+    "load_samples",
+    "load_waveform",
+    "mono_share",
+    "naming_clip",
+    "unreadable_reason",
+]
+
+#: Largest absolute sample (full scale is 1). The power spectrum of a window of 65536 samples, the longest that a front
+#: end takes, is then below ``(1e12 * 65536)**2 = 4e33``, and float32 ends at 3e38.
+MAX_AMPLITUDE = 1e12
+#: Channels cancel each other if a smaller share of their energy is left in their mean; below this level (RMS, full
+#: scale is 1) they are silent.
+MIN_MONO_SHARE, _AUDIBLE = 0.01, 1e-3
 
 _FORMS = (
     "a path, a 1-D array, a (channels, samples) array, an (array, sample_rate) tuple, or a dict with 'array' or 'path'"
 )
 _PCM_SCALE = {"int8": 2.0**7, "int16": 2.0**15, "int32": 2.0**31}
+
+
+@dataclass(frozen=True)
+class MonoClip:
+    """One clip as a model hears it.
+
+    Attributes
+    ----------
+    waveform : ndarray of shape (n_samples,), float32
+        What :func:`load_waveform` returns.
+    share : float
+        Share of the channels' energy that is left in their mean; see :func:`mono_share`.
+    """
+
+    waveform: np.ndarray
+    share: float
+
+
+@dataclass(frozen=True)
+class UnreadableClip:
+    """The place of a clip that its container could not give; whoever loads it gets the container's error.
+
+    Attributes
+    ----------
+    error : Exception
+        The error that the container raised.
+
+    Examples
+    --------
+    >>> from skastw.audio import as_clips
+    >>> class Column:
+    ...     def __len__(self):
+    ...         return 2
+    ...
+    ...     def __getitem__(self, index):
+    ...         raise OSError(f"row {index} is damaged")
+    >>> as_clips(Column())
+    [UnreadableClip(error=OSError('row 0 is damaged')), UnreadableClip(error=OSError('row 1 is damaged'))]
+    """
+
+    error: Exception
 
 
 def is_array_input(X: Any) -> bool:
@@ -75,6 +139,7 @@ def as_clips(X: Any) -> Sequence[Any]:
     Returns
     -------
     list of clips, of length n_clips
+        With an :class:`UnreadableClip` for each one that an indexable ``X`` raises an error for.
 
     Raises
     ------
@@ -112,7 +177,7 @@ def as_clips(X: Any) -> Sequence[Any]:
     if isinstance(X, list | tuple):
         return list(X)
     if hasattr(X, "__len__") and hasattr(X, "__getitem__") and not isinstance(X, bytes | bytearray | set):
-        return [X[i] for i in range(len(X))]
+        return [_item(X, i) for i in range(len(X))]
     raise ClipTypeError(f"got X of type {type(X).__name__}, expected a list of clips; a clip is {_FORMS}.")
 
 
@@ -130,8 +195,9 @@ def load_waveform(clip: Any, sample_rate: float, *, index: int | None = None) ->
     Returns
     -------
     ndarray of shape (n_samples,), float32
-        At least one sample, all finite. 8-, 16- and 32-bit integers are scaled to [-1, 1); unsigned
-        bytes are centred first; 64-bit integers are no audio format and are kept as they are.
+        At least one sample, all finite and at most :data:`MAX_AMPLITUDE` in size. 8-, 16- and 32-bit integers are
+        scaled to [-1, 1); unsigned bytes are centred first; 64-bit integers are no audio format and are kept as they
+        are.
 
     Raises
     ------
@@ -145,16 +211,80 @@ def load_waveform(clip: Any, sample_rate: float, *, index: int | None = None) ->
     >>> load_waveform((np.zeros((2, 4410)), 44100), 16000).shape
     (1600,)
     """
-    with _named(clip, index):
+    return load_mono(clip, sample_rate, index=index).waveform
+
+
+def load_mono(clip: Any, sample_rate: float, *, index: int | None = None) -> MonoClip:
+    """Turn one clip into a mono waveform, as :func:`load_waveform` does, and say what its channels lost by that.
+
+    Parameters
+    ----------
+    clip, sample_rate, index
+        As in :func:`load_waveform`.
+
+    Returns
+    -------
+    MonoClip
+
+    Raises
+    ------
+    ClipError
+        As :func:`load_waveform` does.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skastw.audio.clips import load_mono
+    >>> noise = np.random.default_rng(0).standard_normal(1600)
+    >>> load_mono(np.stack([noise, -noise]), 16000).share
+    0.0
+    """
+    with naming_clip(clip, index):
         samples, rate = _samples_and_rate(clip, sample_rate)
         _check_shape(samples)
-        mono = _to_mono(samples)
-        _check_finite(mono)
+        channels = _scale_pcm(samples)
+        mono = _to_mono(channels)
+        check_amplitude(mono)
+        share = mono_share(channels, mono) if channels.ndim == 2 else 1.0
         if rate == sample_rate:
-            return mono
+            return MonoClip(mono, share)
         waveform = resample(mono, rate, sample_rate)
-        _check_finite(waveform)
-        return waveform
+        check_amplitude(waveform)
+        return MonoClip(waveform, share)
+
+
+def mono_share(channels: np.ndarray, mono: np.ndarray) -> float:
+    """Return which share of the channels' energy is left in their mean.
+
+    Parameters
+    ----------
+    channels : ndarray of shape (n_channels, n_samples), float32
+    mono : ndarray of shape (n_samples,), float32
+        Their mean.
+
+    Returns
+    -------
+    float
+        1 if the channels are equal, or silent; about ``1 / n_channels`` if they have nothing in common; 0 if they are
+        opposite. Constant offsets do not count.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skastw.audio.clips import mono_share
+    >>> noise = np.random.default_rng(0).standard_normal((2, 16000)).astype(np.float32)
+    >>> round(mono_share(noise, noise.mean(axis=0)), 1)
+    0.5
+    """
+    if len(channels) == 1:
+        return 1.0
+    energy = sum(map(_energy, channels)) / len(channels)
+    return max(_energy(mono), 0.0) / energy if energy > _AUDIBLE**2 * len(mono) else 1.0
+
+
+def _energy(samples: np.ndarray) -> float:
+    """Return the energy without that of a constant offset."""
+    return float(np.dot(samples, samples)) - len(samples) * float(samples.mean()) ** 2
 
 
 def load_samples(clip: Any, sample_rate: float, *, index: int | None = None) -> tuple[np.ndarray, float]:
@@ -188,40 +318,124 @@ def load_samples(clip: Any, sample_rate: float, *, index: int | None = None) -> 
     >>> samples.shape, rate
     ((2, 4410), 44100.0)
     """
-    with _named(clip, index):
+    with naming_clip(clip, index):
         samples, rate = _samples_and_rate(clip, sample_rate)
         _check_shape(samples)
         samples = np.ascontiguousarray(np.atleast_2d(_scale_pcm(samples)))
-        _check_finite(samples.ravel())
+        check_amplitude(samples.ravel())
         return samples, rate
 
 
 @contextmanager
-def _named(clip: Any, index: int | None) -> Iterator[None]:
-    """Say of which clip an error is."""
+def naming_clip(clip: Any, index: int | None) -> Iterator[None]:
+    """Turn whatever is raised while one clip is read into a ``ClipError`` that names it.
+
+    Other errors of skastw (a missing package), exhausted memory, interrupts, and warnings that the user made errors
+    pass as they are. Everything else is chained to the ``ClipError``, whose message names its type.
+
+    Parameters
+    ----------
+    clip : any form of a clip
+    index : int or None
+        Position of the clip in ``X``.
+
+    Examples
+    --------
+    >>> from skastw.audio.clips import naming_clip
+    >>> with naming_clip("dog.wav", 3):
+    ...     raise OSError(22, "Invalid argument")
+    Traceback (most recent call last):
+        ...
+    skastw.errors.ClipValueError: Clip 3 ('dog.wav'): cannot be read (OSError: [Errno 22] Invalid argument); ...
+    """
     try:
         yield
     except ClipError as error:
         raise type(error)(error.reason, index=index, path=error.path or clip_path(clip)) from error.__cause__
+    except (SkastwError, MemoryError, Warning):
+        raise
+    except Exception as error:
+        raise ClipValueError(unreadable_reason(error), index=index, path=clip_path(clip)) from error
+
+
+def unreadable_reason(error: Exception) -> str:
+    """Return the reason of a ``ClipError`` for an error of somebody else's code.
+
+    Parameters
+    ----------
+    error : Exception
+
+    Examples
+    --------
+    >>> from skastw.audio.clips import unreadable_reason
+    >>> unreadable_reason(RuntimeError("Failed to decode."))
+    'cannot be read (RuntimeError: Failed to decode); repair or drop the clip.'
+    """
+    what = f"{type(error).__name__}: {' '.join(str(error).split()):.500}".rstrip(".: ")
+    return f"cannot be read ({what}); repair or drop the clip."
 
 
 def clip_path(clip: Any) -> str | None:
     """Return the file that a clip comes from, or None for arrays."""
     if isinstance(clip, Mapping):
-        clip = clip.get("path")
+        try:
+            clip = clip.get("path")
+        except Exception:  # a lazy row may decode here, and whoever loads the clip reports it
+            return None
     return os.fspath(clip) if isinstance(clip, str | os.PathLike) else None
 
 
-def _check_finite(waveform: np.ndarray) -> None:
+def check_amplitude(samples: np.ndarray) -> None:
+    """Raise unless all samples are finite and at most :data:`MAX_AMPLITUDE` in size.
+
+    Parameters
+    ----------
+    samples : ndarray of shape (n_samples,), float32
+
+    Raises
+    ------
+    ClipValueError
+        If a sample is NaN, infinite or too large.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skastw.audio.clips import check_amplitude
+    >>> check_amplitude(np.array([0.5, -3e18], dtype=np.float32))
+    Traceback (most recent call last):
+        ...
+    skastw.errors.ClipValueError: Clip: has samples of up to 3e+18, expected at most 1e+12 (full scale is 1); ...
+    """
     with np.errstate(over="ignore", invalid="ignore"):
-        energy = np.dot(waveform, waveform)  # in a quarter of the time of looking at every sample
-    if not np.isfinite(energy) and not np.isfinite(waveform).all():
-        what = "NaN" if np.isnan(waveform).any() else "infinite"
+        energy = np.dot(samples, samples)  # in a quarter of the time of looking at every sample
+    if energy <= MAX_AMPLITUDE**2:
+        return
+
+    largest = float(np.abs(samples).max())
+    if not np.isfinite(largest):
+        what = "NaN" if np.isnan(samples).any() else "infinite"
         raise ClipValueError(f"has {what} samples; repair or drop the clip.")
+    if largest > MAX_AMPLITUDE:
+        raise ClipValueError(
+            f"has samples of up to {largest:.3g}, expected at most {MAX_AMPLITUDE:g} (full scale is 1); divide them by "
+            "the full scale of their format, or drop the clip."
+        )
+
+
+def _item(X: Any, position: int) -> Any:
+    """Return one clip of a container, or what stands for it if the container raises an error."""
+    try:
+        return X[position]
+    except (MemoryError, Warning):
+        raise
+    except Exception as error:  # a lazy container decodes here
+        return UnreadableClip(error)
 
 
 def _samples_and_rate(clip: Any, sample_rate: float) -> tuple[np.ndarray, float]:
     """Return samples of shape (n,) or (channels, n), and their rate."""
+    if isinstance(clip, UnreadableClip):
+        raise ClipValueError(unreadable_reason(clip.error)) from clip.error
     if isinstance(clip, str | os.PathLike):
         return _decoded(clip, sample_rate)
     if isinstance(clip, Mapping):
@@ -327,11 +541,10 @@ def _check_shape(samples: np.ndarray) -> None:
         )
 
 
-def _to_mono(samples: np.ndarray) -> np.ndarray:
-    if samples.ndim == 2 and len(samples) == 1:
-        samples = samples[0]
-    mono = _scale_pcm(samples)
-    return np.ascontiguousarray(mono.mean(axis=0, dtype=np.float64) if mono.ndim == 2 else mono, dtype=np.float32)
+def _to_mono(channels: np.ndarray) -> np.ndarray:
+    if channels.ndim == 2:
+        channels = channels[0] if len(channels) == 1 else channels.mean(axis=0, dtype=np.float64)
+    return np.ascontiguousarray(channels, dtype=np.float32)
 
 
 def _scale_pcm(samples: np.ndarray) -> np.ndarray:

@@ -243,7 +243,7 @@ class _SoundFile(soundfile.SoundFile):
 
 
 @contextlib.contextmanager
-def _sound_file(readable: str | BinaryIO) -> Iterator[_SoundFile]:
+def _sound_file(readable: str | bytes | BinaryIO) -> Iterator[_SoundFile]:
     """Open a file that libsndfile knows, has a length and a rate; turn what goes wrong inside into our error."""
     try:
         with _SoundFile(readable) as file:
@@ -263,12 +263,14 @@ def _check_density(file: _SoundFile, size: int) -> None:
         raise ClipValueError(f"is truncated or damaged: {size} bytes cannot hold the samples that it announces.")
 
 
-def _readable(source: str | os.PathLike[str] | bytes, file: BinaryIO) -> str | BinaryIO:
+def _readable(source: str | os.PathLike[str] | bytes, file: BinaryIO) -> str | bytes | BinaryIO:
     """Return a file's path, which libsndfile reads without Python's help, or its content where it cannot."""
     if isinstance(source, bytes):
         return file
-    path = Path(source)
-    return _Content(file.read()) if path.suffix.lower() == ".raw" else str(path)
+    if Path(source).suffix.lower() == ".raw":
+        return _Content(file.read())
+    # bytes, because a name that is not Unicode cannot be encoded; Windows knows no such names
+    return os.fspath(source) if os.name == "nt" else os.fsencode(source)
 
 
 def _read_samples(file: _SoundFile, n_samples: int) -> np.ndarray:

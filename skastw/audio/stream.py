@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import soxr
 
-from skastw.audio.clips import load_waveform
+from skastw.audio.clips import check_amplitude, load_waveform, naming_clip
 from skastw.audio.decode import decode_blocks
 from skastw.audio.isolation import Decoder, current_decoder
-from skastw.errors import ClipError, ClipValueError
+from skastw.errors import ClipValueError
 
 __all__ = ["stream_waveform"]
 
@@ -54,10 +54,13 @@ def stream_waveform(clip: Any, sample_rate: int, *, index: int | None = None) ->
     if path is None or type(decoder) is not Decoder:
         yield load_waveform(clip, sample_rate, index=index)
         return
-    try:
-        yield from _resampled(_mono(decode_blocks(path, limits=decoder.limits)), sample_rate)
-    except ClipError as error:
-        raise type(error)(error.reason, index=index, path=os.fspath(path)) from error.__cause__
+    pieces = _resampled(_mono(decode_blocks(path, limits=decoder.limits)), sample_rate)
+    while True:
+        with naming_clip(path, index):
+            piece = next(pieces, None)
+        if piece is None:
+            return
+        yield piece
 
 
 def _whole_file(clip: Any) -> str | os.PathLike[str] | None:
@@ -71,10 +74,10 @@ def _mono(blocks: Iterator[tuple[np.ndarray, int]]) -> Iterator[tuple[np.ndarray
     found = False
     for samples, rate in blocks:
         mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float64)
-        if not np.isfinite(mono).all():
-            raise ClipValueError("has NaN or infinite samples; repair or drop the clip.")
+        mono = np.ascontiguousarray(mono, dtype=np.float32)
+        check_amplitude(mono)
         found = found or bool(len(mono))
-        yield np.ascontiguousarray(mono, dtype=np.float32), rate
+        yield mono, rate
     if not found:
         raise ClipValueError("has no samples (zero length); drop the clip.")
 

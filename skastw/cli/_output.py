@@ -19,6 +19,7 @@ __all__ = [
     "in_options",
     "print_failures",
     "print_json",
+    "print_line",
     "print_pairs",
     "print_scores",
     "print_table",
@@ -108,9 +109,18 @@ def print_pairs(values: Mapping[str, Any]) -> None:
     print_table([(name, str(value)) for name, value in values.items()], "<<")
 
 
+def print_line(text: str, *, err: bool = False) -> None:
+    """Print a line, with escapes for names of files that are not Unicode."""
+    from skastw._text import readable
+
+    click.echo(readable(text), err=err)
+
+
 def print_json(value: Any) -> None:
     """Print one line of JSON."""
-    click.echo(json.dumps(value, ensure_ascii=False, default=str))
+    from skastw._text import readable_values
+
+    click.echo(json.dumps(readable_values(value), ensure_ascii=False, default=str))
 
 
 def print_scores(evaluation: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from skastw.cli._options import as_json, revision
-from skastw.cli._output import print_json, print_pairs
+from skastw.cli._output import print_json, print_line, print_pairs
 
 __all__ = ["export", "info", "push"]
 
@@ -68,7 +68,7 @@ def export(model: str, output: str, revision: str | None) -> None:
 
     check_file(output, [".onnx"])
     classifier = ASTWClassifier.from_pretrained(model, revision=revision, device="cpu")
-    click.echo(classifier.export_onnx(output))
+    print_line(classifier.export_onnx(output))
 
 
 @click.command()

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from skastw.cli._options import as_json, clip_options
-from skastw.cli._output import print_failures, print_json, print_table
+from skastw.cli._output import print_failures, print_json, print_line, print_table
 
 __all__ = ["embed", "predict", "windows"]
 
@@ -62,7 +62,7 @@ def predict(
     from skastw.tables import clip_names, prediction_table, write_table
 
     if output is not None:
-        click.echo(write_table(prediction_table(classifier, clips), output))
+        print_line(write_table(prediction_table(classifier, clips), output))
         print_failures(clips, classifier.failed_)
         return
     predictions = classifier.predict_top_k(clips, k=top_k)
@@ -132,9 +132,9 @@ def windows(
     table = labelled_windows(found, min_probability=min_probability)
     if output is not None and as_labels:
         write_file(output, label_track(found, min_probability=min_probability))
-        click.echo(output)
+        print_line(output)
     elif output is not None:
-        click.echo(write_table(table, output))
+        print_line(write_table(table, output))
     elif as_json:
         for row in table.dropna().to_dict(orient="records"):
             print_json(row)
@@ -166,7 +166,7 @@ def embed(
 
     table = embedding_table(classifier, clips)
     if output is not None:
-        click.echo(write_table(table, output))
+        print_line(write_table(table, output))
     elif as_json:
         for row in table.dropna().to_dict(orient="records"):
             print_json(row)

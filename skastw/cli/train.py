@@ -17,7 +17,15 @@ from skastw.cli._options import (
     revision,
     split_options,
 )
-from skastw.cli._output import INTERRUPTED, print_failures, print_json, print_scores, print_warning, verbosity
+from skastw.cli._output import (
+    INTERRUPTED,
+    print_failures,
+    print_json,
+    print_line,
+    print_scores,
+    print_warning,
+    verbosity,
+)
 
 __all__ = ["evaluate", "train"]
 
@@ -67,7 +75,7 @@ def train(
         print_json({"folder": result.folder, "interrupted": result.interrupted, **result.evaluation.to_dict()})
     else:
         print_scores(result.evaluation)
-        click.echo(f"wrote {result.folder}")
+        print_line(f"wrote {result.folder}")
     if result.interrupted:
         click.echo("skastw: interrupted; what was learned until then is tested and saved", err=True)
         raise click.exceptions.Exit(INTERRUPTED)
@@ -125,5 +133,5 @@ def evaluate(
         print_scores(evaluation)
     if output is not None:
         evaluation.save(output, title=f"{model} on {next(iter(data.values()))}", about={"model": model, "data": data})
-        click.echo(f"wrote {output}", err=as_json)
+        print_line(f"wrote {output}", err=as_json)
     print_failures(clips.X, evaluation.failed)

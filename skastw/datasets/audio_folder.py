@@ -11,15 +11,38 @@ from typing import Any
 import numpy as np
 from sklearn.utils import Bunch
 
+from skastw._text import column_type, readable
 from skastw._warnings import warn_user
 from skastw.errors import DataError
 
-__all__ = ["AUDIO_EXTENSIONS", "load_audio_folder"]
+__all__ = ["AUDIO_EXTENSIONS", "UNKNOWN_EXTENSIONS", "load_audio_folder"]
 
 #: Of the files that :func:`skastw.audio.decode` reads: by libsndfile, and by FFmpeg's libraries (the extra ``av``).
 AUDIO_EXTENSIONS = (
     *(".wav", ".wave", ".w64", ".rf64", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc"),
-    *(".au", ".caf", ".m4a", ".mp4", ".aac", ".webm", ".mka", ".mkv", ".wma"),
+    *(".au", ".snd", ".caf", ".mp2", ".voc", ".sph", ".m4a", ".m4b", ".m4r", ".mp4", ".m4v", ".mov", ".3gp", ".3g2"),
+    *(".aac", ".webm", ".weba", ".mka", ".mkv", ".wma", ".wmv", ".asf"),
+)
+#: Of audio and video files that are not decoded.
+UNKNOWN_EXTENSIONS = (
+    *(
+        ".ac3",
+        ".aifr",
+        ".amr",
+        ".ape",
+        ".avi",
+        ".awb",
+        ".dff",
+        ".dsf",
+        ".dts",
+        ".eac3",
+        ".flv",
+        ".gsm",
+        ".m2ts",
+        ".mid",
+    ),
+    *(".midi", ".mpc", ".mpeg", ".mpg", ".mts", ".ogv", ".pcm", ".ra", ".raw", ".rm", ".sd2", ".spx", ".ts", ".tta"),
+    *(".vob", ".vox", ".wv"),
 )
 
 
@@ -34,7 +57,8 @@ def load_audio_folder(
     r"""Load a folder that has one folder for each class.
 
     A recording's class is the first folder of its path below ``root``; deeper folders are searched too. Files and
-    folders whose names begin with a dot are skipped. Nothing is decoded.
+    folders whose names begin with a dot are skipped. Nothing is decoded. Classes and groups from names that are not
+    Unicode have escapes (``caf\xe9``).
 
     Parameters
     ----------
@@ -68,12 +92,13 @@ def load_audio_folder(
     ------
     DataError
         If there is no such folder; no class folder, or one without recordings; a recording outside the class
-        folders, that ``groups`` does not match, or whose name is not valid Unicode.
+        folders, or that ``groups`` does not match.
 
     Warns
     -----
     UserWarning
-        If there is one class only, or links that are not followed: those to folders, and those out of ``root``.
+        If there is one class only; links that are not followed: those to folders, and those out of ``root``; or files
+        in class folders that are audio or video by their names, and not of ``extensions``.
 
     Examples
     --------
@@ -94,12 +119,12 @@ def load_audio_folder(
     root = Path(root).expanduser()
     files = _recordings(root, _suffixes(extensions))
     columns: dict[str, Any] = {"audio": [str(root / file) for file in files]}
-    columns["target"] = np.array([file.parts[0] for file in files])
+    columns["target"] = np.array([readable(file.parts[0]) for file in files])
     if groups == "parent":
-        columns["group"] = np.array([_parent(file) for file in files])
+        columns["group"] = np.array([readable(_parent(file)) for file in files])
     elif groups is not None:
         columns |= _named_parts(files, groups)
-    frame = pd.DataFrame(columns)
+    frame = pd.DataFrame(columns | {"audio": pd.Series(columns["audio"], dtype=column_type(columns["audio"]))})
 
     data: Any = frame[["audio"]] if as_frame else columns["audio"]
     target: Any = frame["target"] if as_frame else columns["target"]
@@ -125,7 +150,8 @@ def _recordings(root: Path, suffixes: tuple[str, ...]) -> list[PurePosixPath]:
         what = "which is a file" if root.is_file() else f"which does not exist (looked in {os.getcwd()!r})"
         raise DataError(f"Got root={str(root)!r}, {what}, expected a folder with a folder for each class.")
     links: list[str] = []
-    found = sorted(_walk(root, suffixes, links), key=lambda file: file.parts)
+    others: list[str] = []
+    found = sorted(_walk(root, suffixes, links, others), key=lambda file: file.parts)
     if links:
         message = f"{len(links)} links to folders or out of {str(root)!r} are not followed ({_examples(links)})."
         warn_user(message)
@@ -143,31 +169,37 @@ def _recordings(root: Path, suffixes: tuple[str, ...]) -> list[PurePosixPath]:
             f"{len(empty)} of {len(classes)} class folders have no recordings ({_examples(empty)}), expected files "
             f"that end in {', '.join(suffixes)}: remove the folders, or set extensions."
         )
+    if others:
+        warn_user(
+            f"{len(others)} files in the class folders of {str(root)!r} are audio or video by their names and are left "
+            f"out ({_examples(sorted(others))}): their endings are not among the extensions; convert them, or set "
+            "extensions."
+        )
     if len(classes) == 1:
         message = f"{str(root)!r} has one class folder only, {classes[0]!r}: is it one folder too deep or too high?"
         warn_user(message)
     return found
 
 
-def _walk(root: Path, suffixes: tuple[str, ...], links: list[str]) -> Iterator[PurePosixPath]:
-    """Yield the recordings below ``root``; add links that are not followed to ``links``."""
+def _walk(root: Path, suffixes: tuple[str, ...], links: list[str], others: list[str]) -> Iterator[PurePosixPath]:
+    """Yield the recordings below ``root``; list links that are not followed, and audio of other endings."""
+    known = (*AUDIO_EXTENSIONS, *UNKNOWN_EXTENSIONS)
     for folder, folders, names in os.walk(root, onerror=_refuse):
         here = Path(folder)
         links += sorted(str(here / name) for name in folders if (here / name).is_symlink())
         folders[:] = [name for name in folders if not _is_skipped(here / name)]
         for name in names:
             path = here / name
-            if name.startswith(".") or not name.lower().endswith(suffixes):
+            if name.startswith("."):
+                continue
+            if not name.lower().endswith(suffixes):
+                if here != root and name.lower().endswith(known):
+                    others.append(str(path.relative_to(root)))
                 continue
             if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
                 links.append(str(path))
                 continue
-            file = PurePosixPath(path.relative_to(root).as_posix())
-            try:
-                str(file).encode()
-            except UnicodeEncodeError:
-                raise DataError(f"The name of {str(path)!a} is not valid Unicode: rename it.") from None
-            yield file
+            yield PurePosixPath(path.relative_to(root).as_posix())
 
 
 def _is_skipped(folder: Path) -> bool:
@@ -200,7 +232,7 @@ def _named_parts(files: Sequence[PurePosixPath], groups: str | re.Pattern[str]) 
         raise DataError(
             f"Got groups={pattern.pattern!r}, which {problem}; write what clips have in common as '(?P<group>...)'."
         )
-    matches = [pattern.search(str(file)) for file in files]
+    matches = [pattern.search(readable(str(file))) for file in files]
     wanted = {"group": pattern.groupindex.get("group", 1), **pattern.groupindex}
     parts = {name: [match and match[number] for match in matches] for name, number in wanted.items()}
     if missed := [str(file) for file, group in zip(files, parts["group"], strict=True) if group is None]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import math
 import numbers
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,8 @@ import numpy as np
 from sklearn.utils import Bunch
 
 from skastw._optional import import_optional
+from skastw._text import column_type, original_text
+from skastw._warnings import warn_user
 from skastw.errors import DataError
 
 if TYPE_CHECKING:
@@ -24,6 +28,12 @@ __all__ = ["load_audio_table"]
 _COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 #: What an empty cell looks like. "NA" and "None" are labels: of the North Atlantic, and of nothing heard.
 _EMPTY = ("", "nan", "NaN")
+#: What may stand between columns.
+_SEPARATORS = (",", ";", "\t", "|")
+#: Numbers as Python and pandas write them. Others are labels: 007, 1e5 and 1_000 are names of something.
+_INTEGER = re.compile("0|-?[1-9][0-9]{0,17}")
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,14})(\.[0-9]+)?(e[+-][0-9]{2,3})?")
+_BOOLEANS = {"True": True, "False": False}
 
 
 def load_audio_table(
@@ -45,13 +55,15 @@ def load_audio_table(
     Parameters
     ----------
     table : path or DataFrame
-        A ``.csv`` or ``.tsv`` file in UTF-8, which may be compressed, or a ``.parquet`` file, which needs the extra
-        ``parquet``.
+        A ``.csv`` or ``.tsv`` file, which may be compressed, or a ``.parquet`` file, which needs the extra
+        ``parquet``. Columns are separated by commas, semicolons, tabs or ``|``; text is UTF-8, UTF-16 with a byte-order
+        mark, or else Windows-1252.
     audio_column : str, default="audio"
         The column of the paths.
     label_column : str, sequence of str or None, default="label"
         The column of the labels; or the columns of several labels a clip (0 or 1), or of several values. None for
-        clips without labels.
+        clips without labels. Labels and groups of a ``.csv`` or ``.tsv`` file are text, unless every cell is a number
+        as Python writes it, or True or False: ``01``, ``1e5``, ``NA`` and ``None`` are text.
     group_column : str, optional
         The column of what clips have in common: the speaker, the recording, the place.
     start_column, end_column : str or None, default="start" and "end"
@@ -88,6 +100,15 @@ def load_audio_table(
     MissingDependencyError
         If pyarrow is needed and not installed.
 
+    Warns
+    -----
+    UserWarning
+        If a file is neither UTF-8 nor UTF-16.
+
+    Notes
+    -----
+    Names that skastw wrote with escapes, because they are not Unicode (``caf\\xe9.wav``), are found again.
+
     Examples
     --------
     >>> import pandas as pd
@@ -100,9 +121,10 @@ def load_audio_table(
     """
     import pandas as pd
 
-    frame, folder, rows = _read(table)
     several = not isinstance(label_column, str | None)
     targets = [] if label_column is None else [label_column] if isinstance(label_column, str) else list(label_column)
+    labels = list(dict.fromkeys(name for name in ([] if several else targets) + [group_column] if name is not None))
+    frame, folder, rows = _read(table, [audio_column, *targets, *labels], labels)
     start, end = _segment_columns(frame, start_column, end_column)
     wanted = {"audio_column": [audio_column], "label_column": targets}
     _check_columns(frame, wanted | ({} if group_column is None else {"group_column": [group_column]}), rows)
@@ -114,7 +136,7 @@ def load_audio_table(
     y, names = _table_of_values(frame, targets) if several else _target(frame, targets[0]) if targets else (None, [])
     groups = None if group_column is None else _column(frame, group_column)
     _check_repeated(clips, y, rows)
-    frame[audio_column] = pd.Series(clips, index=frame.index)
+    frame[audio_column] = pd.Series(clips, index=frame.index, dtype=column_type(files))
 
     data: Any = frame[[audio_column]] if as_frame else clips
     target: Any = frame[targets if several else targets[0]] if as_frame and targets else y
@@ -144,13 +166,17 @@ class _Rows:
         return f"row{'s' * (len(positions) > 1)} {listed} ({counted})"
 
 
-def _read(table: Any) -> tuple[pd.DataFrame, str, _Rows]:
-    """Return a table that may be changed, the folder that its paths start from, and how its rows are counted."""
+def _read(table: Any, names: Sequence[str], labels: Sequence[str]) -> tuple[pd.DataFrame, str, _Rows]:
+    """Return a table that may be changed, the folder that its paths start from, and how its rows are counted.
+
+    ``names`` are the columns that are asked for, ``labels`` the ones among them that hold labels or groups.
+    """
     if _is_frame(table):
         frame, folder, rows = table.copy(), "", _Rows(header=False)
     elif isinstance(table, str | os.PathLike):
         path = Path(table).expanduser()
-        frame, folder, rows = _read_file(path), str(path.parent), _Rows(header=path.suffix.lower() != ".parquet")
+        frame, folder = _read_file(path, names, labels), str(path.parent)
+        rows = _Rows(header=path.suffix.lower() != ".parquet")
     else:
         raise DataError(f"Got table of type {type(table).__name__}, expected a path or a pandas DataFrame.")
     if frame.empty:
@@ -158,7 +184,7 @@ def _read(table: Any) -> tuple[pd.DataFrame, str, _Rows]:
     return frame, folder, rows
 
 
-def _read_file(path: Path) -> pd.DataFrame:
+def _read_file(path: Path, names: Sequence[str], labels: Sequence[str]) -> pd.DataFrame:
     import pandas as pd
 
     if not path.is_file():
@@ -172,12 +198,69 @@ def _read_file(path: Path) -> pd.DataFrame:
     try:
         if kind == ".parquet":
             return pd.read_parquet(path, engine="pyarrow")
-        separator = "," if kind == ".csv" else "\t"
-        return pd.read_csv(path, sep=separator, keep_default_na=False, na_values=list(_EMPTY), low_memory=False)
+        return _read_text(path, "," if kind == ".csv" else "\t", names, labels)
     except (ValueError, OSError) as error:  # pandas' own errors, those of pyarrow and of UTF-8 are ValueErrors
         raise DataError(
             f"{str(path)!r} cannot be read as a table ({error}), expected a header, and a row for each clip."
         ) from error
+
+
+def _read_text(path: Path, usual: str, names: Sequence[str], labels: Sequence[str]) -> pd.DataFrame:
+    """Read a table of text in the encoding that it is in."""
+    try:
+        return _parsed(path, "utf-8-sig", usual, names, labels)
+    except UnicodeDecodeError as error:
+        mark = error.object[:2] if error.start == 0 else b""
+    if mark in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return _parsed(path, "utf-16", usual, names, labels)
+    frame = _parsed(path, "cp1252", usual, names, labels)
+    warn_user(
+        f"{str(path)!r} is not in UTF-8 and is read as Windows-1252, the encoding of Western Europe: check the names "
+        "and labels, or save the table in UTF-8."
+    )
+    return frame
+
+
+def _parsed(path: Path, encoding: str, usual: str, names: Sequence[str], labels: Sequence[str]) -> pd.DataFrame:
+    """Read a table with the separator that gives the columns ``names``, or else the most columns."""
+    import pandas as pd
+
+    headers = {
+        separator: pd.read_csv(path, sep=separator, encoding=encoding, nrows=0).columns.tolist()
+        for separator in dict.fromkeys((usual, *_SEPARATORS))  # of equally good ones, the first is taken
+    }
+    separator = max(headers, key=lambda one: (len(set(names) & set(headers[one])), len(headers[one])))
+
+    # as text: pandas would make numbers of labels such as 01
+    texts = {name: str for name in (names[0], *labels) if name in headers[separator]}
+    frame = pd.read_csv(
+        path,
+        sep=separator,
+        encoding=encoding,
+        dtype=texts,
+        keep_default_na=False,
+        na_values=list(_EMPTY),
+        low_memory=False,
+    )
+    for name in labels:
+        if name in texts and name != names[0]:
+            frame[name] = _typed(frame[name])
+    return frame
+
+
+def _typed(texts: pd.Series) -> pd.Series:
+    """Return a column of texts as booleans, integers or floats if each text is one, and no two are the same number."""
+    if texts.isna().any():  # which is reported later
+        return texts
+
+    distinct = texts.unique().tolist()
+    if all(text in _BOOLEANS for text in distinct):
+        return texts.map(_BOOLEANS).astype(bool)
+    if all(_INTEGER.fullmatch(text) for text in distinct):
+        return texts.astype("int64")
+    if all(_NUMBER.fullmatch(text) for text in distinct) and len(set(map(float, distinct))) == len(distinct):
+        return texts.astype("float64")
+    return texts
 
 
 def _check_columns(frame: pd.DataFrame, wanted: Mapping[str, Sequence[str]], rows: _Rows) -> None:
@@ -190,9 +273,10 @@ def _check_columns(frame: pd.DataFrame, wanted: Mapping[str, Sequence[str]], row
             raise DataError(f"{parameter}={name!r} is {problem} of the table, expected one of {there}.")
         empty = np.flatnonzero(frame[name].isna())
         if len(empty):
+            hint = " (the text nan counts as empty)" if rows.header else ""
             raise DataError(
-                f"The column {name!r} is empty in {len(empty)} of {len(frame)} rows, {rows(*empty)}: fill it in, or "
-                "drop these rows."
+                f"The column {name!r} is empty in {len(empty)} of {len(frame)} rows, {rows(*empty)}: fill it in{hint}, "
+                "or drop these rows."
             )
 
 
@@ -249,15 +333,24 @@ def _files(values: Sequence[Any], column: str, root: Path, rows: _Rows) -> list[
     for row, value in enumerate(values):
         if not isinstance(value, str | os.PathLike):
             raise DataError(f"The column {column!r} holds {value!r:.100} in {rows(row)}, expected the path of a file.")
-    files = [str(root / value) for value in values]
+    files = [_existing(root, value) for value in values]
     missing = [path for path in dict.fromkeys(files) if not os.path.isfile(path)]
     if missing:
         listed = ", ".join(map(repr, missing[:5])) + ", ..." * (len(missing) > 5)
         raise DataError(
             f"{len(missing)} of {len(set(files))} files do not exist ({listed}), where relative paths start from "
-            f"root={str(root.absolute())!r}: mend the paths, or drop their rows."
+            f"root={str(root.absolute())!r}: correct the paths, or drop their rows."
         )
     return files
+
+
+def _existing(root: Path, value: str | os.PathLike[str]) -> str:
+    """Return the path of a file; of a name with escapes, that of the name that it was made from."""
+    path = str(root / value)
+    if "\\" not in path or os.path.isfile(path):
+        return path
+    original = str(root / original_text(os.fspath(value)))
+    return original if os.path.isfile(original) else path
 
 
 def _seconds(frame: pd.DataFrame, name: str | None, rows: _Rows) -> list[float | None]:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.model_selection import check_cv
 
+from skastw._labels import check_complete
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -103,8 +105,12 @@ def _splits(
         return []
     y = None if targets is None else targets.to_numpy() if targets.shape[1] > 1 else targets.iloc[:, 0].to_numpy()
     positions = np.arange(n_clips)
-    pairs = check_cv(splits, y, classifier=classifier).split(np.zeros((n_clips, 1)), y, groups)
     try:
+        pairs = check_cv(splits, y, classifier=classifier).split(np.zeros((n_clips, 1)), y, groups)
         return [(positions[np.asarray(train)], positions[np.asarray(test)]) for train, test in pairs]
+    except (TypeError, ValueError):  # a splitter cannot sort labels or groups of which some are missing
+        check_complete(y, "y")
+        check_complete(groups, "groups")
+        raise
     except IndexError as error:
         raise ValueError(f"Got splits that do not fit {n_clips} clips ({error}).") from error

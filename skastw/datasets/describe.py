@@ -12,11 +12,13 @@ from joblib import Parallel, delayed
 from sklearn.utils import check_array, check_consistent_length
 
 from skastw._progress import ProgressBar
+from skastw._text import readable, readable_values
 from skastw.audio import as_clips, clip_path, is_array_input, load_samples
+from skastw.audio.clips import mono_share
 from skastw.audio.fingerprint import find_copies, fingerprint, sketch
 from skastw.datasets.collection import Collection
 from skastw.datasets.description import AudioDescription
-from skastw.datasets.findings import CLIPPED, find_problems, is_silent
+from skastw.datasets.findings import CLIPPED, find_problems, is_cancelled, is_silent
 from skastw.errors import ClipError, SkastwError
 
 __all__ = ["describe_audio"]
@@ -101,7 +103,7 @@ def describe_audio(
     if len(readable):
         durations = frame["duration"].to_numpy()[readable]
         frame.loc[readable, "copies"] = find_copies(np.array([sketches[i] for i in readable]), durations)
-    collection = Collection.of(frame, y, groups, splits)
+    collection = Collection.of(frame, readable_values(y), readable_values(groups), splits)
     return AudioDescription(frame, _summary(collection), find_problems(collection))
 
 
@@ -129,12 +131,18 @@ def _in_context(context: Any, clip: Any, sample_rate: int) -> dict[str, Any]:
 
 def _row(clip: Any, sample_rate: int) -> dict[str, Any]:
     """Measure one clip; where it cannot be read, say why."""
-    row: dict[str, Any] = {"path": clip_path(clip), "duration": np.nan, "sample_rate": np.nan, "channels": np.nan}
-    row |= {"peak": np.nan, "rms_db": np.nan, "silence": np.nan, "clipped": np.nan, "fingerprint": None, "error": None}
+    row: dict[str, Any] = {
+        "path": readable_values(clip_path(clip)),
+        "duration": np.nan,
+        "sample_rate": np.nan,
+        "channels": np.nan,
+    }
+    row |= dict.fromkeys(("peak", "rms_db", "mono_share", "silence", "clipped"), np.nan)
+    row |= {"fingerprint": None, "error": None}
     try:
         samples, rate = load_samples(clip, sample_rate)
     except SkastwError as error:
-        return row | {"error": error.reason if isinstance(error, ClipError) else str(error), "sketch": None}
+        return row | {"error": readable(error.reason if isinstance(error, ClipError) else str(error)), "sketch": None}
     mono = samples.mean(axis=0)
     sound = mono - mono.mean(dtype=np.float64)  # a constant offset is not heard
     starts = np.arange(0, len(sound), max(1, round(_STRETCH * rate)))
@@ -145,6 +153,7 @@ def _row(clip: Any, sample_rate: int) -> dict[str, Any]:
         "channels": len(samples),
         "peak": float(np.abs(samples).max()),
         "rms_db": 20 * float(np.log10(max(np.sqrt(np.mean(sound**2)), 1e-6))),
+        "mono_share": mono_share(samples, mono),
         "silence": float(np.mean(stretches < _SILENCE)),
         "clipped": _clipped_share(samples),
         "fingerprint": fingerprint(samples, rate),
@@ -172,6 +181,7 @@ def _summary(clips: Collection) -> dict[str, Any]:
         "n_clips": len(frame),
         "n_unreadable": int(frame["error"].notna().sum()),
         "n_silent": int(silent.sum()),
+        "n_cancelled": int(is_cancelled(clips).sum()),
         "n_clipped": int(((frame["clipped"] > CLIPPED) & ~silent).sum()),
         "n_copies": int((frame["copies"] >= 0).sum()),
         "seconds": float(frame["duration"].sum()),

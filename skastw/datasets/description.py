@@ -21,11 +21,12 @@ class AudioDescription:
     Parameters
     ----------
     frame : DataFrame
-        One row a clip: ``path``; ``duration`` (s); ``sample_rate`` (Hz); ``channels``; ``peak``, of any channel (full
-        scale is 1); ``rms_db``, level of the mean of the channels (dB, -120 for silence); ``silence``, share of
-        stretches of 25 ms below -60 dB; ``clipped``, share of samples on flat tops: three or more of one value at the
-        height of the peak; ``fingerprint``, the same for the same samples; ``error``, what is wrong with a
-        clip that cannot be read; ``copies``, the number of the set of clips that hold the same audio, or -1.
+        One row a clip: ``path``, with escapes if it is not Unicode; ``duration`` (s); ``sample_rate`` (Hz);
+        ``channels``; ``peak``, of any channel (full scale is 1); ``rms_db``, level of the mean of the channels (dB,
+        -120 for silence); ``mono_share``, share of the channels' energy that is left in their mean; ``silence``, share
+        of stretches of 25 ms below -60 dB; ``clipped``, share of samples on flat tops: three or more of one value at
+        the height of the peak; ``fingerprint``, the same for the same samples; ``error``, what is wrong with a clip
+        that cannot be read; ``copies``, the number of the set of clips that hold the same audio, or -1.
     summary : dict
         Counts and quantiles, of plain Python values.
     warnings : list of str
@@ -94,7 +95,7 @@ class AudioDescription:
         if about["splits"]:
             sizes = [f"{split['n_train']} + {split['n_test']}" for split in about["splits"]]
             yield "splits", f"{len(sizes)}: {', '.join(sizes[:5])}{', ...' * (len(sizes) > 5)} (train + test)"
-        problems = {name: about[f"n_{name}"] for name in ("unreadable", "silent", "clipped", "copies")}
+        problems = {name: about[f"n_{name}"] for name in ("unreadable", "silent", "cancelled", "clipped", "copies")}
         if any(problems.values()):
             yield "of them", ", ".join(f"{n} {name}" for name, n in problems.items() if n)
 

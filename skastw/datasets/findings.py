@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from skastw.audio.clips import MIN_MONO_SHARE
 from skastw.datasets.collection import Collection
 
-__all__ = ["CLIPPED", "find_problems", "is_silent"]
+__all__ = ["CLIPPED", "find_problems", "is_cancelled", "is_silent"]
 
 #: A clip is clipped when a larger share of its samples lies on flat tops.
 CLIPPED = 1e-3
@@ -44,8 +45,13 @@ def find_problems(clips: Collection) -> list[str]:
 
 
 def is_silent(clips: Collection) -> np.ndarray:
-    """Return which clips are silent from beginning to end, shape (n,), bool."""
-    return (clips.frame["silence"] == 1).to_numpy()
+    """Return which clips are silent from beginning to end in all channels, shape (n,), bool."""
+    return (clips.frame["silence"] == 1).to_numpy() & ~is_cancelled(clips)
+
+
+def is_cancelled(clips: Collection) -> np.ndarray:
+    """Return of which clips the channels cancel each other in their mean, shape (n,), bool."""
+    return (clips.frame["mono_share"] < MIN_MONO_SHARE).to_numpy()
 
 
 # ------------------------------------------------------------------ splits
@@ -172,6 +178,11 @@ def _clip_problems(clips: Collection) -> Iterator[str]:
         )
     if silent.any():
         yield f"Silent: {_clips(clips, np.flatnonzero(silent), count=True)}, below -60 dB throughout: drop them."
+    if (cancelled := is_cancelled(clips)).any():
+        yield (
+            f"Cancelled: {_clips(clips, np.flatnonzero(cancelled), count=True)}, whose channels are opposite: less "
+            "than 1 % of their energy is left in their mean, which a model hears; keep one channel, or invert one."
+        )
     if len(clipped := np.flatnonzero((frame["clipped"] > CLIPPED) & ~silent)):
         yield (
             f"Clipped: {_clips(clips, clipped, count=True)}, flat at the peaks: record at a lower level, and see that "

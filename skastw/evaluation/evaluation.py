@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skastw._labels import check_complete, check_label_texts, check_label_types, group_array, numpy_targets
+from skastw._text import readable_values
 from skastw._warnings import ignored_warnings, warn_user
 from skastw.audio import as_clips, is_array_input
 from skastw.classifier import ASTWClassifier
@@ -141,7 +143,7 @@ class Evaluation:
             **{name: None if table is None else _rows(table) for name, table in tables.items()},
             "labels": self.labels.tolist(),
             "confusion_matrix": self.confusion_matrix.tolist(),
-            "failed": [asdict(clip) for clip in self.failed],
+            "failed": [readable_values(asdict(clip)) for clip in self.failed],
             "seconds": self.seconds,
         }
 
@@ -236,9 +238,9 @@ def evaluate_predictions(
     from sklearn.utils.multiclass import unique_labels
 
     truth, predicted = _labels_of(y_true, "y_true"), _labels_of(y_pred, "y_pred")
-    columns = {"probability": probabilities, "group": groups, "fold": folds}
+    columns = {"probability": probabilities, "group": group_array(groups), "fold": folds}
     given = {name: np.asarray(values) for name, values in columns.items() if values is not None}
-    names = list(range(len(truth)) if clips is None else clips)
+    names = readable_values(list(range(len(truth)) if clips is None else clips))
     check_consistent_length(truth, predicted, names, *given.values())
     labels = unique_labels(truth, predicted)
     groups, folds = given.get("group"), given.get("fold")
@@ -318,6 +320,7 @@ def evaluate(
     """
     clips = X if is_array_input(X) else as_clips(X)
     truth, classes = _labels_of(y, "y"), getattr(estimator, "classes_", None)
+    groups = group_array(groups)
     _check_known(truth, classes)
     began = time.perf_counter()
     predicted, probabilities = _predict(estimator, X)
@@ -331,7 +334,7 @@ def evaluate(
     result = evaluate_predictions(
         truth[heard],
         _labels_of(predicted[heard], "the predictions"),
-        groups=None if groups is None else np.asarray(groups)[heard],
+        groups=None if groups is None else groups[heard],
         clips=names[heard].tolist(),
         probabilities=None if probabilities is None else probabilities[heard],
         classes=classes,
@@ -374,10 +377,14 @@ def _labels_of(values: Any, name: str) -> np.ndarray:
     from sklearn.utils import column_or_1d
     from sklearn.utils.multiclass import type_of_target
 
+    check_complete(values, name)
+    values = numpy_targets(values)
+    check_label_types(values, name)
     kind = type_of_target(values, input_name=name)
     if kind not in ("binary", "multiclass"):
         raise ValueError(f"Got {name} of type {kind!r}, expected one label a clip: strings, integers or booleans.")
     labels = column_or_1d(values)
+    check_label_texts(np.unique(labels))
     if not len(labels):
         raise ValueError(f"Got no labels in {name}, expected at least one clip to score.")
     return labels

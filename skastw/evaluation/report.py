@@ -13,6 +13,7 @@ import numpy as np
 
 from skastw._optional import import_optional
 from skastw._outputs import check_file, check_folder, write_file
+from skastw._text import readable, readable_values
 from skastw.artifact import CONFIG, LABELS
 from skastw.errors import OutputError
 from skastw.evaluation.page import facts, figure, note, page, paragraph, section, table, tiles
@@ -97,6 +98,7 @@ def save_report(evaluation: Evaluation, folder: str | os.PathLike[str], *, title
     """
     check_report(folder, overwrite=True)
     target = Path(folder)
+    title, about = readable(title), readable_values(about)
     metrics = {**evaluation.to_dict(), "about": dict(about)}
     pictures = {name: (_as_png(picture), picture.get_figwidth()) for name, picture in _draw(evaluation).items()}
     contents: dict[str, bytes | str] = {
@@ -288,7 +290,7 @@ def _failures(evaluation: Evaluation) -> list[str]:
     if not evaluation.failed:
         return []
     words = f"{_counted(len(evaluation.failed), 'clip')} could not be read and counted by no score."
-    rows = [(clip.index, clip.path or "", clip.reason) for clip in evaluation.failed]
+    rows = [(clip.index, readable(clip.path or ""), readable(clip.reason)) for clip in evaluation.failed]
     return [section("Clips that failed", paragraph(words), table(("index", "file", "reason"), rows))]
 
 

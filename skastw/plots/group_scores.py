@@ -10,6 +10,7 @@ from sklearn.base import BaseEstimator
 from sklearn.metrics import get_scorer
 from sklearn.utils import check_consistent_length
 
+from skastw._labels import group_array
 from skastw._warnings import ignored_warnings
 from skastw.plots._canvas import one_panel, pyplot, shortened, styles, tick_names
 
@@ -130,7 +131,7 @@ class GroupScoresDisplay:
             Without the extra ``plot``.
         """
         pyplot(cls)
-        y_true, y_pred, groups = np.asarray(y_true), np.asarray(y_pred), np.asarray(groups)
+        y_true, y_pred, groups = np.asarray(y_true), np.asarray(y_pred), group_array(groups)
         check_consistent_length(y_true, y_pred, groups)
         names, member, counts = np.unique(groups, return_inverse=True, return_counts=True)
         scores = np.array([_score(scoring, y_true[member == i], y_pred[member == i]) for i in range(len(names))])

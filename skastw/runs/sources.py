@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from skastw._warnings import warn_user
 from skastw.datasets import describe_audio, load_audio_folder, load_audio_table, load_named
-from skastw.datasets.audio_folder import AUDIO_EXTENSIONS
+from skastw.datasets.audio_folder import AUDIO_EXTENSIONS, UNKNOWN_EXTENSIONS
 from skastw.errors import RunError
 from skastw.runs.splits import Fold, make_folds
 
@@ -193,6 +194,11 @@ def find_clips(paths: Iterable[str | os.PathLike[str]]) -> list[str]:
     RunError
         If a folder holds no audio files.
 
+    Warns
+    -----
+    UserWarning
+        If a folder holds audio or video files of formats that are not decoded.
+
     Examples
     --------
     >>> from skastw.runs import find_clips
@@ -201,12 +207,18 @@ def find_clips(paths: Iterable[str | os.PathLike[str]]) -> list[str]:
     """
     found: list[str] = []
     for path in map(Path, paths):
-        inside = sorted(str(file) for file in path.rglob("*") if _is_audio(file)) if path.is_dir() else [str(path)]
+        inside = _files_inside(path, AUDIO_EXTENSIONS) if path.is_dir() else [str(path)]
         if not inside:
             raise RunError(f"The folder {str(path)!r} holds no audio files, expected some of {AUDIO_EXTENSIONS}.")
+        if path.is_dir() and (others := _files_inside(path, UNKNOWN_EXTENSIONS)):
+            warn_user(
+                f"{len(others)} files in {str(path)!r} are audio or video by their names and of formats that are not "
+                f"decoded, and are left out (the first is {others[0]!r})."
+            )
         found += inside
     return found
 
 
-def _is_audio(file: Path) -> bool:
-    return file.suffix.lower() in AUDIO_EXTENSIONS and not file.name.startswith(".") and file.is_file()
+def _files_inside(folder: Path, extensions: Sequence[str]) -> list[str]:
+    files = (file for file in folder.rglob("*") if file.suffix.lower() in extensions)
+    return sorted(str(file) for file in files if not file.name.startswith(".") and file.is_file())

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from skastw._text import readable
 from skastw.errors import RunError, plain
 from skastw.training import split_validation
 
@@ -90,7 +91,8 @@ def make_folds(
     if "test_fold" in split:
         tests = {str(split["test_fold"]): _own_fold(own, split["test_fold"])}
     elif "test_groups" in split:
-        tests = {", ".join(map(str, split["test_groups"])): _of_groups(groups, split["test_groups"])}
+        names = [readable(str(name)) for name in split["test_groups"]]
+        tests = {", ".join(names): _of_groups(groups, names)}
     elif "test_size" in split:
         tests = {f"{split['test_size']:.0%}": _drawn(y, groups, split["test_size"], split["random_state"])}
     elif split["folds"] == "own":
@@ -114,15 +116,14 @@ def _own_fold(own: Mapping[str, np.ndarray], name: Any) -> np.ndarray:
     return own[str(name)]
 
 
-def _of_groups(groups: np.ndarray | None, names: Sequence[Any]) -> np.ndarray:
+def _of_groups(groups: np.ndarray | None, names: Sequence[str]) -> np.ndarray:
     if groups is None:
-        given = plain(list(names))
-        raise RunError(f"Got test_groups={given}, but these clips come without groups, expected another split.")
+        raise RunError(f"Got test_groups={list(names)}, but these clips come without groups, expected another split.")
     found = groups.astype(str)
-    unknown = sorted(set(map(str, names)) - set(found))
+    unknown = sorted(set(names) - set(found))
     if unknown:
         raise RunError(f"Got test_groups with {unknown[:5]}, expected some of {np.unique(found).tolist()[:50]}.")
-    return np.flatnonzero(np.isin(found, list(map(str, names))))
+    return np.flatnonzero(np.isin(found, list(names)))
 
 
 def _drawn(y: np.ndarray, groups: np.ndarray | None, share: float, seed: int) -> np.ndarray:
