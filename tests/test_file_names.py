@@ -194,4 +194,4 @@ def test_a_run_in_a_folder_of_such_a_name(folder, tmp_path):
     assert set(result.evaluation.per_group.index) == {f"{WRITTEN}-1", f"{WRITTEN}-2"}
     assert f"{WRITTEN}-1" in (tmp_path / NAME / "model" / "README.md").read_text(encoding="utf-8")
     assert (tmp_path / NAME / "report.html").exists()
-    assert run(tmp_path / NAME / "run.yaml").evaluation.n_clips == result.evaluation.n_clips
+    assert run(tmp_path / NAME / "run.yaml", overwrite=True).evaluation.n_clips == result.evaluation.n_clips
