@@ -17,7 +17,7 @@ from skastw.errors import ClipValueError, MissingDependencyError
 __all__ = ["ffmpeg_blocks", "has_ffmpeg"]
 
 #: Demuxers whose length is FFmpeg's guess from the number of bytes; the survey of a file knows better.
-_WITHOUT_LENGTH = ("aac", "ac3", "aiff", "amr", "au", "eac3", "mp3", "w64", "wav")
+_WITHOUT_LENGTH = ("aac", "ac3", "aiff", "amr", "au", "caf", "eac3", "mp3", "w64", "wav")
 
 
 class _Bounded:

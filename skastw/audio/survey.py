@@ -120,6 +120,8 @@ def survey(file: BinaryIO, size: int) -> Survey:
         frames = find_frames(file, start, size)
         if frames is None and start:  # the size of a tag may be wrong
             frames = find_frames(file, 10, size, reach=2**20)
+        if frames is None and head[:1] == b"\xff" and head[1:2] in (b"\xf0", b"\xf1", b"\xf8", b"\xf9"):
+            return _one_part("aac", only_ffmpeg=True)  # a single frame
         if frames is None:
             return Survey(is_known=False)
         return _mpeg(file, frames, size, is_whole_file=frames == start == _simple_id3_end(file))
@@ -157,6 +159,9 @@ def _by_first_bytes(file: BinaryIO, size: int, start: int, head: bytes) -> Surve
         return _ogg(file, size, start)
     if head[:7] == b"NIST_1A":
         return _announcing(None, size, *_nist_data(file, start))
+    if head[:4] == b"2BIT" and len(head) > 30:  # AVR: 0 stands for mono, then bits, then the number of samples
+        n_bytes = (2 if head[12:14] != b"\0\0" else 1) * (int.from_bytes(head[14:16], "big") + 7) // 8
+        return _announcing(None, size, start + 128, n_bytes * int.from_bytes(head[26:30], "big"))
     if head[:19] == b"Creative Voice File":
         return _announcing(None, size, *_voc_data(file, size, start))
     return None
@@ -209,7 +214,8 @@ def _mpeg(file: BinaryIO, start: int, end: int, *, is_whole_file: bool = False) 
     result.announced = (n_seconds + n_missing) / n_seconds if n_seconds else 1.0
     result.is_cut = (is_cut and not has_length) or not n_seconds
     n_bytes = sum(stream.n_bytes for stream in streams)
-    if n_strange * n_seconds > TOLERANCE * n_bytes:
+    is_complete = all(stream.n_announced for stream in streams) and not n_missing
+    if n_strange * n_seconds > TOLERANCE * n_bytes and not is_complete:
         result.notes.append(f"{n_strange} of its bytes are neither audio nor tags; a part of it may be lost.")
     return result
 
@@ -257,10 +263,12 @@ def _ogg(file: BinaryIO, size: int, start: int) -> Survey:
             break
         position = end
 
+    if not links:
+        return _one_part("ogg")
     result = Survey([_ogg_part(file, link, is_cut) for link in links], is_cut=is_cut)
     if len(links) == 1 and links[0].has_end_mark and start == 0:
         result.parts[0].pieces = None
-    if links and not is_cut and not links[-1].has_end_mark:
+    if not is_cut and not links[-1].has_end_mark:
         result.notes.append("its Ogg stream has no end mark; if its end was lost, nothing else would tell.")
     return result
 
@@ -412,13 +420,15 @@ def _nist_data(file: BinaryIO, start: int) -> tuple[int, int | None]:
 
 
 def _voc_data(file: BinaryIO, size: int, start: int) -> tuple[int, int | None]:
-    first = position = start + int.from_bytes(_read(file, start + 20, 2), "little")
+    """Return what the first block of sound says: SoX writes sizes from which the next block is not found."""
+    position = start + int.from_bytes(_read(file, start + 20, 2), "little")
     while position + 4 <= size:
         head = _read(file, position, 4)
-        if head[0] == 0:  # the end
-            return first, position - first
-        position += 4 + int.from_bytes(head[1:], "little")
-    return first, position - first
+        length = int.from_bytes(head[1:], "little")
+        if head[0] in (1, 9):
+            return position + 4, length
+        position += 4 + length
+    return size, None
 
 
 # ------------------------------------------------------------------ what is no audio
