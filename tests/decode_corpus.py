@@ -121,6 +121,21 @@ def _pcm() -> Iterator[Recipe]:
         yield Recipe(f"au {codec}", _ffmpeg("-c:a", codec, "-f", "au"), suffix=".au")
 
 
+LAME = {
+    "cbr": ("-b", "128"),
+    "vbr": ("-V2",),
+    "abr": ("--abr", "96"),
+    "cbr 320": ("-b", "320"),
+    "cbr 32": ("-b", "32"),
+    "cbr crc": ("-b", "128", "-p"),
+    "id3v2 only": ("--tt", "a", "--id3v2-only"),
+    "id3v1 only": ("--tt", "a", "--id3v1-only"),
+}
+MP3_EDITS = ("id3 in front", "id3 with footer", "two id3 in front", "id3v1 behind", "ape behind", "lyrics behind")
+MP3_EDITS += ("id3 and id3v1", "zeros behind", "zeros in front", "joined", "joined id3", "part of a frame in front")
+MP3_EDITS += ("picture with sync words", "junk behind")
+
+
 def _mpeg() -> Iterator[Recipe]:
     for rate in (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000):
         for channels in (1, 2):
@@ -133,10 +148,7 @@ def _mpeg() -> Iterator[Recipe]:
                 channels,
                 ".mp3",
             )
-    for name, options in {
-        "cbr": ("-b", "128"), "vbr": ("-V2",), "abr": ("--abr", "96"), "cbr 320": ("-b", "320"), "cbr 32": ("-b", "32"),
-        "cbr crc": ("-b", "128", "-p"), "id3v2 only": ("--tt", "a", "--id3v2-only"), "id3v1 only": ("--tt", "a", "--id3v1-only"),
-    }.items():  # fmt: skip
+    for name, options in LAME.items():
         cut = name in ("cbr", "vbr")
         plain = ("lame", "--quiet", *options, "{in}", "{out}")
         yield Recipe(f"mp3 {name}", plain, suffix=".mp3", cut=cut)
@@ -145,9 +157,7 @@ def _mpeg() -> Iterator[Recipe]:
         option = ("-b", "96") if vbr == "cbr" else ("-V3",)
         for header in ("", " headerless"):
             command = ("lame", "--quiet", *option, *(("-t",) if header else ()), "{in}", "{out}")
-            for edit in ("id3 in front", "id3 with footer", "two id3 in front", "id3v1 behind", "ape behind", "lyrics behind",
-                         "id3 and id3v1", "zeros behind", "zeros in front", "joined", "joined id3", "part of a frame in front",
-                         "picture with sync words", "junk behind"):  # fmt: skip
+            for edit in MP3_EDITS:
                 yield Recipe(f"mp3 {vbr}{header} {edit}", command, 44100, 1 + (vbr == "vbr"), ".mp3", edit)
             yield Recipe(f"mp3 {vbr}{header} last frame cut", command, 44100, 1, ".mp3", "last bytes lost")
     vbri = ("lame", "--quiet", "-V4", "-t", "{in}", "{out}")
@@ -538,8 +548,10 @@ if __name__ == "__main__":
         stderr = os.dup(2)
         os.dup2(noise.fileno(), 2)
         for outcome in outcomes(*words):
-            counts["cut" if ", cut at" in outcome.name else "whole", outcome.verdict] += 1
-            if "-v" in options or outcome.wrong or outcome.warnings or (outcome.verdict == "refused" and ", cut at" not in outcome.name):
+            kind = "cut" if ", cut at" in outcome.name else "whole"
+            counts[kind, outcome.verdict] += 1
+            is_told = outcome.wrong or outcome.warnings or (kind, outcome.verdict) == ("whole", "refused")
+            if is_told or "-v" in options:
                 print(f"{outcome.name:45s} {outcome.verdict:24s} {outcome.detail[:170]}", *outcome.warnings)
         os.dup2(stderr, 2)
         noise.seek(0)

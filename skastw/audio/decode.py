@@ -98,6 +98,8 @@ def decode(
             with contextlib.suppress(_LibsndfileRefusalError):
                 return _decode_part(recording, recording.parts[0], start, end)
         blocks = list(_blocks(recording))
+        if not blocks:
+            raise ClipValueError("holds no audio samples; drop the clip.")
         samples, rate = np.concatenate([block for block, _ in blocks]), blocks[0][1]
         return samples[slice(*segment_bounds(len(samples), rate, start, end))], rate
 
@@ -219,7 +221,7 @@ def _opened(source: str | os.PathLike[str] | bytes, limits: Limits) -> Iterator[
                 name = "An audio file in memory" if isinstance(source, bytes) else repr(os.fspath(source))
                 warn_user(f"{name}: {note}")
             yield recording
-    except SkastwError:
+    except (SkastwError, Warning):  # a warning, if the user has made errors of them
         raise
     except MemoryError as error:
         raise ClipValueError("takes more memory to decode than there is; cut it into shorter clips.") from error
@@ -338,6 +340,10 @@ def _sound_blocks(recording: _Recording, sound: _SoundFile) -> Iterator[np.ndarr
 @contextlib.contextmanager
 def _sound_file(recording: _Recording, part: Part) -> Iterator[_SoundFile]:
     """Open what libsndfile knows and gives a rate; say if FFmpeg may know the rest."""
+    if not recording.survey.is_known:
+        recording.file.seek(0)
+        if looks := describe_content(recording.file.read(512)):
+            raise ClipValueError(f"cannot be decoded (it looks like {looks}); {_EXPECTED}.")
     try:
         sound = _SoundFile(recording.readable(part))
     except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: soundfile asks for the rate of raw samples
@@ -373,11 +379,7 @@ def _refusal(recording: _Recording, part: Part, error: Exception | None) -> Clip
     """Return the error about a file that libsndfile does not read; it asks for FFmpeg if that may."""
     reason = _reason(error) if isinstance(error, soundfile.LibsndfileError) else "its length is not known"
     if part.demuxer is None:
-        recording.file.seek(0)
-        looks = describe_content(recording.file.read(512))
-        return ClipValueError(
-            f"cannot be decoded ({reason}{f', it looks like {looks}' if looks else ''}); {_EXPECTED}."
-        )
+        return ClipValueError(f"cannot be decoded ({reason}); {_EXPECTED}.")
     if not has_ffmpeg():
         return ClipValueError(f"cannot be decoded ({reason}); FFmpeg may read it: pip install 'skastw[av]'.")
     return _LibsndfileRefusalError(reason)

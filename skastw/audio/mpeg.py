@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import re
 import struct
-from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,8 +17,9 @@ from itertools import pairwise
 from typing import BinaryIO
 
 from skastw.audio.pieces import Piece
+from skastw.errors import ClipValueError
 
-__all__ = ["Stream", "find_frames", "id3_end", "split_streams"]
+__all__ = ["Stream", "fills_file", "find_frames", "id3_end", "split_streams"]
 
 #: Bit rates in kbit/s, from index 1 on, by version 1 (or not) and layer.
 _KBITS = {
@@ -36,9 +36,11 @@ _ADTS_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12
 #: Where a frame may begin. Of MPEG audio, neither a forbidden bit rate nor that of a length of its own ("free").
 _FRAME_START = re.compile(rb"\xff(?:[\xe2-\xe7\xf2-\xf7\xfa-\xff][\x10-\xef]|[\xf0\xf1\xf8\xf9])")
 #: A beginning is believed if so many frames follow one another; so many bytes hold them.
-_CERTAIN, _SPAN = 3, 2**15
+_CERTAIN, _SPAN = 3, 2**14
 #: Bytes that are read at a time, and of a frame that hold its header and the words of a length header.
 _WINDOW, _HEAD = 2**20, 256
+#: Frames are searched for behind so many strange bytes, and so many times.
+_MAX_GAP, _MAX_RUNS = 2**22, 10_000
 _LENGTH_WORDS = (b"Xing", b"Info", b"VBRI")
 
 
@@ -58,10 +60,11 @@ class _Run:
     """Frames that follow one another without a gap."""
 
     kind: _Kind
-    starts: array[int]
+    start: int
     end: int = 0
+    n_frames: int = 0
     is_cut: bool = False  #: one more frame begins, and its end is missing
-    heads: dict[int, bytes] = field(default_factory=dict)  #: frames that are a length header, by their index
+    heads: list[tuple[int, int, bytes]] = field(default_factory=list)  #: length headers: index, position, frame
 
 
 @dataclass
@@ -186,6 +189,36 @@ def find_frames(file: BinaryIO, start: int, end: int, *, reach: int = 2**16) -> 
     return None if found is None else found[0]
 
 
+def fills_file(file: BinaryIO, start: int, end: int) -> bool:
+    """Say whether a Xing header announces frames, and bytes that end exactly with the file or its tags.
+
+    Such a file need not be walked: a decoder that finds fewer frames tells.
+
+    Parameters
+    ----------
+    file : binary file
+    start, end : int
+        Where the frames and the tags behind them lie.
+
+    Examples
+    --------
+    >>> import io
+    >>> from skastw.audio.mpeg import fills_file
+    >>> frame = b"\\xff\\xfb\\x90\\x64".ljust(417, b"\\0")
+    >>> fills_file(io.BytesIO(4 * frame), 0, 4 * 417)
+    False
+    """
+    head = _read(file, start, 2**11)
+    kind = _kind(head[:3])
+    size = kind.size(head, 0) if kind is not None and kind.codec == "mp3" else 0
+    stream = Stream("mp3", 0, 0, start, head[:size])
+    at = _word_at(stream.head)
+    if not stream.n_announced or stream.head[at : at + 4] == b"VBRI" or stream.head[at + 7] & 3 != 3:
+        return False
+    n_bytes = int.from_bytes(stream.head[at + 12 : at + 16], "big")
+    return start + n_bytes == _tags_start(file, start, end)
+
+
 def split_streams(file: BinaryIO, start: int, end: int) -> tuple[list[Stream], int, bool]:
     """Walk the frames of a file, and start another stream where another header or kind of frame begins.
 
@@ -216,16 +249,18 @@ def split_streams(file: BinaryIO, start: int, end: int) -> tuple[list[Stream], i
     runs, n_strange = _runs(file, start, end)
     streams: list[Stream] = []
     for run in runs:
-        bounds = [*run.starts, run.end]
-        for first, last in pairwise(sorted({0, *run.heads, len(run.starts)})):
-            head, kind = run.heads.get(first, b""), run.kind
+        marks = [*run.heads, (run.n_frames, run.end, b"")]
+        if marks[0][0] > 0:
+            marks.insert(0, (0, run.start, b""))
+        for (first, start, head), (last, end, _) in pairwise(marks):
+            kind = run.kind
             if head or not streams or (streams[-1].codec, streams[-1].rate) != (kind.codec, kind.rate):
-                streams.append(Stream(kind.codec, kind.rate, kind.frame_samples, bounds[first], head))
+                streams.append(Stream(kind.codec, kind.rate, kind.frame_samples, start, head))
 
-            first += bool(head)
-            if last > first:
-                streams[-1].n_frames += last - first
-                streams[-1].runs.append((bounds[first], bounds[last]))
+            n_frames = last - first - bool(head)
+            if n_frames:
+                streams[-1].n_frames += n_frames
+                streams[-1].runs.append((start + len(head), end))
     return streams, n_strange, bool(runs) and runs[-1].is_cut
 
 
@@ -234,7 +269,9 @@ def _runs(file: BinaryIO, start: int, end: int) -> tuple[list[_Run], int]:
     end = _tags_start(file, start, end)
     runs: list[_Run] = []
     n_strange, position = 0, start
-    while position < end and (found := _search(file, position, end, end)) is not None:
+    while position < end and (found := _search(file, position, end, _MAX_GAP)) is not None:
+        if len(runs) == _MAX_RUNS:
+            raise ClipValueError(f"cannot be decoded (its frames are interrupted {_MAX_RUNS} times); export it again.")
         first, kind = found
         n_strange += first - position
         runs.append(_walk(file, first, end, kind))
@@ -243,14 +280,16 @@ def _runs(file: BinaryIO, start: int, end: int) -> tuple[list[_Run], int]:
 
 
 def _search(file: BinaryIO, start: int, end: int, reach: int) -> tuple[int, _Kind] | None:
-    """Return where frames begin that follow one another, and their kind."""
-    for position in range(start, min(start + reach, end), 2**16):
-        window = _read(file, position, min(2**16 + _SPAN, end - position))
+    """Return where frames begin that follow one another, and their kind, in windows that grow."""
+    position, step = start, 2**12
+    while position < min(start + reach, end):
+        window = _read(file, position, min(step + _SPAN, end - position))
         is_last = position + len(window) >= end
-        for match in _FRAME_START.finditer(window, 0, 2**16 + 2):
+        for match in _FRAME_START.finditer(window, 0, step + 2):
             kind = _kind(window[match.start() : match.start() + 3])
             if kind is not None and _are_frames(window, match.start(), kind, is_last):
                 return position + match.start(), kind
+        position, step = position + step, min(4 * step, 2**16)
     return None
 
 
@@ -267,44 +306,46 @@ def _are_frames(window: bytes, position: int, kind: _Kind, is_last: bool) -> boo
 
 
 def _walk(file: BinaryIO, start: int, end: int, kind: _Kind) -> _Run:
-    """Follow the frames from a position on."""
-    run, words = _Run(kind, array("Q")), set[int]()
-    size_of, add = kind.size, run.starts.append
-    position, is_over = start, False
+    """Follow the frames from a position on, in windows that grow: a run may be long or short."""
+    run, size_of = _Run(kind, start), kind.size
+    position, window_size, is_over = start, 2**14, False
     while not is_over:
-        window = _read(file, position, min(_WINDOW, end - position))
-        words.update(position + at for word in _LENGTH_WORDS for at in _places(window, word))
+        window = _read(file, position, min(window_size, end - position))
         is_over = position + len(window) >= end
 
-        at, last = 0, len(window) - (6 if is_over else _HEAD)
+        at, last, starts = 0, len(window) - (6 if is_over else _HEAD), []
         while at <= last:
             size = size_of(window, at)
             if not size:
                 is_over = True
                 break
-            add(position + at)
+            starts.append(at)
             at += size
+
+        for index, first in _length_headers(window, starts) if kind.codec == "mp3" else ():
+            head = _read(file, position + first, size_of(window, first))
+            run.heads.append((run.n_frames + index, position + first, head))
+        run.n_frames += len(starts)
         position += at
-        is_over = is_over or not at
+        is_over = is_over or not starts
+        window_size = min(4 * window_size, _WINDOW)
 
     if position > end:
-        position = run.starts.pop()
-        run.is_cut = True
+        position, run.n_frames, run.is_cut = position - size, run.n_frames - 1, True
+        run.heads = [head for head in run.heads if head[0] < run.n_frames]
     run.is_cut = run.is_cut or (0 < end - position < 6 and _read(file, position, 1) == b"\xff")
     run.end = position
-    run.heads = dict(_length_headers(file, run, words)) if kind.codec == "mp3" else {}
     return run
 
 
-def _length_headers(file: BinaryIO, run: _Run, words: set[int]) -> Iterator[tuple[int, bytes]]:
-    """Yield the index and the bytes of each frame that holds no audio and says how many follow."""
-    bounds = [*run.starts, run.end] if words else []
-    for word in sorted(words):
-        index = bisect_left(run.starts, word) - 1
-        if index >= 0 and word < run.end:
-            frame = _read(file, bounds[index], bounds[index + 1] - bounds[index])
-            if _word_at(frame) == word - bounds[index]:
-                yield index, frame
+def _length_headers(window: bytes, starts: list[int]) -> Iterator[tuple[int, int]]:
+    """Yield the index and position of each frame that holds no audio and says how many follow."""
+    for place in sorted(place for word in _LENGTH_WORDS for place in _places(window, word)):
+        index = bisect_left(starts, place) - 1
+        if index >= 0 and place - starts[index] < _HEAD:
+            first = starts[index]
+            if _word_at(window[first : first + _HEAD]) == place - first:
+                yield index, first
 
 
 def _word_at(frame: bytes) -> int:

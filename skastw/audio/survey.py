@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO, Literal
 
-from skastw.audio.mpeg import find_frames, id3_end, split_streams
+from skastw.audio.mpeg import fills_file, find_frames, id3_end, split_streams
 from skastw.audio.pieces import Piece
 
 __all__ = ["TOLERANCE", "Part", "Survey", "describe_content", "survey"]
@@ -117,6 +117,8 @@ def survey(file: BinaryIO, size: int) -> Survey:
     head = _read(file, start, 64)
     result = _by_first_bytes(file, size, start, head)
     if result is None:
+        if start == _simple_id3_end(file) and fills_file(file, start, size):
+            return _one_part("mp3")
         frames = find_frames(file, start, size)
         if frames is None and start:  # the size of a tag may be wrong
             frames = find_frames(file, 10, size, reach=2**20)
@@ -359,7 +361,7 @@ def _are_chunks(file: BinaryIO, size: int, start: int, order: Literal["little", 
 
 
 def _recovered(pieces: list[Piece], demuxer: str, n_bytes: int) -> Survey:
-    note = f"its header says 0 bytes of audio and {n_bytes} bytes follow; they are read to the end of the file."
+    note = f"its header says 0 bytes of audio, as after a loss of power; the {n_bytes} bytes behind it are decoded."
     return Survey([Part(pieces, demuxer)], notes=[note])
 
 
