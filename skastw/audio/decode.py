@@ -329,12 +329,15 @@ def _part_blocks(recording: _Recording, part: Part) -> Iterator[tuple[np.ndarray
 
 
 def _sound_blocks(recording: _Recording, sound: _SoundFile) -> Iterator[np.ndarray]:
-    """Read to the end, wherever that is."""
-    n_samples = 0
-    while len(block := sound.read(max(_BLOCK // sound.channels, 1), dtype="float32", always_2d=True)):
+    """Read to the end, wherever that is; blocks are no larger than what is left, as libsndfile fills all of them."""
+    n_samples, most = 0, max(_BLOCK // sound.channels, 1)
+    while (size := min(most, sound.frames - n_samples)) > 0:
+        block = sound.read(size, dtype="float32", always_2d=True)
+        if not len(block):
+            break
         n_samples += len(block)
         recording.limits.check_audio(n_samples, sound.channels, sound.samplerate, verb="holds")
-        yield block
+        yield block if 2 * len(block) > size else block.copy()
 
 
 @contextlib.contextmanager
