@@ -67,9 +67,9 @@ def hold_warnings(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -
     Returns
     -------
     result : object
-        What it returns.
+        The result of the function.
     held : list of (str, type)
-        What it gave to :func:`warn_user`, for the caller to give once more.
+        Its warnings, which the caller gives to :func:`warn_user` once more.
 
     Examples
     --------

@@ -402,6 +402,13 @@ def test_long_files_are_read_in_blocks(name, monkeypatch):
         (b"\0\0\0\x1cftypM4A ", "mp4"),
         (b"\x1aE\xdf\xa3", "matroska"),
         (b"0&\xb2u", "asf"),
+        (b"#!AMR\n", "amr"),
+        (b"wvpk", "wv"),
+        (b"TTA1", "tta"),
+        (b"\x0bw\0\0\0\x40", "ac3"),
+        (b"\x0bw\0\0\0\x80", "eac3"),
+        (b"\0\0\0\x08wide\0\0\0\0mdat", "mp4"),
+        (b"OggS\0\2" + bytes(20) + b"\1\x0d\x7fFLAC", "ogg"),
         (b"\xff\xf1", "aac"),
     ],
 )

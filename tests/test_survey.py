@@ -224,6 +224,22 @@ def test_hostile_rows_of_frames_end_soon():
         decode((3 * frame + b"x") * 20_000)
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        bytes(32) + b"APETAGEX" + bytes(24),
+        b"OggS" + bytes(22) + b"\1\0" + b"OggS\0\6" + bytes(21) + b"OggS",
+        b"RIFF\0\0\0\0WAVE" + bytes(2**18),
+        b"FORM\0\0\0\0AIFF" + bytes(2**18),
+        b"caff\0\1\0\0" + bytes(2**14),
+        b"Creative Voice File\x1a\x1a\0" + bytes(100),
+    ],
+)
+def test_sizes_of_zero_do_not_stop_the_search(content):
+    with pytest.raises(ClipValueError):
+        decode(content)
+
+
 # ------------------------------------------------------------------ AAC
 
 

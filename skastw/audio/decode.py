@@ -172,7 +172,7 @@ def segment_bounds(n_samples: int, rate: float, start: float | None, end: float 
 
 @dataclass(frozen=True)
 class _Recording:
-    """An open file, and what is known of it."""
+    """An open file and its survey."""
 
     source: str | os.PathLike[str] | bytes
     file: BinaryIO
@@ -210,7 +210,7 @@ class _LibsndfileRefusalError(ClipValueError):
 
 @contextlib.contextmanager
 def _opened(source: str | os.PathLike[str] | bytes, limits: Limits) -> Iterator[_Recording]:
-    """Open a file and find out what it holds; whatever goes wrong inside is an error about the clip."""
+    """Open a file and survey it; every error inside is an error about the clip."""
     try:
         with _open(source, limits) as file:
             size = file.seek(0, os.SEEK_END)
@@ -342,7 +342,7 @@ def _sound_blocks(recording: _Recording, sound: _SoundFile) -> Iterator[np.ndarr
 
 @contextlib.contextmanager
 def _sound_file(recording: _Recording, part: Part) -> Iterator[_SoundFile]:
-    """Open what libsndfile knows and gives a rate; say if FFmpeg may know the rest."""
+    """Open a file with libsndfile; say whether FFmpeg may read a file that libsndfile refuses."""
     if not recording.survey.is_known:
         recording.file.seek(0)
         if looks := describe_content(recording.file.read(512)):

@@ -21,7 +21,7 @@ _WITHOUT_LENGTH = ("aac", "ac3", "aiff", "amr", "au", "caf", "eac3", "mp3", "w64
 
 
 class _Bounded:
-    """A file for PyAV, which asks Python for as many bytes as a header announces and prints what a method raises."""
+    """A file for PyAV, which asks for as many bytes as a header announces and prints the errors of these methods."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         self._file, self._size = file, size
@@ -53,7 +53,7 @@ def ffmpeg_blocks(file: BinaryIO, size: int, demuxer: str, limits: Limits) -> It
     demuxer : str
         FFmpeg's name.
     limits : Limits
-        Checked on what the file announces, and on what it holds.
+        Checked on the announced and on the decoded audio.
 
     Yields
     ------

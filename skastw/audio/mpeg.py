@@ -1,4 +1,4 @@
-"""The frames of MPEG audio (MP3 and layers I and II) and of AAC in ADTS: where they lie in a file, and how many.
+"""Find and count the frames of MPEG audio (MP3 and layers I and II) and of AAC in ADTS.
 
 Such a file is a row of frames without an index. Some encoders write a first frame without audio that says how many
 follow (Xing, Info or VBRI); streams, cutters and old encoders do not. Tags may lie in front, behind and, in files that
@@ -144,7 +144,7 @@ class Stream:
 
 
 def id3_end(file: BinaryIO, start: int) -> int:
-    """Return where the ID3v2 tags that begin at a position end: at ``start`` if there are none.
+    """Return the end of the ID3v2 tags that begin at a position: the position itself without a tag.
 
     Parameters
     ----------
@@ -167,13 +167,13 @@ def id3_end(file: BinaryIO, start: int) -> int:
 
 
 def find_frames(file: BinaryIO, start: int, end: int, *, reach: int = 2**16) -> int | None:
-    """Return where the first of several frames that follow one another begins, or None.
+    """Return the position of the first of several frames that follow one another, or None.
 
     Parameters
     ----------
     file : binary file
     start, end : int
-        Where the frames lie.
+        The first byte to look at, and the one after the last.
     reach : int
         The first begins less than so many bytes behind ``start``.
 
@@ -198,7 +198,7 @@ def fills_file(file: BinaryIO, start: int, end: int) -> bool:
     ----------
     file : binary file
     start, end : int
-        Where the frames and the tags behind them lie.
+        The first byte of the first frame, and the one after the tags behind the last.
 
     Examples
     --------
@@ -226,7 +226,8 @@ def split_streams(file: BinaryIO, start: int, end: int) -> tuple[list[Stream], i
     ----------
     file : binary file
     start, end : int
-        Where the frames lie; tags and other bytes around and between them are left out.
+        The first byte to look at, and the one after the last; tags and other bytes around and between the frames are
+        left out.
 
     Returns
     -------
@@ -280,7 +281,7 @@ def _runs(file: BinaryIO, start: int, end: int) -> tuple[list[_Run], int]:
 
 
 def _search(file: BinaryIO, start: int, end: int, reach: int) -> tuple[int, _Kind] | None:
-    """Return where frames begin that follow one another, and their kind, in windows that grow."""
+    """Return the position of frames that follow one another, and their kind; read in windows that grow."""
     position, step = start, 2**12
     while position < min(start + reach, end):
         window = _read(file, position, min(step + _SPAN, end - position))
@@ -349,7 +350,7 @@ def _length_headers(window: bytes, starts: list[int]) -> Iterator[tuple[int, int
 
 
 def _word_at(frame: bytes) -> int:
-    """Return where the word of a length header lies in a frame, or 0."""
+    """Return the position of the word of a length header in a frame, or 0."""
     if frame[36:40] == b"VBRI" and len(frame) >= 54:
         return 36
     if len(frame) < 40:
@@ -425,7 +426,7 @@ def _adts_kind(rate_index: int) -> _Kind | None:
 
 
 def _tags_end(file: BinaryIO, start: int) -> int:
-    """Return where the tags between two files that were joined end."""
+    """Return the end of the tags between two files that were joined."""
     while True:
         head = _read(file, start, 32)
         if head[:3] == b"TAG":
@@ -440,14 +441,14 @@ def _tags_end(file: BinaryIO, start: int) -> int:
 
 
 def _tags_start(file: BinaryIO, start: int, end: int) -> int:
-    """Return where the tags at the end of a file begin: ID3v1, APE and Lyrics3."""
+    """Return the beginning of the tags at the end of a file: ID3v1, APE and Lyrics3."""
     while True:
         tail = _read(file, max(end - 160, start), min(160, end - start))
         if tail[-128:-125] == b"TAG":
             end -= 128
         elif tail[-32:-24] == b"APETAGEX":
             has_header = tail[-9] & 0x80
-            end -= int.from_bytes(tail[-20:-16], "little") + (32 if has_header else 0)
+            end -= max(int.from_bytes(tail[-20:-16], "little"), 32) + (32 if has_header else 0)
         elif tail[-9:] == b"LYRICS200" and tail[-15:-9].isdigit():
             end -= int(tail[-15:-9]) + 15
         else:
@@ -455,7 +456,7 @@ def _tags_start(file: BinaryIO, start: int, end: int) -> int:
 
 
 def _places(window: bytes, word: bytes) -> Iterator[int]:
-    """Yield where a word lies, in a tenth of the time of a regular expression."""
+    """Yield the positions of a word, in a tenth of the time of a regular expression."""
     at = window.find(word)
     while at >= 0:
         yield at

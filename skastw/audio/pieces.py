@@ -16,15 +16,15 @@ Piece: TypeAlias = bytes | tuple[int, int]
 
 
 class Pieces(io.RawIOBase):
-    """A file that is read without what lies between its pieces.
+    """A file of which some pieces are read, one after the other.
 
     Decoders written in C read it through callbacks, which must not raise: Python would print a traceback. A seek to
-    a place that does not exist stays where it is.
+    a place that does not exist changes nothing.
 
     Parameters
     ----------
     file : binary file
-        Where the pieces are read from; it must stay open.
+        The file of the pieces; it must stay open.
     pieces : sequence of bytes or (int, int)
         Bytes as they are, or positions in ``file``: of a first byte, and of the one after the last.
 

@@ -1,7 +1,7 @@
-"""How the audio lies in a file: what its first bytes, headers and pages say, before a decoder opens it.
+"""How the audio lies in a file, by its first bytes, headers and pages, before a decoder opens it.
 
-Decoders believe a header, stop at the first of several recordings, or take a guess for a length. What this module finds
-says which bytes a decoder is given, and how much more audio the file announces than it holds.
+Decoders believe a header, stop at the first of several recordings, or take a guess for a length. The survey of a file
+decides which bytes a decoder is given, and says how much more audio the file announces than it holds.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ __all__ = ["TOLERANCE", "Part", "Survey", "describe_content", "survey"]
 TOLERANCE = 0.1
 #: Encoders that write to a pipe cannot know a size; in WAV they write one near 2**31 or 2**32, in AIFF 0x7F00....
 _UNKNOWN_SIZE, _UNKNOWN_AIFF_SIZE = 0x7FFF0000, 0x7F000000
+#: No recording has more chunks.
+_MAX_CHUNKS = 100_000
 #: Format tags of WAV: MPEG audio (layer II, layer III), and the tag behind which the real one is.
 _MPEG_TAGS, _EXTENSIBLE = (0x50, 0x55), 0xFFFE
 #: Formats that only FFmpeg reads: how a file begins, and the demuxer.
@@ -46,7 +48,7 @@ class Part:
     Parameters
     ----------
     pieces : list of bytes or (int, int), optional
-        What the decoder is given, for :class:`skastw.audio.pieces.Pieces`; by default the file as it is.
+        The decoder reads these, as :class:`skastw.audio.pieces.Pieces`; by default the file as it is.
     demuxer : str, optional
         FFmpeg's demuxer that reads it.
     only_ffmpeg : bool
@@ -66,18 +68,18 @@ class Part:
 
 @dataclass
 class Survey:
-    """What a file holds.
+    """The audio of a file.
 
     Parameters
     ----------
     parts : list of Part
         More than one if recordings were joined.
     announced : float
-        Audio that the file announces, in relation to what is there.
+        Audio that the file announces, divided by the audio that it holds.
     is_cut : bool
         Whether the file ends inside a frame or a page, and does not say how much is missing.
     notes : list of str
-        What a user should know about the file.
+        Doubts that a user should know of.
     is_known : bool
         Whether the first bytes say what format this is.
     """
@@ -244,9 +246,10 @@ def _ogg(file: BinaryIO, size: int, start: int) -> Survey:
     while position < size:
         page = _read(file, position, 27 + 255 + 8)
         if page[:4] != b"OggS" or len(page) < 27:
-            following = _find(file, b"OggS", position, size) if links and links[-1].has_end_mark else None
+            is_over = bool(links) and links[-1].has_end_mark
+            following = _find(file, b"OggS", position + 1, size) if is_over else None
             if following is None:
-                is_cut = not links or not links[-1].has_end_mark
+                is_cut = not is_over
                 break
             position = following
             continue
@@ -310,7 +313,9 @@ def _find(file: BinaryIO, word: bytes, start: int, end: int) -> int | None:
 
 def _chunks(file: BinaryIO, size: int, start: int, order: Literal["little", "big"]) -> Iterator[tuple[bytes, int, int]]:
     """Yield the names of chunks, where their contents begin, and how long they say these are."""
-    while start + 8 <= size:
+    for _ in range(_MAX_CHUNKS):
+        if start + 8 > size:
+            break
         head = _read(file, start, 8)
         length = int.from_bytes(head[4:], order)
         yield head[:4], start + 8, length
@@ -411,7 +416,7 @@ def _w64_data(file: BinaryIO, size: int, start: int) -> tuple[int, int | None]:
 
 
 def _nist_data(file: BinaryIO, start: int) -> tuple[int, int | None]:
-    """Return what a NIST SPHERE header, which is text, says; compressed files are not announced."""
+    """Read a NIST SPHERE header, which is text; it does not say how long compressed audio is."""
     text = _read(file, start, 1024)
     numbers = dict(re.findall(rb"^(sample_count|channel_count|sample_n_bytes) -i (\d+)", text, re.MULTILINE))
     header = re.match(rb"NIST_1A\s+(\d+)", text)
@@ -422,7 +427,7 @@ def _nist_data(file: BinaryIO, start: int) -> tuple[int, int | None]:
 
 
 def _voc_data(file: BinaryIO, size: int, start: int) -> tuple[int, int | None]:
-    """Return what the first block of sound says: SoX writes sizes from which the next block is not found."""
+    """Read the size of the first block of sound: SoX writes sizes from which the next block is not found."""
     position = start + int.from_bytes(_read(file, start + 20, 2), "little")
     while position + 4 <= size:
         head = _read(file, position, 4)
@@ -454,7 +459,7 @@ _LOOKS = (
 
 
 def describe_content(head: bytes) -> str | None:
-    """Return what a file that is no audio looks like by its first bytes, or None.
+    """Return the kind of a file without audio, as far as its first bytes tell, or None.
 
     Parameters
     ----------
