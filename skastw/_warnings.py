@@ -7,18 +7,25 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
+from typing import ParamSpec, TypeAlias, TypeVar
 
-import sklearn
-
-__all__ = ["ignored_warnings", "warn_user"]
+__all__ = ["HeldWarning", "hold_warnings", "ignored_warnings", "warn_user"]
 
 #: Held while warnings are ignored: filters are those of the process, and two threads that end in another order than
 #: they began would leave one filter behind.
 _LOCK = threading.RLock()
-#: Code between a user's call and ours: this package, scikit-learn's wrappers of ``fit`` and context managers.
-_BETWEEN = (f"{Path(__file__).parent}{os.sep}", f"{Path(sklearn.__file__).parent}{os.sep}", contextlib.__file__)
+P = ParamSpec("P")
+T = TypeVar("T")
+#: A message and its category.
+HeldWarning: TypeAlias = tuple[str, type[Warning]]
+
+#: Code between a user's call and ours: this package and context managers, and scikit-learn's wrappers of ``fit``.
+_BETWEEN = (f"{Path(__file__).parent}{os.sep}", contextlib.__file__)
+
+_HELD: ContextVar[list[HeldWarning] | None] = ContextVar("_HELD", default=None)
 
 
 def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
@@ -39,10 +46,47 @@ def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
     >>> str(caught[0].message)
     'The clips are short.'
     """
+    held = _HELD.get()
+    if held is not None:
+        held.append((message, category))
+        return
+    between: tuple[str, ...] = _BETWEEN
+    if (sklearn := sys.modules.get("sklearn")) is not None:  # a process that only decodes does not import it
+        between += (f"{Path(str(sklearn.__file__)).parent}{os.sep}",)
     frame, level = sys._getframe(1), 2
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_BETWEEN):
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(between):
         frame, level = frame.f_back, level + 1
     warnings.warn(message, category, stacklevel=level)
+
+
+def hold_warnings(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> tuple[T, list[HeldWarning]]:
+    """Call a function in a thread or process of ours, where no line of the user's code leads to it.
+
+    Parameters
+    ----------
+    function : callable
+    *args, **kwargs
+        Passed to it.
+
+    Returns
+    -------
+    result : object
+        The result of the function.
+    held : list of (str, type)
+        Its warnings, which the caller gives to :func:`warn_user` once more.
+
+    Examples
+    --------
+    >>> from skastw._warnings import hold_warnings, warn_user
+    >>> hold_warnings(warn_user, "The clips are short.")
+    (None, [('The clips are short.', <class 'UserWarning'>)])
+    """
+    token = _HELD.set([])
+    try:
+        result = function(*args, **kwargs)
+        return result, _HELD.get() or []
+    finally:
+        _HELD.reset(token)
 
 
 @contextlib.contextmanager

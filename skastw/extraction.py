@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from skastw._device import is_out_of_memory
 from skastw._progress import ProgressBar
+from skastw._warnings import HeldWarning, hold_warnings, warn_user
 from skastw.audio import as_clips, clip_path, is_array_input
 from skastw.audio.clips import MAX_AMPLITUDE, MIN_MONO_SHARE, UnreadableClip, load_mono, naming_clip, unreadable_reason
 from skastw.errors import ClipError, ClipTypeError, ClipValueError
@@ -173,21 +175,29 @@ def _finite_frames(front_end: FeaturesModule, waveforms: list[Tensor]) -> list[T
 def _map_in_threads(function: Callable[[S], T], items: Iterable[S], n_threads: int) -> Iterator[T]:
     """Yield the results in order, a few of them ahead of the reader: no more are in memory at once."""
     with ThreadPoolExecutor(n_threads) as pool:
-        pending: deque[Future[T]] = deque()
+        pending: deque[Future[tuple[T, list[HeldWarning]]]] = deque()
         try:
             for item in items:
                 pending.append(_submit(pool, function, item))
                 if len(pending) > 4 * n_threads:
-                    yield pending.popleft().result()
+                    yield _result(pending.popleft())
             while pending:
-                yield pending.popleft().result()
+                yield _result(pending.popleft())
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _submit(pool: ThreadPoolExecutor, function: Callable[..., T], *args: Any) -> Future[T]:
+def _submit(pool: ThreadPoolExecutor, function: Callable[..., T], *args: Any) -> Future[tuple[T, list[HeldWarning]]]:
     """Run in a thread, in the caller's context: an ``isolated_decoding`` block holds there too."""
-    return pool.submit(copy_context().run, function, *args)
+    return pool.submit(copy_context().run, partial(hold_warnings, function, *args))
+
+
+def _result(future: Future[tuple[T, list[HeldWarning]]]) -> T:
+    """Return what a thread found, and give its warnings here, where the user's code is in reach."""
+    result, held = future.result()
+    for message, category in held:
+        warn_user(message, category)
+    return result
 
 
 def ahead(items: Iterator[T]) -> Iterator[T]:
@@ -201,7 +211,7 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
     """
     with ThreadPoolExecutor(max_workers=1) as thread:
         following = _submit(thread, next, items, None)
-        while (item := following.result()) is not None:
+        while (item := _result(following)) is not None:
             following = _submit(thread, next, items, None)
             yield item
 

@@ -92,6 +92,7 @@ def corpus() -> dict[str, bytes]:
         file = io.BytesIO()
         soundfile.write(file, tones[0], 8000 if form == "WVE" else RATE, format=form)
         files[f"other {form}"] = _without_dates(file.getvalue())
+    files |= _kinds_of_mp3_and_ogg(files)
     try:
         import av
     except ImportError:
@@ -107,6 +108,33 @@ def corpus() -> dict[str, bytes]:
             container.mux(stream.encode(None))
         files[f"ffmpeg {name}"] = file.getvalue()
     return files
+
+
+def _kinds_of_mp3_and_ogg(files: dict[str, bytes]) -> dict[str, bytes]:
+    """Return files whose length is found by walking them, or that hold several recordings."""
+    mp3, wav, ogg = files["mp3 1 ch"], files["wav 16 bit 1 ch"], files["ogg vorbis 1 ch"]
+    headerless = mp3[mp3.index(mp3[:2], 4) :]
+    size = len(headerless).to_bytes(4, "little")
+    form = b"U\0" + wav[22:28] + size + b"\1\0\0\0"  # MP3, then channels and rate
+    flac = bytearray(files["flac 16 bit 1 ch"])
+    flac[21], flac[22:26] = flac[21] & 0xF0, bytes(4)
+    id3 = b"ID3\4\0\0\0\0\0\x10" + bytes(16)
+    return {
+        "mp3 no header": headerless,
+        "mp3 between tags": id3 + headerless + b"TAG" + bytes(125),
+        "mp3 joined": mp3 + id3 + mp3,
+        "mp3 in wav": wav[:16] + b"\x10\0\0\0" + form + b"data" + size + headerless,
+        "ogg chained": ogg + ogg,
+        "ogg no end mark": sealed(_without_end_mark(ogg)),
+        "flac unknown length": bytes(flac),
+        "wav size zero": wav[:40] + bytes(4) + wav[44:],
+    }
+
+
+def _without_end_mark(content: bytes) -> bytes:
+    changed = bytearray(content)
+    changed[_pages(content)[-1][0] + 5] &= 0xFB
+    return bytes(changed)
 
 
 def _without_dates(content: bytes) -> bytes:
@@ -167,7 +195,7 @@ _CRC16 = _crc_table(0x8005, 16)
 
 
 def _sealed_flac(content: bytes) -> bytes:
-    """Mend the checksum at the end of the file, which is that of the only frame."""
+    """Repair the checksum at the end of the file, which is that of the only frame."""
     start, last = 4, False
     while not last and start + 4 <= len(content):
         last = bool(content[start] & 0x80)

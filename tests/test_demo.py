@@ -186,7 +186,7 @@ def test_clips_that_cannot_be_used_are_one_line(client):
     cases = {
         "empty": b"",
         "cannot be decoded": b"not audio at all",
-        "is truncated": whole[:-1000],
+        "is truncated": whole[: len(whole) // 2],
         "no samples": encoded(np.zeros(0)),
         "NaN": nan.getvalue(),
         "announces 660.0 s of audio": encoded(np.zeros(660 * RATE, dtype=np.int16), "flac"),

@@ -117,7 +117,7 @@ def test_training_in_instalments_leaves_them_out():
 def test_a_truncated_file_is_one_of_them(tmp_path):
     path = tmp_path / "cut.wav"
     soundfile.write(path, CLIPS[0], 16000)
-    path.write_bytes(path.read_bytes()[:-500])
+    path.write_bytes(path.read_bytes()[:-5000])
     clf = classifier(on_error="ignore", epochs=1).fit([str(path), *CLIPS[1:]], Y)
     [failed] = clf.failed_
     assert failed.path == str(path)

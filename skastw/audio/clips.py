@@ -511,6 +511,11 @@ def _as_samples(value: Any) -> np.ndarray:
         raise ClipTypeError(f"got {_describe(value)}, expected {_FORMS}.")
     if samples.dtype.kind not in "fiu":
         raise ClipTypeError(f"got samples of dtype {samples.dtype}, expected integers or floats: {_FORMS}.")
+    if samples.ndim == 2 and samples.shape[0] > samples.shape[1] > 0:
+        raise ClipValueError(
+            f"got an array of shape {samples.shape} with more rows than columns, expected (channels, samples): "
+            "transpose it with array.T."
+        )
     return samples
 
 
@@ -534,11 +539,6 @@ def _check_shape(samples: np.ndarray) -> None:
         raise ClipValueError("has no samples (zero length); drop the clip.")
     if samples.ndim > 2:
         raise ClipValueError(f"got an array of shape {samples.shape}, expected (samples,) or (channels, samples).")
-    if samples.ndim == 2 and samples.shape[0] > samples.shape[1] > 0:
-        raise ClipValueError(
-            f"got an array of shape {samples.shape} with more rows than columns, expected (channels, samples): "
-            "transpose it with array.T."
-        )
 
 
 def _to_mono(channels: np.ndarray) -> np.ndarray:

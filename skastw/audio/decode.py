@@ -1,8 +1,9 @@
 """Decode an audio file, or its bytes, to float32 samples.
 
-libsndfile (through soundfile) reads WAV, FLAC, OGG, Opus, MP3, AIFF and more; FFmpeg's libraries (through
-PyAV, the extra ``av``) read M4A, AAC, WebM and the rest. A file that ends before its own header says is an
-error: a recording cut in half by a broken download must not train a model unnoticed.
+libsndfile (through soundfile) reads WAV, FLAC, OGG, Opus, MP3, AIFF and more; FFmpeg's libraries (through PyAV, the
+extra ``av``) read M4A, AAC, WebM and the rest, and what libsndfile refuses. :mod:`skastw.audio.survey` says first how
+the audio lies in the file. A file that holds less than it announces is an error: a recording cut in half by a broken
+download must not train a model unnoticed.
 """
 
 from __future__ import annotations
@@ -12,25 +13,27 @@ import io
 import math
 import os
 import stat
+import sys
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO, cast
 
 import numpy as np
 import soundfile
 
-from skastw._optional import import_optional
+from skastw._warnings import warn_user
+from skastw.audio.ffmpeg import ffmpeg_blocks, has_ffmpeg
 from skastw.audio.limits import LIMITS, Limits
+from skastw.audio.pieces import Pieces
 from skastw.audio.resample import check_sample_rate
-from skastw.errors import ClipValueError
+from skastw.audio.survey import TOLERANCE, Part, Survey, describe_content, survey
+from skastw.errors import ClipValueError, SkastwError
 
 __all__ = ["decode", "decode_blocks", "segment_bounds"]
 
 _TRUNCATED = "is truncated: {seconds:.2f} s can be read and the file announces more; fetch or export it again."
 _EXPECTED = "expected a WAV, FLAC, OGG or MP3 file (M4A, AAC and WebM with the extra 'av')"
-#: Encoders that write to a pipe cannot know a WAV's size; they write one near 2**31 or 2**32.
-_UNKNOWN_SIZE = 0x7FFF0000
 #: libsndfile's word for a length that a header does not give.
 _UNKNOWN_LENGTH = 2**63 - 1
 #: FLAC and Ogg can hold hours of silence in few bytes: they are decoded in blocks of so many values (16 MiB), so that
@@ -39,8 +42,6 @@ _UNKNOWN_LENGTH = 2**63 - 1
 _IN_BLOCKS, _BLOCK, _MAX_DENSITY = ("FLAC", "OGG"), 2**22, 1024
 #: Formats in which libsndfile does not start exactly where it is told to: they are read from their beginning.
 _INEXACT = ("MPEG", "MP3")
-#: Seconds by which a part may end behind its clip.
-_ROUNDING = 0.1
 
 
 def decode(
@@ -76,6 +77,12 @@ def decode(
     MissingDependencyError
         If the format needs the extra ``av`` and it is not installed.
 
+    Warns
+    -----
+    UserWarning
+        If all that can be read is returned and the file leaves a doubt: a header that says 0 bytes, an Ogg stream
+        without an end mark, bytes between MPEG frames that are no audio.
+
     Examples
     --------
     >>> from skastw.audio import decode
@@ -86,24 +93,15 @@ def decode(
     >>> decode(load_spoken_digits().data[0], start=0.1, end=0.3)[0].shape
     (3200, 1)
     """
-    with _open(source, limits) as file:
-        demuxer, size = _demuxer_and_size(file)
-        if demuxer is not None:
-            blocks = list(_ffmpeg_blocks(_Bounded(file, size), demuxer, limits))
-            samples, rate = np.concatenate([block for block, _ in blocks]), blocks[0][1]
-            return samples[slice(*segment_bounds(len(samples), rate, start, end))], rate
-        with _sound_file(_readable(source, file)) as sound:
-            rate = sound.samplerate
-            first, last = segment_bounds(sound.frames, rate, start, end)
-            begin = first if sound.starts_anywhere() else 0
-            limits.check_audio(last - begin, sound.channels, rate)
-            _check_density(sound, size)
-            if begin:
-                sound.seek(begin)
-            samples = _read_samples(sound, last - begin)
-        if begin + len(samples) < last or _is_cut_short(file, size):
-            raise ClipValueError(_TRUNCATED.format(seconds=(begin + len(samples)) / rate))
-    return samples[first - begin :], rate
+    with _opened(source, limits) as recording:
+        if len(recording.parts) == 1 and not recording.parts[0].only_ffmpeg:
+            with contextlib.suppress(_LibsndfileRefusalError):
+                return _decode_part(recording, recording.parts[0], start, end)
+        blocks = list(_blocks(recording))
+        if not blocks:
+            raise ClipValueError("holds no audio samples; drop the clip.")
+        samples, rate = np.concatenate([block for block, _ in blocks]), blocks[0][1]
+        return samples[slice(*segment_bounds(len(samples), rate, start, end))], rate
 
 
 def decode_blocks(source: str | os.PathLike[str], *, limits: Limits = LIMITS) -> Iterator[tuple[np.ndarray, int]]:
@@ -134,22 +132,8 @@ def decode_blocks(source: str | os.PathLike[str], *, limits: Limits = LIMITS) ->
     >>> sum(len(samples) for samples, rate in decode_blocks(load_spoken_digits().data[0]))
     8248
     """
-    limits = replace(limits, values=2**62)
-    with _open(source, limits) as file:
-        demuxer, size = _demuxer_and_size(file)
-        if demuxer is not None:
-            yield from _ffmpeg_blocks(_Bounded(file, size), demuxer, limits)
-            return
-        n_read = 0
-        with _sound_file(_readable(source, file)) as sound:
-            announced, rate = sound.frames, sound.samplerate
-            limits.check_audio(announced, sound.channels, rate)
-            _check_density(sound, size)
-            while len(block := sound.read(max(_BLOCK // sound.channels, 1), dtype="float32", always_2d=True)):
-                n_read += len(block)
-                yield block, rate
-        if n_read < announced or _is_cut_short(file, size):
-            raise ClipValueError(_TRUNCATED.format(seconds=n_read / rate))
+    with _opened(source, replace(limits, values=2**62)) as recording:
+        yield from _blocks(recording)
 
 
 def segment_bounds(n_samples: int, rate: float, start: float | None, end: float | None) -> tuple[int, int]:
@@ -181,15 +165,74 @@ def segment_bounds(n_samples: int, rate: float, start: float | None, end: float 
     last = max(seconds, first) if end is None else end
     if not 0 <= first <= last < math.inf or (end is not None and first == last):
         raise ClipValueError(f"got start={start!r} and end={end!r}, expected seconds with 0 <= start < end.")
-    if last > seconds + _ROUNDING or (first and first >= seconds):
+    if last > seconds + TOLERANCE or (first and first >= seconds):
         raise ClipValueError(f"lasts {seconds:.2f} s, and the part from {first:g} s to {last:g} s is not in it.")
     return min(round(first * rate), n_samples), min(round(last * rate), n_samples)
 
 
-def _demuxer_and_size(file: BinaryIO) -> tuple[str | None, int]:
-    demuxer, size = _ffmpeg_demuxer(file.read(12)), file.seek(0, os.SEEK_END)
-    file.seek(0)
-    return demuxer, size
+@dataclass(frozen=True)
+class _Recording:
+    """An open file and its survey."""
+
+    source: str | os.PathLike[str] | bytes
+    file: BinaryIO
+    size: int
+    survey: Survey
+    limits: Limits
+
+    @property
+    def parts(self) -> list[Part]:
+        return self.survey.parts
+
+    def readable(self, part: Part) -> str | bytes | Pieces:
+        """Return what libsndfile reads: the path where it can, which it reads without Python's help."""
+        if isinstance(self.source, bytes) or part.pieces is not None or not self.survey.is_known:
+            return self.pieces(part)
+        if Path(self.source).suffix.lower() == ".raw":  # of which soundfile wants to be told the rate
+            return self.pieces(part)
+        # a name may hold any bytes; on Windows it is text
+        return os.fspath(self.source) if sys.platform == "win32" else os.fsencode(self.source)
+
+    def pieces(self, part: Part) -> Pieces:
+        """Return the bytes of one part as a file."""
+        return Pieces(self.file, [(0, self.size)] if part.pieces is None else part.pieces)
+
+    def check_whole(self, n_samples: int, n_announced: int, rate: int) -> None:
+        """Refuse a recording that holds less than it announces, beyond the tolerance."""
+        missing = max(n_announced - n_samples, n_samples * (self.survey.announced - 1)) / rate
+        if missing > TOLERANCE or self.survey.is_cut:
+            raise ClipValueError(_TRUNCATED.format(seconds=n_samples / rate))
+
+
+class _LibsndfileRefusalError(ClipValueError):
+    """libsndfile does not open a file that FFmpeg may read."""
+
+
+@contextlib.contextmanager
+def _opened(source: str | os.PathLike[str] | bytes, limits: Limits) -> Iterator[_Recording]:
+    """Open a file and survey it; every error inside is an error about the clip."""
+    try:
+        with _open(source, limits) as file:
+            size = file.seek(0, os.SEEK_END)
+            recording = _Recording(source, file, size, survey(file, size), limits)
+            if not recording.parts:
+                raise ClipValueError(_TRUNCATED.format(seconds=0))
+            for note in recording.survey.notes:
+                name = "An audio file in memory" if isinstance(source, bytes) else repr(os.fspath(source))
+                warn_user(f"{name}: {note}")
+            yield recording
+    except (SkastwError, Warning):  # a warning, if the user has made errors of them
+        raise
+    except MemoryError as error:
+        raise ClipValueError("takes more memory to decode than there is; cut it into shorter clips.") from error
+    except soundfile.LibsndfileError as error:
+        raise ClipValueError(f"cannot be decoded ({_reason(error)}); {_EXPECTED}.") from error
+    except Exception as error:  # of a decoder, or of a disk: there is no list of what they raise
+        raise ClipValueError(f"cannot be decoded ({type(error).__name__}: {error!s:.500}).") from error
+
+
+def _reason(error: soundfile.LibsndfileError) -> str:
+    return error.error_string.rstrip(".") or "damaged"
 
 
 def _open(source: str | os.PathLike[str] | bytes, limits: Limits) -> BinaryIO:
@@ -214,21 +257,11 @@ def _open(source: str | os.PathLike[str] | bytes, limits: Limits) -> BinaryIO:
         raise ClipValueError(f"the file is empty (0 bytes), {_EXPECTED}.")
     limits.check_file_size(size)
     if isinstance(source, bytes):
-        return _Content(source)
+        return io.BytesIO(source)
     try:
         return open(source, "rb")
     except OSError as error:
         raise ClipValueError(f"cannot be read: {error}.") from error
-
-
-class _Content(io.BytesIO):
-    """Bytes as a file, which stays where it is when a damaged header leads out of it."""
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        try:
-            return super().seek(offset, whence)
-        except (ValueError, OverflowError):  # Python would print it: libsndfile's callbacks cannot raise
-            return self.tell()
 
 
 class _SoundFile(soundfile.SoundFile):
@@ -242,35 +275,95 @@ class _SoundFile(soundfile.SoundFile):
         return super().seekable() and self.format not in _INEXACT
 
 
+def _decode_part(recording: _Recording, part: Part, start: float | None, end: float | None) -> tuple[np.ndarray, int]:
+    """Decode from ``start`` to ``end`` with libsndfile, without reading the rest if the format allows it."""
+    with _sound_file(recording, part) as sound:
+        rate, is_endless = sound.samplerate, sound.frames == _UNKNOWN_LENGTH
+        if is_endless:
+            samples = np.concatenate([np.zeros((0, sound.channels), np.float32), *_sound_blocks(recording, sound)])
+            recording.check_whole(len(samples), 0, rate)
+            return samples[slice(*segment_bounds(len(samples), rate, start, end))], rate
+
+        n_frames = sound.frames
+        first, last = segment_bounds(n_frames, rate, start, end)
+        begin = first if sound.starts_anywhere() else 0
+        recording.limits.check_audio(last - begin, sound.channels, rate)
+        _check_density(sound, recording.size)
+        if begin:
+            sound.seek(begin)
+        samples = _read_samples(sound, last - begin)
+
+    n_read = begin + len(samples)
+    recording.check_whole(n_frames if n_read >= last else n_read, last, rate)
+    return samples[first - begin :], rate
+
+
+def _blocks(recording: _Recording) -> Iterator[tuple[np.ndarray, int]]:
+    """Yield the samples of all parts, which have one rate and one number of channels."""
+    form, n_samples, n_announced = None, 0, 0
+    for part in recording.parts:
+        for block, rate, n_more in _part_blocks(recording, part):
+            form = form or (block.shape[1], rate)
+            if form != (block.shape[1], rate):
+                raise ClipValueError("changes its channels or sample rate half-way; export it again.")
+            n_samples, n_announced = n_samples + len(block), n_announced + n_more
+            recording.limits.check_audio(n_samples, *form, verb="holds")
+            yield block, rate
+    recording.check_whole(n_samples, n_announced, form[1] if form else 1)
+
+
+def _part_blocks(recording: _Recording, part: Part) -> Iterator[tuple[np.ndarray, int, int]]:
+    """Yield the samples of a part, their rate, and how many more samples the part is found to announce."""
+    if not part.only_ffmpeg:
+        with contextlib.suppress(_LibsndfileRefusalError), _sound_file(recording, part) as sound:
+            n_announced = 0 if sound.frames == _UNKNOWN_LENGTH else sound.frames
+            recording.limits.check_audio(n_announced, sound.channels, sound.samplerate)
+            _check_density(sound, recording.size)
+            for block in _sound_blocks(recording, sound):
+                yield block, sound.samplerate, n_announced
+                n_announced = 0
+            return
+    demuxer, pieces = cast(str, part.demuxer), recording.pieces(part)
+    for block, rate in ffmpeg_blocks(cast(BinaryIO, pieces), pieces.size, demuxer, recording.limits):
+        yield block, rate, 0
+
+
+def _sound_blocks(recording: _Recording, sound: _SoundFile) -> Iterator[np.ndarray]:
+    """Read to the end, wherever that is; blocks are no larger than what is left, as libsndfile fills all of them."""
+    n_samples, most = 0, max(_BLOCK // sound.channels, 1)
+    while (size := min(most, sound.frames - n_samples)) > 0:
+        block = sound.read(size, dtype="float32", always_2d=True)
+        if not len(block):
+            break
+        n_samples += len(block)
+        recording.limits.check_audio(n_samples, sound.channels, sound.samplerate, verb="holds")
+        yield block if 2 * len(block) > size else block.copy()
+
+
 @contextlib.contextmanager
-def _sound_file(readable: str | bytes | BinaryIO) -> Iterator[_SoundFile]:
-    """Open a file that libsndfile knows, has a length and a rate; turn what goes wrong inside into our error."""
+def _sound_file(recording: _Recording, part: Part) -> Iterator[_SoundFile]:
+    """Open a file with libsndfile; say whether FFmpeg may read a file that libsndfile refuses."""
+    if not recording.survey.is_known:
+        recording.file.seek(0)
+        if looks := describe_content(recording.file.read(512)):
+            raise ClipValueError(f"cannot be decoded (it looks like {looks}); {_EXPECTED}.")
     try:
-        with _SoundFile(readable) as file:
-            if file.format == "RAW":  # no header was found: libsndfile went by the name (.au, .gsm, .snd, .vox)
-                raise ClipValueError(f"cannot be decoded (no header); {_EXPECTED}.")
-            if not 0 <= file.frames < _UNKNOWN_LENGTH:
-                raise ClipValueError("cannot be decoded (its header gives no length); export it again, not to a pipe.")
-            check_sample_rate(file.samplerate)
-            yield file
-    except soundfile.LibsndfileError as error:
-        reason = error.error_string.rstrip(".") or "damaged"
-        raise ClipValueError(f"cannot be decoded ({reason}); {_EXPECTED}.") from error
+        sound = _SoundFile(recording.readable(part))
+    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: soundfile asks for the rate of raw samples
+        raise _refusal(recording, part, error) from error
+    with sound:
+        if sound.format == "RAW":  # no header was found: libsndfile went by the name (.au, .gsm, .snd, .vox)
+            raise ClipValueError(f"cannot be decoded (no header); {_EXPECTED}.")
+        # a length may be a guess, beyond which nothing is read
+        if sound.frames < max(part.n_samples - TOLERANCE * part.rate, 0):
+            raise _refusal(recording, part, None)
+        check_sample_rate(sound.samplerate)
+        yield sound
 
 
 def _check_density(file: _SoundFile, size: int) -> None:
     if file.format not in _IN_BLOCKS and file.frames * file.channels > _MAX_DENSITY * size:
         raise ClipValueError(f"is truncated or damaged: {size} bytes cannot hold the samples that it announces.")
-
-
-def _readable(source: str | os.PathLike[str] | bytes, file: BinaryIO) -> str | bytes | BinaryIO:
-    """Return a file's path, which libsndfile reads without Python's help, or its content where it cannot."""
-    if isinstance(source, bytes):
-        return file
-    if Path(source).suffix.lower() == ".raw":
-        return _Content(file.read())
-    # bytes, because a name that is not Unicode cannot be encoded; Windows knows no such names
-    return os.fspath(source) if os.name == "nt" else os.fsencode(source)
 
 
 def _read_samples(file: _SoundFile, n_samples: int) -> np.ndarray:
@@ -285,112 +378,11 @@ def _read_samples(file: _SoundFile, n_samples: int) -> np.ndarray:
     return samples[:n_read]
 
 
-class _Bounded:
-    """A file that is never asked for more bytes than it has: Python takes memory for all of them before it reads."""
-
-    def __init__(self, file: BinaryIO, size: int) -> None:
-        self._file, self._size = file, size
-        self.seek, self.tell = file.seek, file.tell
-
-    def read(self, size: int) -> bytes:
-        return self._file.read(min(size, self._size))
-
-
-def _ffmpeg_demuxer(start: bytes) -> str | None:
-    """Tell MP4/M4A, Matroska/WebM, ASF/WMA and ADTS AAC from the formats that libsndfile reads."""
-    if start[4:8] == b"ftyp":
-        return "mp4"
-    if start[:4] in _DEMUXERS:
-        return _DEMUXERS[start[:4]]
-    return "aac" if len(start) > 1 and start[0] == 0xFF and start[1] & 0xF6 == 0xF0 else None
-
-
-_DEMUXERS = {b"\x1aE\xdf\xa3": "matroska", b"0&\xb2u": "asf"}
-
-
-def _ffmpeg_blocks(file: _Bounded, demuxer: str, limits: Limits) -> Iterator[tuple[np.ndarray, int]]:
-    """Decode with one named demuxer: others, some of which open further files, are out of reach."""
-    av = import_optional("av", extra="av", purpose="Decoding M4A, AAC, WebM or WMA audio")
-    try:
-        with av.open(file, format=demuxer, metadata_errors="replace") as container:
-            if not container.streams.audio:
-                raise ClipValueError("has no audio stream; drop the clip.")
-            stream = container.streams.audio[0]
-            announced = None if demuxer == "aac" else _announced_seconds(container, stream)  # it has no header
-            # one plane for all channels: PyAV reads past the end of a list of planes beyond the eighth
-            interleave = av.AudioResampler(format="flt").resample
-            n_samples, rate = 0, 1
-            for frame, n_channels, rate in _ffmpeg_frames(container, stream, announced or 0, limits):
-                n_samples += frame.samples
-                limits.check_audio(n_samples, n_channels, rate, verb="holds")
-                for block in interleave(frame):
-                    yield block.to_ndarray().reshape(-1, n_channels), rate
-    except av.FFmpegError as error:
-        raise ClipValueError(f"cannot be decoded by FFmpeg ({error.strerror}).") from error
-    if not n_samples:
-        raise ClipValueError("holds no audio samples; drop the clip.")
-    if announced is not None and n_samples / rate < 0.995 * announced - 0.1:  # codecs pad and trim a little
-        raise ClipValueError(_TRUNCATED.format(seconds=n_samples / rate))
-
-
-def _ffmpeg_frames(container: Any, stream: Any, announced: float, limits: Limits) -> Iterator[tuple[Any, int, int]]:
-    """Yield frames of audio with their number of channels and their rate, which stay the same."""
-    codec = stream.codec_context
-    if codec is None or not codec.sample_rate:
-        raise ClipValueError("cannot be decoded by FFmpeg (unknown codec or sample rate).")
-    check_sample_rate(codec.sample_rate)
-    limits.check_audio(announced * codec.sample_rate, codec.channels, codec.sample_rate)
-    form = None
-    for frame in container.decode(stream):
-        form = form or (len(frame.layout.channels), int(frame.sample_rate))
-        if form != (len(frame.layout.channels), frame.sample_rate):
-            raise ClipValueError("changes its channels or sample rate half-way; export it again.")
-        check_sample_rate(form[1])
-        yield frame, *form
-
-
-def _announced_seconds(container: Any, stream: Any) -> float | None:
-    """Return how long a file says its audio is, or None where it does not say."""
-    if stream.duration is not None:
-        return float(stream.duration * stream.time_base)
-    if container.duration is not None and len(container.streams) == 1:
-        return container.duration / 1e6
-    return None
-
-
-def _is_cut_short(file: BinaryIO, size: int) -> bool:
-    """Say whether a file ends before its own structure says, where libsndfile does not report it."""
-    file.seek(0)
-    start = file.read(12)
-    if start[:4] == b"RIFF" and start[8:12] == b"WAVE":
-        return _wav_is_cut_short(file, size)
-    if start[:4] == b"FORM" and start[8:12] in (b"AIFF", b"AIFC"):
-        return 8 + int.from_bytes(start[4:8], "big") > size
-    return start[:4] == b"OggS" and _ogg_is_cut_short(file, size)
-
-
-def _ogg_is_cut_short(file: BinaryIO, size: int) -> bool:
-    """Walk the pages: each must be whole, and the last one must carry the end-of-stream flag."""
-    position, ended = 0, False
-    while True:
-        file.seek(position)
-        page = file.read(27)
-        if page[:4] != b"OggS":
-            return not ended
-        ended = len(page) == 27 and bool(page[5] & 0x04)
-        table = file.read(page[26] if len(page) == 27 else 0)
-        position += 27 + len(table) + sum(table)
-        if position > size:
-            return True
-
-
-def _wav_is_cut_short(file: BinaryIO, size: int) -> bool:
-    position = 12
-    while position + 8 <= size:
-        file.seek(position)
-        head = file.read(8)
-        length = int.from_bytes(head[4:], "little")
-        if head[:4] == b"data":
-            return length < _UNKNOWN_SIZE and position + 8 + length > size
-        position += 8 + length + length % 2
-    return False
+def _refusal(recording: _Recording, part: Part, error: Exception | None) -> ClipValueError:
+    """Return the error about a file that libsndfile does not read; it asks for FFmpeg if that may."""
+    reason = _reason(error) if isinstance(error, soundfile.LibsndfileError) else "its length is not known"
+    if part.demuxer is None:
+        return ClipValueError(f"cannot be decoded ({reason}); {_EXPECTED}.")
+    if not has_ffmpeg():
+        return ClipValueError(f"cannot be decoded ({reason}); FFmpeg may read it: pip install 'skastw[av]'.")
+    return _LibsndfileRefusalError(reason)

@@ -25,6 +25,7 @@ from typing import Any, TypeAlias, cast
 
 import numpy as np
 
+from skastw._warnings import hold_warnings, warn_user
 from skastw.audio.decode import decode
 from skastw.audio.limits import LIMITS, Limits
 from skastw.errors import ClipValueError, MissingDependencyError, SkastwError
@@ -216,10 +217,12 @@ class _Worker:
                 source = source if isinstance(source, bytes) else os.fsdecode(source)
                 pickle.dump((os.getcwd(), source, start, end), self._requests)
                 self._requests.flush()
-                answer = _received(self._answers, self.limits)
+                answer, notes = _received(self._answers, self.limits)
             except (OSError, EOFError):
                 raise ClipValueError(self._why_it_ended(expired)) from None
         self.ready = not expired.is_set()
+        for note in notes:
+            warn_user(note)
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -263,16 +266,17 @@ class _Worker:
         return f"crashed the decoder ({how}); drop the clip."
 
 
-def _received(answers: BufferedReader, limits: Limits) -> tuple[np.ndarray, int] | Exception:
-    """Read one answer, believing nothing in it: the worker may have been taken over by what it decodes."""
+def _received(answers: BufferedReader, limits: Limits) -> tuple[tuple[np.ndarray, int] | Exception, list[str]]:
+    """Read one answer and its warnings, believing nothing: the worker may have been taken over by what it decodes."""
     line = answers.readline(2**16)
     if not line.endswith(b"\n"):
         raise EOFError
     try:
         answer = json.loads(line)
         if "error" in answer:
-            return _ERRORS[answer["error"]](str(answer["reason"]))
+            return _ERRORS[answer["error"]](str(answer["reason"])), []
         samples, channels, rate = (int(answer[key]) for key in ("samples", "channels", "rate"))
+        notes = [str(note) for note in answer.get("warnings", [])]
     except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
         raise EOFError from None
     if samples < 0 or channels < 1 or rate < 1:
@@ -281,7 +285,7 @@ def _received(answers: BufferedReader, limits: Limits) -> tuple[np.ndarray, int]
     array = np.empty((samples, channels), dtype=np.float32)
     if answers.readinto(array.reshape(-1).data.cast("B")) < array.nbytes:
         raise EOFError
-    return array, rate
+    return (array, rate), notes
 
 
 # ------------------------------------------------------------------ in the worker
@@ -326,7 +330,7 @@ def work(decode: Callable[..., tuple[np.ndarray, int]] = decode) -> None:
 def _answer(decode: Callable[[], tuple[np.ndarray, int]], memory: int) -> tuple[dict[str, Any], np.ndarray]:
     nothing = np.zeros((0, 1), dtype=np.float32)
     try:
-        samples, rate = decode()
+        (samples, rate), held = hold_warnings(decode)
     except tuple(_ERRORS.values()) as error:
         return {"error": type(error).__name__, "reason": getattr(error, "reason", str(error))[:10_000]}, nothing
     except MemoryError:
@@ -334,7 +338,8 @@ def _answer(decode: Callable[[], tuple[np.ndarray, int]], memory: int) -> tuple[
     except Exception as error:
         reason = f"cannot be decoded ({type(error).__name__}: {error!s:.1000})."
         return {"error": "ClipValueError", "reason": reason}, nothing
-    answer = {"samples": len(samples), "channels": samples.shape[1], "rate": rate}
+    notes = [message[:1000] for message, _ in held[:10]]
+    answer = {"samples": len(samples), "channels": samples.shape[1], "rate": rate, "warnings": notes}
     return answer, np.ascontiguousarray(samples, dtype=np.float32)
 
 
