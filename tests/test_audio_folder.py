@@ -143,27 +143,47 @@ ENCODED |= dict.fromkeys((".wmv", ".asf"), ("asf", "wmav2")) | {".3gp": ("3gp", 
 ENCODED |= {".m4a": ("ipod", "aac"), ".mp4": ("mp4", "aac"), ".aac": ("adts", "aac"), ".wma": ("asf", "wmav2")}
 
 
+ENCODED |= {".ac3": ("ac3", "ac3"), ".eac3": ("eac3", "eac3"), ".tta": ("tta", "tta"), ".wv": ("wv", "wavpack")}
+ENCODED |= {".amr": ("amr", "libopencore_amrnb")}
+#: Rates of codecs that have no other (Hz), and the samples of codecs that take integers.
+RATES = {"libopencore_amrnb": 8000}
+INTEGERS = {"mp2": "s16", "tta": "s16", "libopencore_amrnb": "s16"}
+#: One second of AMR-WB, which FFmpeg's libraries only decode: frames of 20 ms at 6.6 kbit/s.
+AMR_WB = b"#!AMR-WB\n" + 50 * (b"\x04" + bytes(range(17)))
+
+
+def encode_noise(path):
+    """Write a second of noise in the format of a file's ending; return its rate."""
+    form, codec = ENCODED[path.suffix]
+    rate = RATES.get(codec, 48000)
+    noise = 0.1 * np.random.default_rng(0).standard_normal((1, rate))
+    sample_format = INTEGERS.get(codec, "fltp")
+    values = (noise * 32767).astype(np.int16) if codec in INTEGERS else noise.astype(np.float32)
+    with av.open(str(path), "w", format=form) as container:
+        stream = container.add_stream(codec, rate=rate, layout="mono")
+        stream.bit_rate = 12200 if codec in RATES else 96000
+        frame = av.AudioFrame.from_ndarray(values, format=sample_format, layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = rate, 0, fractions.Fraction(1, rate)
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return rate
+
+
 @pytest.mark.parametrize("extension", AUDIO_EXTENSIONS)
 def test_every_extension_is_of_a_format_that_decodes(tmp_path, extension):
-    path = tmp_path / f"clip{extension}"
-    noise = (0.1 * np.random.default_rng(0).standard_normal(48000)).astype(np.float32)
-    if extension in WRITTEN:
+    path, rate = tmp_path / f"clip{extension}", 48000
+    if extension == ".awb":
+        path.write_bytes(AMR_WB)
+        rate = 16000
+    elif extension in WRITTEN:
         form, subtype = WRITTEN[extension]
-        soundfile.write(path, noise, 48000, format=form, subtype=subtype)
+        noise = (0.1 * np.random.default_rng(0).standard_normal(rate)).astype(np.float32)
+        soundfile.write(path, noise, rate, format=form, subtype=subtype)
     else:
-        form, codec = ENCODED[extension]
-        with av.open(str(path), "w", format=form) as container:
-            stream = container.add_stream(codec, rate=48000, layout="mono")
-            stream.bit_rate = 96000
-            whole = codec == "mp2"  # which takes integers
-            values = (noise[None] * 32767).astype(np.int16) if whole else noise[None]
-            frame = av.AudioFrame.from_ndarray(values, format="s16" if whole else "fltp", layout="mono")
-            frame.sample_rate, frame.pts, frame.time_base = 48000, 0, fractions.Fraction(1, 48000)
-            container.mux(stream.encode(frame))
-            container.mux(stream.encode(None))
-    samples, rate = decode(path)
-    assert rate == 48000
-    assert len(samples) == pytest.approx(48000, abs=5000)
+        rate = encode_noise(path)
+    samples, found = decode(path)
+    assert found == rate
+    assert len(samples) == pytest.approx(rate, abs=5000)
 
 
 # ------------------------------------------------------------------ groups
@@ -300,7 +320,7 @@ def test_names_that_are_not_unicode(animals):
 def test_files_that_are_audio_by_their_names_are_not_left_out_in_silence(animals):
     for name in (
         "dog/song.mid",
-        "dog/deep/call.AMR",
+        "dog/deep/call.APE",
         "cat/film.avi",
         "outside.mid",
         "dog/.hidden.mid",
@@ -308,7 +328,7 @@ def test_files_that_are_audio_by_their_names_are_not_left_out_in_silence(animals
     ):
         (animals / name).parent.mkdir(exist_ok=True)
         (animals / name).write_bytes(b"x")
-    message = r"3 files in the class folders .* left out \('cat/film\.avi', 'dog/deep/call\.AMR', 'dog/song\.mid'\)"
+    message = r"3 files in the class folders .* left out \('cat/film\.avi', 'dog/deep/call\.APE', 'dog/song\.mid'\)"
     with pytest.warns(UserWarning, match=message.replace("/", r"[/\\]+")) as caught:
         assert len(load_audio_folder(animals).data) == 6
     assert len(caught) == 1

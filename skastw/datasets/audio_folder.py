@@ -21,28 +21,27 @@ __all__ = ["AUDIO_EXTENSIONS", "UNKNOWN_EXTENSIONS", "load_audio_folder"]
 AUDIO_EXTENSIONS = (
     *(".wav", ".wave", ".w64", ".rf64", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc"),
     *(".au", ".snd", ".caf", ".mp2", ".voc", ".sph", ".m4a", ".m4b", ".m4r", ".mp4", ".m4v", ".mov", ".3gp", ".3g2"),
-    *(".aac", ".webm", ".weba", ".mka", ".mkv", ".wma", ".wmv", ".asf"),
+    *(".aac", ".webm", ".weba", ".mka", ".mkv", ".wma", ".wmv", ".asf", ".ac3", ".eac3", ".amr", ".awb", ".wv", ".tta"),
 )
 #: Of audio and video files that are not decoded.
 UNKNOWN_EXTENSIONS = (
     *(
-        ".ac3",
         ".aifr",
-        ".amr",
         ".ape",
         ".avi",
-        ".awb",
         ".dff",
         ".dsf",
         ".dts",
-        ".eac3",
         ".flv",
         ".gsm",
         ".m2ts",
         ".mid",
+        ".midi",
+        ".mpc",
+        ".mpeg",
+        ".mpg",
     ),
-    *(".midi", ".mpc", ".mpeg", ".mpg", ".mts", ".ogv", ".pcm", ".ra", ".raw", ".rm", ".sd2", ".spx", ".ts", ".tta"),
-    *(".vob", ".vox", ".wv"),
+    *(".mts", ".ogv", ".pcm", ".ra", ".raw", ".rm", ".sd2", ".spx", ".ts", ".vob", ".vox"),
 )
 
 
