@@ -26,17 +26,18 @@ the work before it writes anything; if it cannot, it fails.
 
 A *reader* reads the record, opens each file (the temporary one if the record names it and it still exists, else the
 target) and reads the record again. If the record changed, it starts over. Without a record it also checks that each
-target still is the file that it opened. This is sufficient: a writer changes a target only while its record is in
-place, so if there is no record after the last file was opened, and no target changes between its opening and a later
-check, all targets were at that moment those of one version. Open files keep their content when they are replaced, so
-the reader can read them later.
+target still is the file that it opened. This is sufficient, because a writer changes a target only while its record is
+in place. Without a record after the last file was opened, no writer was between its renames at that moment. If, in
+addition, no target changed between its opening and the later check, the open files were the targets at that moment, so
+they belong to one version. The order matters: with the checks of the targets before the second look at the record, a
+writer could finish between the two. Open files keep their content when they are replaced and may be read later.
 
 It follows that at any moment, whatever fails,
 
 * the folder holds the old version or the new one, whole;
 * nothing but the named targets and files of the pattern is created, changed or removed: other files, sub-folders and
   mounted file systems stay as they are, and so does the folder itself;
-* the next writer removes what a killed one left behind.
+* the next writer removes the temporary files of a killed one.
 
 A record is untrusted input: it is small, it names no path (the names of the files follow from the token), and it is
 ignored in a snapshot of the Hub's cache, which is never written in this way.
@@ -335,7 +336,7 @@ def _move_into_place(folder: Path, commit: _Commit) -> list[str]:
 
 
 def _write(path: Path, content: bytes, mode: int | None) -> None:
-    """Write a new file and flush it to the disk, with given permissions or those of any new file."""
+    """Write a new file and flush it to the disk, with the given permissions, by default as the umask says."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     try:
         if mode is not None:
@@ -459,7 +460,7 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 
 def _sha256_of(path: Path) -> str | None:
-    """Return the SHA-256 of a regular file, or None if there is none."""
+    """Return the SHA-256 of a regular file, or None without one."""
     if not _is_plain(path):
         return None
     with open_inside(path.parent, path.name) as file:

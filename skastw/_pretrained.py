@@ -97,8 +97,8 @@ class PretrainedEstimator(AudioEstimator):
             Scores on clips that the model was not trained on, for the model card and ``metrics.json``:
             ``evaluate(...).to_dict()``, and under ``split`` a sentence that says which clips they are.
         overwrite : bool, default=False
-            Replace files of the six names that are no saved model, such as the README.md of a project, and a model
-            card that was edited after it was saved. Otherwise they are an error.
+            Replace also files of these names that do not belong to a saved model, such as the README.md of a project,
+            and a model card that was edited after it was saved. Otherwise they are an error.
 
         Returns
         -------

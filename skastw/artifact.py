@@ -131,7 +131,7 @@ def write_artifact(folder: str | os.PathLike[str], artifact: Artifact, *, overwr
     artifact : Artifact
         Its ``config`` gets ``format_version`` and ``sha256``.
     overwrite : bool, default=False
-        Replace files of the six names that are no saved model, and an edited card.
+        Replace files of these names that do not belong to a saved model, and an edited card.
 
     Returns
     -------
@@ -288,7 +288,7 @@ def _own_config(folder: Path) -> dict[str, Any] | None:
 
 
 def _read_own(folder: Path, name: str) -> bytes | None:
-    """Return the content of a file that is no larger than this library writes them, or None."""
+    """Return the content of a regular file, or None if it cannot be read or is larger than a saved one can be."""
     try:
         with open_inside(folder, name) as file:
             return read_limited(file, name, max_bytes=MAX_JSON_BYTES)
