@@ -355,9 +355,9 @@ def test_files_are_found_in_folders(folder, tmp_path):
 
 def test_audio_files_that_are_not_decoded_are_told(folder):
     expected = find_clips([folder])
-    for name in ("song.mid", "call.AMR", ".hidden.mid", "notes.txt"):
+    for name in ("song.mid", "call.APE", ".hidden.mid", "notes.txt"):
         (folder / name).write_bytes(b"x")
-    with pytest.warns(UserWarning, match=r"2 files in .* are audio or video .*the first is '.*call\.AMR'"):
+    with pytest.warns(UserWarning, match=r"2 files in .* are audio or video .*the first is '.*call\.APE'"):
         assert find_clips([folder]) == expected
 
 
