@@ -113,22 +113,20 @@ def on_device(model: M, device: torch.device) -> M:
     return model if same else model.to(device)
 
 
-def out_of_memory(error: Exception, **settings: int) -> TrainingError:
-    """Return an error that names the settings to lower; raise ``error`` again if memory was not its cause.
+def out_of_memory(error: BaseException, **settings: int) -> TrainingError | None:
+    """Return an error that names the settings to lower, or None if memory was not the cause of ``error``.
 
     Examples
     --------
     >>> from skastw._device import out_of_memory
     >>> print(out_of_memory(MemoryError(), batch_size=16))
-    Out of memory with batch_size=16; lower it, or chunk_length, or take a smaller encoder. What was trained is kept.
+    Out of memory with batch_size=16; lower it, or chunk_length, or take a smaller encoder.
     """
-    text = str(error).lower()
+    text = "" if isinstance(error, TrainingError) else str(error).lower()
     if not isinstance(error, MemoryError) and not any(words in text for words in _NO_MEMORY):
-        raise error
-    given = ", ".join(f"{name}={value}" for name, value in settings.items())
-    return TrainingError(
-        f"Out of memory with {given}; lower it, or chunk_length, or take a smaller encoder. What was trained is kept."
-    )
+        return None
+    values = ", ".join(f"{name}={value}" for name, value in settings.items())
+    return TrainingError(f"Out of memory with {values}; lower it, or chunk_length, or take a smaller encoder.")
 
 
 #: How torch says that there is no memory left, on a GPU and on a CPU.

@@ -273,6 +273,13 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
         """
         self._validate_params()
         fresh = not hasattr(self, "model_")
+        with self._attempt() as attempt:
+            targets = attempt._check_instalment(X, y, classes, fresh=fresh)
+            attempt._partial_fit(X, targets, sample_weight, fresh=fresh)
+        return self
+
+    def _check_instalment(self, X: Any, y: Any, classes: Any, *, fresh: bool) -> np.ndarray:
+        """Return y encoded, with the classes of the first instalment."""
         if classes is not None and not fresh and not np.array_equal(np.unique(classes), self.classes_):
             raise ValueError(
                 f"Got classes={plain(list(classes))}, expected those of the first call: {plain(self.classes_)}."
@@ -281,8 +288,7 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
             raise ValueError("Got classes=None in the first call of partial_fit, expected every class there will be.")
         if fresh and classes is not None:
             self._encode_target(classes, reset=True)
-        targets = self._check_target(check_clips(self, X, reset=fresh), y, reset=fresh and classes is None)
-        return self._partial_fit(X, targets, sample_weight, fresh=fresh)
+        return self._check_target(check_clips(self, X, reset=fresh), y, reset=fresh and classes is None)
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the most probable class of each clip, or which labels are more probable than not.
@@ -432,14 +438,14 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
         ['clip', 'start', 'end', 0, 1]
         """
         check_is_fitted(self, "model_")
-        if self._resolve_components().precomputed:
+        if self._fitted.components.precomputed:
             raise ValueError("Got features='precomputed', expected a front end: windows are cut from clips.")
         clips, failures = check_clips(self, X, reset=False), Failures(self.on_error)
         table = window_table(
             clips,
             copy.copy(self).set_params(verbose=0, on_error="raise").predict_proba,
             labels=self.classes_.tolist(),
-            sample_rate=self.sample_rate,
+            sample_rate=self.sample_rate_,
             window=window,
             hop=hop,
             aggregate=aggregate,
@@ -514,7 +520,8 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
         labels = self.classes_.tolist()
         if label is not None and label not in labels:
             raise ValueError(f"Got label={plain(label)!r}, expected one of the classes: {plain(labels[:10])}.")
-        components, device = self._resolve_components(), resolve_device(self.device)
+        self._check_run_params()
+        components, device = self._fitted.components, resolve_device(self.device)
         model = on_device(self.model_, device)
         one = np.zeros(1, dtype=np.int64)
         frames = next(self._frames([clip], one, components, Failures("raise"), model.features.n_features))
@@ -533,12 +540,12 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
         logarithm = self._log_probabilities(logits[None])[0, index]
         drops = logarithm - self._log_probabilities(occluded.flatten(0, 1))[:, index]
         bands = cell_centres(frames.shape[1], n_bands)
-        hz = components.features.frequencies(self.sample_rate)
+        hz = components.features.frequencies(components.sample_rate)
         return Occlusion(
             label=labels[index],
             probability=float(logarithm.exp()),
             saliency=drops.view(n_times, n_bands).numpy(),
-            times=cell_centres(len(frames), n_times) / components.features.frames_per_second(self.sample_rate),
+            times=cell_centres(len(frames), n_times) / components.features.frames_per_second(components.sample_rate),
             bands=bands,
             frequencies=None if hz is None else np.interp(bands, np.arange(len(hz)), hz),
         )

@@ -226,8 +226,11 @@ class ASTWRegressor(RegressorMixin, PretrainedEstimator):
         """
         self._validate_params()
         fresh = not hasattr(self, "model_")
-        targets = self._check_target(check_clips(self, X, reset=fresh), y, reset=fresh, sample_weight=sample_weight)
-        return self._partial_fit(X, targets, sample_weight, fresh=fresh)
+        with self._attempt() as attempt:
+            clips = check_clips(attempt, X, reset=fresh)
+            targets = attempt._check_target(clips, y, reset=fresh, sample_weight=sample_weight)
+            attempt._partial_fit(X, targets, sample_weight, fresh=fresh)
+        return self
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the values of each clip, in the units of y.

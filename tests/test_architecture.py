@@ -45,6 +45,7 @@ ROWS = [
         "_files",
         "_onnx_operators",
         "_optional",
+        "_random",
         "_sklearn",
         "_version",
         "_warnings",
