@@ -299,7 +299,9 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         return {name: value for name, value in vars(self).items() if name not in self._get_param_names()}
 
     def _keep_params(self, components: Components, seed: int | None) -> Fitted:
+        """Return the components and, as they are now, the parameters that do not shape the network."""
         params = {name: value for name, value in self.get_params(deep=False).items() if name not in self._components}
+        params |= {name: getattr(components, name) for name in ("sample_rate", "chunk_length", "n_models")}
         return Fitted(components, copy.deepcopy(params), seed)
 
     def _train(
