@@ -30,7 +30,7 @@ from skastw.artifact import (
 from skastw.augment import Augment
 from skastw.card import model_card
 from skastw.encoders import Encoder
-from skastw.errors import ArtifactError
+from skastw.errors import ArtifactError, plain
 from skastw.export import write_onnx
 from skastw.features import Features
 from skastw.model import count_parameters, frames_in_chunk
@@ -389,7 +389,7 @@ class PretrainedEstimator(AudioEstimator):
         params["random_state"] = int(seed) if isinstance(seed, Integral) else None  # no state of a RandomState
         if isinstance(params.get("class_weight"), dict):
             params["class_weight"] = [[k, v] for k, v in params["class_weight"].items()]
-        return params
+        return {name: plain(value) for name, value in params.items()}  # searches draw numbers of numpy
 
     @classmethod
     def _params_from_json(cls, params: Any) -> dict[str, Any]:

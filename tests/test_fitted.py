@@ -233,6 +233,21 @@ def test_weights_keep_the_precision_that_they_were_trained_in(trained, now, tmp_
     assert clf.partial_fit(CLIPS, Y).model_.head.weight.dtype == dtype
 
 
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"encoder": ASTWEncoder(d_model=np.int64(16), num_heads=np.int32(2), num_layers=1)},
+        {"batch_size": np.int64(4), "adam_lr": np.float32(1e-3), "sample_rate": np.int32(8000)},
+        {"class_weight": {np.int64(0): np.float32(2.0)}, "random_state": np.int64(3), "warm_start": np.True_},
+    ],
+    ids=["component", "numbers", "classes"],
+)
+def test_numbers_of_numpy_are_saved_as_numbers(params, tmp_path):
+    clf = new(ASTWClassifier, **params).fit(CLIPS, Y)
+    loaded = ASTWClassifier.from_pretrained(clf.save_pretrained(tmp_path / "model"))
+    np.testing.assert_array_equal(loaded.predict_proba(CLIPS), clf.predict_proba(CLIPS))
+
+
 # ------------------------------------------------------------------ further training
 
 

@@ -412,7 +412,7 @@ def _set_learning_rates(
     """Set and return the learning rates of a step, by name."""
     factor = 1.0 if config.constant_lr else warmup_cosine(step, total_steps, config.warmup_ratio)
     peaks = {"muon_lr": config.muon_lr, "adam_lr": config.adam_lr}
-    rates = {name: peak * factor for name, peak in peaks.items() if peak is not None}
+    rates = {name: float(peak * factor) for name, peak in peaks.items() if peak is not None}
     for optimizer, rate in zip(optimizers, rates.values(), strict=True):
         for group in optimizer.param_groups:
             group["lr"] = rate
