@@ -260,6 +260,8 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         """Train one epoch at constant learning rates, going on from the last instalment."""
         components = self._resolve_components() if fresh else self._fitted.components
         start = self._starting_point(components) if fresh else None
+        if fresh:
+            _warn_of_many_processes()
         training = Labelled(check_clips(self, X, reset=fresh), targets, self._loss_weights(targets, sample_weight))
         seed = self._seed() if fresh else (self._seed() + self.n_epochs_) % 2**31
         self._fitted = self._keep_params(components, seed if fresh else self._fitted.seed)
