@@ -101,7 +101,7 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
         ``"auto"`` is the GPU where there is one.
     precision : {"auto", "float32", "bfloat16", "float64"}, default="auto"
         Number format of the matrix products: ``"auto"`` trains in bfloat16 where the hardware has native
-        instructions for it and predicts in float32. Weights are float32, except with ``"float64"``.
+        instructions for it and predicts in float32. Weights are float32, or float64 if ``fit`` had ``"float64"``.
     cache : {"auto", "memory", "disk"}, default="auto"
         Where the frames of the clips stay during ``fit``: ``"auto"`` keeps 128 MB in memory and the rest in a
         temporary file, so that memory does not grow with the number of clips; the file lies where Python's
@@ -119,7 +119,8 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
         bit. Needs an integer ``random_state``.
     random_state : int, RandomState or None, default=42
         Seed of the weights, the split, the order and the augmentations. Runs with one seed repeat bit for
-        bit on one machine, and leave torch's own random generator alone.
+        bit on one machine, also in threads, and leave torch's own random generator alone. A saved model keeps an
+        integer.
     verbose : int, default=0
         1 shows progress bars; 2 writes a line for each epoch to standard error, for logs.
 
@@ -140,6 +141,10 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
         Epochs that were trained.
     interrupted_ : bool
         Whether Ctrl-C ended the training.
+    seed_ : int or None
+        Seed that ``random_state`` gave; None for a model that an earlier release saved.
+    features_, augment_, sample_rate_, chunk_length_
+        The parameters that the model was fitted with; predictions use these.
     failed_ : list of FailedClip
         Of the last ``fit`` or, unless ``on_error="raise"``, prediction: index, path and reason of each clip that was
         left out.
@@ -270,6 +275,11 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
         ------
         ValueError
             If ``classes`` is missing in the first call, or differs from the first call's.
+
+        Notes
+        -----
+        Further calls go on with the components, ``sample_rate``, ``chunk_length`` and ``n_models`` of the first one. If
+        an exception ends a call, the estimator stays as it was before; see :meth:`fit`.
         """
         self._validate_params()
         fresh = not hasattr(self, "model_")

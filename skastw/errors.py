@@ -54,11 +54,13 @@ class SkastwError(Exception):
     Attributes
     ----------
     failed : list of FailedClip
-        Clips that could not be used; see :class:`skastw.failures.FailedClip`. Any exception that leaves ``fit`` or
-        ``partial_fit`` has it.
+        Clips that could not be used; see :class:`skastw.failures.FailedClip`.
     trained : estimator or None
-        A fitted estimator with the weights that were reached, if training ended with this error after an epoch. Any
-        exception that leaves ``fit`` or ``partial_fit`` has it.
+        A fitted estimator with the best weights that were reached, if this error ended ``fit`` after an epoch.
+
+    Notes
+    -----
+    Other exceptions that end ``fit`` or ``partial_fit`` have these attributes too.
     """
 
     failed: Sequence[Any] = ()
