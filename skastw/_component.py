@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from sklearn.base import BaseEstimator
 
 from skastw._sklearn import InvalidParameterError, boxes_in_a_row, validate_parameter_constraints
-from skastw.errors import ComponentError
+from skastw.errors import ComponentError, plain
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -219,7 +219,8 @@ def resolve_component(base: type[C], value: object) -> C:
 
 def component_to_config(component: Component) -> dict[str, Any]:
     """Return the JSON form of a component: its registered name and its parameters."""
-    return {"name": component.name, "params": component.get_params(deep=False)}
+    params = component.get_params(deep=False)
+    return {"name": component.name, "params": {name: plain(value) for name, value in params.items()}}
 
 
 def component_from_config(base: type[C], config: object) -> C:

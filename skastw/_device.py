@@ -114,24 +114,22 @@ def on_device(model: M, device: torch.device) -> M:
     return model if same else model.to(device)
 
 
-def out_of_memory(error: Exception, **settings: int) -> TrainingError:
-    """Return an error that names the settings to lower; raise ``error`` again if memory was not its cause.
+def out_of_memory(error: BaseException, **settings: int) -> TrainingError | None:
+    """Return an error that names the settings to lower, or None if memory was not the cause of ``error``.
 
     Examples
     --------
     >>> from skastw._device import out_of_memory
     >>> print(out_of_memory(MemoryError(), batch_size=16))
-    Out of memory with batch_size=16; lower it, or chunk_length, or take a smaller encoder. What was trained is kept.
+    Out of memory with batch_size=16; lower it, or chunk_length, or take a smaller encoder.
     """
-    if not is_out_of_memory(error):
-        raise error
-    given = ", ".join(f"{name}={value}" for name, value in settings.items())
-    return TrainingError(
-        f"Out of memory with {given}; lower it, or chunk_length, or take a smaller encoder. What was trained is kept."
-    )
+    if isinstance(error, TrainingError) or not is_out_of_memory(error):
+        return None
+    values = ", ".join(f"{name}={value}" for name, value in settings.items())
+    return TrainingError(f"Out of memory with {values}; lower it, or chunk_length, or take a smaller encoder.")
 
 
-def is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an ``error`` says that no memory is left, on a CPU or a GPU.
 
     Examples

@@ -6,10 +6,13 @@ import copy
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -18,8 +21,9 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from skastw._device import PRECISIONS, on_device, resolve_device, retained_heap, weight_dtype
-from skastw._inputs import CACHES, AudioInputs, Components, Data, Labelled
+from skastw._device import PRECISIONS, on_device, resolve_device, retained_heap
+from skastw._inputs import CACHES, AudioInputs, Components, Data, Fitted, Labelled
+from skastw._random import OwnDraws, seeded_generators
 from skastw._sklearn import (
     CallbackSupportMixin,
     FitCallbacks,
@@ -27,6 +31,7 @@ from skastw._sklearn import (
     InvalidParameterError,
     StrOptions,
     fit_context,
+    validate_parameter_constraints,
 )
 from skastw._version import __version__
 from skastw._warnings import warn_user
@@ -45,10 +50,15 @@ from skastw.recipes import load_recipe
 from skastw.training import TASKS, Checkpoint, Monitor, TrainingConfig, train
 from skastw.transfer import Start, start_from, transfer_weights
 
-__all__ = ["AudioEstimator"]
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["RUN_PARAMS", "AudioEstimator"]
 
 E = TypeVar("E", bound="AudioEstimator")
 
+#: Parameters that say how a fitted estimator runs; changes of others act at the next ``fit``.
+RUN_PARAMS = ("batch_size", "device", "n_jobs", "on_error", "precision", "tta", "verbose")
 #: Parameters that may differ when a run goes on from its checkpoint.
 _ELSEWHERE = ("cache", "checkpoint_dir", "device", "n_jobs", "verbose")
 #: Bytes of frames that are in memory at once in prediction.
@@ -63,7 +73,12 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
     """
 
     task_: str
+    model_: AudioModel
     failed_: list[FailedClip]
+    history_: list[dict[str, Any]]
+    best_epoch_: int
+    n_epochs_: int
+    _fitted: Fitted
     _optimizers: list[torch.optim.Optimizer] | None
 
     # With metadata routing switched on, these reach ``fit`` unless the user says otherwise.
@@ -199,47 +214,100 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         ValueError, TypeError
             If a parameter or an argument is not valid.
         TrainingError
-            If the loss is no longer finite, memory runs out, or the checkpoint cannot be read or written; if an epoch
-            had ended by then, the estimator is fitted with the weights that are kept.
+            If the loss is no longer finite, memory runs out, or the checkpoint cannot be read or written.
 
         Warns
         -----
         UserWarning
             If the user interrupts (Ctrl-C) after an epoch: training ends, the best weights so far are kept, and
-            ``interrupted_`` is True. Once, if the channels of clips cancel each other in their mean.
+            ``interrupted_`` is True. If the channels of clips cancel each other in their mean. If the process is one of
+            several that ``torchrun`` started: each trains on all clips.
+
+        Notes
+        -----
+        If an exception ends ``fit``, the estimator stays as it was before the call. The exception has the attributes
+        ``failed``, a list of the clips that could not be used, and ``trained``: a fitted copy of the estimator with the
+        best weights that were reached, or None if no epoch had ended.
         """
-        components = self._resolve_components()
-        start = self._starting_point(components)
-        given = self._check_training(X, y, sample_weight)
-        valid = self._check_validation(X_val, y_val, sample_weight_val)
-        seed = self._seed()
-        data = self._data_sets(given, valid, groups, components, seed)
-        config = self._config(seed).lasting(len(data.train), self.min_steps)
-        metadata = {"sample_weight": sample_weight, "groups": groups, "X_val": X_val, "y_val": y_val}
-        callbacks = self._callbacks(X, y, metadata, config.epochs)
-        checkpoint = self._checkpoint(data, start)
-        self._train(data, components, config, start=start, fresh=True, monitor=callbacks, checkpoint=checkpoint)
-        self._optimizers = None
-        callbacks.end_fit()
+        _warn_of_many_processes()
+        with self._attempt() as attempt:
+            components = attempt._resolve_components()
+            start = attempt._starting_point(components)
+            training = attempt._check_training(X, y, sample_weight)
+            validation = attempt._check_validation(X_val, y_val, sample_weight_val)
+            seed = attempt._seed()
+            attempt._fitted = attempt._keep_params(components, seed)
+
+            data = attempt._data_sets(training, validation, groups, components, seed)
+            config = attempt._config(seed).lasting(len(data.train), self.min_steps)
+            checkpoint = attempt._checkpoint(data, start)
+
+            # the callbacks see this estimator, and copies that are fitted as far as the attempt is
+            metadata = {"sample_weight": sample_weight, "groups": groups, "X_val": X_val, "y_val": y_val}
+            callbacks = FitCallbacks(
+                self,
+                X,
+                y,
+                metadata={name: value for name, value in metadata.items() if value is not None},
+                max_epochs=config.epochs,
+                reconstruct=attempt._learned_so_far,
+            )
+            attempt._train(data, config, start=start, fresh=True, monitor=callbacks, checkpoint=checkpoint)
+            callbacks.end_fit(attempt.model_)
         return self
 
-    def _partial_fit(self, X: Any, targets: np.ndarray, sample_weight: Any, *, fresh: bool):
+    def _partial_fit(self, X: Any, targets: np.ndarray, sample_weight: Any, *, fresh: bool) -> None:
         """Train one epoch at constant learning rates, going on from the last instalment."""
-        components = self._resolve_components()
+        components = self._resolve_components() if fresh else self._fitted.components
         start = self._starting_point(components) if fresh else None
-        given = Labelled(check_clips(self, X, reset=fresh), targets, self._loss_weights(targets, sample_weight))
+        if fresh:
+            _warn_of_many_processes()
+        training = Labelled(check_clips(self, X, reset=fresh), targets, self._loss_weights(targets, sample_weight))
         seed = self._seed() if fresh else (self._seed() + self.n_epochs_) % 2**31
+        self._fitted = self._keep_params(components, seed if fresh else self._fitted.seed)
+        if not fresh:  # what training changes belongs to the estimator that this one is a copy of
+            self.model_, self._optimizers = copy.deepcopy((self.model_, self._optimizers))
+            self.history_ = list(self.history_)
         config = replace(self._config(seed), epochs=1, constant_lr=True, patience=None, ema_decay=None)
+
         n_features = None if fresh else self.model_.features.n_features
-        train_set, self.failed_ = self._frame_set(given, given.used(), components, n_features)
+        train_set, self.failed_ = self._frame_set(training, training.used(), components, n_features)
         data = Data(train_set, None, "trained in instalments")
-        self._optimizers = self._train(data, components, config, start=start, fresh=fresh)
-        return self
+        self._optimizers = self._train(data, config, start=start, fresh=fresh)
+
+    @contextmanager
+    def _attempt(self) -> Iterator[Self]:
+        """Yield a copy to be fitted, and take over at the end what it learned.
+
+        An exception leaves this estimator as it was, and gets the attributes ``failed`` and ``trained``.
+        """
+        attempt = copy.copy(self)
+        attempt.best_epoch_, attempt.failed_ = 0, []
+        try:
+            yield attempt
+        except BaseException as error:
+            error.failed = list(getattr(error, "failed", ())) or attempt.failed_  # type: ignore[attr-defined]
+            error.trained = attempt if attempt.best_epoch_ else None  # type: ignore[attr-defined]
+            raise
+
+        # one assignment, since another thread may predict meanwhile
+        learned = attempt._learned()
+        others = {name: value for name, value in vars(self).items() if name in learned or not name.endswith("_")}
+        self.__dict__ = {**others, **learned}
+
+    def _learned(self) -> dict[str, Any]:
+        """Return all attributes but the parameters."""
+        return {name: value for name, value in vars(self).items() if name not in self._get_param_names()}
+
+    def _keep_params(self, components: Components, seed: int | None) -> Fitted:
+        """Return the components and, as they are now, the parameters that do not shape the network."""
+        params = {name: value for name, value in self.get_params(deep=False).items() if name not in self._components}
+        params |= {name: getattr(components, name) for name in ("sample_rate", "chunk_length", "n_models")}
+        return Fitted(components, copy.deepcopy(params), seed)
 
     def _train(
         self,
         data: Data,
-        components: Components,
         config: TrainingConfig,
         *,
         start: Start | None,
@@ -248,42 +316,40 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         checkpoint: Checkpoint | None = None,
     ) -> list[torch.optim.Optimizer]:
         """Train a fresh network or the present one, and set what ``fit`` sets."""
-        random_state = torch.random.fork_rng(devices=[config.device] if config.device.type == "cuda" else [])
-        with random_state, retained_heap():
-            torch.manual_seed(config.seed)
-            if fresh:
-                model = self._new_model(components, start, data.train)
-                self.model_ = model.to(config.device, weight_dtype(self.precision))
-                self.history_: list[dict[str, Any]] = []
-                self._optimizers = None
-            before = None if fresh else copy.deepcopy(self.model_.state_dict())
+        components = self._fitted.components
+        generators = seeded_generators(config.seed, config.device)
+        if fresh:
+            with OwnDraws(generators):
+                model = self._new_model(start, data.train)
+            self.model_ = model.to(config.device, components.dtype)
+            self.history_, self._optimizers = [], None
+
+        # what is known before training, so that a callback can save the model
+        self.interrupted_, self._class_scores, self._test = False, None, None
+        self._max_epochs = None if config.constant_lr else config.epochs  # instalments have no end
+        self._n_features_out = self.model_.head.in_features
+        self._data_summary = data.summary()
+
+        read = partial(self._frames_of_files, components=components)
+        with retained_heap():
             result = train(
                 self.model_,
                 data.train,
                 data.valid,
                 TASKS[self.task_],
                 config,
-                [augmentation.prepare(self._frames_of_files) for augmentation in components.augment],
+                [augmentation.prepare(read) for augmentation in components.augment],
                 history=self.history_,
                 optimizers=self._optimizers,
+                generators=generators,
                 monitor=monitor,
                 checkpoint=checkpoint,
             )
-        if result.stopped is not None and not result.best_epoch:
-            if before is None:
-                del self.model_, self.history_
-            else:  # an instalment that failed leaves what the earlier ones learned
-                self.model_.load_state_dict(before)
-                self._optimizers = None
-            raise result.stopped
+
         self.best_epoch_ = result.best_epoch
         self.n_epochs_ = len(self.history_)
-        self.interrupted_ = isinstance(result.stopped, KeyboardInterrupt)
-        self._max_epochs = None if config.constant_lr else config.epochs  # instalments have no end
-        self._test = None
-        self._n_features_out = self.model_.head.in_features
-        self._data_summary = data.summary()
         self._class_scores = result.class_scores
+        self.interrupted_ = isinstance(result.stopped, KeyboardInterrupt) and result.best_epoch > 0
         if self.interrupted_:
             at = f"Training was interrupted in epoch {self.n_epochs_ + 1} of {config.epochs}"
             warn_user(f"{at}; the weights of epoch {self.best_epoch_} are kept.")
@@ -297,18 +363,14 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         """Return what was learned of the targets, for the artifact."""
         raise AttributeError("a subclass says what its labels are")
 
-    def _callbacks(self, X: Any, y: Any, metadata: dict[str, Any], max_epochs: int) -> FitCallbacks:
-        given = {name: value for name, value in metadata.items() if value is not None}
-        return FitCallbacks(self, X, y, metadata=given, max_epochs=max_epochs, reconstruct=self._as_it_is_now)
-
     def _starting_point(self, components: Components) -> Start | None:
         """Return the weights that ``warm_start`` or ``init_from`` ask to start from."""
         if self.warm_start and hasattr(self, "model_"):
             return Start(copy.deepcopy(self.model_.state_dict()), self._labels_to_json())
         return None if self.init_from is None else start_from(self.init_from, components.features)
 
-    def _new_model(self, components: Components, start: Start | None, train_set: FrameSet) -> AudioModel:
-        model = self._build(components, self._n_outputs(), train_set.frames[0].shape[1])
+    def _new_model(self, start: Start | None, train_set: FrameSet) -> AudioModel:
+        model = self._build(self._fitted.components, self._n_outputs(), train_set.frames[0].shape[1])
         if start is None:
             model.normalization.learn(train_set.frames)
         else:
@@ -322,10 +384,10 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         return build_model(
             *components.parts,
             n_outputs=n_outputs,
-            sample_rate=self.sample_rate,
-            chunk_length=self.chunk_length,
+            sample_rate=components.sample_rate,
+            chunk_length=components.chunk_length,
             n_features=n_features,
-            n_models=self.n_models,
+            n_models=components.n_models,
         )
 
     def _checkpoint(self, data: Data, start: Start | None) -> Checkpoint | None:
@@ -358,10 +420,21 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
             verbose=int(self.verbose),
         )
 
-    def _as_it_is_now(self, model: AudioModel) -> dict[str, Any]:
-        """Return the attributes that make a copy of this estimator fitted, in the middle of training."""
-        epochs = len(self.history_)
-        return {"model_": copy.deepcopy(model).eval(), "n_epochs_": epochs, "best_epoch_": epochs}
+    def _learned_so_far(self, model: AudioModel) -> dict[str, Any]:
+        """Return the attributes that make another estimator fitted with ``model``, in the middle of training."""
+        return {
+            **self._learned(),
+            "model_": copy.deepcopy(model).eval(),
+            "history_": list(self.history_),
+            "n_epochs_": len(self.history_),
+            "best_epoch_": self.best_epoch_ or len(self.history_),
+        }
+
+    def __copy__(self) -> Self:
+        """Return an estimator that shares everything, also the network where it is (pickling would move it)."""
+        twin: Self = type(self).__new__(type(self))
+        twin.__dict__ = dict(vars(self))
+        return twin
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the GPU before being pickled, so that the copy loads on any machine."""
@@ -369,6 +442,39 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         if "model_" in state and state["model_"].head.weight.device.type != "cpu":
             state = {**state, "model_": copy.deepcopy(state["model_"]).cpu(), "_optimizers": None}
         return state
+
+    # ------------------------------------------------- what was fitted
+
+    @property
+    def features_(self) -> Features:
+        """The front end that the model was fitted with."""
+        return self._fitted.components.features
+
+    @property
+    def augment_(self) -> list[Augment]:
+        """The augmentations that the model was fitted with."""
+        return list(self._fitted.components.augment)
+
+    @property
+    def sample_rate_(self) -> int:
+        """The sample rate that the model was fitted with (Hz)."""
+        return self._fitted.components.sample_rate
+
+    @property
+    def chunk_length_(self) -> float:
+        """The length of a chunk that the model was fitted with (s)."""
+        return self._fitted.components.chunk_length
+
+    @property
+    def seed_(self) -> int | None:
+        """The seed that ``random_state`` gave; None for a model that an earlier release saved."""
+        return self._fitted.seed
+
+    def _check_run_params(self) -> None:
+        """Check the parameters that may be changed after ``fit``."""
+        constraints = {name: self._parameter_constraints[name] for name in RUN_PARAMS}
+        values = {name: getattr(self, name) for name in RUN_PARAMS}
+        validate_parameter_constraints(constraints, values, caller_name=type(self).__name__)
 
     # ------------------------------------------------------------ inference
 
@@ -388,8 +494,9 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
     def _embed(self, X: Any) -> Tensor:
         """Return the embedding of each clip, shape (n_clips, D)."""
         check_is_fitted(self, "model_")
+        self._check_run_params()
         clips = check_clips(self, X, reset=False)
-        components = self._resolve_components()
+        components = self._fitted.components
         device = resolve_device(self.device)
         model = on_device(self.model_, device)
         precision = "float32" if self.precision == "auto" else self.precision
@@ -424,7 +531,7 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         known = summary.get("clips_sha256")
         if not known or len(index) not in (*counts, sum(counts)):
             return False
-        clips, components = check_clips(self, X, reset=False), self._resolve_components()
+        clips, components = check_clips(self, X, reset=False), self._fitted.components
         quiet = copy.copy(self).set_params(verbose=0)
         frames = quiet._frames(clips, index, components, Failures("raise"), self.model_.features.n_features)
         return clips_sha256(clip_digests(frames)) in known
@@ -438,3 +545,14 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         usable = np.flatnonzero(embeddings.isfinite().all(dim=1))  # the others were left out
         check_outputs(outputs[usable], usable)
         return outputs
+
+
+def _warn_of_many_processes() -> None:
+    """Warn if this process is one of several that ``torchrun`` or a similar launcher started."""
+    world_size = os.environ.get("WORLD_SIZE", "")
+    if world_size.isdecimal() and int(world_size) > 1:
+        warn_user(
+            f"The environment has WORLD_SIZE={world_size}, as if torchrun had started {world_size} processes. Each of "
+            "them trains on all clips, and none shares its work with the others. Start one process, or let each train "
+            "another configuration or fold."
+        )

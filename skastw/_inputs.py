@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -30,7 +31,7 @@ from skastw.normalization import Normalization
 from skastw.pooling import Pooling
 from skastw.training import split_validation
 
-__all__ = ["CACHES", "AudioInputs", "Components", "Data", "Labelled"]
+__all__ = ["CACHES", "AudioInputs", "Components", "Data", "Fitted", "Labelled"]
 
 #: Values of the parameter ``cache``, and the bytes of frames that each keeps in memory.
 CACHES = {"auto": MEMORY_LIMIT, "memory": None, "disk": 0}
@@ -38,12 +39,19 @@ CACHES = {"auto": MEMORY_LIMIT, "memory": None, "disk": 0}
 
 @dataclass(frozen=True)
 class Components:
-    """The checked components of an estimator.
+    """The checked components of an estimator, and the numbers that shape its network.
 
     Attributes
     ----------
     features, normalization, encoder, pooling : component
     augment : tuple of Augment
+    sample_rate : int
+        Hz.
+    chunk_length : float
+        Seconds.
+    n_models : int
+    dtype : torch.dtype
+        Of the weights.
     """
 
     features: Features
@@ -51,6 +59,10 @@ class Components:
     encoder: Encoder
     pooling: Pooling
     augment: tuple[Augment, ...]
+    sample_rate: int
+    chunk_length: float
+    n_models: int
+    dtype: torch.dtype
 
     @property
     def parts(self) -> tuple[Features, Normalization, Encoder, Pooling]:
@@ -61,6 +73,25 @@ class Components:
     def precomputed(self) -> bool:
         """Whether X holds frames in place of clips."""
         return isinstance(self.features, Precomputed)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a fitted estimator keeps of its parameters, as they were when ``fit`` ran.
+
+    Attributes
+    ----------
+    components : Components
+        Copies, which belong to no one else.
+    params : dict
+        The other parameters.
+    seed : int or None
+        What ``random_state`` gave; None if it is not known.
+    """
+
+    components: Components
+    params: dict[str, Any]
+    seed: int | None
 
 
 @dataclass(frozen=True)
@@ -155,6 +186,8 @@ class AudioInputs(ComponentParams):
     encoder: Any
     pooling: Any
     sample_rate: int
+    chunk_length: float
+    n_models: int
     val_split: float | None
     device: Any
     precision: str
@@ -165,6 +198,7 @@ class AudioInputs(ComponentParams):
     classes_: np.ndarray
 
     def _resolve_components(self) -> Components:
+        """Return checked copies of the components: what becomes of the parameters later does not change them."""
         listed = self.augment if isinstance(self.augment, list | tuple) else [self.augment]
         components = Components(
             resolve_component(Features, self.features),
@@ -172,6 +206,10 @@ class AudioInputs(ComponentParams):
             resolve_component(Encoder, self.encoder),
             resolve_component(Pooling, self.pooling),
             tuple(resolve_component(Augment, item) for item in listed if item is not None),
+            sample_rate=self.sample_rate,
+            chunk_length=self.chunk_length,
+            n_models=self.n_models,
+            dtype=weight_dtype(self.precision),
         )
         for component in (*components.parts, *components.augment):
             component.check_params()
@@ -181,7 +219,7 @@ class AudioInputs(ComponentParams):
                     f"Got augment={augmentation.name!r} with features={components.features.name!r}, expected one of "
                     "log-mel frames, whose bands and levels it changes; leave it out, or take features='log_mel'."
                 )
-        return components
+        return copy.deepcopy(components)
 
     def _encode_target(self, y: Any, *, reset: bool, sample_weight: Any = None) -> np.ndarray:
         """Return y as the loss takes it; with ``reset``, learn from it what targets there are."""
@@ -254,7 +292,9 @@ class AudioInputs(ComponentParams):
         """Raise where a class has lost all its clips."""
         if before.ndim > 1 or before.dtype.kind != "i" or not len(lost := np.setdiff1d(before, after)):
             return
-        raise DataError(f"No clip of class {plain(self.classes_[lost[0]])!r} can be used; failed_ lists the clips.")
+        raise DataError(
+            f"No clip of class {plain(self.classes_[lost[0]])!r} can be used; error.failed lists the clips."
+        )
 
     def _split(self, targets: np.ndarray, groups: np.ndarray | None, seed: int) -> tuple[np.ndarray, np.ndarray]:
         assert self.val_split is not None
@@ -275,20 +315,20 @@ class AudioInputs(ComponentParams):
         frames = FrameStore(self._frames(given.clips, index, components, failures, n_features), limit=limit)
         failures.tell(len(index), training=True)
         index = failures.without(index)
-        dtype = weight_dtype(self.precision)
         targets = torch.from_numpy(given.targets)[index]
-        targets = targets.to(dtype) if targets.is_floating_point() else targets
-        return FrameSet(frames, targets, torch.from_numpy(given.weights)[index].to(dtype), index), failures.clips
+        targets = targets.to(components.dtype) if targets.is_floating_point() else targets
+        weights = torch.from_numpy(given.weights)[index].to(components.dtype)
+        return FrameSet(frames, targets, weights, index), failures.clips
 
-    def _frames_of_files(self, paths: Sequence[str]) -> list[Tensor]:
+    def _frames_of_files(self, paths: Sequence[str], components: Components) -> list[Tensor]:
         """Return the frames of audio files that augmentations ask for."""
-        features = resolve_component(Features, self.features)
-        if isinstance(features, Precomputed):
+        if components.precomputed:
             raise ComponentError(
                 "An augmentation reads audio files, but with features='precomputed' there is no front end to read them "
                 "with: give the classifier the front end and clips, or leave the augmentation out."
             )
-        return list(extract_frames(paths, features.build(self.sample_rate), sample_rate=self.sample_rate))
+        sample_rate = components.sample_rate
+        return list(extract_frames(paths, components.features.build(sample_rate), sample_rate=sample_rate))
 
     def _frames(
         self,
@@ -302,11 +342,11 @@ class AudioInputs(ComponentParams):
         if components.precomputed:
             yield from check_frames(clips, n_features, indices=index, failures=failures)
             return
-        front_end, device = components.features.build(self.sample_rate), resolve_device(self.device)
+        front_end, device = components.features.build(components.sample_rate), resolve_device(self.device)
         yield from extract_frames(
             clips,
             front_end,
-            sample_rate=self.sample_rate,
+            sample_rate=components.sample_rate,
             indices=index,
             device=device if device.type == "cuda" else None,
             n_jobs=self.n_jobs,

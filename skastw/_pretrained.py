@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,8 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from skastw import hub
 from skastw._component import component_from_config, component_to_config
-from skastw._device import weight_dtype
-from skastw._estimator import AudioEstimator
+from skastw._estimator import RUN_PARAMS, AudioEstimator
 from skastw._inputs import Components
 from skastw._outputs import scratch_folder
 from skastw._text import readable
@@ -32,10 +32,10 @@ from skastw.artifact import (
 from skastw.augment import Augment
 from skastw.card import model_card
 from skastw.encoders import Encoder
-from skastw.errors import ArtifactError
+from skastw.errors import ArtifactError, plain
 from skastw.export import write_onnx
 from skastw.features import Features
-from skastw.model import count_parameters
+from skastw.model import count_parameters, frames_in_chunk
 from skastw.normalization import Normalization
 from skastw.pooling import Pooling
 
@@ -45,7 +45,7 @@ E = TypeVar("E", bound="PretrainedEstimator")
 
 _KINDS = {"features": Features, "normalization": Normalization, "encoder": Encoder, "pooling": Pooling}
 #: Parameters that say how to run on one machine; they do not travel with a saved model.
-_MACHINE_PARAMS = ("device", "cache", "n_jobs", "verbose", "random_state", "warm_start", "init_from", "checkpoint_dir")
+_MACHINE_PARAMS = ("device", "cache", "n_jobs", "verbose", "warm_start", "init_from", "checkpoint_dir")
 
 
 class _Shapes(TorchFunctionMode):
@@ -121,9 +121,10 @@ class PretrainedEstimator(AudioEstimator):
             be loaded, and the next save completes the replacement.
         """
         check_is_fitted(self, "model_")
+        self._check_run_params()
         scores = getattr(self, "_test", None) if test is None else held_out_from_json(test)
         called = readable(" ".join((title or Path(folder).resolve().name).split()))
-        artifact = self._to_artifact(called, scores, *self._with_front_end(featurizer))
+        artifact = self._to_artifact(called, scores, self._with_front_end(featurizer))
         return str(write_artifact(folder, artifact, overwrite=overwrite))
 
     def export_onnx(self, path: str | os.PathLike[str], *, featurizer: Any = None) -> str:
@@ -181,18 +182,18 @@ class PretrainedEstimator(AudioEstimator):
         True
         """
         check_is_fitted(self, "model_")
-        components, sample_rate = self._with_front_end(featurizer)
+        components = self._with_front_end(featurizer)
         metadata = {
             "library": "skastw",
             "library_version": __version__,
-            "sample_rate": int(sample_rate),
-            "chunk_length": float(self.chunk_length),
+            "sample_rate": int(components.sample_rate),
+            "chunk_length": float(components.chunk_length),
         }
         return str(
             write_onnx(
                 path,
                 self.model_,
-                components.features.build(sample_rate),
+                components.features.build(components.sample_rate),
                 labels=self._labels_to_json(),
                 metadata=metadata,
                 names={kind: getattr(components, kind).name for kind in _KINDS},
@@ -285,22 +286,33 @@ class PretrainedEstimator(AudioEstimator):
             reason = " ".join(str(error).split())
             raise ArtifactError(f"{name!r} is not a consistent {cls.__name__}: {reason[:500]}") from error
 
-    def _with_front_end(self, featurizer: Any) -> tuple[Components, int]:
-        """Return the components and the sample rate of a model that takes clips."""
-        components = self._resolve_components()
+    def _with_front_end(self, featurizer: Any) -> Components:
+        """Return the components of a model that takes clips."""
+        components = self._fitted.components
         if not components.precomputed:
-            return components, self.sample_rate
+            return components
         if featurizer is None or getattr(featurizer, "output", None) != "frames":
             raise ArtifactError(
                 "A classifier of precomputed frames cannot be saved alone, because it does not know how they were "
                 "computed: pass featurizer=, the ASTWFeaturizer(output='frames') of the pipeline."
             )
-        return replace(components, features=featurizer.resolve_features()), featurizer.sample_rate
+        features, sample_rate = featurizer.resolve_features(), featurizer.sample_rate
+        components = replace(components, features=features, sample_rate=sample_rate)
+        n_features = features.build(sample_rate).n_features
+        max_frames = frames_in_chunk(features, sample_rate, components.chunk_length)
+        if (n_features, max_frames) != (self.model_.features.n_features, self.model_.max_frames):
+            raise ArtifactError(
+                f"The featurizer gives {features.frames_per_second(sample_rate):g} frames of {n_features} values a "
+                f"second, expected {self.model_.max_frames / components.chunk_length:g} of "
+                f"{self.model_.features.n_features}, with which the classifier was fitted: pass the featurizer that "
+                "computed its frames, and give features=Precomputed(frame_rate=...) their rate before fit."
+            )
+        return components
 
-    def _to_artifact(
-        self, title: str, test: dict[str, Any] | None, components: Components, sample_rate: int
-    ) -> Artifact:
-        params = {**self._params_to_json(), "sample_rate": int(sample_rate)}
+    def _to_artifact(self, title: str, test: dict[str, Any] | None, components: Components) -> Artifact:
+        sample_rate, fitted_with = int(components.sample_rate), self._fitted.params
+        now = {**fitted_with, **{name: getattr(self, name) for name in RUN_PARAMS}, "sample_rate": sample_rate}
+        params = self._params_to_json(now)
         n_parameters = count_parameters(self.model_)
         config = {
             "library": "skastw",
@@ -321,6 +333,8 @@ class PretrainedEstimator(AudioEstimator):
             validation["uar"] = sum(recalls) / len(recalls)
         metrics = {
             **self._data_summary,
+            "seed": self.seed_,
+            "batch_size": int(fitted_with["batch_size"]),
             "n_epochs": self.n_epochs_,
             "max_epochs": self._max_epochs,
             "interrupted": self.interrupted_,
@@ -343,7 +357,7 @@ class PretrainedEstimator(AudioEstimator):
             params=params,
             metrics=metrics,
         )
-        preprocessor = components.features.to_preprocessor(sample_rate, self.chunk_length)
+        preprocessor = components.features.to_preprocessor(sample_rate, components.chunk_length)
         return Artifact(self.model_.state_dict(), config, preprocessor, labels, metrics, card)
 
     @classmethod
@@ -359,25 +373,37 @@ class PretrainedEstimator(AudioEstimator):
         )
         estimator._validate_params()
         estimator._labels_from_json(artifact.labels)
-        front_end = estimator.features.build(estimator.sample_rate)
+
+        # precision may have been changed after fit, and the weights not
+        head = artifact.weights.specs.get("head.weight")
+        dtype = torch.float64 if head is not None and head.dtype == torch.float64 else torch.float32
+        components = replace(estimator._resolve_components(), dtype=dtype)
+
+        front_end = components.features.build(components.sample_rate)
         with _Shapes(most=2 * len(artifact.weights.specs)):  # twice: some encoders make a tensor from another
-            model = estimator._build(estimator._resolve_components(), estimator._n_outputs(), front_end.n_features)
+            model = estimator._build(components, estimator._n_outputs(), front_end.n_features)
         model.features = front_end
-        model.to(weight_dtype(estimator.precision))
+        model.to(components.dtype)
         artifact.weights.check(model.state_dict())
         model.load_state_dict(artifact.weights.read(), assign=True)
         for name, value in training_from_json(artifact.metrics).items():
             setattr(estimator, name, value)
+        fitted = estimator._keep_params(components, artifact.metrics.get("seed"))
+        batch_size = artifact.metrics.get("batch_size", estimator.batch_size)
+        estimator._fitted = replace(fitted, params={**fitted.params, "batch_size": batch_size})
         estimator.model_ = model.eval()
         estimator._optimizers = None
         estimator._n_features_out = model.head.in_features
         return estimator
 
-    def _params_to_json(self) -> dict[str, Any]:
-        params = {k: v for k, v in self.get_params(deep=False).items() if k in self._saved_params()}
+    @classmethod
+    def _params_to_json(cls, params: dict[str, Any]) -> dict[str, Any]:
+        params = {name: value for name, value in params.items() if name in cls._saved_params()}
+        seed = params["random_state"]
+        params["random_state"] = int(seed) if isinstance(seed, Integral) else None  # no state of a RandomState
         if isinstance(params.get("class_weight"), dict):
             params["class_weight"] = [[k, v] for k, v in params["class_weight"].items()]
-        return params
+        return {name: plain(value) for name, value in params.items()}  # searches draw numbers of numpy
 
     @classmethod
     def _params_from_json(cls, params: Any) -> dict[str, Any]:

@@ -105,7 +105,8 @@ class FitCallbacks:
         attributes = partial(self._reconstruct, model)
         return bool(self._epoch.call_on_fit_task_end(**self._arguments, reconstruction_attributes=attributes))
 
-    def end_fit(self) -> None:
-        """Call the callbacks after the last epoch."""
+    def end_fit(self, model: Any) -> None:
+        """Call the callbacks after the last epoch, with ``model`` as it stays."""
         if self._fit is not None:
-            self._fit.call_on_fit_task_end(**self._arguments, reconstruction_attributes={})
+            attributes = partial(self._reconstruct, model)
+            self._fit.call_on_fit_task_end(**self._arguments, reconstruction_attributes=attributes)

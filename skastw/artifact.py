@@ -534,6 +534,9 @@ def training_from_json(metrics: dict[str, Any]) -> dict[str, Any]:
     most, interrupted = metrics.get("max_epochs"), metrics.get("interrupted", False)  # nor these
     if not isinstance(interrupted, bool) or not (most is None or (type(most) is int and most >= 1)):
         raise ArtifactError(f"{METRICS} is not valid: max_epochs or interrupted have other types.")
+    for name in ("seed", "batch_size"):  # nor these
+        if metrics.get(name) is not None and type(metrics[name]) is not int:
+            raise ArtifactError(f"{METRICS} is not valid: {name} is no integer.")
     return {
         "history_": rows,
         "best_epoch_": best,

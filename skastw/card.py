@@ -189,16 +189,18 @@ def _metadata(title: str, metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _training(params: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
-    most, rate = metrics.get("max_epochs", params["epochs"]), params["muon_lr"]
+    most, rate, seed = metrics.get("max_epochs", params["epochs"]), params["muon_lr"], metrics.get("seed")
     muon = "" if rate is None else f"Muon (learning rate {rate}) updates matrix-shaped weights, "
     return (
         f"{metrics['n_train']} clips trained and {metrics['n_validation']} validated ({metrics['split']}). "
-        f"{metrics['n_epochs']}{f' of {most}' if most else ''} epochs in batches of {params['batch_size']}"
+        f"{metrics['n_epochs']}{f' of {most}' if most else ''} epochs in batches of "
+        f"{metrics.get('batch_size', params['batch_size'])}"
         f"{', when it was interrupted' if metrics.get('interrupted') else ''}; the weights are those of epoch "
         f"{metrics['best_epoch']}. {muon}AdamW (learning rate {params['adam_lr']}) "
         f"{'the rest' if muon else 'updates all'}, weight decay {params['weight_decay']}, "
         f"label smoothing {params.get('label_smoothing', 0.0)}, warm-up over {params['warmup_ratio']:.0%} of the "
-        f"steps, then cosine.{_trained_with(metrics.get('versions', {}))}"
+        f"steps, then cosine.{'' if seed is None else f' The seed is {seed}.'}"
+        f"{_trained_with(metrics.get('versions', {}))}"
     )
 
 

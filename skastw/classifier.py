@@ -104,7 +104,7 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
         ``"auto"`` is the GPU where there is one.
     precision : {"auto", "float32", "bfloat16", "float64"}, default="auto"
         Number format of the matrix products: ``"auto"`` trains in bfloat16 where the hardware has native
-        instructions for it and predicts in float32. Weights are float32, except with ``"float64"``.
+        instructions for it and predicts in float32. Weights are float32, or float64 if ``fit`` had ``"float64"``.
     cache : {"auto", "memory", "disk"}, default="auto"
         Where the frames of the clips stay during ``fit``: ``"auto"`` keeps 128 MB in memory and the rest in a
         temporary file, so that memory does not grow with the number of clips; the file lies where Python's
@@ -122,7 +122,8 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
         bit. Needs an integer ``random_state``.
     random_state : int, RandomState or None, default=42
         Seed of the weights, the split, the order and the augmentations. Runs with one seed repeat bit for
-        bit on one machine, and leave torch's own random generator alone.
+        bit on one machine, also in threads, and leave torch's own random generator alone. A saved model keeps an
+        integer.
     verbose : int, default=0
         1 shows progress bars; 2 writes a line for each epoch to standard error, for logs.
 
@@ -143,6 +144,10 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
         Epochs that were trained.
     interrupted_ : bool
         Whether Ctrl-C ended the training.
+    seed_ : int or None
+        Seed that ``random_state`` gave; None for a model that an earlier release saved.
+    features_, augment_, sample_rate_, chunk_length_
+        The parameters that the model was fitted with; predictions use these.
     failed_ : list of FailedClip
         Of the last ``fit`` or, unless ``on_error="raise"``, prediction: index, path and reason of each clip that was
         left out.
@@ -273,11 +278,23 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
         ------
         ValueError
             If ``classes`` is missing in the first call, or differs from the first call's.
+
+        Notes
+        -----
+        Further calls go on with the components, ``sample_rate``, ``chunk_length`` and ``n_models`` of the first one. If
+        an exception ends a call, the estimator stays as it was before; see :meth:`fit`.
         """
         self._validate_params()
         check_complete(classes, "classes")
         classes = numpy_targets(classes)
         fresh = not hasattr(self, "model_")
+        with self._attempt() as attempt:
+            targets = attempt._check_instalment(X, y, classes, fresh=fresh)
+            attempt._partial_fit(X, targets, sample_weight, fresh=fresh)
+        return self
+
+    def _check_instalment(self, X: Any, y: Any, classes: Any, *, fresh: bool) -> np.ndarray:
+        """Return y encoded, with the classes of the first instalment."""
         if classes is not None and not fresh and not np.array_equal(np.unique(classes), self.classes_):
             raise ValueError(
                 f"Got classes={plain(list(classes))}, expected those of the first call: {plain(self.classes_)}."
@@ -286,8 +303,7 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
             raise ValueError("Got classes=None in the first call of partial_fit, expected every class there will be.")
         if fresh and classes is not None:
             self._encode_target(classes, reset=True)
-        targets = self._check_target(check_clips(self, X, reset=fresh), y, reset=fresh and classes is None)
-        return self._partial_fit(X, targets, sample_weight, fresh=fresh)
+        return self._check_target(check_clips(self, X, reset=fresh), y, reset=fresh and classes is None)
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the most probable class of each clip, or which labels are more probable than not.
@@ -437,14 +453,14 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
         ['clip', 'start', 'end', 0, 1]
         """
         check_is_fitted(self, "model_")
-        if self._resolve_components().precomputed:
+        if self._fitted.components.precomputed:
             raise ValueError("Got features='precomputed', expected a front end: windows are cut from clips.")
         clips, failures = check_clips(self, X, reset=False), Failures(self.on_error)
         table = window_table(
             clips,
             copy.copy(self).set_params(verbose=0, on_error="raise").predict_proba,
             labels=self.classes_.tolist(),
-            sample_rate=self.sample_rate,
+            sample_rate=self.sample_rate_,
             window=window,
             hop=hop,
             aggregate=aggregate,
@@ -519,7 +535,8 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
         labels = self.classes_.tolist()
         if label is not None and label not in labels:
             raise ValueError(f"Got label={plain(label)!r}, expected one of the classes: {plain(labels[:10])}.")
-        components, device = self._resolve_components(), resolve_device(self.device)
+        self._check_run_params()
+        components, device = self._fitted.components, resolve_device(self.device)
         model = on_device(self.model_, device)
         one = np.zeros(1, dtype=np.int64)
         frames = next(self._frames([clip], one, components, Failures("raise"), model.features.n_features))
@@ -539,12 +556,12 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
         logarithm = self._log_probabilities(logits[None])[0, index]
         drops = logarithm - self._log_probabilities(occluded.flatten(0, 1))[:, index]
         bands = cell_centres(frames.shape[1], n_bands)
-        hz = components.features.frequencies(self.sample_rate)
+        hz = components.features.frequencies(components.sample_rate)
         return Occlusion(
             label=labels[index],
             probability=float(logarithm.exp()),
             saliency=drops.view(n_times, n_bands).numpy(),
-            times=cell_centres(len(frames), n_times) / components.features.frames_per_second(self.sample_rate),
+            times=cell_centres(len(frames), n_times) / components.features.frames_per_second(components.sample_rate),
             bands=bands,
             frequencies=None if hz is None else np.interp(bands, np.arange(len(hz)), hz),
         )

@@ -7,6 +7,7 @@ Each message names the value, what was expected, and the remedy.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 __all__ = [
@@ -50,7 +51,22 @@ def plain(value: Any) -> Any:
 
 
 class SkastwError(Exception):
-    """Root of every error that skastw raises on purpose."""
+    """Root of every error that skastw raises on purpose.
+
+    Attributes
+    ----------
+    failed : list of FailedClip
+        Clips that could not be used; see :class:`skastw.failures.FailedClip`.
+    trained : estimator or None
+        A fitted estimator with the best weights that were reached, if this error ended ``fit`` after an epoch.
+
+    Notes
+    -----
+    Other exceptions that end ``fit`` or ``partial_fit`` have these attributes too.
+    """
+
+    failed: Sequence[Any] = ()
+    trained: Any = None
 
 
 class ClipError(SkastwError):
@@ -83,7 +99,7 @@ class ClipError(SkastwError):
         return f"{where}: {self.reason}" if self.path is None else f"{where} ({self.path!r}): {self.reason}"
 
     def __reduce__(self):  # keyword-only arguments: tell pickle (joblib workers) how to rebuild
-        return _rebuild_clip_error, (type(self), self.reason, self.index, self.path)
+        return _rebuild_clip_error, (type(self), self.reason, self.index, self.path), vars(self)
 
 
 def _rebuild_clip_error(cls: type[ClipError], reason: str, index: int | None, path: str | None) -> ClipError:

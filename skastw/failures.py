@@ -77,9 +77,13 @@ class Failures:
         error : ClipError
             Of a clip whose index is known.
         """
-        if self.policy == "raise" or error.index is None:
+        if error.index is None:
             raise error
-        self._clips.append(FailedClip(error.index, error.path, error.reason))
+        clip = FailedClip(error.index, error.path, error.reason)
+        if self.policy == "raise":
+            error.failed = [clip]
+            raise error
+        self._clips.append(clip)
 
     def note_cancelled(self, index: int, path: str | None) -> None:
         """List a clip that is used, though its channels cancel each other.
@@ -118,10 +122,12 @@ class Failures:
         examples = "; ".join(str(ClipError(c.reason, index=c.index, path=c.path)) for c in self.clips[:3])
         found = f"{len(self._clips)} of {n_clips} clips cannot be used ({examples}{'; ...' * (len(self._clips) > 3)})"
         if training and len(self._clips) > MAX_FAILED_SHARE * n_clips:
-            raise DataError(
+            error = DataError(
                 f"{found}, more than {MAX_FAILED_SHARE:.0%}: something is wrong with the whole collection, or with how "
-                "it is read."
+                "it is read; error.failed lists them."
             )
+            error.failed = self.clips
+            raise error
         if self.policy == "warn":
             warn_user(f"{found} and are left out; failed_ lists them.")
 

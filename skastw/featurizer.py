@@ -55,7 +55,8 @@ class ASTWFeaturizer(TransformerMixin, ComponentParams):
     Attributes
     ----------
     n_bands_ : int
-        Values in a frame.
+        Values in a frame, by the parameters of ``fit``. Nothing else is learned: ``transform`` goes by the parameters
+        as they are.
     failed_ : list of FailedClip
         Of the last ``transform``, unless ``on_error="raise"``: index, path and reason of each clip that was left out.
     n_features_in_ : int
@@ -155,10 +156,10 @@ class ASTWFeaturizer(TransformerMixin, ComponentParams):
         )
         if self.output == "statistics":
             rows = [frame_statistics(item).numpy() for item in frames]
-            nothing = np.full(len(statistic_names(self.n_bands_)), np.nan, dtype=np.float32)
+            nothing = np.full(len(statistic_names(front_end.n_features)), np.nan, dtype=np.float32)
         else:
             rows = [item.numpy() for item in frames]
-            nothing = np.empty((0, self.n_bands_), dtype=np.float32)
+            nothing = np.empty((0, front_end.n_features), dtype=np.float32)
         items = [nothing] * len(clips)
         for index, row in zip(failures.without(np.arange(len(clips))), rows, strict=True):
             items[index] = row
@@ -184,7 +185,8 @@ class ASTWFeaturizer(TransformerMixin, ComponentParams):
         ndarray of shape (n_statistics,) of str
         """
         check_is_fitted(self, "n_bands_")
-        return np.asarray(statistic_names(self.n_bands_), dtype=object)
+        n_bands = self.resolve_features().build(self.sample_rate).n_features
+        return np.asarray(statistic_names(n_bands), dtype=object)
 
     def resolve_features(self) -> Features:
         """Return the checked front end.

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from skastw._random import generator_on
+
 __all__ = ["attention", "dropout"]
 
 #: Scores of one layer that may be kept for the way back; more are recomputed by the stock kernel.
@@ -61,6 +63,8 @@ def dropout(x: Tensor, p: float, training: bool) -> Tensor:
     On a CPU the stock dropout draws one Bernoulli number after another, which takes an eighth of a training
     step. Here a value is dropped by one random byte, so its probability is ``p`` rounded to 1/256.
 
+    In training by an estimator the draws come from the generator of that run, else from torch's global one.
+
     Parameters
     ----------
     x : Tensor
@@ -82,10 +86,14 @@ def dropout(x: Tensor, p: float, training: bool) -> Tensor:
     """
     if not training or p == 0:
         return x
+    generator = generator_on(x.device)
     if x.device.type != "cpu" or x.dtype == torch.float16:
-        return F.dropout(x, p)
+        if generator is None:
+            return F.dropout(x, p)
+        return x * torch.empty_like(x).bernoulli_(1 - p, generator=generator).div_(1 - p)
+
     threshold = min(round(p * 256), 255)
-    words = torch.randint(-(2**63), 2**63 - 1, (-(-x.numel() // 8),))
+    words = torch.randint(-(2**63), 2**63 - 1, (-(-x.numel() // 8),), generator=generator)
     draws = words.view(torch.uint8)[: x.numel()].view(x.shape)
     kept = torch.ge(draws, threshold, out=torch.empty(x.shape, dtype=x.dtype))
     return x * kept.mul_(256 / (256 - threshold))

@@ -10,7 +10,7 @@ from skastw.artifact import read_artifact
 __all__ = ["describe_model"]
 
 _COMPONENTS = ("features", "normalization", "encoder", "pooling")
-_TRAINING = ("best_epoch", "n_epochs", "interrupted", "split", "validation", "test", "versions")
+_TRAINING = ("best_epoch", "n_epochs", "interrupted", "seed", "split", "validation", "test", "versions")
 
 
 def describe_model(folder: str | os.PathLike[str]) -> dict[str, Any]:
@@ -27,7 +27,8 @@ def describe_model(folder: str | os.PathLike[str]) -> dict[str, Any]:
         ``sample_rate``, ``components`` (each with its parameters), ``augment``, ``params``, ``n_parameters`` (as
         :func:`skastw.model.count_parameters` counts them; None for a model of an earlier release), ``weights`` (how
         many tensors and bytes, with what is stored and not trained), ``best_epoch``, ``n_epochs``, ``interrupted``,
-        ``split``, ``validation`` and ``test`` (scores, or None) and ``versions`` (of what it was trained with).
+        ``seed`` (None if it is not known), ``split``, ``validation`` and ``test`` (scores, or None) and ``versions``
+        (of what it was trained with).
 
     Raises
     ------

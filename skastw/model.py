@@ -12,7 +12,7 @@ from skastw.features import Features, FeaturesModule
 from skastw.normalization import Normalization, NormalizationModule
 from skastw.pooling import Pooling, PoolingModule
 
-__all__ = ["AudioModel", "build_model", "count_parameters"]
+__all__ = ["AudioModel", "build_model", "count_parameters", "frames_in_chunk"]
 
 
 class AudioModel(nn.Module):
@@ -130,13 +130,34 @@ def build_model(
     front_end = features.build(sample_rate)
     if n_features is not None:
         front_end.n_features = n_features
-    max_frames = max(1, round(chunk_length * features.frames_per_second(sample_rate)))
+    max_frames = frames_in_chunk(features, sample_rate, chunk_length)
     scale = normalization.build(front_end.n_features)
     encoders, poolings = [], []
     for _ in range(n_models):
         encoders.append(encoder.build(front_end.n_features, max_frames))
         poolings.append(pooling.build(encoders[-1].n_outputs))
     return AudioModel(front_end, scale, encoders, poolings, n_outputs, max_frames)
+
+
+def frames_in_chunk(features: Features, sample_rate: int, chunk_length: float) -> int:
+    """Return the number of frames that the encoder sees at once.
+
+    Parameters
+    ----------
+    features : Features
+    sample_rate : int
+        Samples per second (Hz).
+    chunk_length : float
+        Seconds.
+
+    Examples
+    --------
+    >>> from skastw.features import LogMel
+    >>> from skastw.model import frames_in_chunk
+    >>> frames_in_chunk(LogMel(), 16000, 30.0)
+    3000
+    """
+    return max(1, round(chunk_length * features.frames_per_second(sample_rate)))
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -113,6 +113,10 @@ class ASTWRegressor(RegressorMixin, PretrainedEstimator):
         The epoch whose weights were kept, counted from 1, and how many were trained.
     interrupted_ : bool
         Whether Ctrl-C ended the training.
+    seed_ : int or None
+        Seed that ``random_state`` gave; None for a model that an earlier release saved.
+    features_, augment_, sample_rate_, chunk_length_
+        The parameters that the model was fitted with; predictions use these.
     failed_ : list of FailedClip
         Of the last ``fit`` or, unless ``on_error="raise"``, prediction: index, path and reason of each clip that was
         left out.
@@ -224,11 +228,19 @@ class ASTWRegressor(RegressorMixin, PretrainedEstimator):
         Returns
         -------
         self
+
+        Notes
+        -----
+        Further calls go on with the components, ``sample_rate``, ``chunk_length`` and ``n_models`` of the first one. If
+        an exception ends a call, the estimator stays as it was before; see :meth:`fit`.
         """
         self._validate_params()
         fresh = not hasattr(self, "model_")
-        targets = self._check_target(check_clips(self, X, reset=fresh), y, reset=fresh, sample_weight=sample_weight)
-        return self._partial_fit(X, targets, sample_weight, fresh=fresh)
+        with self._attempt() as attempt:
+            clips = check_clips(attempt, X, reset=fresh)
+            targets = attempt._check_target(clips, y, reset=fresh, sample_weight=sample_weight)
+            attempt._partial_fit(X, targets, sample_weight, fresh=fresh)
+        return self
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the values of each clip, in the units of y.

@@ -47,6 +47,7 @@ ROWS = [
         "_optional",
         "_outputs",
         "_progress",
+        "_random",
         "_sklearn",
         "_text",
         "_version",

@@ -93,6 +93,31 @@ def test_labels_are_told_as_python_writes_them(use, y):
     assert "np." not in messages
 
 
+@pytest.mark.parametrize("world_size", ["2", "16"])
+def test_one_of_many_processes_says_that_each_trains_on_everything(world_size, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", world_size)
+    for train in (lambda: tiny().fit(CLIPS, Y), lambda: tiny().partial_fit(CLIPS, Y, classes=[0, 1, 2])):
+        with pytest.warns(
+            UserWarning, match=f"WORLD_SIZE={world_size}.*trains on all clips.*Start one process"
+        ) as told:
+            clf = train()
+        assert len(told) == 1
+        assert told[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        clf.partial_fit(CLIPS, Y).predict(CLIPS)  # told once
+
+
+@pytest.mark.parametrize("world_size", ["1", "0", "", "many", None])
+def test_one_process_is_told_nothing_of_others(world_size, monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    if world_size is not None:
+        monkeypatch.setenv("WORLD_SIZE", world_size)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tiny(epochs=1).fit(CLIPS, Y)
+
+
 callback = pytest.importorskip("sklearn.callback", reason="this scikit-learn has no callbacks")
 
 

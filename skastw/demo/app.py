@@ -167,7 +167,7 @@ class _Desk:
     def hear(self, content: bytes) -> dict[str, Any]:
         """Decode and predict; in a thread, one at a time."""
         samples, rate = self.decode(content)
-        return self.listener.hear(load_waveform((samples.T, rate), self.listener.classifier.sample_rate))
+        return self.listener.hear(load_waveform((samples.T, rate), self.listener.classifier.sample_rate_))
 
     async def refuse(self, request: Request, error: Exception) -> Response:
         status, detail = getattr(error, "status_code", 500), getattr(error, "detail", "")

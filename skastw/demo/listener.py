@@ -11,9 +11,8 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch.nn import functional as F
 
-from skastw._component import resolve_component
 from skastw.classifier import ASTWClassifier
-from skastw.features import Features, LogMel
+from skastw.features import LogMel
 
 __all__ = ["Listener", "spectrogram_picture", "windows_of"]
 
@@ -66,11 +65,11 @@ class Listener:
             got = type(self.classifier).__name__
             raise TypeError(f"Got a model of type {got}, expected a fitted ASTWClassifier: the page shows classes.")
         check_is_fitted(self.classifier, "model_")
-        if resolve_component(Features, self.classifier.features).name == "precomputed":
+        if self.classifier.features_.name == "precomputed":
             raise TypeError("Got features='precomputed', expected a classifier with a front end: the page takes clips.")
         if isinstance(self.top_k, bool) or not isinstance(self.top_k, int) or self.top_k < 1:
             raise ValueError(f"Got top_k={self.top_k!r}, expected an integer of at least 1.")
-        if self.window is not None and not 2 <= self.window * self.classifier.sample_rate < np.inf:
+        if self.window is not None and not 2 <= self.window * self.classifier.sample_rate_ < np.inf:
             raise ValueError(f"Got window={self.window!r}, expected seconds, and at least two samples.")
 
     def about(self) -> dict[str, Any]:
@@ -78,7 +77,7 @@ class Listener:
         return {
             "classes": len(self.classifier.classes_),
             "multilabel": self.classifier.task_ == "multilabel",
-            "sample_rate": self.classifier.sample_rate,
+            "sample_rate": self.classifier.sample_rate_,
         }
 
     def hear(self, waveform: np.ndarray) -> dict[str, Any]:
@@ -86,9 +85,9 @@ class Listener:
         classifier = self.classifier
         (top,) = classifier.predict_top_k([waveform], k=self.top_k)
         return {
-            "seconds": len(waveform) / classifier.sample_rate,
+            "seconds": len(waveform) / classifier.sample_rate_,
             "top": [{"label": str(label), "probability": probability} for label, probability in top],
-            "spectrogram": spectrogram_picture(waveform, _log_mel_like(classifier), classifier.sample_rate),
+            "spectrogram": spectrogram_picture(waveform, _log_mel_like(classifier), classifier.sample_rate_),
             "windows": windows_of(classifier, waveform, window=self.window, n_rows=self.top_k),
         }
 
@@ -151,9 +150,9 @@ def windows_of(
         ``size`` (s) of a window; ``starts`` and ``ends`` (s); ``rows``, a label and its probability in each window;
         ``best``, the most probable label of each window with its probability.
     """
-    seconds = len(waveform) / classifier.sample_rate
+    seconds = len(waveform) / classifier.sample_rate_
     if window is None:
-        window = max(min(seconds / 5, 5.0, classifier.chunk_length), 0.5, 2 / classifier.sample_rate)
+        window = max(min(seconds / 5, 5.0, classifier.chunk_length_), 0.5, 2 / classifier.sample_rate_)
     hop = max(window / 2, (seconds - window) / (_WINDOWS - 2))
     table = classifier.predict_windows([waveform], window=window, hop=hop)
     probabilities = table.iloc[:, 3:].to_numpy(dtype=np.float64)
@@ -174,6 +173,6 @@ def windows_of(
 
 def _log_mel_like(classifier: ASTWClassifier) -> LogMel:
     """Return the log-mel front end with the resolution of the classifier's own."""
-    features = resolve_component(Features, classifier.features)
+    features = classifier.features_
     shared = {name: getattr(features, name) for name in LogMel().get_params() if hasattr(features, name)}
     return LogMel(**shared)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.func import functional_call
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from skastw.batching import is_padded
 
@@ -51,6 +55,21 @@ class Recurrent(nn.Module):
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Return the states (B, T, n_outputs)."""
         if not self.bidirectional or not is_padded(x, lengths):  # what only runs forward has seen no padding yet
-            return self.layers(x)[0]
+            return self._states(x)
         packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
-        return pad_packed_sequence(self.layers(packed)[0], batch_first=True, total_length=x.shape[1])[0]
+        return pad_packed_sequence(self._states(packed), batch_first=True, total_length=x.shape[1])[0]
+
+    def _states(self, x: Any) -> Any:
+        """Return the states, for a tensor or a packed sequence, as the same.
+
+        Autocast casts a weight once and uses that for all steps in time, unless another thread empties its cache
+        meanwhile. The gradients are then added in another order. Here the weights are cast before.
+        """
+        device = (x.data if isinstance(x, PackedSequence) else x).device.type
+        weights = dict(self.layers.named_parameters())
+        float32 = all(weight.dtype == torch.float32 for weight in weights.values())
+        if device != "cpu" or not float32 or not torch.is_autocast_enabled(device):
+            return self.layers(x)[0]
+
+        dtype = torch.get_autocast_dtype(device)
+        return functional_call(self.layers, {name: weight.to(dtype) for name, weight in weights.items()}, (x,))[0]

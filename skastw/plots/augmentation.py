@@ -16,7 +16,7 @@ from skastw.augment import Augment, Transform
 from skastw.batching import Batch, pad
 from skastw.features import Features
 from skastw.plots._canvas import panels, pyplot
-from skastw.plots.spectrogram import SpectrogramDisplay, clip_frames
+from skastw.plots.spectrogram import SpectrogramDisplay, clip_frames, fitted_or_set
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -101,9 +101,9 @@ class AugmentationDisplay:
         """
         return cls.from_clip(
             clip,
-            estimator.augment,
-            features=estimator.features,
-            sample_rate=estimator.sample_rate,
+            fitted_or_set(estimator, "augment"),
+            features=fitted_or_set(estimator, "features"),
+            sample_rate=fitted_or_set(estimator, "sample_rate"),
             partner=partner,
             n_versions=n_versions,
             random_state=random_state,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from skastw.occlusion import Occlusion
 from skastw.plots._canvas import panels, pyplot, shortened
-from skastw.plots.spectrogram import SpectrogramDisplay, clip_frames
+from skastw.plots.spectrogram import SpectrogramDisplay, clip_frames, fitted_or_set
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -104,8 +104,9 @@ class OcclusionDisplay:
         """
         pyplot(cls)
         occlusion = estimator.explain(clip, label=label, n_times=n_times, n_bands=n_bands, fill=fill)
-        frames = clip_frames(clip, estimator.features, estimator.sample_rate)
-        spectrogram = SpectrogramDisplay.from_frames(frames, estimator.features, sample_rate=estimator.sample_rate)
+        features, sample_rate = fitted_or_set(estimator, "features"), fitted_or_set(estimator, "sample_rate")
+        frames = clip_frames(clip, features, sample_rate)
+        spectrogram = SpectrogramDisplay.from_frames(frames, features, sample_rate=sample_rate)
         return cls(occlusion, spectrogram).plot(ax, cmap=cmap)
 
     def plot(self, ax: Axes | Sequence[Axes] | None = None, *, cmap: Any = None) -> OcclusionDisplay:

@@ -17,7 +17,7 @@ from skastw.plots._plane import Plane
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["SpectrogramDisplay", "clip_frames"]
+__all__ = ["SpectrogramDisplay", "clip_frames", "fitted_or_set"]
 
 #: Decibels below the loudest that are drawn: what a log-mel front end keeps.
 _RANGE = 80.0
@@ -143,8 +143,8 @@ class SpectrogramDisplay:
         MissingDependencyError
             Without the extra ``plot``.
         """
-        where = {"ax": ax, "cmap": cmap, "colorbar": colorbar}
-        return cls.from_clip(clip, estimator.features, sample_rate=estimator.sample_rate, **where)
+        features, sample_rate = fitted_or_set(estimator, "features"), fitted_or_set(estimator, "sample_rate")
+        return cls.from_clip(clip, features, sample_rate=sample_rate, ax=ax, cmap=cmap, colorbar=colorbar)
 
     @classmethod
     def from_frames(cls, frames: Any, features: Any = "log_mel", *, sample_rate: int = 16000) -> SpectrogramDisplay:
@@ -251,3 +251,14 @@ def clip_frames(clip: Any, features: Any, sample_rate: int) -> Tensor:
         return check_frames([clip], None)[0]
     features.check_params()
     return next(extract_frames([clip], features.build(sample_rate), sample_rate=sample_rate))
+
+
+def fitted_or_set(estimator: Any, name: str) -> Any:
+    """Return a parameter that the estimator was fitted with, or the present one if it is not fitted or keeps none.
+
+    Parameters
+    ----------
+    estimator : estimator
+    name : {"augment", "features", "sample_rate"}
+    """
+    return getattr(estimator, f"{name}_", getattr(estimator, name))

@@ -10,7 +10,7 @@ import numpy as np
 
 from skastw.errors import plain
 from skastw.plots._canvas import legend, panels, pyplot, styles
-from skastw.plots.spectrogram import SpectrogramDisplay, clip_frames
+from skastw.plots.spectrogram import SpectrogramDisplay, clip_frames, fitted_or_set
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -108,8 +108,8 @@ class WindowPredictionsDisplay:
         return cls.from_predictions(
             estimator.predict_windows([clip], window=window, **step),
             clip=clip,
-            features=estimator.features,
-            sample_rate=estimator.sample_rate,
+            features=fitted_or_set(estimator, "features"),
+            sample_rate=fitted_or_set(estimator, "sample_rate"),
             k=k,
             labels=labels,
             ax=ax,

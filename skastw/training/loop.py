@@ -7,6 +7,7 @@ import math
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from skastw._device import autocast, out_of_memory
 from skastw._progress import ProgressBar
+from skastw._random import drawing_from, draws_globally, seeded_generators
 from skastw.augment import Transform
 from skastw.batching import Batch, shuffled_buckets
 from skastw.errors import TrainingError
@@ -95,8 +97,8 @@ class TrainingResult:
         The epoch whose weights were kept, counted from 1; 0 where no epoch ended.
     optimizers : list of Optimizer
         To go on with.
-    stopped : TrainingError, KeyboardInterrupt or None
-        What ended training in the midst of an epoch.
+    stopped : Exception, KeyboardInterrupt or None
+        What ended training before its time.
     class_scores : list of dict, optional
         Scores of each class on the validation clips, of the weights that were kept.
     """
@@ -104,7 +106,7 @@ class TrainingResult:
     history: list[dict[str, Any]]
     best_epoch: int
     optimizers: list[torch.optim.Optimizer]
-    stopped: TrainingError | KeyboardInterrupt | None = None
+    stopped: Exception | KeyboardInterrupt | None = None
     class_scores: list[dict[str, float]] | None = None
 
 
@@ -118,6 +120,7 @@ def train(
     *,
     history: list[dict[str, Any]] | None = None,
     optimizers: list[torch.optim.Optimizer] | None = None,
+    generators: Sequence[torch.Generator] | None = None,
     monitor: Monitor | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> TrainingResult:
@@ -139,6 +142,8 @@ def train(
         Rows of epochs that went before; new rows are appended as epochs end.
     optimizers : list of Optimizer, optional
         Those of an earlier instalment, with their momentum; by default new ones.
+    generators : sequence of Generators, optional
+        What dropout draws from, one for each type of device; by default new ones with ``config.seed``.
     monitor : Monitor, optional
         Watches the epochs, and may end training.
     checkpoint : Checkpoint, optional
@@ -147,12 +152,13 @@ def train(
     Returns
     -------
     TrainingResult
-        Also where the loss is no longer finite, memory runs out, or the user interrupts; see ``stopped``.
+        Also if an exception ended training, because the loss was no longer finite, memory ran out, ``monitor`` raised,
+        or the user interrupted; see ``stopped``.
     """
-    run = _Run(model, config, task, history=history, optimizers=optimizers)
+    run = _Run(model, config, task, history=history, optimizers=optimizers, generators=generators)
     if checkpoint is not None:
         run.restore(checkpoint.load())
-    stopped: TrainingError | KeyboardInterrupt | None = None
+    stopped: Exception | KeyboardInterrupt | None = None
 
     bar = ProgressBar(
         total=config.epochs, initial=run.epoch, desc="training", unit="epoch", disable=config.verbose != 1
@@ -180,10 +186,8 @@ def train(
             run.epoch += 1
             if checkpoint is not None:
                 checkpoint.save(run.snapshot())
-    except (TrainingError, KeyboardInterrupt) as error:
-        stopped = error
-    except (RuntimeError, MemoryError) as error:
-        stopped = out_of_memory(error, batch_size=config.batch_size)
+    except (Exception, KeyboardInterrupt) as error:
+        stopped = out_of_memory(error, batch_size=config.batch_size) or error
     bar.close()
 
     run.best.restore(model)
@@ -207,6 +211,7 @@ class _Run:
         *,
         history: list[dict[str, Any]] | None,
         optimizers: list[torch.optim.Optimizer] | None,
+        generators: Sequence[torch.Generator] | None,
     ) -> None:
         self.model = model
         if optimizers is None or len(optimizers) != 1 + (config.muon_lr is not None):
@@ -219,8 +224,14 @@ class _Run:
         self.history = [] if history is None else history
         self.rng = np.random.default_rng(config.seed)
         self.generator = torch.Generator().manual_seed(config.seed)
+        self.generators = seeded_generators(config.seed, config.device) if generators is None else generators
+        self.borrows = draws_globally(model)
         self.epoch = 0
         self.done = False
+
+    def draws(self) -> AbstractContextManager[None]:
+        """Return the context in which a forward pass draws from the generators of this run."""
+        return drawing_from(self.generators, borrow=self.borrows)
 
     def snapshot(self) -> Snapshot:
         """Return everything, for a checkpoint."""
@@ -228,10 +239,9 @@ class _Run:
             **_named("model", self.model.state_dict()),
             **_named("average", {} if self.average.model is self.model else self.average.model.state_dict()),
             **_named("best", self.best.weights),
-            **_named("random", {"augment": self.generator.get_state(), "torch": torch.get_rng_state()}),
+            "random.augment": self.generator.get_state(),
+            **_named("random", {generator.device.type: generator.get_state() for generator in self.generators}),
         }
-        if torch.cuda.is_initialized():
-            tensors["random.cuda"] = torch.cuda.get_rng_state()
         for number, optimizer in enumerate(self.optimizers):
             for index, state in optimizer.state_dict()["state"].items():
                 tensors |= _named(f"optimizer.{number}.{index}", state)
@@ -265,9 +275,9 @@ class _Run:
         self.history[:] = values["history"]
         self.rng.bit_generator.state = values["shuffle"]
         self.generator.set_state(tensors["random.augment"])
-        torch.set_rng_state(tensors["random.torch"])
-        if "random.cuda" in tensors and torch.cuda.is_initialized():
-            torch.cuda.set_rng_state(tensors["random.cuda"])
+        for generator in self.generators:
+            if (name := f"random.{generator.device.type}") in tensors:  # the run may go on, on another device
+                generator.set_state(tensors[name])
         self.epoch, self.done = values["epoch"], values["done"]
 
 
@@ -299,10 +309,15 @@ class _Best:
 
 
 def _step(
-    model: AudioModel, batch: Batch, task: Task, config: TrainingConfig, optimizers: list[torch.optim.Optimizer]
+    model: AudioModel,
+    batch: Batch,
+    task: Task,
+    config: TrainingConfig,
+    optimizers: list[torch.optim.Optimizer],
+    draws: AbstractContextManager[None] | None = None,
 ) -> Tensor:
     """Take one optimisation step; return the batch's loss and its weight, shape (2,), without waiting for them."""
-    with autocast(config.precision, config.device):
+    with draws or nullcontext(), autocast(config.precision, config.device):
         by_model = model.classify_each(batch.inputs, batch.lengths)
     losses = [_losses(logits, batch, task, config.label_smoothing) for logits in by_model]
     total = losses[0][1].sum().clamp(min=1e-12)
@@ -337,7 +352,7 @@ def _train_epoch(
         batch = train_set.batch(indices, model.max_frames, run.rng).to(config.device)
         for transform in transforms:
             batch = transform(batch, run.generator)
-        losses.append(_step(model, batch.fitted(model.max_frames), task, config, run.optimizers))
+        losses.append(_step(model, batch.fitted(model.max_frames), task, config, run.optimizers, run.draws()))
         run.average.update()
     return _mean_loss(losses, batches, train_set, run, config), rates
 
@@ -361,7 +376,11 @@ def _mean_loss(
     step, total = run.epoch * len(batches) + first, config.epochs * len(batches)
     rates = _set_learning_rates(run.optimizers, step, total, config)
     there = [f"{name}={rate:.2g} (of {getattr(config, name)})" for name, rate in rates.items()]
-    kept = f"The weights of epoch {run.best.epoch} are kept." if run.best.epoch else "No epoch had ended."
+    kept = (
+        f"The weights of epoch {run.best.epoch} are kept, in error.trained."
+        if run.best.epoch
+        else "No epoch had ended."
+    )
     raise TrainingError(
         f"The training loss is {float(sums[first, 0])} at step {first + 1} of epoch {run.epoch + 1}, expected a finite "
         f"number; the learning rates there were {' and '.join(there)}, the clips {positions}. Lower the rates, or look "
@@ -395,7 +414,7 @@ def _set_learning_rates(
     """Set and return the learning rates of a step, by name."""
     factor = 1.0 if config.constant_lr else warmup_cosine(step, total_steps, config.warmup_ratio)
     peaks = {"muon_lr": config.muon_lr, "adam_lr": config.adam_lr}
-    rates = {name: peak * factor for name, peak in peaks.items() if peak is not None}
+    rates = {name: float(peak * factor) for name, peak in peaks.items() if peak is not None}
     for optimizer, rate in zip(optimizers, rates.values(), strict=True):
         for group in optimizer.param_groups:
             group["lr"] = rate
