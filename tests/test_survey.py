@@ -448,6 +448,28 @@ def test_random_bytes_look_like_nothing():
         decode(np.random.default_rng(0).bytes(20_000))
 
 
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda: headerless(mp3("VARIABLE")),
+        lambda: mp3() + corpus.ID3V1 + mp3(),
+        lambda: by_ffmpeg("wav", "libmp3lame"),
+        lambda: by_ffmpeg("mp2", "mp2"),
+        lambda: encoded("OGG", "VORBIS") * 2,
+        lambda: corpus.without_end_mark(encoded("OGG", "OPUS", rate=48000)),
+        flac_of_unknown_length,
+        lambda: wav_of_size(0),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:An audio file in memory")
+def test_common_formats_without_a_length_do_not_need_ffmpeg(edit, monkeypatch):
+    content = edit()
+    expected, _ = decode(content)
+    monkeypatch.setitem(sys.modules, "av", None)
+    np.testing.assert_array_equal(decode(content)[0], expected)
+    assert len(expected) >= 1.8 * RATE
+
+
 # ------------------------------------------------------------------ errors, names, notes
 
 
