@@ -35,7 +35,7 @@ SECONDS, TOLERANCE = 2.4, 0.1
 FFMPEG = ("ffmpeg", "-hide_banner", "-loglevel", "error", "-y", "-bitexact")
 
 #: Formats in which nothing says where they end: if one is cut between two frames or pages, the rest is a whole file.
-ENDLESS = ("headerless", "adts", "mp2", "pipe", "live", "no end mark", "ac3", "amr", "mp3 in wav", "paf", "pvf")
+ENDLESS = ("headerless", "adts", "mp2", "pipe", "no end mark", "ac3", "amr", "mp3 in wav", "paf", "pvf")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +112,7 @@ def _pcm() -> Iterator[Recipe]:
     for form in ("8svx", "voc", "sph", "htk", "avr", "ircam", "paf", "pvf", "xa", "gsm", "wve"):
         if form in ("avr", "voc", "8svx", "sph", "htk", "paf", "pvf"):
             yield Recipe(f"sox {form}", ("sox", "{in}", "-t", form, "{out}"), 16000, suffix=f".{form}", cut=True)
-    for codec in ("alac", "libopus", "adpcm_ima_qt", "pcm_f32be", "aac", "flac"):
+    for codec in ("alac", "libopus", "adpcm_ima_qt", "pcm_f32be", "flac"):
         rate = 48000 if codec == "libopus" else 44100
         yield Recipe(f"caf {codec}", _ffmpeg("-c:a", codec, "-f", "caf"), rate, suffix=".caf", cut=codec == "alac")
     for codec in ("pcm_f32be", "pcm_s24be", "pcm_alaw", "adpcm_ima_qt", "pcm_s16le"):

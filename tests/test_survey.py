@@ -45,10 +45,10 @@ def encoded(form, subtype=None, samples=SOUND, rate=RATE, **options):
     return file.getvalue()
 
 
-def by_ffmpeg(form, codec, samples=SOUND, rate=RATE):
+def by_ffmpeg(form, codec, samples=SOUND, rate=RATE, options=None):
     """Return a file that FFmpeg writes, in the sample format of the codec."""
     file = io.BytesIO()
-    with av.open(file, "w", format=form) as container:
+    with av.open(file, "w", format=form, options=options or {}) as container:
         stream = container.add_stream(codec, rate=rate, layout="mono")
         stream.bit_rate = 96000
         frame = av.AudioFrame.from_ndarray(samples[None], format="flt", layout="mono")
@@ -253,6 +253,20 @@ def test_aac_that_ends_inside_a_frame_is_truncated():
     content = by_ffmpeg("adts", "aac")
     with pytest.raises(ClipValueError, match=r"is truncated: 1\.\d\d s"):
         decode(content[: round(0.9 * len(content))])
+
+
+@pytest.mark.parametrize("codec", ["libopus", "flac"])
+def test_a_recording_of_a_browser_that_ends_inside_a_block_is_truncated(codec):
+    content = by_ffmpeg("matroska", codec, rate=48000, options={"live": "1"})
+    assert len(decode(content)[0]) / 48000 == pytest.approx(len(SOUND) / 48000, abs=0.1)
+    for left in (0.1, 0.5, 0.9):
+        with pytest.raises(ClipValueError, match=r"is truncated|cannot be decoded|holds no audio"):
+            decode(content[: round(left * len(content))])
+    with pytest.raises(ClipValueError, match=r"is truncated: 1\.\d\d s can be read and the file ends inside a frame"):
+        decode(content[:-1])
+    with_duration = by_ffmpeg("matroska", codec, rate=48000)
+    index = with_duration.rindex(b"\x1cS\xbbk")  # behind the audio
+    np.testing.assert_array_equal(decode(with_duration[: index + 10])[0], decode(with_duration)[0])
 
 
 # ------------------------------------------------------------------ Ogg
