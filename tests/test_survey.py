@@ -320,6 +320,7 @@ def test_a_recording_whose_length_was_never_written_is_recovered(form, tmp_path)
         comm, data = content.index(b"COMM"), content.index(b"SSND")
         lost = content[:4] + bytes(4) + content[8 : comm + 10] + bytes(4) + content[comm + 14 : data + 4]
         lost += bytes(4) + content[data + 8 :]
+
     path = tmp_path / "clip"
     path.write_bytes(lost)
     note = rf"clip': its header says 0 bytes of audio, .* the {2 * len(SOUND)} bytes behind it are decoded"
@@ -328,6 +329,13 @@ def test_a_recording_whose_length_was_never_written_is_recovered(form, tmp_path)
     np.testing.assert_array_equal(samples, expected)
     with pytest.warns(UserWarning, match="An audio file in memory: its header says 0 bytes"):
         np.testing.assert_array_equal(decode(lost, start=0.5, end=1.0)[0], expected[RATE // 2 : RATE])
+
+
+def test_bytes_behind_the_audio_that_are_no_text_about_it_are_told():
+    n_bytes = 2 * len(SOUND)
+    with pytest.warns(UserWarning, match=f"{n_bytes // 2} bytes follow the {n_bytes // 2} bytes of audio"):
+        samples, _ = decode(wav_of_size(n_bytes // 2))
+    assert len(samples) == len(SOUND) // 2
 
 
 def test_a_recording_without_a_sample_stays_empty(recwarn):

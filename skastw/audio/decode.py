@@ -350,14 +350,14 @@ def _sound_file(recording: _Recording, part: Part) -> Iterator[_SoundFile]:
             raise ClipValueError(f"cannot be decoded (it looks like {looks}); {_EXPECTED}.")
     try:
         sound = _SoundFile(recording.readable(part))
-    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: soundfile asks for the rate of raw samples
-        raise _refusal(recording, part, error) from error
+    except soundfile.LibsndfileError as error:
+        raise _refusal(part, _reason(error)) from error
     with sound:
         if sound.format == "RAW":  # no header was found: libsndfile went by the name (.au, .gsm, .snd, .vox)
             raise ClipValueError(f"cannot be decoded (no header); {_EXPECTED}.")
         # a length may be a guess, beyond which nothing is read
         if sound.frames < max(part.n_samples - TOLERANCE * part.rate, 0):
-            raise _refusal(recording, part, None)
+            raise _refusal(part, "its length is not known")
         check_sample_rate(sound.samplerate)
         yield sound
 
@@ -379,9 +379,8 @@ def _read_samples(file: _SoundFile, n_samples: int) -> np.ndarray:
     return samples[:n_read]
 
 
-def _refusal(recording: _Recording, part: Part, error: Exception | None) -> ClipValueError:
+def _refusal(part: Part, reason: str) -> ClipValueError:
     """Return the error about a file that libsndfile does not read; it asks for FFmpeg if that may."""
-    reason = _reason(error) if isinstance(error, soundfile.LibsndfileError) else "its length is not known"
     if part.demuxer is None:
         return ClipValueError(f"cannot be decoded ({reason}); {_EXPECTED}.")
     if not has_ffmpeg():

@@ -354,11 +354,11 @@ def _chunks(file: BinaryIO, size: int, start: int, order: Literal["little", "big
 
 
 def _wav(file: BinaryIO, size: int, start: int, order: Literal["little", "big"]) -> Survey:
-    tag, data_64 = 0, None
+    tag, byte_rate, data_64 = 0, 0, None
     for name, first, length in _chunks(file, size, start + 12, order):
         if name == b"fmt ":
             form = _read(file, first, min(length, 40)).ljust(40, b"\0")
-            tag = int.from_bytes(form[:2], order)
+            tag, byte_rate = int.from_bytes(form[:2], order), int.from_bytes(form[8:12], order)
             tag = int.from_bytes(form[24:26], order) if tag == _EXTENSIBLE else tag
         elif name == b"ds64":
             data_64 = int.from_bytes(_read(file, first + 8, 8), "little")
@@ -384,6 +384,10 @@ def _wav(file: BinaryIO, size: int, start: int, order: Literal["little", "big"])
         frames.announced = max(frames.announced, result.announced)
         frames.is_cut |= result.is_cut
         return frames
+
+    end = first + length + length % 2
+    if size - end > TOLERANCE * byte_rate > 0 and not _are_chunks(file, size, end, order):
+        result.notes.append(f"{size - end} bytes follow the {length} bytes of audio that its header announces.")
     return result
 
 
