@@ -360,7 +360,7 @@ def second_link(content: bytes) -> bytes:
     return content + b"".join(pages)
 
 
-def _mp3_frames(content: bytes) -> int:
+def mp3_frames(content: bytes) -> int:
     position, n_frames = 0, 0
     rates, bits = (44100, 48000, 32000), (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
     while position + 4 <= len(content) and content[position] == 0xFF:
@@ -370,7 +370,7 @@ def _mp3_frames(content: bytes) -> int:
     return n_frames
 
 
-def _wav_size(content: bytes, size: int) -> bytes:
+def with_wav_size(content: bytes, size: int) -> bytes:
     at = content.index(b"data") + 4
     riff = min(size + at - 4, 2**32 - 1)
     return content[:4] + struct.pack("<I", riff) + content[8:at] + struct.pack("<I", size) + content[at + 4 :]
@@ -399,14 +399,14 @@ EDITS = {
     "part of a frame in front": lambda content: content[-97:] + content,
     "picture with sync words": lambda content: id3(5000, fill=b"\xff\xfb\x90\x64\0\0\0") + content,
     "last bytes lost": lambda content: content[:-40],
-    "vbri": lambda content: vbri_frame(content, _mp3_frames(content)) + content,
+    "vbri": lambda content: vbri_frame(content, mp3_frames(content)) + content,
     "xing without count": lambda content: content.replace(b"Xing\0\0\0\x0f", b"Xing\0\0\0\0"),
     "no end mark": without_end_mark,
     "chained": second_link,
     "flac picture": lambda content: content[:42] + b"\6\0\x40\0" + bytes(2**14) + content[42:],
-    "size zero": lambda content: _wav_size(content, 0),
-    "size a little large": lambda content: _wav_size(content, len(content) - content.index(b"data") - 8 + 6),
-    "size all ones": lambda content: _wav_size(content, 2**32 - 1),
+    "size zero": lambda content: with_wav_size(content, 0),
+    "size a little large": lambda content: with_wav_size(content, len(content) - content.index(b"data") - 8 + 6),
+    "size all ones": lambda content: with_wav_size(content, 2**32 - 1),
     "odd chunk behind": lambda content: content + b"LIST" + struct.pack("<I", 5) + b"note!\0",
 }
 

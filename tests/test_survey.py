@@ -73,7 +73,7 @@ def headerless(content):
 
 
 def wav_of_size(size):
-    return corpus._wav_size(encoded("WAV", "PCM_16"), size)
+    return corpus.with_wav_size(encoded("WAV", "PCM_16"), size)
 
 
 def likeness(samples, original=SOUND):
@@ -173,7 +173,7 @@ def test_an_mp3_that_ends_inside_a_frame_or_before_its_count_is_truncated(mode, 
 
 def test_fraunhofers_header_is_a_count_too():
     content = headerless(mp3("CONSTANT"))
-    n_frames = corpus._mp3_frames(content)
+    n_frames = corpus.mp3_frames(content)
     with_header = corpus.vbri_frame(content, n_frames) + content
     np.testing.assert_array_equal(decode(with_header)[0], decode(content)[0])
     with pytest.raises(ClipValueError, match="is truncated"):
@@ -315,7 +315,7 @@ def test_a_recording_whose_length_was_never_written_is_recovered(form, tmp_path)
     content = encoded(form, "PCM_16")
     expected = decode(content)[0]
     if form == "WAV":
-        lost = corpus._wav_size(content, 0)
+        lost = corpus.with_wav_size(content, 0)
     else:
         comm, data = content.index(b"COMM"), content.index(b"SSND")
         lost = content[:4] + bytes(4) + content[8 : comm + 10] + bytes(4) + content[comm + 14 : data + 4]
