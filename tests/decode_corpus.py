@@ -35,7 +35,7 @@ SECONDS, TOLERANCE = 2.4, 0.1
 FFMPEG = ("ffmpeg", "-hide_banner", "-loglevel", "error", "-y", "-bitexact")
 
 #: Formats in which nothing says where they end: if one is cut between two frames or pages, the rest is a whole file.
-ENDLESS = ("headerless", "adts", "mp2", "pipe", "live", "no end mark", "ac3", "amr", "mp3 in wav", "paf", "pvf")
+ENDLESS = ("headerless", "adts", "mp2", "pipe", "no end mark", "ac3", "amr", "mp3 in wav", "paf", "pvf")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +79,7 @@ def _pcm() -> Iterator[Recipe]:
             yield Recipe(f"wav {codec} {channels} ch", command, channels=channels, suffix=".wav", cut=codec == "s16le")
     for rate in (8000, 11025, 16000, 22050, 32000, 48000, 96000):
         yield Recipe(f"wav s16le {rate} Hz", _ffmpeg("-f", "wav"), rate, suffix=".wav")
+
     for codec in ("adpcm_ima_wav", "adpcm_ms", "libgsm_ms", "g722", "g726", "adpcm_yamaha"):
         rate = 8000 if codec in ("libgsm_ms", "g726") else 16000
         yield Recipe(f"wav {codec}", _ffmpeg("-c:a", codec, "-f", "wav"), rate, suffix=".wav", cut=codec != "g726")
@@ -87,6 +88,7 @@ def _pcm() -> Iterator[Recipe]:
         yield Recipe(f"wav {codec}", _ffmpeg("-c:a", codec, "-f", "wav"), rate, suffix=".wav")
     dts = _ffmpeg("-c:a", "dca", "-strict", "-2", "-f", "wav")
     yield Recipe("wav dts", dts, channels=2, suffix=".wav")
+
     yield Recipe("wav pipe", _ffmpeg("-f", "wav", to="pipe:1"), suffix=".wav", cut=True)
     yield Recipe("wav sox pipe", ("sox", "{in}", "-t", "wav", "-"), suffix=".wav")
     yield Recipe("wav extensible 6 ch", _ffmpeg("-ac", "6", "-f", "wav"), channels=2, suffix=".wav")
@@ -100,6 +102,7 @@ def _pcm() -> Iterator[Recipe]:
         "odd chunk behind",
     ):
         yield Recipe(f"wav {edit}", _ffmpeg("-f", "wav"), suffix=".wav", edit=edit)
+
     yield Recipe("rf64", _ffmpeg("-rf64", "always", "-f", "wav"), suffix=".wav", cut=True)
     for form, name in (("w64", "w64"), ("aiff", "aiff"), ("caf", "caf"), ("au", "au")):
         for channels in (1, 2):
@@ -112,7 +115,8 @@ def _pcm() -> Iterator[Recipe]:
     for form in ("8svx", "voc", "sph", "htk", "avr", "ircam", "paf", "pvf", "xa", "gsm", "wve"):
         if form in ("avr", "voc", "8svx", "sph", "htk", "paf", "pvf"):
             yield Recipe(f"sox {form}", ("sox", "{in}", "-t", form, "{out}"), 16000, suffix=f".{form}", cut=True)
-    for codec in ("alac", "libopus", "adpcm_ima_qt", "pcm_f32be", "aac", "flac"):
+
+    for codec in ("alac", "libopus", "adpcm_ima_qt", "pcm_f32be", "flac"):
         rate = 48000 if codec == "libopus" else 44100
         yield Recipe(f"caf {codec}", _ffmpeg("-c:a", codec, "-f", "caf"), rate, suffix=".caf", cut=codec == "alac")
     for codec in ("pcm_f32be", "pcm_s24be", "pcm_alaw", "adpcm_ima_qt", "pcm_s16le"):
@@ -148,11 +152,13 @@ def _mpeg() -> Iterator[Recipe]:
                 channels,
                 ".mp3",
             )
+
     for name, options in LAME.items():
         cut = name in ("cbr", "vbr")
         plain = ("lame", "--quiet", *options, "{in}", "{out}")
         yield Recipe(f"mp3 {name}", plain, suffix=".mp3", cut=cut)
         yield Recipe(f"mp3 {name} headerless", (*plain[:2], "-t", *plain[2:]), suffix=".mp3", cut=cut)
+
     for vbr in ("cbr", "vbr"):
         option = ("-b", "96") if vbr == "cbr" else ("-V3",)
         for header in ("", " headerless"):
@@ -160,11 +166,13 @@ def _mpeg() -> Iterator[Recipe]:
             for edit in MP3_EDITS:
                 yield Recipe(f"mp3 {vbr}{header} {edit}", command, 44100, 1 + (vbr == "vbr"), ".mp3", edit)
             yield Recipe(f"mp3 {vbr}{header} last frame cut", command, 44100, 1, ".mp3", "last bytes lost")
+
     vbri = ("lame", "--quiet", "-V4", "-t", "{in}", "{out}")
     yield Recipe("mp3 vbri", vbri, suffix=".mp3", edit="vbri", cut=True)
     yield Recipe(
         "mp3 xing without count", ("lame", "--quiet", "-V4", "{in}", "{out}"), suffix=".mp3", edit="xing without count"
     )
+
     for rate in (22050, 24000, 44100, 48000):
         for channels in (1, 2):
             command = _ffmpeg("-c:a", "mp2", "-f", "mp2")
@@ -204,6 +212,7 @@ def _ogg_and_flac() -> Iterator[Recipe]:
         yield Recipe(f"ogg oggenc {rate} Hz", ("oggenc", "-Q", "{in}", "-o", "{out}"), rate, suffix=".ogg")
         yield Recipe(f"ogg opusenc {rate} Hz", ("opusenc", "--quiet", "{in}", "{out}"), rate, suffix=".opus")
         yield Recipe(f"flac {rate} Hz", ("flac", "-s", "{in}", "-o", "{out}"), rate, suffix=".flac")
+
     for codec in ("vorbis", "opus", "flac"):
         encoder = {"vorbis": "libvorbis", "opus": "libopus", "flac": "flac"}[codec]
         command = _ffmpeg("-c:a", encoder, "-f", "ogg")
@@ -218,6 +227,7 @@ def _ogg_and_flac() -> Iterator[Recipe]:
     yield Recipe(
         "ogg comments", _ffmpeg("-c:a", "libvorbis", "-metadata", "title=" + 5000 * "a", "-f", "ogg"), suffix=".ogg"
     )
+
     yield Recipe("flac 24 bit", _ffmpeg("-sample_fmt", "s32", "-f", "flac"), suffix=".flac")
     yield Recipe("flac pipe", _ffmpeg("-f", "flac", to="pipe:1"), suffix=".flac", cut=True)
     yield Recipe("flac pipe 2 ch", _ffmpeg("-f", "flac", to="pipe:1"), channels=2, suffix=".flac")
@@ -236,6 +246,7 @@ def _ffmpeg_formats() -> Iterator[Recipe]:
                 ".m4a",
                 cut=(rate, channels) == (44100, 1),
             )
+
     yield Recipe("m4a alac", _ffmpeg("-c:a", "alac", "-f", "ipod"), suffix=".m4a", cut=True)
     yield Recipe(
         "m4a moov in front", _ffmpeg("-c:a", "aac", "-movflags", "faststart", "-f", "mp4"), suffix=".m4a", cut=True
@@ -251,6 +262,7 @@ def _ffmpeg_formats() -> Iterator[Recipe]:
     yield Recipe("mov pcm", _ffmpeg("-c:a", "pcm_s16le", "-f", "mov"), suffix=".mov", cut=True)
     yield Recipe("3gp amr", _ffmpeg("-c:a", "aac", "-f", "3gp"), 16000, suffix=".3gp")
     yield Recipe("mp4 trimmed by edit list", _ffmpeg("-ss", "0.51", "-c:a", "aac", "-f", "ipod"), suffix=".m4a")
+
     for codec in ("libopus", "libvorbis"):
         yield Recipe(f"webm {codec}", _ffmpeg("-c:a", codec, "-f", "webm"), 48000, suffix=".webm", cut=True)
         yield Recipe(
@@ -273,6 +285,7 @@ def _ffmpeg_formats() -> Iterator[Recipe]:
                 suffix=".wma",
                 cut=channels == 1,
             )
+
     for rate in (16000, 44100, 48000):
         yield Recipe(f"adts {rate} Hz", _ffmpeg("-c:a", "aac", "-f", "adts"), rate, suffix=".aac", cut=rate == 44100)
     for edit in ("id3 in front", "id3v1 behind", "joined", "part of a frame in front"):
@@ -347,7 +360,7 @@ def second_link(content: bytes) -> bytes:
     return content + b"".join(pages)
 
 
-def _mp3_frames(content: bytes) -> int:
+def mp3_frames(content: bytes) -> int:
     position, n_frames = 0, 0
     rates, bits = (44100, 48000, 32000), (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
     while position + 4 <= len(content) and content[position] == 0xFF:
@@ -357,7 +370,7 @@ def _mp3_frames(content: bytes) -> int:
     return n_frames
 
 
-def _wav_size(content: bytes, size: int) -> bytes:
+def with_wav_size(content: bytes, size: int) -> bytes:
     at = content.index(b"data") + 4
     riff = min(size + at - 4, 2**32 - 1)
     return content[:4] + struct.pack("<I", riff) + content[8:at] + struct.pack("<I", size) + content[at + 4 :]
@@ -386,14 +399,14 @@ EDITS = {
     "part of a frame in front": lambda content: content[-97:] + content,
     "picture with sync words": lambda content: id3(5000, fill=b"\xff\xfb\x90\x64\0\0\0") + content,
     "last bytes lost": lambda content: content[:-40],
-    "vbri": lambda content: vbri_frame(content, _mp3_frames(content)) + content,
+    "vbri": lambda content: vbri_frame(content, mp3_frames(content)) + content,
     "xing without count": lambda content: content.replace(b"Xing\0\0\0\x0f", b"Xing\0\0\0\0"),
     "no end mark": without_end_mark,
     "chained": second_link,
     "flac picture": lambda content: content[:42] + b"\6\0\x40\0" + bytes(2**14) + content[42:],
-    "size zero": lambda content: _wav_size(content, 0),
-    "size a little large": lambda content: _wav_size(content, len(content) - content.index(b"data") - 8 + 6),
-    "size all ones": lambda content: _wav_size(content, 2**32 - 1),
+    "size zero": lambda content: with_wav_size(content, 0),
+    "size a little large": lambda content: with_wav_size(content, len(content) - content.index(b"data") - 8 + 6),
+    "size all ones": lambda content: with_wav_size(content, 2**32 - 1),
     "odd chunk behind": lambda content: content + b"LIST" + struct.pack("<I", 5) + b"note!\0",
 }
 
@@ -525,6 +538,7 @@ def outcomes(*words: str) -> Iterator[Outcome]:
             except subprocess.CalledProcessError as error:
                 yield Outcome(recipe.name, "not made", error.stderr.decode("utf-8", "replace").strip()[-200:])
                 continue
+
             path = folder / f"clip{recipe.suffix}"
             path.write_bytes(content)
             reference, rate, _ = by_ffmpeg(path)

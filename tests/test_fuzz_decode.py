@@ -52,6 +52,7 @@ def test_damaged_files_are_samples_or_an_error_in_little_memory_and_time(seed):
 
 
 @linux_only
+@pytest.mark.filterwarnings("ignore:An audio file in memory", "ignore:.*clip': ")
 def test_workers_say_of_damaged_files_what_this_process_says():
     fuzzer = _fuzzer()
 
@@ -72,6 +73,7 @@ def test_workers_say_of_damaged_files_what_this_process_says():
 
 
 @linux_only
+@pytest.mark.filterwarnings("ignore:An audio file in memory", "ignore:.*clip': ")
 def test_a_case_can_be_repeated():
     fuzzer = _fuzzer()
     cases = [fuzzer.damaged(3, case) for case in range(50)]

@@ -45,10 +45,10 @@ def encoded(form, subtype=None, samples=SOUND, rate=RATE, **options):
     return file.getvalue()
 
 
-def by_ffmpeg(form, codec, samples=SOUND, rate=RATE):
+def by_ffmpeg(form, codec, samples=SOUND, rate=RATE, options=None):
     """Return a file that FFmpeg writes, in the sample format of the codec."""
     file = io.BytesIO()
-    with av.open(file, "w", format=form) as container:
+    with av.open(file, "w", format=form, options=options or {}) as container:
         stream = container.add_stream(codec, rate=rate, layout="mono")
         stream.bit_rate = 96000
         frame = av.AudioFrame.from_ndarray(samples[None], format="flt", layout="mono")
@@ -73,7 +73,7 @@ def headerless(content):
 
 
 def wav_of_size(size):
-    return corpus._wav_size(encoded("WAV", "PCM_16"), size)
+    return corpus.with_wav_size(encoded("WAV", "PCM_16"), size)
 
 
 def likeness(samples, original=SOUND):
@@ -173,7 +173,7 @@ def test_an_mp3_that_ends_inside_a_frame_or_before_its_count_is_truncated(mode, 
 
 def test_fraunhofers_header_is_a_count_too():
     content = headerless(mp3("CONSTANT"))
-    n_frames = corpus._mp3_frames(content)
+    n_frames = corpus.mp3_frames(content)
     with_header = corpus.vbri_frame(content, n_frames) + content
     np.testing.assert_array_equal(decode(with_header)[0], decode(content)[0])
     with pytest.raises(ClipValueError, match="is truncated"):
@@ -255,6 +255,20 @@ def test_aac_that_ends_inside_a_frame_is_truncated():
         decode(content[: round(0.9 * len(content))])
 
 
+@pytest.mark.parametrize("codec", ["libopus", "flac"])
+def test_a_recording_of_a_browser_that_ends_inside_a_block_is_truncated(codec):
+    content = by_ffmpeg("matroska", codec, rate=48000, options={"live": "1"})
+    assert len(decode(content)[0]) / 48000 == pytest.approx(len(SOUND) / 48000, abs=0.1)
+    for left in (0.1, 0.5, 0.9):
+        with pytest.raises(ClipValueError, match=r"is truncated|cannot be decoded|holds no audio"):
+            decode(content[: round(left * len(content))])
+    with pytest.raises(ClipValueError, match=r"is truncated: 1\.\d\d s can be read and the file ends inside a frame"):
+        decode(content[:-1])
+    with_duration = by_ffmpeg("matroska", codec, rate=48000)
+    index = with_duration.rindex(b"\x1cS\xbbk")  # behind the audio
+    np.testing.assert_array_equal(decode(with_duration[: index + 10])[0], decode(with_duration)[0])
+
+
 # ------------------------------------------------------------------ Ogg
 
 
@@ -301,11 +315,12 @@ def test_a_recording_whose_length_was_never_written_is_recovered(form, tmp_path)
     content = encoded(form, "PCM_16")
     expected = decode(content)[0]
     if form == "WAV":
-        lost = corpus._wav_size(content, 0)
+        lost = corpus.with_wav_size(content, 0)
     else:
         comm, data = content.index(b"COMM"), content.index(b"SSND")
         lost = content[:4] + bytes(4) + content[8 : comm + 10] + bytes(4) + content[comm + 14 : data + 4]
         lost += bytes(4) + content[data + 8 :]
+
     path = tmp_path / "clip"
     path.write_bytes(lost)
     note = rf"clip': its header says 0 bytes of audio, .* the {2 * len(SOUND)} bytes behind it are decoded"
@@ -314,6 +329,13 @@ def test_a_recording_whose_length_was_never_written_is_recovered(form, tmp_path)
     np.testing.assert_array_equal(samples, expected)
     with pytest.warns(UserWarning, match="An audio file in memory: its header says 0 bytes"):
         np.testing.assert_array_equal(decode(lost, start=0.5, end=1.0)[0], expected[RATE // 2 : RATE])
+
+
+def test_bytes_behind_the_audio_that_are_no_text_about_it_are_told():
+    n_bytes = 2 * len(SOUND)
+    with pytest.warns(UserWarning, match=f"{n_bytes // 2} bytes follow the {n_bytes // 2} bytes of audio"):
+        samples, _ = decode(wav_of_size(n_bytes // 2))
+    assert len(samples) == len(SOUND) // 2
 
 
 def test_a_recording_without_a_sample_stays_empty(recwarn):
@@ -446,6 +468,28 @@ def test_what_is_no_audio_is_named_and_nothing_is_printed(content, looks, name, 
 def test_random_bytes_look_like_nothing():
     with pytest.raises(ClipValueError, match=r"cannot be decoded \(Format not recognised\)"):
         decode(np.random.default_rng(0).bytes(20_000))
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda: headerless(mp3("VARIABLE")),
+        lambda: mp3() + corpus.ID3V1 + mp3(),
+        lambda: by_ffmpeg("wav", "libmp3lame"),
+        lambda: by_ffmpeg("mp2", "mp2"),
+        lambda: encoded("OGG", "VORBIS") * 2,
+        lambda: corpus.without_end_mark(encoded("OGG", "OPUS", rate=48000)),
+        flac_of_unknown_length,
+        lambda: wav_of_size(0),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:An audio file in memory")
+def test_common_formats_without_a_length_do_not_need_ffmpeg(edit, monkeypatch):
+    content = edit()
+    expected, _ = decode(content)
+    monkeypatch.setitem(sys.modules, "av", None)
+    np.testing.assert_array_equal(decode(content)[0], expected)
+    assert len(expected) >= 1.8 * RATE
 
 
 # ------------------------------------------------------------------ errors, names, notes

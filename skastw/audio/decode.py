@@ -32,7 +32,7 @@ from skastw.errors import ClipValueError, SkastwError
 
 __all__ = ["decode", "decode_blocks", "segment_bounds"]
 
-_TRUNCATED = "is truncated: {seconds:.2f} s can be read and the file announces more; fetch or export it again."
+_TRUNCATED = "is truncated: {seconds:.2f} s can be read and {proof}; fetch or export it again."
 _EXPECTED = "expected a WAV, FLAC, OGG or MP3 file (M4A, AAC and WebM with the extra 'av')"
 #: libsndfile's word for a length that a header does not give.
 _UNKNOWN_LENGTH = 2**63 - 1
@@ -201,7 +201,8 @@ class _Recording:
         """Refuse a recording that holds less than it announces, beyond the tolerance."""
         missing = max(n_announced - n_samples, n_samples * (self.survey.announced - 1)) / rate
         if missing > TOLERANCE or self.survey.is_cut:
-            raise ClipValueError(_TRUNCATED.format(seconds=n_samples / rate))
+            proof = "the file announces more" if missing > TOLERANCE else "the file ends inside a frame or a page"
+            raise ClipValueError(_TRUNCATED.format(seconds=n_samples / rate, proof=proof))
 
 
 class _LibsndfileRefusalError(ClipValueError):
@@ -216,7 +217,7 @@ def _opened(source: str | os.PathLike[str] | bytes, limits: Limits) -> Iterator[
             size = file.seek(0, os.SEEK_END)
             recording = _Recording(source, file, size, survey(file, size), limits)
             if not recording.parts:
-                raise ClipValueError(_TRUNCATED.format(seconds=0))
+                raise ClipValueError(_TRUNCATED.format(seconds=0, proof="the file ends inside a tag"))
             for note in recording.survey.notes:
                 name = "An audio file in memory" if isinstance(source, bytes) else repr(os.fspath(source))
                 warn_user(f"{name}: {note}")
@@ -349,14 +350,14 @@ def _sound_file(recording: _Recording, part: Part) -> Iterator[_SoundFile]:
             raise ClipValueError(f"cannot be decoded (it looks like {looks}); {_EXPECTED}.")
     try:
         sound = _SoundFile(recording.readable(part))
-    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: soundfile asks for the rate of raw samples
-        raise _refusal(recording, part, error) from error
+    except soundfile.LibsndfileError as error:
+        raise _refusal(part, _reason(error)) from error
     with sound:
         if sound.format == "RAW":  # no header was found: libsndfile went by the name (.au, .gsm, .snd, .vox)
             raise ClipValueError(f"cannot be decoded (no header); {_EXPECTED}.")
         # a length may be a guess, beyond which nothing is read
         if sound.frames < max(part.n_samples - TOLERANCE * part.rate, 0):
-            raise _refusal(recording, part, None)
+            raise _refusal(part, "its length is not known")
         check_sample_rate(sound.samplerate)
         yield sound
 
@@ -378,9 +379,8 @@ def _read_samples(file: _SoundFile, n_samples: int) -> np.ndarray:
     return samples[:n_read]
 
 
-def _refusal(recording: _Recording, part: Part, error: Exception | None) -> ClipValueError:
+def _refusal(part: Part, reason: str) -> ClipValueError:
     """Return the error about a file that libsndfile does not read; it asks for FFmpeg if that may."""
-    reason = _reason(error) if isinstance(error, soundfile.LibsndfileError) else "its length is not known"
     if part.demuxer is None:
         return ClipValueError(f"cannot be decoded ({reason}); {_EXPECTED}.")
     if not has_ffmpeg():

@@ -28,7 +28,6 @@ _MAX_CHUNKS = 100_000
 _MPEG_TAGS, _EXTENSIBLE = (0x50, 0x55), 0xFFFE
 #: Formats that only FFmpeg reads: how a file begins, and the demuxer.
 _FFMPEG_ONLY = {
-    b"\x1aE\xdf\xa3": "matroska",
     b"0&\xb2u": "asf",
     b"#!AMR": "amr",
     b"wvpk": "wv",
@@ -143,6 +142,8 @@ def _by_first_bytes(file: BinaryIO, size: int, start: int, head: bytes) -> Surve
             return _one_part(demuxer, only_ffmpeg=True)
     if head[4:8] == b"ftyp" or (head[4:8] in _BOXES and int.from_bytes(head[:4], "big") <= size):
         return _one_part("mp4", only_ffmpeg=True)
+    if head[:4] == b"\x1aE\xdf\xa3":
+        return Survey([Part(demuxer="matroska", only_ffmpeg=True)], is_cut=_matroska_is_cut(file, size, start))
     if head[:2] == b"\x0b\x77" and len(head) > 5:
         return _one_part("eac3" if head[5] >> 3 > 10 else "ac3", only_ffmpeg=True)
 
@@ -308,6 +309,36 @@ def _find(file: BinaryIO, word: bytes, start: int, end: int) -> int | None:
     return None
 
 
+# ------------------------------------------------------------------ Matroska and WebM
+
+#: Elements of Matroska: a segment holds information and clusters of blocks. A day of audio has fewer elements.
+_SEGMENT, _INFO, _CLUSTER, _DURATION = b"\x18S\x80g", b"\x15I\xa9f", b"\x1fC\xb6u", b"D\x89"
+_MAX_ELEMENTS = 10**7
+
+
+def _matroska_is_cut(file: BinaryIO, size: int, start: int) -> bool:
+    """Walk the elements of a file that gives no duration, as browsers write them: the last must be whole."""
+    for _ in range(_MAX_ELEMENTS):
+        if start >= size:
+            break
+        head = _read(file, start, 12)
+        id_length = 9 - head[0].bit_length()
+        name, first = head[:id_length], head[id_length : id_length + 1]
+        if name == _DURATION or id_length > 4 or first == b"\0":  # FFmpeg checks it, or no element begins here
+            return False
+        if not first:
+            return True
+
+        # the size follows as a number of one to eight bytes; ones only stand for an unknown size
+        length = 9 - first[0].bit_length()
+        most = (1 << 7 * length) - 1
+        value = int.from_bytes(head[id_length : id_length + length], "big") & most
+        start += id_length + length
+        if name not in (_SEGMENT, _INFO) and not (name == _CLUSTER and value == most):
+            start += value
+    return start > size
+
+
 # ------------------------------------------------------------------ chunks of WAV, AIFF and their relatives
 
 
@@ -323,11 +354,11 @@ def _chunks(file: BinaryIO, size: int, start: int, order: Literal["little", "big
 
 
 def _wav(file: BinaryIO, size: int, start: int, order: Literal["little", "big"]) -> Survey:
-    tag, data_64 = 0, None
+    tag, byte_rate, data_64 = 0, 0, None
     for name, first, length in _chunks(file, size, start + 12, order):
         if name == b"fmt ":
             form = _read(file, first, min(length, 40)).ljust(40, b"\0")
-            tag = int.from_bytes(form[:2], order)
+            tag, byte_rate = int.from_bytes(form[:2], order), int.from_bytes(form[8:12], order)
             tag = int.from_bytes(form[24:26], order) if tag == _EXTENSIBLE else tag
         elif name == b"ds64":
             data_64 = int.from_bytes(_read(file, first + 8, 8), "little")
@@ -353,6 +384,10 @@ def _wav(file: BinaryIO, size: int, start: int, order: Literal["little", "big"])
         frames.announced = max(frames.announced, result.announced)
         frames.is_cut |= result.is_cut
         return frames
+
+    end = first + length + length % 2
+    if size - end > TOLERANCE * byte_rate > 0 and not _are_chunks(file, size, end, order):
+        result.notes.append(f"{size - end} bytes follow the {length} bytes of audio that its header announces.")
     return result
 
 
