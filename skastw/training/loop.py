@@ -374,11 +374,8 @@ def _mean_loss(
     step, total = run.epoch * len(batches) + first, config.epochs * len(batches)
     rates = _set_learning_rates(run.optimizers, step, total, config)
     there = [f"{name}={rate:.2g} (of {getattr(config, name)})" for name, rate in rates.items()]
-    kept = (
-        f"The weights of epoch {run.best.epoch} are kept, in error.trained."
-        if run.best.epoch
-        else "No epoch had ended."
-    )
+    best = run.best.epoch
+    kept = f"The weights of epoch {best} are kept, in error.trained." if best else "No epoch had ended."
     raise TrainingError(
         f"The training loss is {float(sums[first, 0])} at step {first + 1} of epoch {run.epoch + 1}, expected a finite "
         f"number; the learning rates there were {' and '.join(there)}, the clips {positions}. Lower the rates, or look "
