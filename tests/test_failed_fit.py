@@ -228,6 +228,19 @@ def test_ctrl_c_after_an_epoch_ends_fit_as_ever(fitted, monkeypatch):
     assert fitted.classes_.tolist() == ["cat", "dog"]
 
 
+def test_an_exception_of_the_user_with_such_attributes_is_passed_on(monkeypatch):
+    class OwnError(Exception):
+        failed = True
+
+        @property
+        def trained(self):
+            return "read only"
+
+    monkeypatch.setattr(training_loop, "_step", raising(OwnError("a mistake")))
+    with pytest.raises(OwnError, match="a mistake"):
+        new().fit(CLIPS, Y)
+
+
 # ------------------------------------------------------------------ callbacks
 
 
