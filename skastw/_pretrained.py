@@ -286,8 +286,8 @@ class PretrainedEstimator(AudioEstimator):
         n_features, expected = features.build(sample_rate).n_features, self.model_.features.n_features
         if n_features != expected:
             raise ArtifactError(
-                f"The featurizer gives {n_features} values in a frame, expected {expected} as in fit: pass the one that "
-                "computed the frames."
+                f"The featurizer gives {n_features} values in a frame, expected {expected} as in fit: pass the one "
+                "that computed the frames."
             )
 
         # the network counts in frames, and the featurizer may give more or fewer of them a second
