@@ -355,7 +355,8 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         self._class_scores = result.class_scores
         self.interrupted_ = isinstance(result.stopped, KeyboardInterrupt) and result.best_epoch > 0
         if self.interrupted_:
-            at = f"Training was interrupted in epoch {self.n_epochs_ + 1} of {config.epochs}"
+            epoch = min(self.n_epochs_ + 1, config.epochs)
+            at = f"Training was interrupted in epoch {epoch} of {config.epochs}"
             warn_user(f"{at}; the weights of epoch {self.best_epoch_} are kept.")
         elif result.stopped is not None:
             raise result.stopped

@@ -193,8 +193,11 @@ def train(
     class_scores = None
     kept = stopped is None or (isinstance(stopped, KeyboardInterrupt) and run.best.epoch > 0)
     if valid_set is not None and task.class_scores is not None and kept:
-        outputs = _validation_outputs(model, valid_set, config)
-        class_scores = task.class_scores(outputs, valid_set.targets, valid_set.weights)
+        try:
+            outputs = _validation_outputs(model, valid_set, config)
+            class_scores = task.class_scores(outputs, valid_set.targets, valid_set.weights)
+        except (Exception, KeyboardInterrupt) as error:  # what was learned is not lost for that
+            stopped = out_of_memory(error, batch_size=config.batch_size) or error
     return TrainingResult(run.history, run.best.epoch, run.optimizers, stopped, class_scores)
 
 
