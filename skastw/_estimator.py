@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from numbers import Integral, Real
@@ -37,7 +37,7 @@ from skastw._version import __version__
 from skastw._warnings import warn_user
 from skastw.augment import Augment
 from skastw.encoders import Encoder
-from skastw.errors import RecipeError
+from skastw.errors import RecipeError, SkastwError
 from skastw.extraction import ahead, check_clips
 from skastw.failures import POLICIES, FailedClip, Failures
 from skastw.features import Features
@@ -286,11 +286,14 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         try:
             yield attempt
         except BaseException as error:
-            error.failed = list(getattr(error, "failed", ())) or attempt.failed_  # type: ignore[attr-defined]
-            error.trained = attempt if attempt.best_epoch_ else None  # type: ignore[attr-defined]
+            failed = error.failed if isinstance(error, SkastwError) else ()
+            with suppress(AttributeError):  # the user's own exception may have such a property
+                error.failed = list(failed) or attempt.failed_  # type: ignore[attr-defined]
+                error.trained = attempt if attempt.best_epoch_ else None  # type: ignore[attr-defined]
             raise
 
-        # one assignment, since another thread may predict meanwhile
+        # what an earlier fit learned and this one did not is dropped, such as n_features_in_ if X was a list of paths;
+        # all in one assignment, since another thread may predict meanwhile
         learned = attempt._learned()
         others = {name: value for name, value in vars(self).items() if name in learned or not name.endswith("_")}
         self.__dict__ = {**others, **learned}
@@ -351,7 +354,8 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         self._class_scores = result.class_scores
         self.interrupted_ = isinstance(result.stopped, KeyboardInterrupt) and result.best_epoch > 0
         if self.interrupted_:
-            at = f"Training was interrupted in epoch {self.n_epochs_ + 1} of {config.epochs}"
+            epoch = min(self.n_epochs_ + 1, config.epochs)
+            at = f"Training was interrupted in epoch {epoch} of {config.epochs}"
             warn_user(f"{at}; the weights of epoch {self.best_epoch_} are kept.")
         elif result.stopped is not None:
             raise result.stopped

@@ -297,22 +297,24 @@ class PretrainedEstimator(AudioEstimator):
                 "computed: pass featurizer=, the ASTWFeaturizer(output='frames') of the pipeline."
             )
         features, sample_rate = featurizer.resolve_features(), featurizer.sample_rate
-        components = replace(components, features=features, sample_rate=sample_rate)
-        n_features = features.build(sample_rate).n_features
-        max_frames = frames_in_chunk(features, sample_rate, components.chunk_length)
-        if (n_features, max_frames) != (self.model_.features.n_features, self.model_.max_frames):
+        n_features, expected = features.build(sample_rate).n_features, self.model_.features.n_features
+        if n_features != expected:
             raise ArtifactError(
-                f"The featurizer gives {features.frames_per_second(sample_rate):g} frames of {n_features} values a "
-                f"second, expected {self.model_.max_frames / components.chunk_length:g} of "
-                f"{self.model_.features.n_features}, with which the classifier was fitted: pass the featurizer that "
-                "computed its frames, and give features=Precomputed(frame_rate=...) their rate before fit."
+                f"The featurizer gives {n_features} values in a frame, expected {expected} as in fit: pass the one "
+                "that computed the frames."
             )
-        return components
+
+        # the network counts in frames, and the featurizer may give more or fewer of them a second
+        chunk_length, max_frames = components.chunk_length, self.model_.max_frames
+        if frames_in_chunk(features, sample_rate, chunk_length) != max_frames:
+            chunk_length = max_frames / features.frames_per_second(sample_rate)
+        return replace(components, features=features, sample_rate=sample_rate, chunk_length=chunk_length)
 
     def _to_artifact(self, title: str, test: dict[str, Any] | None, components: Components) -> Artifact:
         sample_rate, fitted_with = int(components.sample_rate), self._fitted.params
-        now = {**fitted_with, **{name: getattr(self, name) for name in RUN_PARAMS}, "sample_rate": sample_rate}
-        params = self._params_to_json(now)
+        run_params = {name: getattr(self, name) for name in RUN_PARAMS}
+        shape = {"sample_rate": sample_rate, "chunk_length": components.chunk_length}
+        params = self._params_to_json({**fitted_with, **run_params, **shape})
         n_parameters = count_parameters(self.model_)
         config = {
             "library": "skastw",

@@ -228,6 +228,42 @@ def test_ctrl_c_after_an_epoch_ends_fit_as_ever(fitted, monkeypatch):
     assert fitted.classes_.tolist() == ["cat", "dog"]
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError(), OSError("a mistake")], ids=repr)
+def test_what_stops_the_last_scores_loses_nothing(error, fitted, monkeypatch):
+    """The scores of each class are computed when all epochs have ended."""
+    outputs, calls = training_loop._validation_outputs, []
+
+    def failing(*arguments):
+        calls.append(1)
+        if len(calls) == 4:  # after those of three epochs
+            raise error
+        return outputs(*arguments)
+
+    monkeypatch.setattr(training_loop, "_validation_outputs", failing)
+    if isinstance(error, KeyboardInterrupt):
+        with pytest.warns(UserWarning, match="interrupted in epoch 3 of 3"):
+            reached = fitted.fit(WIDE, OTHERS)
+    else:
+        with pytest.raises((TrainingError, OSError)) as caught:
+            fitted.fit(WIDE, OTHERS)
+        reached = caught.value.trained
+    assert reached.n_epochs_ == 3
+    assert set(reached.predict(WIDE)) <= {"cat", "dog"}
+
+
+def test_an_exception_of_the_user_with_such_attributes_is_passed_on(monkeypatch):
+    class OwnError(Exception):
+        failed = True
+
+        @property
+        def trained(self):
+            return "read only"
+
+    monkeypatch.setattr(training_loop, "_step", raising(OwnError("a mistake")))
+    with pytest.raises(OwnError, match="a mistake"):
+        new().fit(CLIPS, Y)
+
+
 # ------------------------------------------------------------------ callbacks
 
 

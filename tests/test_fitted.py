@@ -21,7 +21,7 @@ from skastw.demo.listener import Listener
 from skastw.encoders import ASTWEncoder
 from skastw.errors import ArtifactError
 from skastw.evaluation import evaluate
-from skastw.features import LogMel, Precomputed
+from skastw.features import LogMel
 from skastw.info import describe_model
 
 CLIPS, Y = make_tones(n_clips=18, random_state=0)
@@ -293,24 +293,27 @@ def test_the_featurizer_goes_by_its_parameters_as_they_are():
     assert [item.shape[1] for item in frames] == [40, 40]
 
 
-@pytest.mark.parametrize("change", [{"features__n_mels": 40}, {"features__hop_length": 400}, {"sample_rate": 8000}])
-def test_another_featurizer_than_that_of_fit_is_not_saved_with_the_model(change, tmp_path):
-    piped = make_pipeline(ASTWFeaturizer(), new(ASTWClassifier, features="precomputed", tta=1)).fit(CLIPS, Y)
-    expected = piped.predict_proba(CLIPS)
-    featurizer, clf = piped[0], piped[-1]
-    loaded = ASTWClassifier.from_pretrained(clf.save_pretrained(tmp_path / "model", featurizer=featurizer))
-    np.testing.assert_allclose(loaded.predict_proba(CLIPS), expected, atol=1e-6)
-    featurizer.set_params(**change)
-    with pytest.raises(ArtifactError, match=r"frames of .* values a second, expected 100 of 80"):
-        clf.save_pretrained(tmp_path / "other", featurizer=featurizer)
-
-
-def test_frames_of_another_rate_are_saved_when_the_rate_was_given(tmp_path):
-    featurizer = ASTWFeaturizer(features=LogMel(hop_length=400))
-    clf = new(ASTWClassifier, features=Precomputed(frame_rate=40.0), tta=1)
-    piped = make_pipeline(featurizer, clf).fit(CLIPS, Y)
+@pytest.mark.parametrize(
+    "change", [{}, {"features__hop_length": 400}, {"sample_rate": 8000}, {"features__hop_length": 1}]
+)
+@pytest.mark.parametrize("encoder", [ASTWEncoder(d_model=16, num_heads=2, num_layers=1), "rnn"], ids=["astw", "rnn"])
+def test_a_pipeline_of_frames_is_saved_as_it_is(encoder, change, tmp_path):
+    """Also if the featurizer gives another number of frames a second than the classifier was told."""
+    clf = new(ASTWClassifier, encoder=encoder, features="precomputed", chunk_length=0.2, tta=1)
+    piped = (
+        make_pipeline(ASTWFeaturizer(), clf)
+        .fit(CLIPS, Y)
+        .set_params(**{f"astwfeaturizer__{name}": value for name, value in change.items()})
+    )
     loaded = ASTWClassifier.from_pretrained(piped[-1].save_pretrained(tmp_path / "model", featurizer=piped[0]))
     np.testing.assert_allclose(loaded.predict_proba(CLIPS), piped.predict_proba(CLIPS), atol=1e-6)
+    assert loaded.model_.max_frames == piped[-1].model_.max_frames == 20
+
+
+def test_a_featurizer_of_other_frames_is_not_saved_with_the_model(tmp_path):
+    clf = new(ASTWClassifier, features="precomputed", tta=1).fit(ASTWFeaturizer().fit_transform(CLIPS), Y)
+    with pytest.raises(ArtifactError, match="gives 40 values in a frame, expected 80"):
+        clf.save_pretrained(tmp_path / "model", featurizer=ASTWFeaturizer(features=LogMel(n_mels=40)))
 
 
 # ------------------------------------------------------------------ seeds
@@ -352,6 +355,19 @@ def test_a_folder_of_an_earlier_release_has_no_seed_and_loads(tmp_path):
     np.testing.assert_array_equal(loaded.predict_proba(CLIPS), clf.predict_proba(CLIPS))
     again = ASTWClassifier.from_pretrained(loaded.save_pretrained(tmp_path / "again"))
     assert again.seed_ is None
+
+
+@pytest.mark.parametrize("change", [{"seed": "7"}, {"seed": 1.5}, {"batch_size": True}, {"batch_size": [4]}])
+def test_a_seed_that_is_no_integer_is_refused(saved, change, tmp_path):
+    folder = Path(pickle.loads(saved[ASTWClassifier]).save_pretrained(tmp_path / "model"))
+    config, metrics = (
+        json.loads((folder / name).read_text(encoding="utf-8")) for name in ("config.json", "metrics.json")
+    )
+    (folder / "metrics.json").write_text(json.dumps({**metrics, **change}), encoding="utf-8")
+    del config["sha256"]
+    (folder / "config.json").write_text(json.dumps(seal(config, folder)), encoding="utf-8")
+    with pytest.raises(ArtifactError, match=f"{next(iter(change))} is no integer"):
+        ASTWClassifier.from_pretrained(folder)
 
 
 def test_the_card_says_how_the_model_was_trained_whatever_runs_it_now(tmp_path):

@@ -195,8 +195,11 @@ def train(
     class_scores = None
     kept = stopped is None or (isinstance(stopped, KeyboardInterrupt) and run.best.epoch > 0)
     if valid_set is not None and task.class_scores is not None and kept:
-        outputs = _validation_outputs(model, valid_set, config)
-        class_scores = task.class_scores(outputs, valid_set.targets, valid_set.weights)
+        try:
+            outputs = _validation_outputs(model, valid_set, config)
+            class_scores = task.class_scores(outputs, valid_set.targets, valid_set.weights)
+        except (Exception, KeyboardInterrupt) as error:  # what was learned is not lost for that
+            stopped = out_of_memory(error, batch_size=config.batch_size) or error
     return TrainingResult(run.history, run.best.epoch, run.optimizers, stopped, class_scores)
 
 
@@ -376,11 +379,8 @@ def _mean_loss(
     step, total = run.epoch * len(batches) + first, config.epochs * len(batches)
     rates = _set_learning_rates(run.optimizers, step, total, config)
     there = [f"{name}={rate:.2g} (of {getattr(config, name)})" for name, rate in rates.items()]
-    kept = (
-        f"The weights of epoch {run.best.epoch} are kept, in error.trained."
-        if run.best.epoch
-        else "No epoch had ended."
-    )
+    best = run.best.epoch
+    kept = f"The weights of epoch {best} are kept, in error.trained." if best else "No epoch had ended."
     raise TrainingError(
         f"The training loss is {float(sums[first, 0])} at step {first + 1} of epoch {run.epoch + 1}, expected a finite "
         f"number; the learning rates there were {' and '.join(there)}, the clips {positions}. Lower the rates, or look "
