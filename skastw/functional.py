@@ -1,7 +1,4 @@
-"""Operations whose stock kernels waste a CPU's time, written out of ones that do not.
-
-On a GPU both functions are the stock ones.
-"""
+"""Operations whose stock kernels waste a CPU's time or share state between threads, written out of others."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from torch.nn import functional as F
 
 from skastw._random import generator_on
 
-__all__ = ["attention", "dropout"]
+__all__ = ["attention", "cast_once", "dropout"]
 
 #: Scores of one layer that may be kept for the way back; more are recomputed by the stock kernel.
 MAX_SCORES = 2**26
@@ -55,6 +52,34 @@ def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = N
         offset, beta = hidden.expand(batch, heads, 1, time).reshape(batch * heads, 1, time), 1.0
     scores = torch.baddbmm(offset, query, key.mT, beta=beta, alpha=size**-0.5)
     return torch.bmm(scores.softmax(dim=-1), value).view(batch, heads, time, size)
+
+
+def cast_once(weight: Tensor) -> Tensor:
+    """Return a weight that a forward pass uses several times, in the number format of autocast if that is on.
+
+    Autocast casts such a weight once, unless another thread that leaves autocast empties the cache of casts meanwhile.
+    The gradients would then be added up in another order.
+
+    Parameters
+    ----------
+    weight : Tensor
+
+    Returns
+    -------
+    Tensor of the shape of weight
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastw.functional import cast_once
+    >>> with torch.autocast("cpu", dtype=torch.bfloat16):
+    ...     cast_once(torch.ones(3)).dtype
+    torch.bfloat16
+    """
+    device = weight.device.type
+    if weight.dtype != torch.float32 or not torch.is_autocast_enabled(device):
+        return weight
+    return weight.to(torch.get_autocast_dtype(device))
 
 
 def dropout(x: Tensor, p: float, training: bool) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from skastw.encoders import Encoder, EncoderModule
 from skastw.features import Features, FeaturesModule
+from skastw.functional import cast_once
 from skastw.normalization import Normalization, NormalizationModule
 from skastw.pooling import Pooling, PoolingModule
 
@@ -87,8 +88,8 @@ class AudioModel(nn.Module):
             return [self.classify(frames, lengths)]
         embeddings = self.embed(frames, lengths).chunk(self.n_models, dim=1)
         weights = (self.n_models * self.head.weight).chunk(self.n_models, dim=1)
-        pairs = zip(embeddings, weights, strict=True)
-        return [nn.functional.linear(*pair, self.head.bias).to(self.head.weight.dtype) for pair in pairs]
+        pairs, bias = zip(embeddings, weights, strict=True), cast_once(self.head.bias)
+        return [nn.functional.linear(*pair, bias).to(self.head.weight.dtype) for pair in pairs]
 
     def forward(self, waveform: Tensor, lengths: Tensor) -> Tensor:
         """Turn waveforms (B, N) of lengths (B,) into logits (B, n_outputs)."""

@@ -119,10 +119,10 @@ def test_a_parameter_set_after_fit_leaves_the_model_as_it_is(fitted, name, tmp_p
         np.testing.assert_array_equal(after, before)
     np.testing.assert_allclose(copy.copy(fitted).set_params(tta=1).transform(CLIPS), embeddings, rtol=1e-4, atol=1e-6)
 
-    loaded = type(fitted).from_pretrained(fitted.save_pretrained(tmp_path / "model"))
+    loaded = type(fitted).from_pretrained(fitted.save_pretrained(tmp_path / "model", title="tones"))
     np.testing.assert_array_equal(outputs(loaded), after)
 
-    again = type(fitted).from_pretrained(loaded.save_pretrained(tmp_path / "again"))
+    again = type(fitted).from_pretrained(loaded.save_pretrained(tmp_path / "again", title="tones"))
     np.testing.assert_array_equal(outputs(again), after)
     for file in ("config.json", "metrics.json", "preprocessor_config.json", "labels.json"):
         assert (tmp_path / "model" / file).read_bytes() == (tmp_path / "again" / file).read_bytes()

@@ -10,6 +10,7 @@ from torch.func import functional_call
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from skastw.batching import is_padded
+from skastw.functional import cast_once
 
 __all__ = ["CELLS", "Recurrent"]
 
@@ -60,16 +61,11 @@ class Recurrent(nn.Module):
         return pad_packed_sequence(self._states(packed), batch_first=True, total_length=x.shape[1])[0]
 
     def _states(self, x: Any) -> Any:
-        """Return the states, for a tensor or a packed sequence, as the same.
-
-        Autocast casts a weight once and uses that for all steps in time, unless another thread empties its cache
-        meanwhile. The gradients are then added in another order. Here the weights are cast before.
-        """
+        """Return the states, for a tensor or a packed sequence, as the same."""
         device = (x.data if isinstance(x, PackedSequence) else x).device.type
-        weights = dict(self.layers.named_parameters())
-        float32 = all(weight.dtype == torch.float32 for weight in weights.values())
-        if device != "cpu" or not float32 or not torch.is_autocast_enabled(device):
+        if device != "cpu" or not torch.is_autocast_enabled(device):
             return self.layers(x)[0]
 
-        dtype = torch.get_autocast_dtype(device)
-        return functional_call(self.layers, {name: weight.to(dtype) for name, weight in weights.items()}, (x,))[0]
+        # each step in time uses the weights
+        weights = {name: cast_once(weight) for name, weight in self.layers.named_parameters()}
+        return functional_call(self.layers, weights, (x,))[0]
