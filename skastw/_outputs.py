@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -18,7 +19,7 @@ from skastw.errors import OutputError
 __all__ = ["check_file", "check_folder", "new_file", "scratch_folder", "write_file"]
 
 #: Names of folders of unfinished files, beside the files that they replace.
-_PREFIX, _SUFFIX = ".skastw-", ".tmp"
+_SCRATCH = re.compile(r"\.skastw-[0-9a-f]{16}\.tmp")
 
 
 def check_file(path: str | os.PathLike[str], suffixes: Sequence[str] = (), *, inputs: Iterable[Any] = ()) -> Path:
@@ -228,7 +229,9 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
     OSError
         If the folder cannot be made.
     """
-    for left_behind in parent.glob(f"{_PREFIX}*{_SUFFIX}"):
+    for left_behind in parent.glob(".skastw-*.tmp"):
+        if not _SCRATCH.fullmatch(left_behind.name):
+            continue
         with contextlib.suppress(OSError), _locked(left_behind, wait=False):
             if os.name != "nt":
                 shutil.rmtree(left_behind, ignore_errors=True)
@@ -242,7 +245,7 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
 @contextlib.contextmanager
 def _new_folder(parent: Path) -> Iterator[Path]:
     while True:
-        folder = parent / f"{_PREFIX}{secrets.token_hex(8)}{_SUFFIX}"
+        folder = parent / f".skastw-{secrets.token_hex(8)}.tmp"
         folder.mkdir(mode=0o700)
         with contextlib.ExitStack() as stack:
             with contextlib.suppress(OSError):  # some file systems have no locks; then nobody removes the folder either

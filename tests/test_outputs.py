@@ -188,12 +188,14 @@ def test_what_a_killed_writer_left_is_removed_by_the_next_and_a_writer_at_work_i
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
     assert len(only(tmp_path)) == 1
     (tmp_path / ".skastw-notes.tmp").write_text("mine")
-    (tmp_path / ".skastw-link.tmp").symlink_to(tmp_path)
+    (tmp_path / f".skastw-{16 * '0'}.tmp").symlink_to(tmp_path)
+    (tmp_path / ".skastw-mine.tmp").mkdir()
 
     with new_file(tmp_path / "first.csv") as first:
         write_file(tmp_path / "second.csv", "second")
         first.write(b"first")
-    assert only(tmp_path) == [".skastw-link.tmp", ".skastw-notes.tmp", "first.csv", "second.csv"]
+    kept = [f".skastw-{16 * '0'}.tmp", ".skastw-mine.tmp", ".skastw-notes.tmp"]
+    assert only(tmp_path) == [*kept, "first.csv", "second.csv"]
     assert (tmp_path / "first.csv").read_text() == "first"
 
 
