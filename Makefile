@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-floor test-slow fuzz docs lint format typecheck clean
+.PHONY: quickstart test test-floor test-kernels test-slow fuzz docs lint format typecheck clean
 
 quickstart: $(VENV)/.quickstart
 	$(BIN)/python examples/quickstart.py --output-dir exports/quickstart
@@ -18,6 +18,11 @@ test-floor:
 	.venv-floor/bin/python -m pip install --quiet --constraint constraints-floor.txt torch
 	.venv-floor/bin/python -m pip install --quiet --constraint constraints-floor.txt --editable '.[test]'
 	OMP_NUM_THREADS=1 .venv-floor/bin/python -m pytest -n 2 -p no:cacheprovider
+
+# The tests with the kernels of older processors: AVX2 without AVX-512, then without AVX (each takes longer than make test).
+test-kernels: $(VENV)/.dev
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow

@@ -17,7 +17,7 @@ from huggingface_hub import ModelCard
 
 from skastw import ASTWClassifier
 from skastw.datasets import load_spoken_digits, make_tones
-from skastw.errors import ArtifactError, ComponentError, RecipeError, RunError, SkastwError
+from skastw.errors import ArtifactError, ComponentError, RecipeError, RunError, SkastwError, TrainingError
 from skastw.evaluation import evaluate
 from skastw.info import describe_model
 from skastw.recipes import load_recipe, plain_params, recipe_names, resolve_params
@@ -267,6 +267,32 @@ def test_a_run_that_had_learned_nothing_is_not_saved(table, tmp_path, interrupt)
     with pytest.raises(KeyboardInterrupt):
         run(Run({"table": str(table)}, str(tmp_path / "out"), {"test_size": 0.5}, "tiny", SMALL))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("edited", [False, True])
+def test_what_a_failed_training_had_reached_is_saved_beside_earlier_results(edited, table, tmp_path, monkeypatch):
+    plan = Run({"table": str(table)}, str(tmp_path / "out"), {"test_size": 0.5}, "tiny", SMALL)
+    clip = np.sin(np.arange(4000))
+    before = run(plan).model.predict_proba([clip])
+    card = tmp_path / "out" / "unfinished_model" / "README.md"
+    if edited:
+        card.parent.mkdir()
+        card.write_text("# Mine", encoding="utf-8")
+    fit = ASTWClassifier.fit
+
+    def fail_after_an_epoch(self, *arguments, **metadata):
+        error = TrainingError("The training loss is nan.")
+        error.trained = fit(self, *arguments, **metadata)
+        raise error
+
+    monkeypatch.setattr(ASTWClassifier, "fit", fail_after_an_epoch)
+    message = "its README.md is not a model card" if edited else "saved in .*unfinished_model"
+    with pytest.raises(TrainingError, match=rf"^The training loss is nan\. .*{message}"):
+        run(plan, overwrite=True)
+    kept = ASTWClassifier.from_pretrained(tmp_path / "out" / "model")
+    np.testing.assert_array_equal(kept.predict_proba([clip]), before)
+    if not edited:
+        assert ASTWClassifier.from_pretrained(card.parent).n_epochs_ == SMALL["epochs"]
 
 
 def test_a_folder_that_cannot_be_saved_to_is_noticed_before_the_training(table, tmp_path, monkeypatch):

@@ -18,7 +18,7 @@ from skastw._progress import ProgressBar
 from skastw._version import __version__
 from skastw.artifact import check_target
 from skastw.classifier import ASTWClassifier
-from skastw.errors import OutputError, RunError, SkastwError
+from skastw.errors import ArtifactError, OutputError, RunError, SkastwError, TrainingError
 from skastw.evaluation import Evaluation, evaluate, evaluate_predictions
 from skastw.evaluation.report import check_report
 from skastw.recipes import plain_params, recipe_names, resolve_params
@@ -26,10 +26,12 @@ from skastw.runs.file import Run, load_run
 from skastw.runs.sources import Clips, load_clips, table_of
 from skastw.runs.splits import Fold, complete_split, make_folds
 
-__all__ = ["RunResult", "run"]
+__all__ = ["UNFINISHED_FOLDER", "RunResult", "run"]
 
 #: What lies beside the reports.
 MODEL_FOLDER, RUN_FILE = "model", "run.yaml"
+#: What a training that failed had reached; earlier results stay as they are.
+UNFINISHED_FOLDER = "unfinished_model"
 #: How a run file begins that a run has written.
 _HEADER = "# Written by skastw"
 #: Parameters that say how much is told while a run goes on; they are not part of it.
@@ -84,6 +86,9 @@ def run(spec: Run | str | os.PathLike[str], *, verbose: int = 0, overwrite: bool
         If the run asks for what there is not.
     OutputError
         If the output folder cannot be written, or holds results and ``overwrite`` is not set; before any work is done.
+    TrainingError
+        If training cannot go on. If an epoch had ended by then, the model with the best weights so far is saved in the
+        folder :data:`UNFINISHED_FOLDER` of the output, without scores of a test.
     SkastwError, ValueError
         As loading, training and saving raise.
 
@@ -111,7 +116,11 @@ def run(spec: Run | str | os.PathLike[str], *, verbose: int = 0, overwrite: bool
     clips = load_clips(plan.data)
     folds = make_folds(clips.y, clips.groups, clips.folds, plan.split)
     description = clips.describe(folds, verbose=verbose)
-    outcome = _train_and_test(estimator, clips, folds, verbose)
+    try:
+        outcome = _train_and_test(estimator, clips, folds, verbose)
+    except TrainingError as error:
+        _save_unfinished(plan, error)
+        raise
     evaluation = _pooled(outcome, folds)
     folder = _save(plan, outcome, evaluation, clips, folds, description)
     return RunResult(folder, outcome.model, evaluation, description, outcome.interrupted)
@@ -227,6 +236,19 @@ def _pooled(outcome: _Outcome, folds: list[Fold]) -> Evaluation:
 
 
 # ------------------------------------------------------------------ what is left behind
+
+
+def _save_unfinished(plan: Run, error: TrainingError) -> None:
+    """Save the model that a failed training had reached, beside earlier results, and say so in the error."""
+    if error.trained is None:
+        return
+    folder = Path(plan.output) / UNFINISHED_FOLDER
+    try:
+        error.trained.save_pretrained(folder, title=plan.description or Path(plan.output).resolve().name)
+        outcome = f"The model with the best weights until then is saved in {str(folder)!r}."
+    except ArtifactError as failure:
+        outcome = str(failure)
+    error.args = (f"{error} {outcome}",)
 
 
 def _save(
