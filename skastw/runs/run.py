@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from sklearn.base import clone
 from skastw._outputs import check_file, check_folder, write_file
 from skastw._progress import ProgressBar
 from skastw._version import __version__
+from skastw._warnings import warn_user
 from skastw.artifact import check_target
 from skastw.classifier import ASTWClassifier
 from skastw.errors import ArtifactError, OutputError, RunError, SkastwError, TrainingError
@@ -30,7 +32,7 @@ __all__ = ["UNFINISHED_FOLDER", "RunResult", "run"]
 
 #: What lies beside the reports.
 MODEL_FOLDER, RUN_FILE = "model", "run.yaml"
-#: What a training that failed had reached; earlier results stay as they are.
+#: What a training or a test that failed had reached; earlier results stay as they are.
 UNFINISHED_FOLDER = "unfinished_model"
 #: How a run file begins that a run has written.
 _HEADER = "# Written by skastw"
@@ -95,7 +97,9 @@ def run(spec: Run | str | os.PathLike[str], *, verbose: int = 0, overwrite: bool
     Warns
     -----
     UserWarning
-        If the user interrupts the training (Ctrl-C) after an epoch: what was learned until then is tested and saved.
+        If the user interrupts the training (Ctrl-C) after an epoch: what was learned until then is tested and saved. If
+        anything but a ``TrainingError`` ends the run before a trained model is tested, such as a second Ctrl-C or a
+        clip that is gone: the model is saved in :data:`UNFINISHED_FOLDER` then too.
 
     Examples
     --------
@@ -118,10 +122,10 @@ def run(spec: Run | str | os.PathLike[str], *, verbose: int = 0, overwrite: bool
     description = clips.describe(folds, verbose=verbose)
     try:
         outcome = _train_and_test(estimator, clips, folds, verbose)
-    except TrainingError as error:
+        evaluation = _pooled(outcome, folds)
+    except BaseException as error:
         _save_unfinished(plan, error)
         raise
-    evaluation = _pooled(outcome, folds)
     folder = _save(plan, outcome, evaluation, clips, folds, description)
     return RunResult(folder, outcome.model, evaluation, description, outcome.interrupted)
 
@@ -191,8 +195,7 @@ def _train_and_test(estimator: ASTWClassifier, clips: Clips, folds: list[Fold], 
             if verbose and len(folds) > 1:
                 ProgressBar.write(f"fold {number} of {len(folds)}", file=sys.stderr)
             model = _fitted(estimator, clips.part(fold.train))
-            held_out = clips.part(fold.test)
-            tested.append(evaluate(model, held_out.X, held_out.y, groups=held_out.groups, n_bootstrap=0))
+            tested.append(_evaluated(model, clips.part(fold.test)))
             if model.interrupted_:
                 break
         if len(folds) > 1 and not model.interrupted_:
@@ -208,6 +211,16 @@ def _train_and_test(estimator: ASTWClassifier, clips: Clips, folds: list[Fold], 
 
 def _fitted(estimator: ASTWClassifier, clips: Clips) -> ASTWClassifier:
     return clone(estimator).fit(clips.X, clips.y, groups=clips.groups)
+
+
+def _evaluated(model: ASTWClassifier, held_out: Clips) -> Evaluation:
+    """Test a model; an exception gets it as the attribute ``trained``, as one that ends ``fit`` does."""
+    try:
+        return evaluate(model, held_out.X, held_out.y, groups=held_out.groups, n_bootstrap=0)
+    except BaseException as error:
+        with contextlib.suppress(AttributeError):
+            error.trained = model  # type: ignore[attr-defined]
+        raise
 
 
 def _pooled(outcome: _Outcome, folds: list[Fold]) -> Evaluation:
@@ -238,17 +251,21 @@ def _pooled(outcome: _Outcome, folds: list[Fold]) -> Evaluation:
 # ------------------------------------------------------------------ what is left behind
 
 
-def _save_unfinished(plan: Run, error: TrainingError) -> None:
-    """Save the model that a failed training had reached, beside earlier results, and say so in the error."""
-    if error.trained is None:
+def _save_unfinished(plan: Run, error: BaseException) -> None:
+    """Save the model that a failed training or test had reached, beside earlier results, and say so."""
+    trained = getattr(error, "trained", None)
+    if not isinstance(trained, ASTWClassifier):
         return
     folder = Path(plan.output) / UNFINISHED_FOLDER
     try:
-        error.trained.save_pretrained(folder, title=plan.description or Path(plan.output).resolve().name)
+        trained.save_pretrained(folder, title=plan.description or Path(plan.output).resolve().name)
         outcome = f"The model with the best weights until then is saved in {str(folder)!r}."
     except ArtifactError as failure:
         outcome = str(failure)
-    error.args = (f"{error} {outcome}",)
+    if isinstance(error, TrainingError):
+        error.args = (f"{error} {outcome}",)
+    else:
+        warn_user(f"The run ends before its model is tested. {outcome}")
 
 
 def _save(
