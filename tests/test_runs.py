@@ -319,6 +319,18 @@ def test_a_model_whose_test_fails_is_saved(error, table, tmp_path, monkeypatch):
     assert ASTWClassifier.from_pretrained(tmp_path / "out" / "unfinished_model").n_epochs_ == SMALL["epochs"]
 
 
+def test_parameters_that_no_file_can_hold_are_noticed_before_the_training(table, tmp_path):
+    place = tmp_path / "out"
+    plan = Run({"table": str(table)}, str(place), {"test_size": 0.5}, "tiny", SMALL)
+    numbers = {**SMALL, "random_state": np.int64(3), "muon_lr": np.float32(0.5)}
+    run(replace(plan, params=numbers))
+    params = yaml.safe_load((place / "run.yaml").read_text(encoding="utf-8"))["params"]
+    assert (params["random_state"], params["muon_lr"]) == (3, 0.5)
+
+    with pytest.raises(RunError, match="The params of the run are not valid"):
+        make_estimator(replace(plan, params={**SMALL, "random_state": np.random.RandomState(0)}))
+
+
 def test_a_folder_that_cannot_be_saved_to_is_noticed_before_the_training(table, tmp_path, monkeypatch):
     card = tmp_path / "out" / "model" / "README.md"
     card.parent.mkdir(parents=True)

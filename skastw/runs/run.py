@@ -166,6 +166,7 @@ def make_estimator(plan: Run) -> ASTWClassifier:
         estimator.set_params(**resolve_params(plan.params, "params"))
         estimator._validate_params()
         estimator._resolve_components()
+        plain_params(estimator.get_params(deep=False))  # what the run file says in the end
     except SkastwError:
         raise
     except (TypeError, ValueError) as error:  # scikit-learn's, which names what there is
