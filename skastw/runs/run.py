@@ -25,7 +25,7 @@ from skastw.evaluation import Evaluation, evaluate, evaluate_predictions
 from skastw.evaluation.report import check_report
 from skastw.recipes import plain_params, recipe_names, resolve_params
 from skastw.runs.file import Run, load_run
-from skastw.runs.sources import Clips, load_clips, table_of
+from skastw.runs.sources import Clips, check_outside, load_clips, table_of
 from skastw.runs.splits import Fold, complete_split, make_folds
 
 __all__ = ["UNFINISHED_FOLDER", "RunResult", "run"]
@@ -132,6 +132,7 @@ def run(spec: Run | str | os.PathLike[str], *, verbose: int = 0, overwrite: bool
 
 def _check_output(plan: Run, *, overwrite: bool) -> None:
     """Raise unless the results of a run can be written where it says."""
+    check_outside(plan.output, plan.data)
     folder, inputs = Path(plan.output), [*table_of(plan.data), plan.recipe]
     check_report(folder, overwrite=overwrite, inputs=inputs, others=[MODEL_FOLDER, RUN_FILE])
     check_folder(folder / MODEL_FOLDER)
