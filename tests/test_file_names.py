@@ -201,3 +201,13 @@ def test_a_run_in_a_folder_of_such_a_name(folder, tmp_path):
 def test_names_from_an_array_of_numpy_read_like_any():
     with pytest.raises(ClipValueError, match=r"^Clip 0 \('lost\.wav'\)"):
         ASTWFeaturizer().fit_transform(np.array(["lost.wav", "lost.wav"]))
+
+
+def test_a_warning_names_a_file_of_an_array_of_numpy_like_any(tmp_path):
+    path = tmp_path / "unfinished.wav"
+    soundfile.write(path, CLIPS[0], RATE)
+    content = bytearray(path.read_bytes())
+    content[40:44] = bytes(4)  # as after a loss of power
+    path.write_bytes(content)
+    with pytest.warns(UserWarning, match=rf"^'{re.escape(str(path))}'"):
+        ASTWFeaturizer().fit_transform(np.array([str(path)]))
