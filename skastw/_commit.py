@@ -47,8 +47,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import json
+import operator
 import os
 import re
 import secrets
@@ -249,14 +251,15 @@ def is_snapshot(folder: Path) -> bool:
 
 def _prepare(folder: Path, token: str, contents: Mapping[str, bytes], editable: Collection[str]) -> None:
     """Write the files and the record under temporary names, and bring them to the disk."""
-    for name, content in contents.items():
-        mode = stat.S_IMODE(os.lstat(folder / name).st_mode) if _is_plain(folder / name) else None
+    modes = [stat.S_IMODE(os.lstat(folder / name).st_mode) if _is_plain(folder / name) else None for name in contents]
+    for (name, content), mode in zip(contents.items(), modes, strict=True):
         _write(folder / _temporary(token, name), content, mode)
 
     sha256 = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     replaces = {name: _sha256_of(folder / name) for name in sorted(editable)}
     record = json.dumps(asdict(_Commit(token, sha256, replaces)), indent=1).encode()
-    _write(folder / _temporary(token, RECORD), record, None)
+    # a reader of the files has to be able to read the record too
+    _write(folder / _temporary(token, RECORD), record, None if None in modes else functools.reduce(operator.or_, modes))
 
     _flush_folder(folder)
 
@@ -265,7 +268,10 @@ def _complete_earlier(folder: Path, names: Sequence[str], editable: Collection[s
     """Settle a folder before anything is written; raise OSError if an earlier commit cannot be completed."""
     unfinished = _settle(folder, names, editable, only)
     if unfinished:
-        raise OSError(f"an earlier save to it cannot be completed: {', '.join(unfinished)}")
+        raise OSError(
+            f"an earlier save to it cannot be completed: {', '.join(unfinished)}. Let these files be replaced, or save "
+            "to another folder"
+        )
 
 
 def _complete(folder: Path, names: Sequence[str], editable: Collection[str], only: str | None) -> list[str]:

@@ -1,4 +1,4 @@
-"""Torch's compiler, which torch's optimisers and exporters import, without what it leaves behind."""
+"""Torch's compiler, which torch's optimisers, exporters and dispatch modes import, without what it leaves behind."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LOCK = threading.Lock()
 
 
 def import_compiler() -> None:
-    """Import the compiler, as the first optimiser of a process would, without what that leaves behind.
+    """Import the compiler, as the first optimiser or dispatch mode would, without what that leaves behind.
 
     Examples
     --------

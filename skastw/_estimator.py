@@ -21,6 +21,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from skastw._compiler import import_compiler
 from skastw._device import PRECISIONS, on_device, resolve_device, retained_heap
 from skastw._inputs import CACHES, AudioInputs, Components, Data, Fitted, Labelled
 from skastw._random import OwnDraws, seeded_generators
@@ -322,6 +323,7 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         components = self._fitted.components
         generators = seeded_generators(config.seed, config.device)
         if fresh:
+            import_compiler()  # or the first operation under OwnDraws would
             with OwnDraws(generators):
                 model = self._new_model(start, data.train)
             self.model_ = model.to(config.device, components.dtype)

@@ -123,7 +123,7 @@ class PretrainedEstimator(AudioEstimator):
         check_is_fitted(self, "model_")
         self._check_run_params()
         scores = getattr(self, "_test", None) if test is None else held_out_from_json(test)
-        called = readable(" ".join((title or Path(folder).resolve().name).split()))
+        called = readable(" ".join((title or os.path.basename(os.path.realpath(folder))).split()))
         artifact = self._to_artifact(called, scores, self._with_front_end(featurizer))
         return str(write_artifact(folder, artifact, overwrite=overwrite))
 

@@ -22,8 +22,10 @@ T = TypeVar("T")
 #: A message and its category.
 HeldWarning: TypeAlias = tuple[str, type[Warning]]
 
-#: Code between a user's call and ours: this package and context managers, and scikit-learn's wrappers of ``fit``.
+#: Code between a user's call and ours: this package and context managers, and scikit-learn's wrappers of ``fit``, which
+#: searches and pipelines call through joblib.
 _BETWEEN = (f"{Path(__file__).parent}{os.sep}", contextlib.__file__)
+_WRAPPERS = ("sklearn", "joblib")
 
 _HELD: ContextVar[list[HeldWarning] | None] = ContextVar("_HELD", default=None)
 
@@ -51,8 +53,9 @@ def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
         held.append((message, category))
         return
     between: tuple[str, ...] = _BETWEEN
-    if (sklearn := sys.modules.get("sklearn")) is not None:  # a process that only decodes does not import it
-        between += (f"{Path(str(sklearn.__file__)).parent}{os.sep}",)
+    for name in _WRAPPERS:
+        if (package := sys.modules.get(name)) is not None:  # a process that only decodes does not import it
+            between += (f"{Path(str(package.__file__)).parent}{os.sep}",)
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and frame.f_code.co_filename.startswith(between):
         frame, level = frame.f_back, level + 1

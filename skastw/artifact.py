@@ -234,6 +234,11 @@ def _check_files(folder: Path, *, overwrite: bool) -> None:
                 f"{name} in it is a link, a folder or a device, which is never replaced. Move it away, or save to "
                 "another folder."
             )
+        if os.path.ismount(folder / name):
+            raise ArtifactError(
+                f"{name} in it is mounted by itself, as containers do it, and cannot be replaced. Mount the folder "
+                "instead, or save to another folder."
+            )
         if not _is_replaceable(folder, name):
             raise ArtifactError(
                 f"{name} in it may not be replaced by this user. Change its owner or permissions, or save to another "

@@ -91,7 +91,7 @@ class ClipError(SkastwError):
     def __init__(self, reason: str, *, index: int | None = None, path: str | None = None) -> None:
         self.reason = reason
         self.index = index
-        self.path = path
+        self.path = None if path is None else str(path)  # which may be a string of numpy
         super().__init__(reason)
 
     def __str__(self) -> str:

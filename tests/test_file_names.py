@@ -19,6 +19,7 @@ from skastw.audio import decode, isolated_decoding, load_waveform, stream_wavefo
 from skastw.cli import cli
 from skastw.datasets import describe_audio, load_audio_folder, load_audio_table, make_tones
 from skastw.encoders import ParallelCNNEncoder
+from skastw.errors import ClipValueError
 from skastw.evaluation import evaluate
 from skastw.runs import Run, run
 from skastw.tables import prediction_table, write_table
@@ -195,3 +196,18 @@ def test_a_run_in_a_folder_of_such_a_name(folder, tmp_path):
     assert f"{WRITTEN}-1" in (tmp_path / NAME / "model" / "README.md").read_text(encoding="utf-8")
     assert (tmp_path / NAME / "report.html").exists()
     assert run(tmp_path / NAME / "run.yaml", overwrite=True).evaluation.n_clips == result.evaluation.n_clips
+
+
+def test_names_from_an_array_of_numpy_read_like_any():
+    with pytest.raises(ClipValueError, match=r"^Clip 0 \('lost\.wav'\)"):
+        ASTWFeaturizer().fit_transform(np.array(["lost.wav", "lost.wav"]))
+
+
+def test_a_warning_names_a_file_of_an_array_of_numpy_like_any(tmp_path):
+    path = tmp_path / "unfinished.wav"
+    soundfile.write(path, CLIPS[0], RATE)
+    content = bytearray(path.read_bytes())
+    content[40:44] = bytes(4)  # as after a loss of power
+    path.write_bytes(content)
+    with pytest.warns(UserWarning, match=rf"^'{re.escape(str(path))}'"):
+        ASTWFeaturizer().fit_transform(np.array([str(path)]))

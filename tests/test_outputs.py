@@ -413,6 +413,17 @@ def test_a_table_of_a_run_is_not_overwritten_by_its_predictions(tones, tmp_path,
     assert table.read_bytes() == before
 
 
+@pytest.mark.parametrize("place", ["", "run", os.path.join("low", "run")])
+def test_results_are_not_written_among_the_recordings(tones, model, no_work, place):
+    """The next run would take their folder for a class without recordings."""
+    before = content(Path(tones))
+    for words in (command("train", tones, tones / place), command("evaluate", tones, tones / place, model)):
+        result = skastw(*words)
+        assert result.exit_code == 1
+        assert "which is in the folder of the recordings" in result.output
+    assert content(Path(tones)) == before
+
+
 def test_a_report_does_not_overwrite_a_model(tones, model):
     before = content(Path(model))
     for words in (command("evaluate", tones, model, model), command("train", tones, model)):

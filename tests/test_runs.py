@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,15 @@ from huggingface_hub import ModelCard
 
 from skastw import ASTWClassifier
 from skastw.datasets import load_spoken_digits, make_tones
-from skastw.errors import ArtifactError, ComponentError, RecipeError, RunError, SkastwError, TrainingError
+from skastw.errors import (
+    ArtifactError,
+    ClipValueError,
+    ComponentError,
+    RecipeError,
+    RunError,
+    SkastwError,
+    TrainingError,
+)
 from skastw.evaluation import evaluate
 from skastw.info import describe_model
 from skastw.recipes import load_recipe, plain_params, recipe_names, resolve_params
@@ -293,6 +302,33 @@ def test_what_a_failed_training_had_reached_is_saved_beside_earlier_results(edit
     np.testing.assert_array_equal(kept.predict_proba([clip]), before)
     if not edited:
         assert ASTWClassifier.from_pretrained(card.parent).n_epochs_ == SMALL["epochs"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, ClipValueError("no such file")])
+def test_a_model_whose_test_fails_is_saved(error, table, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(sys.modules["skastw.runs.run"], "evaluate", fail)
+    plan = Run({"table": str(table)}, str(tmp_path / "out"), {"test_size": 0.5}, "tiny", SMALL)
+    with (
+        pytest.warns(UserWarning, match=r"ends before its model is tested\. .*unfinished_model"),
+        pytest.raises(error if isinstance(error, type) else type(error)),
+    ):
+        run(plan)
+    assert ASTWClassifier.from_pretrained(tmp_path / "out" / "unfinished_model").n_epochs_ == SMALL["epochs"]
+
+
+def test_parameters_that_no_file_can_hold_are_noticed_before_the_training(table, tmp_path):
+    place = tmp_path / "out"
+    plan = Run({"table": str(table)}, str(place), {"test_size": 0.5}, "tiny", SMALL)
+    numbers = {**SMALL, "random_state": np.int64(3), "muon_lr": np.float32(0.5)}
+    run(replace(plan, params=numbers))
+    params = yaml.safe_load((place / "run.yaml").read_text(encoding="utf-8"))["params"]
+    assert (params["random_state"], params["muon_lr"]) == (3, 0.5)
+
+    with pytest.raises(RunError, match="The params of the run are not valid"):
+        make_estimator(replace(plan, params={**SMALL, "random_state": np.random.RandomState(0)}))
 
 
 def test_a_folder_that_cannot_be_saved_to_is_noticed_before_the_training(table, tmp_path, monkeypatch):

@@ -763,6 +763,13 @@ def test_other_files_and_folders_stay_what_they_are(folder):
     assert load(folder) == NEW
 
 
+def test_a_link_that_leads_to_itself_is_no_folder(fitted, tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(link)
+    with pytest.raises(ArtifactError, match=r"Cannot save to .*link"):
+        fitted[0].save_pretrained(link)
+
+
 def test_a_link_to_a_folder_and_the_working_folder_are_like_any_other(folder, tmp_path, monkeypatch):
     (tmp_path / "link").symlink_to(folder)
     save(tmp_path / "link", NEW)
@@ -803,6 +810,17 @@ def test_permissions_are_those_of_the_umask_or_of_the_file_that_is_replaced(tmp_
         os.umask(before)
 
 
+def test_who_may_read_the_files_may_read_the_record(folder):
+    os.chmod(folder / "model.safetensors", 0o640)
+    os.chmod(folder / "README.md", 0o604)
+    before = os.umask(0o077)
+    try:
+        die_at_rename(folder, NEW, 3)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((folder / _commit.RECORD).stat().st_mode) == 0o644
+
+
 @pytest.fixture
 def mounted(folder):
     """Mount a small file system below the folder of a model."""
@@ -822,6 +840,18 @@ def test_a_file_system_that_is_mounted_below_stays(folder, mounted):
     assert (mounted / "data.txt").read_text() == "precious"
     assert sorted(os.listdir(folder)) == sorted([*FILES, "volume"])
     assert load(folder) == NEW
+
+
+def test_a_file_that_is_mounted_by_itself_is_an_error_before_anything_is_written(folder, mounted):
+    shutil.copy(folder / "metrics.json", mounted)
+    subprocess.run(["mount", "--bind", mounted / "metrics.json", folder / "metrics.json"], check=True)
+    try:
+        with pytest.raises(ArtifactError, match=r"metrics\.json in it is mounted by itself"):
+            save(folder, NEW, overwrite=True)
+        assert load(folder) == OLD
+    finally:
+        subprocess.run(["umount", folder / "metrics.json"], check=True)
+    save(folder, NEW)
 
 
 def test_a_mount_point_is_saved_to_until_it_is_full_or_read_only(mounted):

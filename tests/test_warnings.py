@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.model_selection import cross_validate
 from sklearn.pipeline import make_pipeline
 
 import skastw
@@ -39,6 +40,12 @@ def folder_of_one_class(root):
 CALLS = {
     "fit": lambda root: small(on_error="warn").fit(BROKEN, [*LABELS, LABELS[0]]),
     "fit in a pipeline": lambda root: make_pipeline(small(on_error="warn")).fit(BROKEN, [*LABELS, LABELS[0]]),
+    "fit in a pipeline with a cache": lambda root: make_pipeline(
+        ASTWFeaturizer(on_error="warn", output="statistics"), "passthrough", memory=str(root)
+    ).fit([*CLIPS[:2], BROKEN[-1]]),
+    "fit in a search": lambda root: cross_validate(
+        small(on_error="warn"), BROKEN, [*LABELS, LABELS[0]], cv=[([*range(10), 12], [10, 11])]
+    ),
     "partial_fit": lambda root: small(on_error="warn").partial_fit(BROKEN, [*LABELS, LABELS[0]], classes=[0, 1]),
     "predict": lambda root: fitted(on_error="warn").predict(BROKEN),
     "predict_proba": lambda root: fitted(on_error="warn").predict_proba(BROKEN),

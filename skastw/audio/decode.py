@@ -219,7 +219,7 @@ def _opened(source: str | os.PathLike[str] | bytes, limits: Limits) -> Iterator[
             if not recording.parts:
                 raise ClipValueError(_TRUNCATED.format(seconds=0, proof="the file ends inside a tag"))
             for note in recording.survey.notes:
-                name = "An audio file in memory" if isinstance(source, bytes) else repr(os.fspath(source))
+                name = "An audio file in memory" if isinstance(source, bytes) else repr(str(os.fspath(source)))
                 warn_user(f"{name}: {note}")
             yield recording
     except (SkastwError, Warning):  # a warning, if the user has made errors of them

@@ -117,9 +117,10 @@ def evaluate(
     from skastw import ASTWClassifier
     from skastw.evaluation import evaluate as score
     from skastw.evaluation.report import check_report
-    from skastw.runs import load_clips, table_of
+    from skastw.runs import check_outside, load_clips, table_of
 
     if output is not None:
+        check_outside(output, data)
         check_report(output, overwrite=overwrite, inputs=table_of(data))
     classifier = ASTWClassifier.from_pretrained(model, revision=revision, device=device)
     classifier.set_params(on_error="ignore", verbose=verbosity())

@@ -9,6 +9,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from skastw._component import Component, component_from_config, resolve_component
 from skastw._yaml import parse_yaml, read_page
 from skastw.augment import Augment
@@ -217,7 +219,12 @@ def plain_params(params: dict[str, Any]) -> dict[str, Any]:
     if plain.get("augment") is not None:
         given = plain["augment"] if isinstance(plain["augment"], list | tuple) else [plain["augment"]]
         plain["augment"] = [_as_mapping(resolve_component(Augment, item)) for item in given if item is not None]
-    return json.loads(json.dumps(plain, default=os.fspath))  # paths become text, and tuples lists
+    return json.loads(json.dumps(plain, default=_as_yaml))  # tuples become lists
+
+
+def _as_yaml(value: Any) -> Any:
+    """Return a path as text, and a number or array of numpy as one of Python."""
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else os.fspath(value)
 
 
 def _as_mapping(component: Component) -> dict[str, Any]:

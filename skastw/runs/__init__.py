@@ -2,7 +2,7 @@
 
 from skastw.runs.file import Run, load_run, parse_run, plan_run
 from skastw.runs.run import RunResult, make_estimator, run
-from skastw.runs.sources import Clips, find_clips, load_clips, source_of, table_of, unlabelled_clips
+from skastw.runs.sources import Clips, check_outside, find_clips, load_clips, source_of, table_of, unlabelled_clips
 from skastw.runs.splits import Fold, make_folds
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "Fold",
     "Run",
     "RunResult",
+    "check_outside",
     "find_clips",
     "load_clips",
     "load_run",

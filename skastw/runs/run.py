@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from sklearn.base import clone
 from skastw._outputs import check_file, check_folder, write_file
 from skastw._progress import ProgressBar
 from skastw._version import __version__
+from skastw._warnings import warn_user
 from skastw.artifact import check_target
 from skastw.classifier import ASTWClassifier
 from skastw.errors import ArtifactError, OutputError, RunError, SkastwError, TrainingError
@@ -23,14 +25,14 @@ from skastw.evaluation import Evaluation, evaluate, evaluate_predictions
 from skastw.evaluation.report import check_report
 from skastw.recipes import plain_params, recipe_names, resolve_params
 from skastw.runs.file import Run, load_run
-from skastw.runs.sources import Clips, load_clips, table_of
+from skastw.runs.sources import Clips, check_outside, load_clips, table_of
 from skastw.runs.splits import Fold, complete_split, make_folds
 
 __all__ = ["UNFINISHED_FOLDER", "RunResult", "run"]
 
 #: What lies beside the reports.
 MODEL_FOLDER, RUN_FILE = "model", "run.yaml"
-#: What a training that failed had reached; earlier results stay as they are.
+#: What a training or a test that failed had reached; earlier results stay as they are.
 UNFINISHED_FOLDER = "unfinished_model"
 #: How a run file begins that a run has written.
 _HEADER = "# Written by skastw"
@@ -95,7 +97,9 @@ def run(spec: Run | str | os.PathLike[str], *, verbose: int = 0, overwrite: bool
     Warns
     -----
     UserWarning
-        If the user interrupts the training (Ctrl-C) after an epoch: what was learned until then is tested and saved.
+        If the user interrupts the training (Ctrl-C) after an epoch: what was learned until then is tested and saved. If
+        anything but a ``TrainingError`` ends the run before a trained model is tested, such as a second Ctrl-C or a
+        clip that is gone: the model is saved in :data:`UNFINISHED_FOLDER` then too.
 
     Examples
     --------
@@ -118,16 +122,17 @@ def run(spec: Run | str | os.PathLike[str], *, verbose: int = 0, overwrite: bool
     description = clips.describe(folds, verbose=verbose)
     try:
         outcome = _train_and_test(estimator, clips, folds, verbose)
-    except TrainingError as error:
+        evaluation = _pooled(outcome, folds)
+    except BaseException as error:
         _save_unfinished(plan, error)
         raise
-    evaluation = _pooled(outcome, folds)
     folder = _save(plan, outcome, evaluation, clips, folds, description)
     return RunResult(folder, outcome.model, evaluation, description, outcome.interrupted)
 
 
 def _check_output(plan: Run, *, overwrite: bool) -> None:
     """Raise unless the results of a run can be written where it says."""
+    check_outside(plan.output, plan.data)
     folder, inputs = Path(plan.output), [*table_of(plan.data), plan.recipe]
     check_report(folder, overwrite=overwrite, inputs=inputs, others=[MODEL_FOLDER, RUN_FILE])
     check_folder(folder / MODEL_FOLDER)
@@ -162,6 +167,7 @@ def make_estimator(plan: Run) -> ASTWClassifier:
         estimator.set_params(**resolve_params(plan.params, "params"))
         estimator._validate_params()
         estimator._resolve_components()
+        plain_params(estimator.get_params(deep=False))  # what the run file says in the end
     except SkastwError:
         raise
     except (TypeError, ValueError) as error:  # scikit-learn's, which names what there is
@@ -191,8 +197,7 @@ def _train_and_test(estimator: ASTWClassifier, clips: Clips, folds: list[Fold], 
             if verbose and len(folds) > 1:
                 ProgressBar.write(f"fold {number} of {len(folds)}", file=sys.stderr)
             model = _fitted(estimator, clips.part(fold.train))
-            held_out = clips.part(fold.test)
-            tested.append(evaluate(model, held_out.X, held_out.y, groups=held_out.groups, n_bootstrap=0))
+            tested.append(_evaluated(model, clips.part(fold.test)))
             if model.interrupted_:
                 break
         if len(folds) > 1 and not model.interrupted_:
@@ -208,6 +213,16 @@ def _train_and_test(estimator: ASTWClassifier, clips: Clips, folds: list[Fold], 
 
 def _fitted(estimator: ASTWClassifier, clips: Clips) -> ASTWClassifier:
     return clone(estimator).fit(clips.X, clips.y, groups=clips.groups)
+
+
+def _evaluated(model: ASTWClassifier, held_out: Clips) -> Evaluation:
+    """Test a model; an exception gets it as the attribute ``trained``, as one that ends ``fit`` does."""
+    try:
+        return evaluate(model, held_out.X, held_out.y, groups=held_out.groups, n_bootstrap=0)
+    except BaseException as error:
+        with contextlib.suppress(AttributeError):
+            error.trained = model  # type: ignore[attr-defined]
+        raise
 
 
 def _pooled(outcome: _Outcome, folds: list[Fold]) -> Evaluation:
@@ -238,17 +253,21 @@ def _pooled(outcome: _Outcome, folds: list[Fold]) -> Evaluation:
 # ------------------------------------------------------------------ what is left behind
 
 
-def _save_unfinished(plan: Run, error: TrainingError) -> None:
-    """Save the model that a failed training had reached, beside earlier results, and say so in the error."""
-    if error.trained is None:
+def _save_unfinished(plan: Run, error: BaseException) -> None:
+    """Save the model that a failed training or test had reached, beside earlier results, and say so."""
+    trained = getattr(error, "trained", None)
+    if not isinstance(trained, ASTWClassifier):
         return
     folder = Path(plan.output) / UNFINISHED_FOLDER
     try:
-        error.trained.save_pretrained(folder, title=plan.description or Path(plan.output).resolve().name)
+        trained.save_pretrained(folder, title=plan.description or Path(plan.output).resolve().name)
         outcome = f"The model with the best weights until then is saved in {str(folder)!r}."
     except ArtifactError as failure:
         outcome = str(failure)
-    error.args = (f"{error} {outcome}",)
+    if isinstance(error, TrainingError):
+        error.args = (f"{error} {outcome}",)
+    else:
+        warn_user(f"The run ends before its model is tested. {outcome}")
 
 
 def _save(

@@ -13,10 +13,10 @@ import numpy as np
 from skastw._warnings import warn_user
 from skastw.datasets import describe_audio, load_audio_folder, load_audio_table, load_named
 from skastw.datasets.audio_folder import AUDIO_EXTENSIONS, UNKNOWN_EXTENSIONS
-from skastw.errors import RunError
+from skastw.errors import OutputError, RunError
 from skastw.runs.splits import Fold, make_folds
 
-__all__ = ["Clips", "find_clips", "load_clips", "source_of", "table_of", "unlabelled_clips"]
+__all__ = ["Clips", "check_outside", "find_clips", "load_clips", "source_of", "table_of", "unlabelled_clips"]
 
 _TABLES = (".csv", ".tsv", ".parquet")
 _LOADERS: dict[str, Callable[..., Any]] = {
@@ -176,6 +176,35 @@ def table_of(source: Mapping[str, Any]) -> list[str]:
     ['owls.csv']
     """
     return [os.path.expanduser(source["table"])] if source.get("table") else []
+
+
+def check_outside(output: str | os.PathLike[str], source: Mapping[str, Any]) -> None:
+    """Raise if results are to be written into a folder of recordings, where the next run takes them for a class.
+
+    Parameters
+    ----------
+    output : path
+    source : mapping
+        See :class:`skastw.runs.Run`.
+
+    Raises
+    ------
+    OutputError
+        Naming both folders.
+
+    Examples
+    --------
+    >>> from skastw.runs import check_outside
+    >>> check_outside("exports/owls", {"folder": "owls"})
+    """
+    if not source.get("folder"):
+        return
+    root, place = (Path(os.path.realpath(os.path.expanduser(path))) for path in (source["folder"], output))
+    if place.is_relative_to(root) and not any(part.startswith(".") for part in place.relative_to(root).parts):
+        raise OutputError(
+            f"Got output {os.fspath(output)!r}, which is in the folder of the recordings, {source['folder']!r}, where "
+            "it would be taken for a class; give a folder outside it."
+        )
 
 
 def find_clips(paths: Iterable[str | os.PathLike[str]]) -> list[str]:
