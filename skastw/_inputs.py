@@ -31,8 +31,10 @@ from skastw.normalization import Normalization
 from skastw.pooling import Pooling
 from skastw.training import split_validation
 
-__all__ = ["CACHES", "AudioInputs", "Components", "Data", "Fitted", "Labelled"]
+__all__ = ["CACHES", "MAX_AUGMENTATIONS", "AudioInputs", "Components", "Data", "Fitted", "Labelled"]
 
+#: Augmentations in one list; a model folder of a stranger may name any number.
+MAX_AUGMENTATIONS = 64
 #: Values of the parameter ``cache``, and the bytes of frames that each keeps in memory.
 CACHES = {"auto": MEMORY_LIMIT, "memory": None, "disk": 0}
 
@@ -200,6 +202,10 @@ class AudioInputs(ComponentParams):
     def _resolve_components(self) -> Components:
         """Return checked copies of the components: what becomes of the parameters later does not change them."""
         listed = self.augment if isinstance(self.augment, list | tuple) else [self.augment]
+        if len(listed) > MAX_AUGMENTATIONS:
+            raise ComponentError(
+                f"Got {len(listed)} augmentations, expected at most {MAX_AUGMENTATIONS}: leave out those that repeat."
+            )
         components = Components(
             resolve_component(Features, self.features),
             resolve_component(Normalization, self.normalization),

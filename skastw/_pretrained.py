@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 from skastw import hub
 from skastw._component import component_from_config, component_to_config
 from skastw._estimator import RUN_PARAMS, AudioEstimator
-from skastw._inputs import Components
+from skastw._inputs import MAX_AUGMENTATIONS, Components
 from skastw._outputs import scratch_folder
 from skastw._text import readable
 from skastw._version import __version__
@@ -369,7 +369,7 @@ class PretrainedEstimator(AudioEstimator):
             raise ArtifactError(f"The folder holds a model of {config['estimator']!r}, expected {cls.__name__!r}.")
         estimator = cls(
             **{kind: component_from_config(base, config[kind]) for kind, base in _KINDS.items()},
-            augment=[component_from_config(Augment, item) for item in _list(config["augment"])],
+            augment=[component_from_config(Augment, item) for item in _augmentations(config["augment"])],
             device=device,
             **cls._params_from_json(config["params"]),
         )
@@ -421,7 +421,9 @@ class PretrainedEstimator(AudioEstimator):
         return set(cls._get_param_names()) - {*cls._components, *_MACHINE_PARAMS}
 
 
-def _list(value: Any) -> list[Any]:
+def _augmentations(value: Any) -> list[Any]:
     if not isinstance(value, list):
         raise ArtifactError(f"config.json has a {type(value).__name__} for augment, expected a list.")
+    if len(value) > MAX_AUGMENTATIONS:
+        raise ArtifactError(f"config.json has {len(value)} augmentations, expected at most {MAX_AUGMENTATIONS}.")
     return value

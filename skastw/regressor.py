@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_array
 from skastw._labels import check_complete, numpy_targets
 from skastw._pretrained import PretrainedEstimator
 from skastw._sklearn import check_sample_weight
-from skastw.errors import ArtifactError
+from skastw.errors import ArtifactError, DataError
 from skastw.extraction import check_clips
 
 __all__ = ["ASTWRegressor"]
@@ -269,7 +269,13 @@ class ASTWRegressor(RegressorMixin, PretrainedEstimator):
         if reset:
             weights = check_sample_weight(sample_weight, values, ensure_non_negative=True)
             self.target_mean_ = np.average(values, axis=0, weights=weights)
-            scale = np.sqrt(np.average((values - self.target_mean_) ** 2, axis=0, weights=weights))
+            with np.errstate(over="ignore", invalid="ignore"):
+                scale = np.sqrt(np.average((values - self.target_mean_) ** 2, axis=0, weights=weights))
+            if not np.isfinite(scale).all():
+                raise DataError(
+                    f"y holds values of up to {np.abs(values).max():.3g}, whose variance is beyond the largest float; "
+                    "expected smaller ones: rescale y, or train on its logarithm."
+                )
             self.target_scale_ = np.where(scale > 0, scale, 1.0)
         if values.shape[1] != len(self.target_mean_):
             raise ValueError(f"Got {values.shape[1]} targets, expected {len(self.target_mean_)} as in the first fit.")

@@ -104,6 +104,16 @@ def test_a_front_end_of_absurd_cost_is_refused_with_the_remedy(folder, params, m
         ASTWClassifier(features=LogMel(**params), encoder=TINY, epochs=1).fit(CLIPS, Y)
 
 
+def test_a_list_of_augmentations_is_short(folder):
+    many = [{"name": "gain", "params": {}}] * 65
+    rewrite(folder, "config.json", lambda config: config.update(augment=many[:64]))
+    ASTWClassifier.from_pretrained(folder)
+    rewrite(folder, "config.json", lambda config: config.update(augment=many))
+    refused(folder, "has 65 augmentations, expected at most 64")
+    with pytest.raises(ComponentError, match="Got 65 augmentations, expected at most 64"):
+        ASTWClassifier(augment=["gain"] * 65, encoder=TINY).fit(CLIPS, Y)
+
+
 @pytest.mark.parametrize("params", [{"n_models": 64}, {"chunk_length": 3600.0}, {"sample_rate": 1_000_000}])
 def test_another_network_than_that_of_the_weights_is_refused(folder, params):
     rewrite(folder, "config.json", lambda config: config["params"].update(params))

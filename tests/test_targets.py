@@ -13,7 +13,7 @@ from sklearn.model_selection import KFold, cross_val_score
 from skastw import ASTWClassifier, ASTWRegressor
 from skastw.datasets import make_tones
 from skastw.encoders import ASTWEncoder
-from skastw.errors import ArtifactError
+from skastw.errors import ArtifactError, DataError
 from skastw.features import LogMel
 
 TINY = ASTWEncoder(d_model=32, num_heads=2, num_layers=1)
@@ -113,6 +113,12 @@ def test_standardised_targets_make_units_irrelevant():
     first = regressor(epochs=3).fit(CLIPS, Y.astype(float))
     second = regressor(epochs=3).fit(CLIPS, 1e6 * Y - 3e5)
     np.testing.assert_allclose(1e6 * first.predict(CLIPS) - 3e5, second.predict(CLIPS), rtol=1e-4)
+
+
+@pytest.mark.parametrize("values", [np.where(Y == 0, 1e300, 0.0), np.where(Y == 0, 1.7e308, -1.7e308)])
+def test_values_beyond_what_can_be_standardised_are_refused(values):
+    with pytest.raises(DataError, match=r"y holds values of up to 1\.?7?e\+30[08].*rescale y"):
+        regressor(epochs=1).fit(CLIPS, values)
 
 
 def test_several_values_a_clip(tmp_path):
