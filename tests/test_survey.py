@@ -445,6 +445,19 @@ def test_tags_behind_flac_of_unknown_length_are_no_audio(tags, tmp_path):
         np.testing.assert_array_equal(decode(source)[0], expected)
 
 
+def test_limits_count_the_part_that_is_asked_for_and_not_what_lies_around_it():
+    content, limits = by_ffmpeg("ipod", "aac"), Limits(values=RATE)
+    with pytest.raises(ClipValueError, match=r"values .* and Limits\.values is 44100"):
+        decode(content, limits=limits)
+    whole = decode(content)[0]
+    for start, end in ((None, 0.5), (0.7, 1.2), (1.9, None), (0.0, 0.001), (1.9999, None)):
+        expected = whole[round((start or 0) * RATE) : len(whole) if end is None else round(end * RATE)]
+        np.testing.assert_array_equal(decode(content, start=start, end=end, limits=limits)[0], expected)
+    for start, end in ((2.5, 3.0), (1.0, 1.0), (-1.0, 1.0), (0.0, float("nan")), (float("inf"), None)):
+        with pytest.raises(ClipValueError):
+            decode(content, start=start, end=end)
+
+
 FFMPEG_ONLY = {
     "FLAC in Ogg": ("ogg", "flac"),
     "ALAC in CAF": ("caf", "alac"),
