@@ -73,12 +73,17 @@ def _is_missing(values: Any) -> np.ndarray:
         return _rows_with_any(np.asarray(values.isna()))
     try:
         # an array of objects: NumPy makes text of a NaN among texts
-        array = np.array(values, dtype=object) if isinstance(values, list | tuple) else np.asarray(values)
+        array = np.array(values, dtype=object) if isinstance(values, list | tuple) else np.asanyarray(values)
     except ValueError:  # rows of different lengths, which scikit-learn reports
         return nothing
-    if array.ndim == 0 or array.dtype.kind not in "fcOmM":
+    if array.ndim == 0:
         return nothing
-    return _rows_with_any(np.asarray(pd.isna(array)))
+    if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
+        return _rows_with_any(np.ma.getmaskarray(array))
+    if array.dtype.kind not in "fcOmMT":
+        return nothing
+    # pandas looks for no missing value in NumPy's variable-width texts (kind T)
+    return _rows_with_any(np.asarray(pd.isna(array.astype(object) if array.dtype.kind == "T" else array)))
 
 
 def _rows_with_any(flags: np.ndarray) -> np.ndarray:

@@ -22,10 +22,9 @@ T = TypeVar("T")
 #: A message and its category.
 HeldWarning: TypeAlias = tuple[str, type[Warning]]
 
-#: Code between a user's call and ours: this package and context managers, and scikit-learn's wrappers of ``fit``, which
-#: searches and pipelines call through joblib.
-_BETWEEN = (f"{Path(__file__).parent}{os.sep}", contextlib.__file__)
-_WRAPPERS = ("sklearn", "joblib")
+#: Code between a user's call and ours: this package and context managers, and packages that call ours: scikit-learn's
+#: wrappers of ``fit``, joblib's loops and tqdm's bars.
+_BETWEEN, _CALLERS = (f"{Path(__file__).parent}{os.sep}", contextlib.__file__), ("sklearn", "joblib", "tqdm")
 
 _HELD: ContextVar[list[HeldWarning] | None] = ContextVar("_HELD", default=None)
 
@@ -52,10 +51,10 @@ def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
     if held is not None:
         held.append((message, category))
         return
-    between: tuple[str, ...] = _BETWEEN
-    for name in _WRAPPERS:
-        if (package := sys.modules.get(name)) is not None:  # a process that only decodes does not import it
-            between += (f"{Path(str(package.__file__)).parent}{os.sep}",)
+    modules = map(sys.modules.get, _CALLERS)  # a process that only decodes does not import them
+    between = _BETWEEN + tuple(
+        f"{Path(str(module.__file__)).parent}{os.sep}" for module in modules if module is not None
+    )
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and frame.f_code.co_filename.startswith(between):
         frame, level = frame.f_back, level + 1

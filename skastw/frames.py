@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import threading
+import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -99,8 +100,8 @@ class _FrameFile:
 
     def __init__(self) -> None:
         with _naming_the_folder():
-            # closed when the last store that reads it is gone
             self._file = tempfile.TemporaryFile(prefix="skastw-", suffix=".f32")  # noqa: SIM115
+        weakref.finalize(self, self._file.close)  # when the last store that reads it is gone
         self._size = 0
         self._lock = threading.Lock()  # a file has one position, and stores may be read in several threads
 

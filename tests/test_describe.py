@@ -266,6 +266,19 @@ def test_unreadable_clips_are_counted_and_named(tmp_path):
     assert "NaN" in errors[32]
 
 
+@pytest.mark.parametrize("n_jobs", [None, 2])
+def test_warnings_about_a_file_point_at_the_line_of_the_user(n_jobs, tmp_path):
+    path = tmp_path / "clip.wav"
+    soundfile.write(path, CLEAN[0], RATE)
+    content = path.read_bytes()
+    at = content.index(b"data") + 4
+    path.write_bytes(content[:at] + bytes(4) + content[at + 4 :])
+    with pytest.warns(UserWarning, match="its header says 0 bytes of audio") as caught:
+        described = describe_audio([path, path], n_jobs=n_jobs)
+    assert described.frame["duration"].gt(0).all()
+    assert {warning.filename for warning in caught} == {__file__}
+
+
 def test_nothing_can_be_read():
     description = describe_audio(["lost.wav", "gone.wav"], ["a", "b"])
     assert description.summary["duration"] == {}

@@ -1,10 +1,12 @@
 """Frames of many clips: in memory or in a file, they are the same frames."""
 
 import errno
+import gc
 import os
 import signal
 import subprocess
 import sys
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -168,3 +170,17 @@ def test_a_gpu_computes_the_frames_of_the_cpu():
     for first, second in zip(on_cpu, on_gpu, strict=True):
         assert second.device.type == "cpu"
         torch.testing.assert_close(first, second, atol=1e-4, rtol=0)
+
+
+def test_the_temporary_file_is_closed_without_a_warning_when_nobody_reads_it():
+    file = _FrameFile()
+    begin = file.append(torch.ones(2, 3))
+    inner, store = file._file, file
+    del file
+    assert store.read(begin, (2, 3)).sum() == 6
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        del store
+        gc.collect()
+    assert inner.closed
+    assert not caught

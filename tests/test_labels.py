@@ -49,11 +49,14 @@ WITHOUT = {
     "categories": pd.Series(gaps(NAMES, None), dtype="category"),
     "a Categorical": pd.Categorical(gaps(NAMES, None)),
     "dates": pd.Series(gaps([pd.Timestamp(2020, 1, 1)] * 8, pd.NaT)),
+    "a masked array": np.ma.masked_array([0, 1] * 4, mask=[i in (2, 5) for i in range(8)]),
     "a frame of one column": pd.DataFrame({"y": gaps(NAMES, None)}),
     "an indicator": [[1.0, 0.0] if i not in (2, 5) else [None, 1.0] for i in range(8)],
     "an indicator of floats": np.array([[1.0, 0.0] if i not in (2, 5) else [np.nan, 1.0] for i in range(8)]),
     "an indicator in a frame": pd.DataFrame({"a": gaps([0, 1] * 4, None), "b": [0, 1] * 4}, dtype="Int64"),
 }
+if hasattr(np, "dtypes") and hasattr(np.dtypes, "StringDType"):  # of NumPy 2
+    WITHOUT["texts of any length"] = np.array(gaps(NAMES, np.nan), dtype=np.dtypes.StringDType(na_object=np.nan))
 POSITIONS = r"2 missing values of 8 .*at positions 2, 5: fill them in, or drop those clips"
 
 

@@ -190,6 +190,29 @@ def test_a_header_that_counts_too_few_frames_hides_none():
     assert likeness(samples[:, 0]) > 0.99
 
 
+def test_a_frame_behind_what_is_no_audio_is_no_recording():
+    frame = b"\xff\xfb\x90\x64".ljust(417, b"\0")
+    noise = np.random.default_rng(0).integers(0, 128, 20_000, dtype=np.uint8).tobytes()
+    assert len(decode(frame)[0]) > 0
+    with pytest.raises(ClipValueError, match=r"cannot be decoded \(Format not recognised\)"):
+        decode(b"FLV\1\5\0\0\0\t" + noise + frame)
+
+
+def test_strange_bytes_in_front_of_frames_are_told():
+    content = headerless(mp3())
+    with pytest.warns(UserWarning, match="9000 of its bytes are neither audio nor tags; a part of it may be lost"):
+        np.testing.assert_array_equal(decode(b"\1" * 9000 + content)[0], decode(content)[0])
+
+
+def test_padding_and_tags_of_ape_in_front_are_no_strange_bytes(recwarn):
+    content = headerless(mp3())
+    picture = b"APETAGEX" + struct.pack("<IIII", 2000, 10**5 + 32, 1, 0xA0000000) + bytes(8) + b"\1" * 10**5
+    footer = b"APETAGEX" + struct.pack("<IIII", 2000, 10**5 + 32, 1, 0x80000000) + bytes(8)
+    for before in (picture + footer, corpus.id3(500) + bytes(9000)):
+        np.testing.assert_array_equal(decode(before + content)[0], decode(content)[0])
+    assert not recwarn.list
+
+
 def test_strange_bytes_between_frames_are_told():
     content = headerless(mp3())
     half = corpus.frames_start(content) + sum(
@@ -338,6 +361,13 @@ def test_bytes_behind_the_audio_that_are_no_text_about_it_are_told():
     assert len(samples) == len(SOUND) // 2
 
 
+def test_text_may_follow_audio_of_an_odd_number_of_bytes_without_padding(recwarn):
+    content = encoded("WAV", "PCM_U8", SOUND[: RATE - 1])
+    content = content[: content.index(b"data") + 8 + RATE - 1] + b"iXML" + struct.pack("<I", 10**5) + b" " * 10**5
+    assert len(decode(content)[0]) == RATE - 1
+    assert not recwarn.list
+
+
 def test_a_recording_without_a_sample_stays_empty(recwarn):
     for content in (encoded("WAV", samples=SOUND[:0]), encoded("WAV", samples=SOUND[:0]) + b"LIST\5\0\0\0note!\0"):
         assert len(decode(content)[0]) == 0
@@ -404,6 +434,28 @@ def test_flac_of_unknown_length_is_read_to_its_end(tmp_path, monkeypatch):
         decode(path, limits=Limits(duration=1))
     with pytest.raises(ClipValueError, match=r"truncated|cannot be decoded"):
         decode(path.read_bytes()[:-50])
+
+
+@pytest.mark.parametrize("tags", [corpus.ID3V1, corpus.APE, corpus.APE + corpus.ID3V1], ids=["ID3v1", "APE", "both"])
+def test_tags_behind_flac_of_unknown_length_are_no_audio(tags, tmp_path):
+    path = tmp_path / "clip.flac"
+    path.write_bytes(flac_of_unknown_length() + tags)
+    expected = decode(encoded("FLAC", "PCM_16"))[0]
+    for source in (path, path.read_bytes()):
+        np.testing.assert_array_equal(decode(source)[0], expected)
+
+
+def test_limits_count_the_part_that_is_asked_for_and_not_what_lies_around_it():
+    content, limits = by_ffmpeg("ipod", "aac"), Limits(values=RATE)
+    with pytest.raises(ClipValueError, match=r"values .* and Limits\.values is 44100"):
+        decode(content, limits=limits)
+    whole = decode(content)[0]
+    for start, end in ((None, 0.5), (0.7, 1.2), (1.9, None), (0.0, 0.001), (1.9999, None)):
+        expected = whole[round((start or 0) * RATE) : len(whole) if end is None else round(end * RATE)]
+        np.testing.assert_array_equal(decode(content, start=start, end=end, limits=limits)[0], expected)
+    for start, end in ((2.5, 3.0), (1.0, 1.0), (-1.0, 1.0), (0.0, float("nan")), (float("inf"), None)):
+        with pytest.raises(ClipValueError):
+            decode(content, start=start, end=end)
 
 
 FFMPEG_ONLY = {

@@ -97,11 +97,7 @@ def decode(
         if len(recording.parts) == 1 and not recording.parts[0].only_ffmpeg:
             with contextlib.suppress(_LibsndfileRefusalError):
                 return _decode_part(recording, recording.parts[0], start, end)
-        blocks = list(_blocks(recording))
-        if not blocks:
-            raise ClipValueError("holds no audio samples; drop the clip.")
-        samples, rate = np.concatenate([block for block, _ in blocks]), blocks[0][1]
-        return samples[slice(*segment_bounds(len(samples), rate, start, end))], rate
+        return _decode_blocks(recording, start, end)
 
 
 def decode_blocks(source: str | os.PathLike[str], *, limits: Limits = LIMITS) -> Iterator[tuple[np.ndarray, int]]:
@@ -297,6 +293,28 @@ def _decode_part(recording: _Recording, part: Part, start: float | None, end: fl
     n_read = begin + len(samples)
     recording.check_whole(n_frames if n_read >= last else n_read, last, rate)
     return samples[first - begin :], rate
+
+
+def _decode_blocks(recording: _Recording, start: float | None, end: float | None) -> tuple[np.ndarray, int]:
+    """Decode all of it and keep the blocks from ``start`` to ``end``: the others take no memory."""
+    kept: list[np.ndarray] = []
+    n_samples, n_before, rate = 0, 0, 1
+    is_part = start is not None or end is not None
+    unlimited = replace(recording, limits=replace(recording.limits, values=2**62))
+    for block, rate in _blocks(unlimited if is_part else recording):
+        begin, n_samples = n_samples, n_samples + len(block)
+        is_before = start is not None and n_samples < start * rate - 1  # bounds are rounded
+        is_behind = end is not None and begin > end * rate + 1
+        if is_before or is_behind:
+            continue
+        n_before = n_before if kept else begin
+        kept.append(block)
+        recording.limits.check_audio(n_samples - n_before, block.shape[1], rate, verb="holds")
+
+    if not n_samples:
+        raise ClipValueError("holds no audio samples; drop the clip.")
+    first, last = segment_bounds(n_samples, rate, start, end)
+    return np.concatenate(kept)[first - n_before : last - n_before], rate
 
 
 def _blocks(recording: _Recording) -> Iterator[tuple[np.ndarray, int]]:

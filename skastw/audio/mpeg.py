@@ -19,7 +19,7 @@ from typing import BinaryIO
 from skastw.audio.pieces import Piece
 from skastw.errors import ClipValueError
 
-__all__ = ["Stream", "fills_file", "find_frames", "id3_end", "split_streams"]
+__all__ = ["Stream", "fills_file", "find_frames", "id3_end", "split_streams", "tags_end", "tags_start"]
 
 #: Bit rates in kbit/s, from index 1 on, by version 1 (or not) and layer.
 _KBITS = {
@@ -216,7 +216,7 @@ def fills_file(file: BinaryIO, start: int, end: int) -> bool:
     if not stream.n_announced or stream.head[at : at + 4] == b"VBRI" or stream.head[at + 7] & 3 != 3:
         return False
     n_bytes = int.from_bytes(stream.head[at + 12 : at + 16], "big")
-    return start + n_bytes == _tags_start(file, start, end)
+    return start + n_bytes == tags_start(file, start, end)
 
 
 def split_streams(file: BinaryIO, start: int, end: int) -> tuple[list[Stream], int, bool]:
@@ -267,7 +267,7 @@ def split_streams(file: BinaryIO, start: int, end: int) -> tuple[list[Stream], i
 
 def _runs(file: BinaryIO, start: int, end: int) -> tuple[list[_Run], int]:
     """Return all runs of frames, and the number of bytes that are neither frames nor tags."""
-    end = _tags_start(file, start, end)
+    end = tags_start(file, start, end)
     runs: list[_Run] = []
     n_strange, position = 0, start
     while position < end and (found := _search(file, position, end, _MAX_GAP)) is not None:
@@ -276,7 +276,7 @@ def _runs(file: BinaryIO, start: int, end: int) -> tuple[list[_Run], int]:
         first, kind = found
         n_strange += first - position
         runs.append(_walk(file, first, end, kind))
-        position = end if runs[-1].is_cut else _tags_end(file, runs[-1].end)
+        position = end if runs[-1].is_cut else tags_end(file, runs[-1].end)
     return runs, n_strange + max(end - position, 0)
 
 
@@ -288,17 +288,21 @@ def _search(file: BinaryIO, start: int, end: int, reach: int) -> tuple[int, _Kin
         is_last = position + len(window) >= end
         for match in _FRAME_START.finditer(window, 0, step + 2):
             kind = _kind(window[match.start() : match.start() + 3])
-            if kind is not None and _are_frames(window, match.start(), kind, is_last):
-                return position + match.start(), kind
+            first = position + match.start()
+            if kind is not None and _are_frames(window, match.start(), kind, is_last, may_be_alone=first == start):
+                return first, kind
         position, step = position + step, min(4 * step, 2**16)
     return None
 
 
-def _are_frames(window: bytes, position: int, kind: _Kind, is_last: bool) -> bool:
-    """Say whether frames of one kind follow one another, as many as are certain, or to the end of the file."""
+def _are_frames(window: bytes, position: int, kind: _Kind, is_last: bool, *, may_be_alone: bool) -> bool:
+    """Say whether frames of one kind follow one another, as many as are certain, or to the end of the file.
+
+    Behind other bytes, a single frame at the end is no proof: videos hold frames of MP3 too.
+    """
     for n_frames in range(_CERTAIN):
         if position + 6 > len(window):
-            return is_last and (n_frames > 1 or (n_frames == 1 and position <= len(window)))
+            return is_last and (n_frames > 1 or (may_be_alone and n_frames == 1 and position <= len(window)))
         size = kind.size(window, position)
         if not size:
             return False
@@ -425,8 +429,21 @@ def _adts_kind(rate_index: int) -> _Kind | None:
 # ------------------------------------------------------------------ tags
 
 
-def _tags_end(file: BinaryIO, start: int) -> int:
-    """Return the end of the tags between two files that were joined."""
+def tags_end(file: BinaryIO, start: int) -> int:
+    """Return the end of the tags that begin at a position, as between two files that were joined.
+
+    Parameters
+    ----------
+    file : binary file
+    start : int
+
+    Examples
+    --------
+    >>> import io
+    >>> from skastw.audio.mpeg import tags_end
+    >>> tags_end(io.BytesIO(b"TAG" + bytes(125) + b"ID3\\4\\0\\0\\0\\0\\0\\5title"), 0)
+    143
+    """
     while True:
         head = _read(file, start, 32)
         if head[:3] == b"TAG":
@@ -440,8 +457,22 @@ def _tags_end(file: BinaryIO, start: int) -> int:
         start = end
 
 
-def _tags_start(file: BinaryIO, start: int, end: int) -> int:
-    """Return the beginning of the tags at the end of a file: ID3v1, APE and Lyrics3."""
+def tags_start(file: BinaryIO, start: int, end: int) -> int:
+    """Return the beginning of the tags at the end of a file: ID3v1, APE and Lyrics3.
+
+    Parameters
+    ----------
+    file : binary file
+    start, end : int
+        The first byte that may be part of them, and the one after the last.
+
+    Examples
+    --------
+    >>> import io
+    >>> from skastw.audio.mpeg import tags_start
+    >>> tags_start(io.BytesIO(b"audio" + b"TAG" + bytes(125)), 0, 133)
+    5
+    """
     while True:
         tail = _read(file, max(end - 160, start), min(160, end - start))
         if tail[-128:-125] == b"TAG":

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO, Literal
 
-from skastw.audio.mpeg import fills_file, find_frames, id3_end, split_streams
+from skastw.audio.mpeg import fills_file, find_frames, id3_end, split_streams, tags_end, tags_start
 from skastw.audio.pieces import Piece
 
 __all__ = ["TOLERANCE", "Part", "Survey", "describe_content", "survey"]
@@ -120,14 +120,17 @@ def survey(file: BinaryIO, size: int) -> Survey:
     if result is None:
         if start == _simple_id3_end(file) and fills_file(file, start, size):
             return _one_part("mp3")
-        frames = find_frames(file, start, size)
-        if frames is None and start:  # the size of a tag may be wrong
+        first = tags_end(file, start)  # of APE, too
+        frames = find_frames(file, first, size)
+        n_strange = 0 if frames is None else len(_read(file, first, frames - first).lstrip(b"\0"))
+        if frames is None and first:  # the size of a tag may be wrong
             frames = find_frames(file, 10, size, reach=2**20)
         if frames is None and head[:1] == b"\xff" and head[1:2] in (b"\xf0", b"\xf1", b"\xf8", b"\xf9"):
             return _one_part("aac", only_ffmpeg=True)  # a single frame
         if frames is None:
             return Survey(is_known=False)
-        return _mpeg(file, frames, size, is_whole_file=frames == start == _simple_id3_end(file))
+        is_whole_file = frames == start == _simple_id3_end(file)
+        return _mpeg(file, frames, size, is_whole_file=is_whole_file, n_before=n_strange)
 
     if start:
         for part in result.parts:
@@ -159,7 +162,9 @@ def _by_first_bytes(file: BinaryIO, size: int, start: int, head: bytes) -> Surve
         first, length = struct.unpack(">II", head[4:12].ljust(8, b"\0"))
         return _announcing("au", size, start + first, None if length == 0xFFFFFFFF else length)
     if head[:4] == b"fLaC":
-        return _one_part("flac")
+        has_length = int.from_bytes(head[18:26], "big") & (2**36 - 1)
+        end = size if has_length else tags_start(file, start, size)  # libsndfile takes tags for damaged frames
+        return Survey([Part(None if end == size else [(start, end)], "flac")])
     if head[:4] == b"OggS":
         return _ogg(file, size, start)
     if head[:7] == b"NIST_1A":
@@ -196,9 +201,13 @@ def _simple_id3_end(file: BinaryIO) -> int:
     return 10 + (head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9])
 
 
-def _mpeg(file: BinaryIO, start: int, end: int, *, is_whole_file: bool = False) -> Survey:
-    """Survey rows of frames; nothing but a header in front, or a frame that is cut, tells that frames are missing."""
+def _mpeg(file: BinaryIO, start: int, end: int, *, is_whole_file: bool = False, n_before: int = 0) -> Survey:
+    """Survey rows of frames; nothing but a header in front, or a frame that is cut, tells that frames are missing.
+
+    ``n_before`` is the number of bytes in front of the frames that are neither audio nor tags.
+    """
     streams, n_strange, is_cut = split_streams(file, start, end)
+    n_strange += n_before
     result = Survey([])
     n_seconds = n_missing = 0.0
     for stream in streams:
@@ -385,9 +394,11 @@ def _wav(file: BinaryIO, size: int, start: int, order: Literal["little", "big"])
         frames.is_cut |= result.is_cut
         return frames
 
-    end = first + length + length % 2
-    if size - end > TOLERANCE * byte_rate > 0 and not _are_chunks(file, size, end, order):
-        result.notes.append(f"{size - end} bytes follow the {length} bytes of audio that its header announces.")
+    end = first + length
+    n_behind = size - end - length % 2
+    are_chunks = any(_are_chunks(file, size, start, order) for start in (end + length % 2, end))  # some do not pad
+    if n_behind > TOLERANCE * byte_rate > 0 and not are_chunks:
+        result.notes.append(f"{n_behind} bytes follow the {length} bytes of audio that its header announces.")
     return result
 
 
