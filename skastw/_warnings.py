@@ -7,12 +7,12 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from pathlib import Path
 from typing import ParamSpec, TypeAlias, TypeVar
 
-__all__ = ["HeldWarning", "hold_warnings", "ignored_warnings", "warn_user"]
+__all__ = ["HeldWarning", "hold_warnings", "ignored_warnings", "issue_held", "warn_user"]
 
 #: Held while warnings are ignored: filters are those of the process, and two threads that end in another order than
 #: they began would leave one filter behind.
@@ -25,6 +25,9 @@ HeldWarning: TypeAlias = tuple[str, type[Warning]]
 #: Code between a user's call and ours: this package and context managers, and packages that call ours: scikit-learn's
 #: wrappers of ``fit``, joblib's loops and tqdm's bars.
 _BETWEEN, _CALLERS = (f"{Path(__file__).parent}{os.sep}", contextlib.__file__), ("sklearn", "joblib", "tqdm")
+
+#: Warnings about single clips that one call issues one by one; the others are counted.
+_MAX_SINGLE = 3
 
 _HELD: ContextVar[list[HeldWarning] | None] = ContextVar("_HELD", default=None)
 
@@ -89,6 +92,39 @@ def hold_warnings(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -
         return result, _HELD.get() or []
     finally:
         _HELD.reset(token)
+
+
+def issue_held(results: Iterable[tuple[T, list[HeldWarning]]]) -> Iterator[T]:
+    """Yield results, and issue their warnings: the first ones one by one, and how many there are at the end.
+
+    A set of thousands of recordings of one kind then does not give thousands of warnings of one kind.
+
+    Parameters
+    ----------
+    results : iterable of (object, list of (str, type))
+        As :func:`hold_warnings` returns them, one for each clip or for a few of them.
+
+    Yields
+    ------
+    object
+        The results without their warnings.
+
+    Examples
+    --------
+    >>> from skastw._warnings import issue_held
+    >>> list(issue_held([("frames", []), ("more frames", [])]))
+    ['frames', 'more frames']
+    """
+    n_warnings = 0
+    for result, held in results:
+        for message, category in held:
+            n_warnings += 1
+            if n_warnings <= _MAX_SINGLE:
+                warn_user(message, category)
+        yield result
+
+    if n_warnings > _MAX_SINGLE:
+        warn_user(f"{n_warnings} such warnings were given by the clips, of which the first {_MAX_SINGLE} are shown.")
 
 
 @contextlib.contextmanager

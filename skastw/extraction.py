@@ -17,7 +17,7 @@ from torch import Tensor
 
 from skastw._device import is_out_of_memory
 from skastw._progress import ProgressBar
-from skastw._warnings import HeldWarning, hold_warnings, warn_user
+from skastw._warnings import HeldWarning, hold_warnings, issue_held, warn_user
 from skastw.audio import as_clips, clip_path, is_array_input
 from skastw.audio.clips import MAX_AMPLITUDE, MIN_MONO_SHARE, UnreadableClip, load_mono, naming_clip, unreadable_reason
 from skastw.errors import ClipError, ClipTypeError, ClipValueError
@@ -134,10 +134,11 @@ def extract_frames(
         return frames
 
     n_threads = effective_n_jobs(n_jobs)
-    results = map(frames_of, groups) if n_threads == 1 else _map_in_threads(frames_of, groups, n_threads)
+    one_by_one = (hold_warnings(frames_of, group) for group in groups)
+    results = one_by_one if n_threads == 1 else _map_in_threads(frames_of, groups, n_threads)
     with ProgressBar(total=len(chosen), desc="features", unit="clip", disable=verbose != 1) as bar:
-        for found in results:
-            yield from found
+        for frames in issue_held(results):
+            yield from frames
             bar.update(min(_GROUP, len(chosen) - bar.n))
 
 
@@ -172,17 +173,19 @@ def _finite_frames(front_end: FeaturesModule, waveforms: list[Tensor]) -> list[T
     return extracted
 
 
-def _map_in_threads(function: Callable[[S], T], items: Iterable[S], n_threads: int) -> Iterator[T]:
-    """Yield the results in order, a few of them ahead of the reader: no more are in memory at once."""
+def _map_in_threads(
+    function: Callable[[S], T], items: Iterable[S], n_threads: int
+) -> Iterator[tuple[T, list[HeldWarning]]]:
+    """Yield results and their warnings in order, a few of them ahead of the reader: no more are in memory at once."""
     with ThreadPoolExecutor(n_threads) as pool:
         pending: deque[Future[tuple[T, list[HeldWarning]]]] = deque()
         try:
             for item in items:
                 pending.append(_submit(pool, function, item))
                 if len(pending) > 4 * n_threads:
-                    yield _result(pending.popleft())
+                    yield pending.popleft().result()
             while pending:
-                yield _result(pending.popleft())
+                yield pending.popleft().result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -190,14 +193,6 @@ def _map_in_threads(function: Callable[[S], T], items: Iterable[S], n_threads: i
 def _submit(pool: ThreadPoolExecutor, function: Callable[..., T], *args: Any) -> Future[tuple[T, list[HeldWarning]]]:
     """Run in a thread, in the caller's context: an ``isolated_decoding`` block holds there too."""
     return pool.submit(copy_context().run, partial(hold_warnings, function, *args))
-
-
-def _result(future: Future[tuple[T, list[HeldWarning]]]) -> T:
-    """Return what a thread found, and give its warnings here, where the user's code is in reach."""
-    result, held = future.result()
-    for message, category in held:
-        warn_user(message, category)
-    return result
 
 
 def ahead(items: Iterator[T]) -> Iterator[T]:
@@ -211,7 +206,12 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
     """
     with ThreadPoolExecutor(max_workers=1) as thread:
         following = _submit(thread, next, items, None)
-        while (item := _result(following)) is not None:
+        while True:
+            item, held = following.result()
+            for message, category in held:  # here the user's code is in reach
+                warn_user(message, category)
+            if item is None:
+                return
             following = _submit(thread, next, items, None)
             yield item
 

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from sklearn.model_selection import cross_validate
 from sklearn.pipeline import make_pipeline
 
 import skastw
 from skastw import ASTWClassifier, ASTWFeaturizer
 from skastw._warnings import ignored_warnings
-from skastw.datasets import load_audio_folder, make_tones
+from skastw.datasets import describe_audio, load_audio_folder, make_tones
 from skastw.encoders import ASTWEncoder
 from skastw.evaluation import evaluate
 from skastw.features import LogMel
@@ -65,6 +66,30 @@ def test_a_warning_points_at_the_call(name, tmp_path):
         CALLS[name](tmp_path)
     assert caught
     assert {warning.filename for warning in caught} == {__file__}, [str(warning.message) for warning in caught]
+
+
+@pytest.mark.parametrize("n_jobs", [None, 2])
+@pytest.mark.parametrize("use", ["fit", "transform", "describe"])
+def test_clips_with_the_same_doubt_give_few_warnings(use, n_jobs, tmp_path):
+    paths = [tmp_path / f"{i}.wav" for i in range(12)]
+    for path, clip in zip(paths, CLIPS, strict=True):
+        soundfile.write(path, clip, 16000, subtype="PCM_16")
+        content = bytearray(path.read_bytes())
+        content[40:44] = bytes(4)  # the size of the data, as after a loss of power
+        path.write_bytes(content)
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        if use == "describe":
+            describe_audio(paths, LABELS, n_jobs=n_jobs)
+        elif use == "fit":
+            small(n_jobs=n_jobs).fit(paths, LABELS)
+        else:
+            ASTWFeaturizer(n_jobs=n_jobs).fit(CLIPS).transform(paths)
+    messages = [str(warning.message) for warning in caught]
+    assert [str(path) in message for path, message in zip(paths[:3], messages[:3], strict=True)] == [True] * 3
+    assert messages[3:] == ["12 such warnings were given by the clips, of which the first 3 are shown."]
+    assert {warning.filename for warning in caught} == {__file__}
 
 
 def test_no_warning_counts_stack_frames():

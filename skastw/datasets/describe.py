@@ -13,7 +13,7 @@ from sklearn.utils import check_array, check_consistent_length
 
 from skastw._progress import ProgressBar
 from skastw._text import readable, readable_values
-from skastw._warnings import HeldWarning, hold_warnings, warn_user
+from skastw._warnings import HeldWarning, hold_warnings, issue_held
 from skastw.audio import as_clips, clip_path, is_array_input, load_samples
 from skastw.audio.clips import mono_share
 from skastw.audio.fingerprint import find_copies, fingerprint, sketch
@@ -123,10 +123,7 @@ def _clips(X: Any) -> Sequence[Any]:
 def _measured(clips: Sequence[Any], sample_rate: int, n_jobs: int | None) -> Iterator[dict[str, Any]]:
     """Yield the row of each clip, in order; in threads that see an ``isolated_decoding`` block around the call."""
     run = Parallel(n_jobs=n_jobs, require="sharedmem", return_as="generator")
-    for row, held in run(delayed(_in_context)(copy_context(), clip, sample_rate) for clip in clips):
-        for message, category in held:  # here the user's code is in reach
-            warn_user(message, category)
-        yield row
+    yield from issue_held(run(delayed(_in_context)(copy_context(), clip, sample_rate) for clip in clips))
 
 
 def _in_context(context: Any, clip: Any, sample_rate: int) -> tuple[dict[str, Any], list[HeldWarning]]:
