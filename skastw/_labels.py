@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Mapping
 from numbers import Real
 from typing import Any
@@ -26,6 +25,8 @@ __all__ = [
 _PLAIN_KINDS = "biufU"
 _NUMBERS = (bool, int, float, np.bool_, np.integer, np.floating)
 _LABELS = (str, *_NUMBERS)
+#: Weights of classes are multiplied with losses and summed up in float32.
+_LARGEST_WEIGHT = 1e9
 
 
 def check_complete(values: Any, name: str) -> None:
@@ -237,7 +238,15 @@ def group_array(groups: Any) -> np.ndarray | None:
     if groups is None:
         return None
     check_complete(groups, "groups")
-    array = readable_values(np.asarray(numpy_targets(groups)))
+    array = np.asarray(numpy_targets(groups))
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    elif array.ndim > 1 and isinstance(groups, list | tuple):  # of tuples, such as a speaker and a session
+        array = np.empty(len(groups), dtype=object)
+        array[:] = [tuple(group) for group in groups]
+    if array.ndim != 1:
+        raise DataError(f"groups has shape {array.shape}, expected one group a clip: join its columns to one text.")
+    array = readable_values(array)
     types = {type(group).__name__ for group in array.tolist()} if array.dtype.kind == "O" else set()
     if len(types) > 1:
         listed = ", ".join(sorted(types))
@@ -257,7 +266,7 @@ def class_weights(weights: Mapping[Any, Any], classes: np.ndarray) -> dict[int, 
     Raises
     ------
     DataError
-        If a key is not a class, or a weight is not a finite number of at least 0.
+        If a key is not a class, or a weight is not a number from 0 to 1e9.
 
     Examples
     --------
@@ -270,15 +279,19 @@ def class_weights(weights: Mapping[Any, Any], classes: np.ndarray) -> dict[int, 
         ...
     skastw.errors.DataError: Got class_weight for ['dgo'], expected classes of y: ['cat', 'dog']; did you mean 'dog'?
     """
-    names = [str(label) for label in classes.tolist()]
-    given = {str(key): weight for key, weight in weights.items()}
-    unknown = [plain(key) for key in weights if str(key) not in names]
-    if unknown:
-        near = difflib.get_close_matches(str(unknown[0]), names, n=1)
+    labels = classes.tolist()
+    positions = {str(label): i for i, label in enumerate(labels)} | {label: i for i, label in enumerate(labels)}
+    by_position = {positions.get(key, positions.get(str(key))): weight for key, weight in weights.items()}
+    if None in by_position:
+        unknown = [plain(key) for key in weights if key not in positions and str(key) not in positions]
+        near = difflib.get_close_matches(str(unknown[0]), list(map(str, labels)), n=1)
         meant = f"; did you mean {near[0]!r}?" if near else "."
         raise DataError(f"Got class_weight for {unknown[:5]}, expected classes of y: {plain(classes[:10])}{meant}")
 
-    for name, weight in given.items():
-        if isinstance(weight, bool) or not isinstance(weight, Real) or not 0 <= float(weight) < math.inf:
-            raise DataError(f"Got class_weight={plain(weight)!r} for {name!r}, expected a finite number of at least 0.")
-    return {i: float(given.get(name, 1.0)) for i, name in enumerate(names)}
+    for position, weight in by_position.items():
+        if isinstance(weight, bool) or not isinstance(weight, Real) or not 0 <= float(weight) <= _LARGEST_WEIGHT:
+            raise DataError(
+                f"Got class_weight={plain(weight)!r} for {labels[position]!r}, expected a number from 0 to "
+                f"{_LARGEST_WEIGHT:.0e}."
+            )
+    return {i: float(by_position.get(i, 1.0)) for i in range(len(labels))}

@@ -80,7 +80,7 @@ class ASTWClassifier(ClassifierMixin, PretrainedEstimator):
     label_smoothing : float, default=0.1
         Share of the target that is spread over all classes.
     class_weight : dict, "balanced" or None, default=None
-        Weight of each class in the training loss, as in scikit-learn: finite, and at least 0. Classes that a dict
+        Weight of each class in the training loss, as in scikit-learn, from 0 to 1e9. Classes that a dict
         leaves out have weight 1.
     ema_decay : float or None, default=None
         Keep an exponential moving average of the weights, about the last ``1 / (1 - ema_decay)`` steps, in place of

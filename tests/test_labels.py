@@ -262,6 +262,15 @@ def test_groups_may_be_tuples():
     assert classifier(val_split=0.5).fit(CLIPS, [*NAMES[2:], "dog", "cat"], groups=groups).history_
 
 
+def test_groups_of_several_columns_are_tuples_or_refused():
+    pairs = [("ann", 1), ("bob", 2)] * 4
+    y = [*NAMES[2:], "dog", "cat"]
+    assert classifier(val_split=0.5).fit(CLIPS, y, groups=pairs).history_
+    assert classifier(val_split=0.5).fit(CLIPS, y, groups=np.array([[1], [2]] * 4)).history_
+    with pytest.raises(DataError, match=r"groups has shape \(8, 2\), expected one group a clip: join its columns"):
+        classifier(val_split=0.5).fit(CLIPS, y, groups=np.array([[0, 1], [0, 2]] * 4))
+
+
 def test_evaluations_take_labels_of_one_type():
     with pytest.raises(DataError, match="y_pred holds labels of several types"):
         evaluate_predictions(["cat", "dog"], np.array(["cat", 1], dtype=object))
@@ -275,9 +284,9 @@ def test_groups_of_several_types_are_refused():
 # ------------------------------------------------------------------ weights of classes
 
 
-@pytest.mark.parametrize("weight", [np.nan, np.inf, -1.0, None, "2", True])
+@pytest.mark.parametrize("weight", [np.nan, np.inf, -1.0, 1e39, None, "2", True])
 def test_class_weights_that_are_no_weights_are_refused(weight):
-    with pytest.raises(DataError, match=r"class_weight=.* for 'dog', expected a finite number of at least 0"):
+    with pytest.raises(DataError, match=r"class_weight=.* for 'dog', expected a number from 0 to 1e\+09"):
         classifier(class_weight={"cat": 1.0, "dog": weight}).fit(CLIPS, NAMES)
 
 
@@ -292,6 +301,8 @@ def test_class_weights_by_the_text_of_a_class_act():
     """YAML and JSON know no integers as keys."""
     by_number = classifier(class_weight={1: 9.0}).fit(CLIPS, Y)
     by_text = classifier(class_weight={"1": 9.0}).fit(CLIPS, Y)
+    of_floats = classifier(class_weight={1: 9.0}).fit(CLIPS, np.asarray(Y, dtype=float))
+    np.testing.assert_array_equal(of_floats.predict_proba(CLIPS), by_number.predict_proba(CLIPS))
     unweighted = classifier().fit(CLIPS, Y)
     np.testing.assert_array_equal(by_text.predict_proba(CLIPS), by_number.predict_proba(CLIPS))
     assert not np.array_equal(by_text.predict_proba(CLIPS), unweighted.predict_proba(CLIPS))
