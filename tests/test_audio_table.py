@@ -290,6 +290,25 @@ def test_missing_columns_are_told_with_those_there_are(folder, table):
             load(table, root=folder, **arguments)
 
 
+def test_a_column_that_is_there_twice_is_refused(folder, table):
+    path = folder / "table.csv"
+    table.assign(again=table["species"]).rename(columns={"again": "species"}).to_csv(path, index=False)
+    with pytest.raises(
+        DataError, match=r"^'[^ ]*table.csv' has several columns 'species', expected one; rename the others"
+    ):
+        load(path)
+
+
+def test_starts_and_ends_may_be_empty_as_r_writes_it(folder, table):
+    path = folder / "table.csv"
+    table.assign(start=["NA", "0.05", "0.1", "NA"], end=["NA"] * 4).to_csv(path, index=False)
+    starts = [clip["start"] if isinstance(clip, dict) else None for clip in load(path).data]
+    assert starts == [None, 0.05, 0.1, None]
+    table.assign(start=["NA", "early", "0.1", "NA"]).to_csv(path, index=False)
+    with pytest.raises(DataError, match="The column 'start' holds 'early' in"):
+        load(path)
+
+
 @pytest.mark.parametrize("form", ["csv", "tsv", "csv.gz"])
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
 def test_any_usual_separator_is_recognised(folder, table, form, separator):

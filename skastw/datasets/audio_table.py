@@ -7,6 +7,7 @@ import math
 import numbers
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,8 @@ __all__ = ["load_audio_table"]
 _COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 #: What an empty cell looks like. "NA" and "None" are labels: of the North Atlantic, and of nothing heard.
 _EMPTY = ("", "nan", "NaN")
+#: What an empty cell of a start or an end may look like too, as R writes it.
+_NO_TIME = "NA"
 #: What may stand between columns.
 _SEPARATORS = (",", ";", "\t", "|")
 #: Numbers as Python and pandas write them. Others are labels: 007, 1e5 and 1_000 are names of something.
@@ -199,6 +202,8 @@ def _read_file(path: Path, names: Sequence[str], labels: Sequence[str]) -> pd.Da
         if kind == ".parquet":
             return pd.read_parquet(path, engine="pyarrow")
         return _read_text(path, "," if kind == ".csv" else "\t", names, labels)
+    except DataError:
+        raise
     except (ValueError, OSError) as error:  # pandas' own errors, those of pyarrow and of UTF-8 are ValueErrors
         raise DataError(
             f"{str(path)!r} cannot be read as a table ({error}), expected a header, and a row for each clip."
@@ -231,6 +236,12 @@ def _parsed(path: Path, encoding: str, usual: str, names: Sequence[str], labels:
     }
     separator = max(headers, key=lambda one: (len(set(names) & set(headers[one])), len(headers[one])))
 
+    repeated = _repeated(pd.read_csv(path, sep=separator, encoding=encoding, header=None, nrows=1, dtype=str), names)
+    if repeated:
+        raise DataError(
+            f"{str(path)!r} has several columns {repeated[0]!r}, expected one; rename the others, or remove them."
+        )
+
     # as text: pandas would make numbers of labels such as 01
     texts = {name: str for name in (names[0], *labels) if name in headers[separator]}
     frame = pd.read_csv(
@@ -246,6 +257,12 @@ def _parsed(path: Path, encoding: str, usual: str, names: Sequence[str], labels:
         if name in texts and name != names[0]:
             frame[name] = _typed(frame[name])
     return frame
+
+
+def _repeated(header: pd.DataFrame, names: Sequence[str]) -> list[str]:
+    """Return those of the names that a header has more than once; pandas gives the later ones another name."""
+    counts = Counter(header.iloc[0].tolist()) if len(header) else Counter()
+    return [name for name in names if counts[name] > 1]
 
 
 def _typed(texts: pd.Series) -> pd.Series:
@@ -357,7 +374,10 @@ def _seconds(frame: pd.DataFrame, name: str | None, rows: _Rows) -> list[float |
     """Return a column of seconds, None where it is empty."""
     if name is None:
         return [None] * len(frame)
-    values, empty = frame[name].tolist(), frame[name].isna().tolist()
+    column = frame[name].mask(frame[name].astype(object) == _NO_TIME)
+    if all(isinstance(value, str) and _is_numeral(value) for value in column.dropna()):  # what R writes
+        column = column.astype(float)
+    values, empty = column.tolist(), column.isna().tolist()
     wrong = [
         row
         for row, value in enumerate(values)
