@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -65,7 +66,22 @@ class Recurrent(nn.Module):
         device = (x.data if isinstance(x, PackedSequence) else x).device.type
         if device != "cpu" or not torch.is_autocast_enabled(device):
             return self.layers(x)[0]
+        if isinstance(self.layers, nn.LSTM) and not _lstm_takes_bfloat16():
+            with torch.autocast(device, enabled=False):
+                return self.layers(x.float())[0]
 
         # each step in time uses the weights
         weights = {name: cast_once(weight) for name, weight in self.layers.named_parameters()}
         return functional_call(self.layers, weights, (x,))[0]
+
+
+@functools.cache
+def _lstm_takes_bfloat16() -> bool:
+    """Return whether this processor has an LSTM in bfloat16. Torch asks for one under autocast, and may find none."""
+    layer = nn.LSTM(1, 1, device="meta").to_empty(device="cpu")  # draws no random numbers
+    try:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            layer(torch.zeros(1, 1, 1))
+    except RuntimeError:
+        return False
+    return True
