@@ -15,8 +15,8 @@ matplotlib.use("Agg")
 import numpy as np
 import soundfile
 
-from skastw._component import component_names, resolve_component
 from skastw.augment import Augment, Background
+from skastw.core.component import component_names, resolve_component
 from skastw.datasets import load_spoken_digits
 from skastw.plots import AugmentationDisplay
 

@@ -56,7 +56,7 @@ class SkastwError(Exception):
     Attributes
     ----------
     failed : list of FailedClip
-        Clips that could not be used; see :class:`skastw.failures.FailedClip`.
+        Clips that could not be used; see :class:`skastw.data.failures.FailedClip`.
     trained : estimator or None
         A fitted estimator with the best weights that were reached, if this error ended ``fit`` after an epoch.
 

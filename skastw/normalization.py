@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from skastw._component import Component
-from skastw._sklearn import Interval
-from skastw.batching import length_mask
+from skastw.core.batching import length_mask
+from skastw.core.component import Component
+from skastw.core.sklearn_private import Interval
 
 __all__ = [
     "LevelNormalization",

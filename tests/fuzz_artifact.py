@@ -25,7 +25,7 @@ import numpy as np
 from tqdm import tqdm
 
 from skastw import ASTWClassifier
-from skastw.artifact import FILES, seal
+from skastw.artifact.folder import FILES, seal
 from skastw.datasets import make_tones
 from skastw.encoders import ASTWEncoder
 from skastw.errors import SkastwError

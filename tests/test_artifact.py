@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from transformers import WhisperFeatureExtractor
 
 from skastw import ASTWClassifier, ASTWFeaturizer
-from skastw.artifact import FILES, seal
+from skastw.artifact.folder import FILES, seal
 from skastw.augment import SpecAugment
 from skastw.datasets import make_tones
 from skastw.encoders import ASTWEncoder

@@ -24,9 +24,9 @@ from skastw.augment import (
     TimeStretch,
 )
 from skastw.augment._mixing import draw_partners, draw_shares
-from skastw.batching import Batch, length_mask, pad
+from skastw.core.batching import Batch, length_mask, pad
+from skastw.core.decibels import UNIT, from_power, to_power
 from skastw.datasets import load_spoken_digits, make_tones
-from skastw.decibels import UNIT, from_power, to_power
 from skastw.encoders import ASTWEncoder
 from skastw.errors import ComponentError
 from skastw.features import LogMel

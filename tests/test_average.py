@@ -9,10 +9,10 @@ from torch.nn import functional as F
 
 from skastw import ASTWClassifier
 from skastw.augment import FrequencyWarp, Gain, Mixup, SpecAugment, TimeStretch
-from skastw.batching import Batch
+from skastw.core.batching import Batch
 from skastw.datasets import make_tones
 from skastw.encoders import ASTWEncoder
-from skastw.inference import ROUNDING
+from skastw.network.inference import ROUNDING
 from skastw.training import TASKS, MovingAverage
 from skastw.training.loop import _losses
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from skastw.batching import Batch, length_mask, pad, shuffled_buckets, sorted_buckets, split_evenly
-from skastw.frames import FrameSet, FrameStore
+from skastw.core.batching import Batch, length_mask, pad, shuffled_buckets, sorted_buckets, split_evenly
+from skastw.data.frames import FrameSet, FrameStore
 
 
 def clip_lengths(n=560, seed=0):

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from skastw.encoders import ASTWEncoder
 from skastw.features import LogMel
-from skastw.model import build_model
+from skastw.network.model import build_model
 from skastw.normalization import NoNormalization
 from skastw.pooling import MeanPooling
 

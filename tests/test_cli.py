@@ -20,14 +20,14 @@ import soundfile
 import yaml
 
 from skastw import ASTWClassifier, __version__
+from skastw.artifact.info import describe_model
 from skastw.cli import main
 from skastw.cli._output import in_options
 from skastw.cli.completion import SETS, complete_data, complete_recipe
 from skastw.datasets import load_named, load_spoken_digits, make_tones
 from skastw.encoders import ASTWEncoder, ResNetEncoder
 from skastw.errors import DataError
-from skastw.info import describe_model
-from skastw.model import count_parameters
+from skastw.network.model import count_parameters
 from skastw.recipes import load_recipe, recipe_names
 from skastw.training import loop as training_loop
 
@@ -680,7 +680,9 @@ def test_files_are_completed_where_files_are_meant():
 
 def test_push_uploads_a_whole_model(folder, monkeypatch, tmp_path):
     pushed = []
-    monkeypatch.setattr("skastw.hub.push", lambda *args, **options: pushed.append((args, options)) or "https://commit")
+    monkeypatch.setattr(
+        "skastw.storage.hub.push", lambda *args, **options: pushed.append((args, options)) or "https://commit"
+    )
     result = skastw("push", folder, "user/digits", "--private")
     assert (result.returncode, result.stdout.strip()) == (0, "https://commit")
     assert pushed == [((str(folder), "user/digits"), {"private": True})]

@@ -13,10 +13,10 @@ import torch
 from sklearn.base import clone
 
 from skastw import ASTWClassifier
-from skastw._component import component_from_config, component_names, component_to_config, resolve_component
-from skastw._sklearn import Interval, StrOptions
 from skastw.augment import Augment
-from skastw.batching import Batch, length_mask, pad
+from skastw.core.batching import Batch, length_mask, pad
+from skastw.core.component import component_from_config, component_names, component_to_config, resolve_component
+from skastw.core.sklearn_private import Interval, StrOptions
 from skastw.datasets import make_tones
 from skastw.encoders import Encoder
 from skastw.errors import ComponentError

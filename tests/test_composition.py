@@ -36,7 +36,7 @@ from skastw import ASTWClassifier, ASTWFeaturizer
 from skastw.audio import load_waveform
 from skastw.datasets import load_spoken_digits
 from skastw.encoders import ASTWEncoder
-from skastw.inference import ROUNDING
+from skastw.network.inference import ROUNDING
 
 DIGITS = load_spoken_digits()
 CHOSEN = np.isin(DIGITS.target, ["one", "six"]) & np.isin(DIGITS.groups, np.unique(DIGITS.groups)[:6])

@@ -23,13 +23,13 @@ from starlette.testclient import TestClient
 
 from skastw import ASTWClassifier, ASTWRegressor
 from skastw.datasets import make_tones
-from skastw.demo import create_app, parse_size, serve
-from skastw.demo.access import is_trusted_name
-from skastw.demo.listener import Listener, spectrogram_picture, windows_of
-from skastw.demo.server import new_server
 from skastw.encoders import ParallelCNNEncoder
 from skastw.errors import MissingDependencyError
 from skastw.features import LogMel
+from skastw.serving import create_app, parse_size, serve
+from skastw.serving.access import is_trusted_name
+from skastw.serving.listener import Listener, spectrogram_picture, windows_of
+from skastw.serving.server import new_server
 
 RATE = 8000
 TINY = ParallelCNNEncoder(channels=8, hidden=16, embedding=16)

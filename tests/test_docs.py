@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from skastw import _component
-from skastw.inference import ROUNDING
+from skastw.core import component as _component
+from skastw.network.inference import ROUNDING
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -25,7 +25,7 @@ def snippets(page):
 @contextmanager
 def own_registry():
     """Forget afterwards which components a page has registered."""
-    import skastw.classifier  # noqa: F401  registers those of skastw, which stay
+    import skastw.estimators.classifier  # noqa: F401  registers those of skastw, which stay
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_component, "_REGISTRY", {kind: dict(named) for kind, named in _component._REGISTRY.items()})
@@ -91,4 +91,4 @@ def test_there_is_a_page_for_every_registered_component_name():
 
 def test_the_guide_gives_the_tolerance_of_predictions():
     guide = (DOCS / "user_guide.md").read_text(encoding="utf-8")
-    assert f"at most {ROUNDING:.0e} (`skastw.inference.ROUNDING`)".replace("e-05", "e-5") in guide
+    assert f"at most {ROUNDING:.0e} (`skastw.network.inference.ROUNDING`)".replace("e-05", "e-5") in guide

@@ -12,8 +12,8 @@ from sklearn.base import clone
 from torch import nn
 from torch.nn import functional as F
 
-from skastw._component import component_names, resolve_component
-from skastw.batching import pad
+from skastw.core.batching import pad
+from skastw.core.component import component_names, resolve_component
 from skastw.encoders import (
     CNN10Encoder,
     CNN14Encoder,

@@ -19,7 +19,7 @@ from skastw.augment import SpecAugment
 from skastw.datasets import load_spoken_digits, make_tones
 from skastw.encoders import ASTWEncoder
 from skastw.errors import ClipError, ComponentError
-from skastw.inference import ROUNDING
+from skastw.network.inference import ROUNDING
 from skastw.pooling import MaxPooling
 
 TINY = ASTWEncoder(d_model=16, num_heads=2, num_layers=1)

@@ -16,12 +16,12 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from skastw import ASTWClassifier, ASTWFeaturizer
+from skastw.data.failures import FailedClip
 from skastw.datasets import make_tones
 from skastw.encoders import ParallelCNNEncoder
 from skastw.errors import ClipError
 from skastw.evaluation import Evaluation, evaluate, evaluate_predictions, score_intervals, total_scores
 from skastw.evaluation.report import _draw_matrix
-from skastw.failures import FailedClip
 
 CLIPS, Y = make_tones(n_clips=48, n_classes=3, random_state=0)
 NAMES = np.array(["low", "middle", "high"])[Y]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from skastw.artifact import FILES
+from skastw.artifact.folder import FILES
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = sorted(p for p in ROOT.glob("examples/**/*.py") if "__main__" in p.read_text(encoding="utf-8"))

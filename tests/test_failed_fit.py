@@ -11,11 +11,11 @@ import torch
 from sklearn.exceptions import NotFittedError
 
 from skastw import ASTWClassifier, ASTWRegressor
-from skastw import _inputs as inputs
+from skastw.data.failures import FailedClip
 from skastw.datasets import make_tones
 from skastw.encoders import ASTWEncoder, Encoder, EncoderModule
 from skastw.errors import ClipError, ClipValueError, ComponentError, DataError, TrainingError
-from skastw.failures import FailedClip
+from skastw.estimators import inputs as inputs
 from skastw.training import loop as training_loop
 
 CLIPS, Y = make_tones(n_clips=24, n_classes=2, duration=(0.2, 0.2), random_state=0)

@@ -14,15 +14,15 @@ import soundfile
 from click.testing import CliRunner
 
 from skastw import ASTWClassifier, ASTWFeaturizer
-from skastw._text import column_type, original_text, readable, readable_values
+from skastw.analysis.tables import prediction_table, write_table
 from skastw.audio import decode, isolated_decoding, load_waveform, stream_waveform
 from skastw.cli import cli
+from skastw.core.text import column_type, original_text, readable, readable_values
 from skastw.datasets import describe_audio, load_audio_folder, load_audio_table, make_tones
 from skastw.encoders import ParallelCNNEncoder
 from skastw.errors import ClipValueError
 from skastw.evaluation import evaluate
 from skastw.runs import Run, run
-from skastw.tables import prediction_table, write_table
 
 RATE = 16000
 CLIPS, Y = make_tones(n_clips=12, n_classes=2, duration=(0.3, 0.3), random_state=0)

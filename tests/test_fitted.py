@@ -13,16 +13,16 @@ import torch
 from sklearn.pipeline import make_pipeline
 
 from skastw import ASTWClassifier, ASTWFeaturizer, ASTWRegressor
-from skastw._estimator import RUN_PARAMS
-from skastw.artifact import seal
+from skastw.artifact.folder import seal
+from skastw.artifact.info import describe_model
 from skastw.augment import Gain, TimeStretch
 from skastw.datasets import make_tones
-from skastw.demo.listener import Listener
 from skastw.encoders import ASTWEncoder
 from skastw.errors import ArtifactError
+from skastw.estimators.base import RUN_PARAMS
 from skastw.evaluation import evaluate
 from skastw.features import LogMel
-from skastw.info import describe_model
+from skastw.serving.listener import Listener
 
 CLIPS, Y = make_tones(n_clips=18, random_state=0)
 

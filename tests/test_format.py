@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from skastw import ASTWClassifier, ASTWRegressor
-from skastw.artifact import FORMAT_VERSION
+from skastw.artifact.folder import FORMAT_VERSION
 
 MODELS = Path(__file__).parent / "data" / "models"
 RATE = 8000

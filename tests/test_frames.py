@@ -14,10 +14,10 @@ import pytest
 import torch
 
 from skastw import ASTWClassifier
+from skastw.data.extraction import ahead, extract_frames
+from skastw.data.frames import FrameStore, _FrameFile, blocks
 from skastw.encoders import ASTWEncoder
-from skastw.extraction import ahead, extract_frames
 from skastw.features import LogMel
-from skastw.frames import FrameStore, _FrameFile, blocks
 
 
 def clips(n=7, width=3):

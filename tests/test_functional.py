@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from skastw import functional
-from skastw.functional import attention, dropout
+from skastw.core import functional
+from skastw.core.functional import attention, dropout
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10, torch.bfloat16: 3e-2}
 

@@ -21,7 +21,7 @@ from skastw.datasets import load_spoken_digits, make_tones
 from skastw.encoders import ASTWEncoder
 from skastw.errors import ClipValueError, MissingDependencyError, SkastwError
 from skastw.features import LogMel
-from skastw.inference import ROUNDING
+from skastw.network.inference import ROUNDING
 
 PATHS = [str(path) for path in load_spoken_digits().data[:6]]
 linux_only = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is limited on Linux only")

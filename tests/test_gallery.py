@@ -7,8 +7,8 @@ import matplotlib
 import numpy as np
 import pytest
 
-from skastw._component import component_names
 from skastw.augment import Augment
+from skastw.core.component import component_names
 
 GALLERY = Path(__file__).parent.parent / "examples" / "gallery"
 

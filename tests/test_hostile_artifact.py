@@ -15,14 +15,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from skastw import ASTWClassifier, ASTWRegressor
-from skastw._component import component_names, resolve_component
-from skastw._files import open_inside
-from skastw.artifact import FILES, MAX_JSON_BYTES, seal
+from skastw.artifact.folder import FILES, MAX_JSON_BYTES, seal
+from skastw.core.component import component_names, resolve_component
 from skastw.datasets import make_tones
 from skastw.encoders import ASTWEncoder, Encoder
 from skastw.errors import ArtifactError, ComponentError
 from skastw.features import LogMel
-from skastw.weights import MAX_HEADER_BYTES
+from skastw.storage.files import open_inside
+from skastw.storage.weights import MAX_HEADER_BYTES
 
 TINY = ASTWEncoder(d_model=16, num_heads=2, num_layers=1)
 CLIPS, Y = make_tones(n_clips=12, random_state=0)

@@ -13,11 +13,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from skastw import ASTWClassifier, hub
-from skastw.artifact import FILES
+from skastw import ASTWClassifier
+from skastw.artifact.folder import FILES
 from skastw.datasets import make_tones
 from skastw.encoders import ASTWEncoder
 from skastw.errors import ArtifactError
+from skastw.storage import hub
 
 WRITE, READ, STRANGER = "hf_writesTheTones", "hf_mayReadThem", "hf_isAStranger"
 CLIPS, Y = make_tones(n_clips=6, random_state=0)
@@ -27,7 +28,8 @@ CLIPS, Y = make_tones(n_clips=6, random_state=0)
 CLIENT = """
 import json, os, sys, time, traceback, warnings
 from huggingface_hub import constants, file_download
-from skastw import ASTWClassifier, ASTWRegressor, hub
+from skastw import ASTWClassifier, ASTWRegressor
+from skastw.storage import hub
 from skastw.datasets import make_tones
 
 clips, _ = make_tones(n_clips=6, random_state=0)

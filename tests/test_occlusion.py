@@ -7,13 +7,14 @@ import pytest
 import torch
 from sklearn.exceptions import NotFittedError
 
-from skastw import ASTWClassifier, occlusion
+from skastw import ASTWClassifier
+from skastw.analysis import occlusion
+from skastw.data.frames import FrameStore
 from skastw.datasets import make_tones
 from skastw.encoders import ASTWEncoder, ParallelCNNEncoder
 from skastw.errors import ClipError
 from skastw.features import LogMel
-from skastw.frames import FrameStore
-from skastw.inference import ROUNDING, embed_clips
+from skastw.network.inference import ROUNDING, embed_clips
 
 RATE = 16000
 TINY = ParallelCNNEncoder(channels=8, hidden=16, embedding=16)

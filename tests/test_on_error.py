@@ -10,12 +10,12 @@ from sklearn.metrics import classification_report
 from sklearn.pipeline import make_pipeline
 
 from skastw import ASTWClassifier, ASTWFeaturizer, ASTWRegressor
+from skastw.data.failures import MAX_FAILED_SHARE, FailedClip
 from skastw.datasets import make_tones
 from skastw.encoders import ASTWEncoder
 from skastw.errors import ClipError, ClipValueError, DataError, PredictionError
-from skastw.failures import MAX_FAILED_SHARE, FailedClip
 from skastw.features import LogMel
-from skastw.inference import ROUNDING
+from skastw.network.inference import ROUNDING
 
 TINY = ASTWEncoder(d_model=16, num_heads=2, num_layers=1)
 CLIPS, Y = make_tones(n_clips=30, random_state=0)

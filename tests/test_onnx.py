@@ -19,17 +19,18 @@ from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from torch import nn
 
-from skastw import ASTWClassifier, ASTWFeaturizer, ASTWRegressor, __version__, export
-from skastw._component import component_names, resolve_component
-from skastw.batching import split_evenly
+from skastw import ASTWClassifier, ASTWFeaturizer, ASTWRegressor, __version__
+from skastw.artifact import onnx as export
+from skastw.artifact.onnx import FourierPower, write_onnx
 from skastw.cli import cli
+from skastw.core.batching import split_evenly
+from skastw.core.component import component_names, resolve_component
 from skastw.datasets import load_spoken_digits, make_tones
 from skastw.encoders import Encoder, EncoderModule, ParallelCNNEncoder, RNNEncoder
 from skastw.errors import ArtifactError, ExportError, MissingDependencyError
-from skastw.export import FourierPower, write_onnx
 from skastw.features import MFCC, PCEN, FeaturesModule, LogMel, Precomputed
 from skastw.features.log_mel import centred_windows, power_spectrum
-from skastw.model import build_model
+from skastw.network.model import build_model
 from skastw.normalization import NoNormalization, Normalization, PerBinNormalization
 from skastw.pooling import MeanPooling, Pooling
 

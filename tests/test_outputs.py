@@ -15,14 +15,14 @@ import soundfile
 from click.testing import CliRunner
 
 from skastw import ASTWClassifier
-from skastw._outputs import check_file, check_folder, new_file, write_file
+from skastw.analysis.tables import write_table
 from skastw.cli import cli
 from skastw.datasets import make_tones
 from skastw.encoders import ASTWEncoder
 from skastw.errors import OutputError
 from skastw.evaluation import evaluate_predictions
 from skastw.runs import Run, run
-from skastw.tables import write_table
+from skastw.storage.outputs import check_file, check_folder, new_file, write_file
 
 SMALL = {"encoder": {"resnet": {"width": 8, "num_stages": 2}}, "epochs": 1, "min_steps": 0, "device": "cpu"}
 posix = pytest.mark.skipif(os.name == "nt", reason="permissions, links and locks of POSIX")
@@ -334,7 +334,7 @@ def test_a_file_that_the_user_names_is_replaced(tones, model, tmp_path):
 
 def test_an_export_checks_its_place_before_the_work(model, tmp_path, monkeypatch):
     classifier = ASTWClassifier.from_pretrained(model)
-    monkeypatch.setattr("skastw.export._front_end_graph", lambda *_: pytest.fail("exported"))
+    monkeypatch.setattr("skastw.artifact.onnx._front_end_graph", lambda *_: pytest.fail("exported"))
     with pytest.raises(OutputError, match=r"expected a name that ends in \.onnx"):
         classifier.export_onnx(tmp_path / "night.wav")
     (tmp_path / "model.onnx").mkdir()

@@ -12,11 +12,11 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from skastw import ASTWClassifier
-from skastw._component import component_names, resolve_component
-from skastw._random import OwnDraws, drawing_from, draws_globally, seeded_generators
+from skastw.core.component import component_names, resolve_component
+from skastw.core.functional import dropout
+from skastw.core.generators import OwnDraws, drawing_from, draws_globally, seeded_generators
 from skastw.datasets import make_tones
 from skastw.encoders import ASTWEncoder, CRNNEncoder, Encoder, EncoderModule, RNNEncoder
-from skastw.functional import dropout
 
 CPU = torch.device("cpu")
 CLIPS, Y = make_tones(n_clips=16, n_classes=2, duration=(0.1, 0.2), random_state=0)

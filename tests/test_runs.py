@@ -17,6 +17,7 @@ import yaml
 from huggingface_hub import ModelCard
 
 from skastw import ASTWClassifier
+from skastw.artifact.info import describe_model
 from skastw.datasets import load_spoken_digits, make_tones
 from skastw.errors import (
     ArtifactError,
@@ -28,7 +29,6 @@ from skastw.errors import (
     TrainingError,
 )
 from skastw.evaluation import evaluate
-from skastw.info import describe_model
 from skastw.recipes import load_recipe, plain_params, recipe_names, resolve_params
 from skastw.runs import (
     Clips,

@@ -18,11 +18,13 @@ import numpy as np
 import pytest
 import torch
 
-from skastw import ASTWClassifier, _commit, weights
-from skastw.artifact import FILES, Artifact, check_target, read_artifact, read_files, write_artifact
+from skastw import ASTWClassifier
+from skastw.artifact.folder import FILES, Artifact, check_target, read_artifact, read_files, write_artifact
 from skastw.datasets import make_tones
 from skastw.encoders import ASTWEncoder
 from skastw.errors import ArtifactError
+from skastw.storage import commit as _commit
+from skastw.storage import weights
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that fork")
 

@@ -8,7 +8,7 @@ from skastw import ASTWClassifier, ASTWRegressor
 from skastw.datasets import make_tones
 from skastw.encoders import ASTWEncoder
 from skastw.features import LogMel
-from skastw.model import build_model
+from skastw.network.model import build_model
 from skastw.normalization import PerBinNormalization
 from skastw.pooling import AttentiveStatsPooling
 

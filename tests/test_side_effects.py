@@ -39,7 +39,7 @@ STEPS = {
             evaluation.save("report")
     """,
     "describe": "from skastw.datasets import describe_audio; describe_audio(clips, y)",
-    "bench": "from skastw.bench import measure_speed; measure_speed('tiny', n_clips=2, duration=0.2)",
+    "bench": "from skastw.evaluation.bench import measure_speed; measure_speed('tiny', n_clips=2, duration=0.2)",
 }
 
 PROBE = '''

@@ -12,19 +12,20 @@ from sklearn.metrics import f1_score
 from torch.nn import functional as F
 
 from skastw import ASTWClassifier
-from skastw._component import component_names, resolve_component
 from skastw.augment import SpecAugment
-from skastw.batching import Batch, length_mask
+from skastw.core.batching import Batch, length_mask
+from skastw.core.component import component_names, resolve_component
+from skastw.data.frames import FrameSet, FrameStore
+from skastw.data.split import split_validation
 from skastw.datasets import make_tones
 from skastw.encoders import ASTWEncoder, Encoder
 from skastw.errors import TrainingError
 from skastw.features import Precomputed
-from skastw.frames import FrameSet, FrameStore
-from skastw.inference import ROUNDING, embed_clips
-from skastw.model import build_model
+from skastw.network.inference import ROUNDING, embed_clips
+from skastw.network.model import build_model
 from skastw.normalization import NoNormalization
 from skastw.pooling import MeanPooling, Pooling
-from skastw.training import TASKS, Muon, Task, TrainingConfig, loop, split_validation, train
+from skastw.training import TASKS, Muon, Task, TrainingConfig, loop, train
 from skastw.training.muon import orthogonalize
 from skastw.training.optim import build_optimizers, matrix_weights
 from skastw.training.schedule import warmup_cosine

@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 
 import skastw
 from skastw import ASTWClassifier, ASTWFeaturizer
-from skastw._warnings import ignored_warnings
+from skastw.core.warn import ignored_warnings
 from skastw.datasets import describe_audio, load_audio_folder, make_tones
 from skastw.encoders import ASTWEncoder
 from skastw.evaluation import evaluate

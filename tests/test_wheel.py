@@ -16,7 +16,7 @@ from skastw.datasets import load_spoken_digits
 from skastw import ASTWClassifier
 from skastw.encoders import ASTWEncoder
 assert skastw.__file__.startswith(sys.argv[1]), skastw.__file__
-assert files("skastw.demo").joinpath("page.html").is_file()
+assert files("skastw.serving").joinpath("page.html").is_file()
 clips = load_spoken_digits()
 assert len(clips.data) == 400 and clips.data[0].startswith(sys.argv[1])
 clf = ASTWClassifier(encoder=ASTWEncoder(d_model=16, num_heads=2, num_layers=1), epochs=1)

@@ -11,12 +11,12 @@ import pytest
 import soundfile
 
 from skastw import ASTWClassifier
+from skastw.analysis.windows import cut_windows
 from skastw.audio import isolated_decoding, load_waveform, stream_waveform
 from skastw.datasets import make_tones
 from skastw.encoders import ParallelCNNEncoder
 from skastw.errors import ClipError, ClipValueError
-from skastw.inference import ROUNDING
-from skastw.windows import cut_windows
+from skastw.network.inference import ROUNDING
 
 RATE = 8000
 TINY = ParallelCNNEncoder(channels=8, hidden=16, embedding=16)
@@ -161,7 +161,7 @@ def test_windows_do_not_depend_on_blocks_or_on_the_other_clips(clf, tmp_path, mo
     paths = [write(tmp_path / f"{i}.flac", tones(*order), RATE) for i, order in enumerate([(0, 1, 2), (2, 2), (1, 0)])]
     together = clf.predict_windows(paths, window=0.4)
     assert together["clip"].unique().tolist() == [str(path) for path in paths]
-    monkeypatch.setattr(sys.modules["skastw.windows"], "_BLOCK", 5000)
+    monkeypatch.setattr(sys.modules["skastw.analysis.windows"], "_BLOCK", 5000)
     alone = pd.concat([clf.predict_windows(path, window=0.4) for path in paths], ignore_index=True)
     pd.testing.assert_frame_equal(together, alone, atol=ROUNDING)
 

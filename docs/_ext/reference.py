@@ -31,18 +31,23 @@ GROUPS: dict[str, tuple[str, list[str]]] = {
     "Data sets": ("", ["skastw.datasets"]),
     "Audio": ("", ["skastw.audio", "skastw.audio.clips"]),
     "Recipes": ("", ["skastw.recipes"]),
-    "Evaluation": ("", ["skastw.evaluation", "skastw.runs", "skastw.tables", "skastw.occlusion"]),
+    "Evaluation": ("", ["skastw.evaluation", "skastw.runs", "skastw.analysis"]),
     "Plots": ("", ["skastw.plots"]),
-    "Demo": ("", ["skastw.demo"]),
-    "Errors": ("", ["skastw.errors", "skastw.failures"]),
+    "Demo": ("", ["skastw.serving"]),
+    "Errors": ("", ["skastw.errors", "skastw.data.failures"]),
     "Building blocks": (
         "For authors of components: what travels between the parts of a model, and the loop that trains it.",
-        ["skastw.batching", "skastw.functional", "skastw.decibels", "skastw.model", "skastw.training"],
+        [
+            "skastw.core.batching",
+            "skastw.core.functional",
+            "skastw.core.decibels",
+            "skastw.network.model",
+            "skastw.training",
+        ],
     ),
 }
 #: Modules that the estimators stand on, which may change in any release, and those whose names ``skastw`` exports.
-INSIDE = {"artifact", "card", "cli", "export", "extraction", "frames", "hub", "inference", "transfer", "weights"}
-INSIDE |= {"bench", "classifier", "featurizer", "info", "regressor", "windows"}
+INSIDE = {"artifact", "cli", "core", "data", "estimators", "network", "storage", "targets"}
 
 
 def public_modules() -> list[str]:

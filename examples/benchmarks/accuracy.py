@@ -30,7 +30,7 @@ from joblib import Parallel, delayed, parallel_config
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, log_loss
 
 from skastw import ASTWClassifier
-from skastw.model import count_parameters
+from skastw.network.model import count_parameters
 from skastw.recipes import resolve_params
 
 sys.path.insert(0, str(Path(__file__).parent))

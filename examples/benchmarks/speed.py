@@ -28,16 +28,16 @@ import references
 import torch
 
 from skastw import ASTWClassifier
-from skastw._component import component_names, resolve_component
-from skastw._device import autocast, has_native_bfloat16, resolve_device
 from skastw.audio import load_waveform
 from skastw.augment import Augment
-from skastw.batching import Batch, round_length, shuffled_buckets
+from skastw.core.batching import Batch, round_length, shuffled_buckets
+from skastw.core.component import component_names, resolve_component
+from skastw.core.device import autocast, has_native_bfloat16, resolve_device
+from skastw.data.extraction import extract_frames
+from skastw.data.frames import FrameSet, FrameStore
 from skastw.encoders import ASTWEncoder
-from skastw.extraction import extract_frames
 from skastw.features import LogMel
-from skastw.frames import FrameSet, FrameStore
-from skastw.model import build_model
+from skastw.network.model import build_model
 from skastw.normalization import NoNormalization
 from skastw.pooling import MeanPooling
 from skastw.training import TASKS, TrainingConfig, train
@@ -178,7 +178,7 @@ def training(options: argparse.Namespace) -> Iterator[Row]:
     rng = np.random.default_rng(0)
 
     def skastw_epoch() -> None:
-        from skastw._device import retained_heap
+        from skastw.core.device import retained_heap
 
         with retained_heap():
             train(model, data, None, TASKS["classification"], config, transforms, optimizers=ours)
@@ -232,7 +232,7 @@ def model_flops(n_frames: int, batch: int, *, d_model: int = 384, num_layers: in
 
 def step(options: argparse.Namespace) -> Iterator[Row]:
     """Shares of one step of training."""
-    from skastw._device import retained_heap
+    from skastw.core.device import retained_heap
 
     n_frames = 376
     model = default_model().train()

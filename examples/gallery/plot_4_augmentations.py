@@ -14,7 +14,7 @@ import torch
 
 from skastw import ASTWFeaturizer
 from skastw import augment as augmentations
-from skastw.batching import Batch, pad
+from skastw.core.batching import Batch, pad
 from skastw.datasets import load_spoken_digits
 
 clips = load_spoken_digits()

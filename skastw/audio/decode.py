@@ -22,12 +22,12 @@ from typing import BinaryIO, cast
 import numpy as np
 import soundfile
 
-from skastw._warnings import warn_user
 from skastw.audio.ffmpeg import ffmpeg_blocks, has_ffmpeg
 from skastw.audio.limits import LIMITS, Limits
 from skastw.audio.pieces import Pieces
 from skastw.audio.resample import check_sample_rate
 from skastw.audio.survey import TOLERANCE, Part, Survey, describe_content, survey
+from skastw.core.warn import warn_user
 from skastw.errors import ClipValueError, SkastwError
 
 __all__ = ["decode", "decode_blocks", "segment_bounds"]

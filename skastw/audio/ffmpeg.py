@@ -8,10 +8,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from skastw._optional import import_optional
 from skastw.audio.limits import Limits
 from skastw.audio.resample import check_sample_rate
 from skastw.audio.survey import TOLERANCE
+from skastw.core.optional import import_optional
 from skastw.errors import ClipValueError, MissingDependencyError
 
 __all__ = ["ffmpeg_blocks", "has_ffmpeg"]

@@ -25,9 +25,9 @@ from typing import Any, TypeAlias, cast
 
 import numpy as np
 
-from skastw._warnings import hold_warnings, warn_user
 from skastw.audio.decode import decode
 from skastw.audio.limits import LIMITS, Limits
+from skastw.core.warn import hold_warnings, warn_user
 from skastw.errors import ClipValueError, MissingDependencyError, SkastwError
 
 __all__ = ["Decoder", "IsolatedDecoder", "current_decoder", "isolated_decoding"]

@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-from skastw._component import export_components
 from skastw.augment._base import Augment, Transform
+from skastw.core.component import export_components
 
 __all__ = ["Augment", "Transform", *export_components(__name__, __path__, Augment, globals())]
 

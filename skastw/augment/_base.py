@@ -9,8 +9,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from skastw._component import Component
-from skastw.batching import Batch
+from skastw.core.batching import Batch
+from skastw.core.component import Component
 
 __all__ = ["Augment", "Transform", "chosen"]
 

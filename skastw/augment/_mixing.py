@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from skastw.augment._base import chosen
-from skastw.batching import Batch, length_mask
+from skastw.core.batching import Batch, length_mask
 
 __all__ = ["draw_partners", "draw_shares", "mixed", "partner_frames"]
 

@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from skastw._sklearn import Interval
 from skastw.augment._base import Augment, Transform, chosen
 from skastw.augment.noise import add_power
-from skastw.batching import Batch
-from skastw.decibels import to_power
+from skastw.core.batching import Batch
+from skastw.core.decibels import to_power
+from skastw.core.sklearn_private import Interval
 from skastw.errors import ComponentError
 
 __all__ = ["Background"]
@@ -38,7 +38,7 @@ class Background(Augment):
     --------
     >>> import torch
     >>> from skastw.augment import Background
-    >>> from skastw.batching import Batch
+    >>> from skastw.core.batching import Batch
     >>> hum = Background(paths=["hum.wav"], p=1.0).prepare(lambda paths: [torch.ones(500, 80) for _ in paths])
     >>> batch = Batch(torch.zeros(1, 50, 80), torch.tensor([50]), torch.zeros(1), torch.ones(1))
     >>> bool((hum(batch, torch.Generator().manual_seed(0)).inputs > 0).all())

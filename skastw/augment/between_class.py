@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from skastw._sklearn import Interval
 from skastw.augment._base import Augment
 from skastw.augment._mixing import draw_partners, draw_shares, mixed, partner_frames
-from skastw.batching import Batch, length_mask
-from skastw.decibels import from_power, to_power
+from skastw.core.batching import Batch, length_mask
+from skastw.core.decibels import from_power, to_power
+from skastw.core.sklearn_private import Interval
 
 __all__ = ["BetweenClass"]
 
@@ -39,7 +39,7 @@ class BetweenClass(Augment):
     --------
     >>> import torch
     >>> from skastw.augment import BetweenClass
-    >>> from skastw.batching import Batch
+    >>> from skastw.core.batching import Batch
     >>> batch = Batch(torch.eye(2).view(2, 1, 2), torch.tensor([1, 1]), torch.tensor([0, 1]), torch.ones(2))
     >>> mixed = BetweenClass().apply(batch, torch.Generator().manual_seed(0))
     >>> bool(mixed.inputs[0, 0].min() > 0)  # both are heard

@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 import torch
 
-from skastw._sklearn import Interval
 from skastw.augment._base import Augment
 from skastw.augment._mixing import draw_partners, draw_shares, mixed, partner_frames
-from skastw.batching import Batch
+from skastw.core.batching import Batch
+from skastw.core.sklearn_private import Interval
 
 __all__ = ["CutMix"]
 
@@ -34,7 +34,7 @@ class CutMix(Augment):
     --------
     >>> import torch
     >>> from skastw.augment import CutMix
-    >>> from skastw.batching import Batch
+    >>> from skastw.core.batching import Batch
     >>> frames = torch.tensor([1.0, 2.0]).view(2, 1, 1).repeat(1, 10, 1)
     >>> batch = Batch(frames, torch.tensor([10, 10]), torch.tensor([0, 1]), torch.ones(2))
     >>> mixed = CutMix(p=1.0).apply(batch, torch.Generator().manual_seed(0))

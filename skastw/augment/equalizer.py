@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 import torch
 from torch.nn import functional as F
 
-from skastw._sklearn import Interval
 from skastw.augment._base import Augment, chosen
-from skastw.batching import Batch, length_mask
-from skastw.decibels import UNIT
+from skastw.core.batching import Batch, length_mask
+from skastw.core.decibels import UNIT
+from skastw.core.sklearn_private import Interval
 
 __all__ = ["Equalizer"]
 
@@ -40,7 +40,7 @@ class Equalizer(Augment):
     --------
     >>> import torch
     >>> from skastw.augment import Equalizer
-    >>> from skastw.batching import Batch
+    >>> from skastw.core.batching import Batch
     >>> batch = Batch(torch.zeros(1, 3, 80), torch.tensor([3]), torch.zeros(1), torch.ones(1))
     >>> coloured = Equalizer().apply(batch, torch.Generator().manual_seed(0)).inputs[0]
     >>> bool((coloured[0] == coloured[2]).all()), bool(coloured[0].std() > 0)

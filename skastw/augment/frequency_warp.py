@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from skastw._sklearn import Interval
 from skastw.augment._base import Augment, chosen
-from skastw.batching import Batch
+from skastw.core.batching import Batch
+from skastw.core.sklearn_private import Interval
 
 __all__ = ["FrequencyWarp"]
 
@@ -39,7 +39,7 @@ class FrequencyWarp(Augment):
     --------
     >>> import torch
     >>> from skastw.augment import FrequencyWarp
-    >>> from skastw.batching import Batch
+    >>> from skastw.core.batching import Batch
     >>> tone = torch.zeros(1, 1, 80)
     >>> tone[..., 40] = 1.0
     >>> batch = Batch(tone, torch.tensor([1]), torch.zeros(1), torch.ones(1))

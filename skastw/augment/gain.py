@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 
 import torch
 
-from skastw._sklearn import Interval
 from skastw.augment._base import Augment, chosen
-from skastw.batching import Batch, length_mask
-from skastw.decibels import UNIT
+from skastw.core.batching import Batch, length_mask
+from skastw.core.decibels import UNIT
+from skastw.core.sklearn_private import Interval
 
 __all__ = ["Gain"]
 
@@ -30,7 +30,7 @@ class Gain(Augment):
     --------
     >>> import torch
     >>> from skastw.augment import Gain
-    >>> from skastw.batching import Batch
+    >>> from skastw.core.batching import Batch
     >>> batch = Batch(torch.ones(1, 2, 3), torch.tensor([2]), torch.zeros(1), torch.ones(1))
     >>> louder = Gain().apply(batch, torch.Generator().manual_seed(1)).inputs
     >>> bool((louder == louder[0, 0, 0]).all()), abs(float(louder[0, 0, 0]) - 1) <= 6 / 40

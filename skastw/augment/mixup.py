@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 import torch
 
-from skastw._sklearn import Interval
 from skastw.augment._base import Augment
 from skastw.augment._mixing import draw_partners, draw_shares, mixed, partner_frames
-from skastw.batching import Batch
+from skastw.core.batching import Batch
+from skastw.core.sklearn_private import Interval
 
 __all__ = ["Mixup"]
 
@@ -35,7 +35,7 @@ class Mixup(Augment):
     --------
     >>> import torch
     >>> from skastw.augment import Mixup
-    >>> from skastw.batching import Batch
+    >>> from skastw.core.batching import Batch
     >>> batch = Batch(torch.eye(2).view(2, 1, 2), torch.tensor([1, 1]), torch.tensor([0, 1]), torch.ones(2))
     >>> mixed = Mixup().apply(batch, torch.Generator().manual_seed(0))
     >>> torch.allclose(mixed.inputs[0, 0], torch.stack([mixed.shares[0], 1 - mixed.shares[0]]))

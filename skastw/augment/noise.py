@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from skastw._sklearn import Interval
 from skastw.augment._base import Augment, chosen
-from skastw.batching import Batch, length_mask
-from skastw.decibels import from_power, to_power
+from skastw.core.batching import Batch, length_mask
+from skastw.core.decibels import from_power, to_power
+from skastw.core.sklearn_private import Interval
 
 __all__ = ["Noise", "add_power"]
 
@@ -35,7 +35,7 @@ class Noise(Augment):
     --------
     >>> import torch
     >>> from skastw.augment import Noise
-    >>> from skastw.batching import Batch
+    >>> from skastw.core.batching import Batch
     >>> batch = Batch(torch.zeros(1, 50, 80), torch.tensor([50]), torch.zeros(1), torch.ones(1))
     >>> noisy = Noise(p=1.0).apply(batch, torch.Generator().manual_seed(0))
     >>> bool(noisy.inputs.mean() > 0)

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 
 import torch
 
-from skastw._sklearn import Interval
 from skastw.augment._base import Augment
-from skastw.batching import Batch, length_mask, round_length_down
+from skastw.core.batching import Batch, length_mask, round_length_down
+from skastw.core.sklearn_private import Interval
 
 __all__ = ["ResizedCrop"]
 
@@ -40,7 +40,7 @@ class ResizedCrop(Augment):
     --------
     >>> import torch
     >>> from skastw.augment import ResizedCrop
-    >>> from skastw.batching import Batch
+    >>> from skastw.core.batching import Batch
     >>> batch = Batch(torch.randn(2, 100, 80), torch.tensor([100, 90]), torch.zeros(2), torch.ones(2))
     >>> ResizedCrop(min_share=0.5).apply(batch, torch.Generator().manual_seed(0)).lengths.tolist()
     [76, 76]

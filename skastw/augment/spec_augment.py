@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from skastw._sklearn import Interval
 from skastw.augment._base import Augment
-from skastw.batching import Batch, length_mask
+from skastw.core.batching import Batch, length_mask
+from skastw.core.sklearn_private import Interval
 
 __all__ = ["SpecAugment"]
 
@@ -42,7 +42,7 @@ class SpecAugment(Augment):
     --------
     >>> import torch
     >>> from skastw.augment import SpecAugment
-    >>> from skastw.batching import Batch
+    >>> from skastw.core.batching import Batch
     >>> batch = Batch(torch.randn(2, 50, 80), torch.tensor([50, 30]), torch.zeros(2), torch.ones(2))
     >>> masked = SpecAugment().apply(batch, torch.Generator().manual_seed(0))
     >>> bool((masked.inputs != batch.inputs).any())

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 import torch
 
-from skastw._sklearn import Interval
 from skastw.augment._base import Augment, chosen
-from skastw.batching import Batch, length_mask
+from skastw.core.batching import Batch, length_mask
+from skastw.core.sklearn_private import Interval
 
 __all__ = ["TimeShift"]
 
@@ -29,7 +29,7 @@ class TimeShift(Augment):
     --------
     >>> import torch
     >>> from skastw.augment import TimeShift
-    >>> from skastw.batching import Batch
+    >>> from skastw.core.batching import Batch
     >>> ramp = torch.arange(6.0).view(1, 6, 1)
     >>> batch = Batch(ramp, torch.tensor([6]), torch.zeros(1), torch.ones(1))
     >>> TimeShift(max_shift=0.5).apply(batch, torch.Generator().manual_seed(1)).inputs.flatten().tolist()

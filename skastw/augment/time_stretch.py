@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 import torch
 
-from skastw._sklearn import Interval
 from skastw.augment._base import Augment, chosen
-from skastw.batching import Batch, length_mask
+from skastw.core.batching import Batch, length_mask
+from skastw.core.sklearn_private import Interval
 
 __all__ = ["TimeStretch"]
 
@@ -35,7 +35,7 @@ class TimeStretch(Augment):
     --------
     >>> import torch
     >>> from skastw.augment import TimeStretch
-    >>> from skastw.batching import Batch
+    >>> from skastw.core.batching import Batch
     >>> batch = Batch(torch.randn(2, 100, 80), torch.tensor([100, 50]), torch.zeros(2), torch.ones(2))
     >>> stretched = TimeStretch().apply(batch, torch.Generator().manual_seed(1))
     >>> stretched.lengths.tolist()

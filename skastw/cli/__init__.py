@@ -6,7 +6,6 @@ import sys
 
 import click
 
-from skastw._version import __version__
 from skastw.cli._output import INTERRUPTED, with_plain_words
 from skastw.cli.bench import bench
 from skastw.cli.completion import completion
@@ -16,6 +15,7 @@ from skastw.cli.models import export, info, push
 from skastw.cli.predict import embed, predict, windows
 from skastw.cli.recipes import recipes
 from skastw.cli.train import evaluate, train
+from skastw.core.version import __version__
 
 __all__ = ["main"]
 

@@ -82,9 +82,9 @@ def in_options(text: str) -> str:
 
 def check_output(output: str | None, inputs: Sequence[Any]) -> None:
     """Raise unless a file can be written that a command was given, and is none of the clips and files it reads."""
-    from skastw._outputs import check_file
+    from skastw.analysis.tables import TABLE_SUFFIXES, check_table
     from skastw.audio import clip_path
-    from skastw.tables import TABLE_SUFFIXES, check_table
+    from skastw.storage.outputs import check_file
 
     if output is not None:
         check = check_table if output.lower().endswith(TABLE_SUFFIXES) else check_file
@@ -111,14 +111,14 @@ def print_pairs(values: Mapping[str, Any]) -> None:
 
 def print_line(text: str, *, err: bool = False) -> None:
     """Print a line, with escapes for names of files that are not Unicode."""
-    from skastw._text import readable
+    from skastw.core.text import readable
 
     click.echo(readable(text), err=err)
 
 
 def print_json(value: Any) -> None:
     """Print one line of JSON."""
-    from skastw._text import readable_values
+    from skastw.core.text import readable_values
 
     click.echo(json.dumps(readable_values(value), ensure_ascii=False, default=str))
 
@@ -147,7 +147,7 @@ def print_scores(evaluation: Any) -> None:
 
 def print_failures(clips: Sequence[Any], failed: Sequence[Any]) -> None:
     """Tell of clips that could not be read; exit with status 1 if there are any."""
-    from skastw.tables import clip_names
+    from skastw.analysis.tables import clip_names
 
     names = clip_names(clips)
     for clip in failed:

@@ -24,7 +24,7 @@ def bench(recipe: str, clips: int, duration: float, device: str, as_json: bool) 
     \b
     skastw bench --recipe small
     """
-    from skastw.bench import measure_speed
+    from skastw.evaluation.bench import measure_speed
 
     speed = measure_speed(recipe, n_clips=clips, duration=duration, device=device)
     if as_json:

@@ -40,7 +40,7 @@ def demo(
     skastw demo --model exports/animals
     """
     from skastw import ASTWClassifier
-    from skastw.demo import parse_size, serve
+    from skastw.serving import parse_size, serve
 
     serve(
         ASTWClassifier.from_pretrained(model, revision=revision, device=device),

@@ -22,8 +22,8 @@ def info(model: str, revision: str | None, as_json: bool) -> None:
     \b
     skastw info exports/animals
     """
-    from skastw.hub import fetch
-    from skastw.info import describe_model
+    from skastw.artifact.info import describe_model
+    from skastw.storage.hub import fetch
 
     found = describe_model(fetch(model, revision=revision))
     if as_json:
@@ -64,7 +64,7 @@ def export(model: str, output: str, revision: str | None) -> None:
     skastw export exports/animals animals.onnx
     """
     from skastw import ASTWClassifier
-    from skastw._outputs import check_file
+    from skastw.storage.outputs import check_file
 
     check_file(output, [".onnx"])
     classifier = ASTWClassifier.from_pretrained(model, revision=revision, device="cpu")
@@ -83,8 +83,8 @@ def push(folder: str, repository: str, private: bool | None) -> None:
     \b
     skastw push exports/animals user/animals --private
     """
-    from skastw.artifact import read_artifact
-    from skastw.hub import push as push_folder
+    from skastw.artifact.folder import read_artifact
+    from skastw.storage.hub import push as push_folder
 
     read_artifact(folder)  # what is damaged stays at home
     click.echo(push_folder(folder, repository, private=private))

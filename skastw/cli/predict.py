@@ -59,7 +59,7 @@ def predict(
     skastw predict recordings/ --model exports/animals --output predictions.csv
     skastw predict *.wav --model user/animals --json
     """
-    from skastw.tables import clip_names, prediction_table, write_table
+    from skastw.analysis.tables import clip_names, prediction_table, write_table
 
     if output is not None:
         print_line(write_table(prediction_table(classifier, clips), output))
@@ -122,8 +122,8 @@ def windows(
     skastw windows night.flac --model exports/owls --window 3
     skastw windows night.flac --model exports/owls --window 3 --min-probability 0.8 --output night.txt
     """
-    from skastw._outputs import write_file
-    from skastw.tables import check_label_track, label_track, labelled_windows, write_table
+    from skastw.analysis.tables import check_label_track, label_track, labelled_windows, write_table
+    from skastw.storage.outputs import write_file
 
     as_labels = output is not None and output.lower().endswith(".txt")
     if as_labels:
@@ -162,7 +162,7 @@ def embed(
     \b
     skastw embed *.wav --model exports/animals --output embeddings.parquet
     """
-    from skastw.tables import embedding_table, write_table
+    from skastw.analysis.tables import embedding_table, write_table
 
     table = embedding_table(classifier, clips)
     if output is not None:

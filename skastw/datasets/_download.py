@@ -21,8 +21,8 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from skastw._progress import ProgressBar
-from skastw._version import __version__
+from skastw.core.progress import ProgressBar
+from skastw.core.version import __version__
 from skastw.errors import FetchError
 
 __all__ = ["download", "has_checksum"]

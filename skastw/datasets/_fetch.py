@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 from sklearn.datasets import get_data_home
 from sklearn.utils import Bunch
 
-from skastw._warnings import warn_user
+from skastw.core.warn import warn_user
 from skastw.datasets._archive import DamagedArchiveError, unpack
 from skastw.datasets._download import download, has_checksum
 from skastw.errors import DataError, FetchError, plain

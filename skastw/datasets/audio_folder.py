@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from sklearn.utils import Bunch
 
-from skastw._text import column_type, readable
-from skastw._warnings import warn_user
+from skastw.core.text import column_type, readable
+from skastw.core.warn import warn_user
 from skastw.errors import DataError
 
 __all__ = ["AUDIO_EXTENSIONS", "UNKNOWN_EXTENSIONS", "load_audio_folder"]

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.utils import Bunch
 
-from skastw._optional import import_optional
-from skastw._text import column_type, original_text
-from skastw._warnings import warn_user
+from skastw.core.optional import import_optional
+from skastw.core.text import column_type, original_text
+from skastw.core.warn import warn_user
 from skastw.errors import DataError
 
 if TYPE_CHECKING:

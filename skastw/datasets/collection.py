@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.model_selection import check_cv
 
-from skastw._labels import check_complete
+from skastw.targets.checks import check_complete
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,12 +11,12 @@ import numpy as np
 from joblib import Parallel, delayed
 from sklearn.utils import check_array, check_consistent_length
 
-from skastw._progress import ProgressBar
-from skastw._text import readable, readable_values
-from skastw._warnings import HeldWarning, hold_warnings, issue_held
 from skastw.audio import as_clips, clip_path, is_array_input, load_samples
 from skastw.audio.clips import mono_share
 from skastw.audio.fingerprint import find_copies, fingerprint, sketch
+from skastw.core.progress import ProgressBar
+from skastw.core.text import readable, readable_values
+from skastw.core.warn import HeldWarning, hold_warnings, issue_held
 from skastw.datasets.collection import Collection
 from skastw.datasets.description import AudioDescription
 from skastw.datasets.findings import CLIPPED, find_problems, is_cancelled, is_silent

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from skastw._optional import import_optional
+from skastw.core.optional import import_optional
 from skastw.datasets._fetch import Request, as_bunch, audio_files, check_name, check_whole, fetch_frame
 from skastw.errors import FetchError
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from skastw._component import export_components
+from skastw.core.component import export_components
 from skastw.encoders._base import Encoder, EncoderModule
 
 __all__ = ["Encoder", "EncoderModule", *export_components(__name__, __path__, Encoder, globals())]

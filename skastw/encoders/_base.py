@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from skastw._component import Component
+from skastw.core.component import Component
 
 __all__ = ["Encoder", "EncoderModule"]
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skastw.batching import is_padded, length_mask
+from skastw.core.batching import is_padded, length_mask
 
 __all__ = ["BatchNorm", "ConvNorm", "ConvNormAct", "Mask", "apply_mask", "as_map", "halved", "time_mask"]
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from skastw.batching import is_padded
-from skastw.functional import cast_once
+from skastw.core.batching import is_padded
+from skastw.core.functional import cast_once
 
 __all__ = ["CELLS", "Recurrent"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skastw.functional import attention, dropout
+from skastw.core.functional import attention, dropout
 
 __all__ = ["TransformerBlock"]
 

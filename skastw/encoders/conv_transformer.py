@@ -8,13 +8,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from skastw._sklearn import Interval, StrOptions
-from skastw.batching import is_padded, length_mask
+from skastw.core.batching import is_padded, length_mask
+from skastw.core.functional import dropout
+from skastw.core.sklearn_private import Interval, StrOptions
 from skastw.encoders._base import Encoder, EncoderModule
 from skastw.encoders._transformer import TransformerBlock
 from skastw.encoders.resnet import ResNetTrunk
 from skastw.errors import ComponentError
-from skastw.functional import dropout
 
 __all__ = ["ConvTransformerEncoder"]
 

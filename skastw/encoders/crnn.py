@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skastw._sklearn import Interval, StrOptions
+from skastw.core.functional import dropout
+from skastw.core.sklearn_private import Interval, StrOptions
 from skastw.encoders._base import Encoder, EncoderModule
 from skastw.encoders._conv2d import ConvNormAct, as_map, halved, time_mask
 from skastw.encoders._recurrent import Recurrent
-from skastw.functional import dropout
 
 __all__ = ["CRNNEncoder"]
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skastw._sklearn import Interval
+from skastw.core.functional import dropout
+from skastw.core.sklearn_private import Interval
 from skastw.encoders._base import Encoder, EncoderModule
 from skastw.encoders._initial import draw_xavier
-from skastw.functional import dropout
 
 __all__ = ["ParallelCNNEncoder"]
 

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skastw._sklearn import Interval
-from skastw.batching import is_padded, length_mask
+from skastw.core.batching import is_padded, length_mask
+from skastw.core.functional import dropout
+from skastw.core.sklearn_private import Interval
 from skastw.encoders._base import Encoder, EncoderModule
 from skastw.encoders._transformer import TransformerBlock
 from skastw.errors import ComponentError
-from skastw.functional import dropout
 
 __all__ = ["PatchTransformerEncoder"]
 

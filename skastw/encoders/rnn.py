@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from skastw._sklearn import Interval, StrOptions
+from skastw.core.sklearn_private import Interval, StrOptions
 from skastw.encoders._base import Encoder, EncoderModule
 from skastw.encoders._recurrent import CELLS, Recurrent
 

@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skastw._sklearn import Interval
+from skastw.core.functional import dropout
+from skastw.core.sklearn_private import Interval
 from skastw.encoders._base import Encoder, EncoderModule
 from skastw.encoders._conv2d import apply_mask, time_mask
 from skastw.encoders._initial import draw_xavier
-from skastw.functional import dropout
 
 __all__ = ["StackedCNNEncoder"]
 

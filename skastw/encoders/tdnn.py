@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skastw._sklearn import Interval
+from skastw.core.sklearn_private import Interval
 from skastw.encoders._base import Encoder, EncoderModule
 from skastw.encoders._conv2d import BatchNorm, Mask, time_mask
 from skastw.errors import ComponentError

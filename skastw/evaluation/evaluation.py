@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skastw._labels import check_complete, check_label_texts, check_label_types, group_array, numpy_targets
-from skastw._text import readable_values
-from skastw._warnings import ignored_warnings, warn_user
+from skastw.analysis.tables import clip_names
 from skastw.audio import as_clips, is_array_input
-from skastw.classifier import ASTWClassifier
+from skastw.core.text import readable_values
+from skastw.core.warn import ignored_warnings, warn_user
+from skastw.data.failures import FailedClip
 from skastw.errors import plain
+from skastw.estimators.classifier import ASTWClassifier
 from skastw.evaluation.scores import SCORES, class_scores, part_scores, score_intervals, total_scores
-from skastw.failures import FailedClip
-from skastw.tables import clip_names
+from skastw.targets.checks import check_complete, check_label_texts, check_label_types, group_array, numpy_targets
 
 if TYPE_CHECKING:
     from pandas import DataFrame

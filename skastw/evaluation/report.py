@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skastw._optional import import_optional
-from skastw._outputs import check_file, check_folder, write_file
-from skastw._text import readable, readable_values
-from skastw.artifact import CONFIG, LABELS
+from skastw.artifact.folder import CONFIG, LABELS
+from skastw.core.optional import import_optional
+from skastw.core.text import readable, readable_values
 from skastw.errors import OutputError
 from skastw.evaluation.page import facts, figure, note, page, paragraph, section, table, tiles
 from skastw.evaluation.scores import SCORES
 from skastw.plots._canvas import shortened
+from skastw.storage.outputs import check_file, check_folder, write_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

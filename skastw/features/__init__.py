@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from skastw._component import export_components
+from skastw.core.component import export_components
 from skastw.features._base import Features, FeaturesModule
 
 __all__ = ["Features", "FeaturesModule", *export_components(__name__, __path__, Features, globals())]

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from skastw._component import Component
+from skastw.core.component import Component
 
 __all__ = ["Features", "FeaturesModule"]
 
@@ -53,7 +53,7 @@ class Features(Component):
     """
 
     kind: ClassVar[str] = "features"
-    #: Whether frames are log powers of bands on the scale of :mod:`skastw.decibels`.
+    #: Whether frames are log powers of bands on the scale of :mod:`skastw.core.decibels`.
     log_mel: ClassVar[bool] = False
 
     @abstractmethod

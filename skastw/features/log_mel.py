@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from skastw._sklearn import Interval
-from skastw._warnings import warn_user
-from skastw.batching import is_padded, length_mask
+from skastw.core.batching import is_padded, length_mask
+from skastw.core.sklearn_private import Interval
+from skastw.core.warn import warn_user
 from skastw.errors import ComponentError
 from skastw.features._base import Features, FeaturesModule
 

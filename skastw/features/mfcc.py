@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from skastw._sklearn import Interval
-from skastw.batching import length_mask
-from skastw.decibels import UNIT
+from skastw.core.batching import length_mask
+from skastw.core.decibels import UNIT
+from skastw.core.sklearn_private import Interval
 from skastw.errors import ComponentError
 from skastw.features._base import Features, FeaturesModule
 from skastw.features.log_mel import LogMel, MelModule, whisper_scale

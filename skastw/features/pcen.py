@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skastw._sklearn import Interval
-from skastw.batching import length_mask
+from skastw.core.batching import length_mask
+from skastw.core.sklearn_private import Interval
 from skastw.features._base import Features, FeaturesModule
 from skastw.features.log_mel import LogMel, MelModule, mel_frequencies
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from skastw._sklearn import Interval
+from skastw.core.sklearn_private import Interval
 from skastw.features._base import Features, FeaturesModule
 
 __all__ = ["Precomputed"]

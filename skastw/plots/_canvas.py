@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skastw._optional import import_optional
+from skastw.core.optional import import_optional
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,9 +11,9 @@ from sklearn.base import clone
 from sklearn.utils import check_random_state
 from torch import Tensor
 
-from skastw._component import resolve_component
 from skastw.augment import Augment, Transform
-from skastw.batching import Batch, pad
+from skastw.core.batching import Batch, pad
+from skastw.core.component import resolve_component
 from skastw.features import Features
 from skastw.plots._canvas import panels, pyplot
 from skastw.plots.spectrogram import SpectrogramDisplay, clip_frames, fitted_or_set

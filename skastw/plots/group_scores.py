@@ -10,9 +10,9 @@ from sklearn.base import BaseEstimator
 from sklearn.metrics import get_scorer
 from sklearn.utils import check_consistent_length
 
-from skastw._labels import group_array
-from skastw._warnings import ignored_warnings
+from skastw.core.warn import ignored_warnings
 from skastw.plots._canvas import one_panel, pyplot, shortened, styles, tick_names
+from skastw.targets.checks import group_array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from skastw.occlusion import Occlusion
+from skastw.analysis.occlusion import Occlusion
 from skastw.plots._canvas import panels, pyplot, shortened
 from skastw.plots.spectrogram import SpectrogramDisplay, clip_frames, fitted_or_set
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from skastw._component import resolve_component
-from skastw.decibels import UNIT
-from skastw.extraction import check_frames, extract_frames
+from skastw.core.component import resolve_component
+from skastw.core.decibels import UNIT
+from skastw.data.extraction import check_frames, extract_frames
 from skastw.features import Features, Precomputed
 from skastw.plots._canvas import one_panel, pyplot
 from skastw.plots._plane import Plane

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from skastw._component import Component, component_from_config, resolve_component
-from skastw._yaml import parse_yaml, read_page
 from skastw.augment import Augment
+from skastw.core.component import Component, component_from_config, resolve_component
 from skastw.encoders import Encoder
 from skastw.errors import RecipeError
 from skastw.features import Features
 from skastw.normalization import Normalization
 from skastw.pooling import Pooling
+from skastw.storage.yaml_file import parse_yaml, read_page
 
 __all__ = ["Recipe", "load_recipe", "plain_params", "recipe_names", "recipe_text", "resolve_params"]
 

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from skastw._yaml import parse_yaml, read_page
 from skastw.errors import RunError
+from skastw.storage.yaml_file import parse_yaml, read_page
 
 __all__ = ["Run", "load_run", "parse_run", "plan_run"]
 

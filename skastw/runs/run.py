@@ -14,19 +14,19 @@ import pandas as pd
 import yaml
 from sklearn.base import clone
 
-from skastw._outputs import check_file, check_folder, write_file
-from skastw._progress import ProgressBar
-from skastw._version import __version__
-from skastw._warnings import warn_user
-from skastw.artifact import check_target
-from skastw.classifier import ASTWClassifier
+from skastw.artifact.folder import check_target
+from skastw.core.progress import ProgressBar
+from skastw.core.version import __version__
+from skastw.core.warn import warn_user
 from skastw.errors import ArtifactError, OutputError, RunError, SkastwError, TrainingError
+from skastw.estimators.classifier import ASTWClassifier
 from skastw.evaluation import Evaluation, evaluate, evaluate_predictions
 from skastw.evaluation.report import check_report
 from skastw.recipes import plain_params, recipe_names, resolve_params
 from skastw.runs.file import Run, load_run
 from skastw.runs.sources import Clips, check_outside, load_clips, table_of
 from skastw.runs.splits import Fold, complete_split, make_folds
+from skastw.storage.outputs import check_file, check_folder, write_file
 
 __all__ = ["UNFINISHED_FOLDER", "RunResult", "run"]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from skastw._warnings import warn_user
+from skastw.core.warn import warn_user
 from skastw.datasets import describe_audio, load_audio_folder, load_audio_table, load_named
 from skastw.datasets.audio_folder import AUDIO_EXTENSIONS, UNKNOWN_EXTENSIONS
 from skastw.errors import OutputError, RunError

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from skastw._text import readable
+from skastw.core.text import readable
+from skastw.data.split import split_validation
 from skastw.errors import RunError, plain
-from skastw.training import split_validation
 
 __all__ = ["Fold", "complete_split", "make_folds"]
 

@@ -5,7 +5,6 @@ from skastw.training.checkpoint import Checkpoint, Snapshot
 from skastw.training.loop import Monitor, TrainingConfig, TrainingResult, train
 from skastw.training.losses import TASKS, Task
 from skastw.training.muon import Muon
-from skastw.training.split import split_validation
 
 __all__ = [
     "TASKS",
@@ -17,6 +16,5 @@ __all__ = [
     "Task",
     "TrainingConfig",
     "TrainingResult",
-    "split_validation",
     "train",
 ]

@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
-from skastw._outputs import scratch_folder
 from skastw.errors import TrainingError
+from skastw.storage.outputs import scratch_folder
 
 __all__ = ["Checkpoint", "Snapshot"]
 

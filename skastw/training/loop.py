@@ -15,15 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skastw._device import autocast, out_of_memory
-from skastw._progress import ProgressBar
-from skastw._random import drawing_from, draws_globally, seeded_generators
 from skastw.augment import Transform
-from skastw.batching import Batch, shuffled_buckets
+from skastw.core.batching import Batch, shuffled_buckets
+from skastw.core.device import autocast, out_of_memory
+from skastw.core.generators import drawing_from, draws_globally, seeded_generators
+from skastw.core.progress import ProgressBar
+from skastw.data.frames import FrameSet
 from skastw.errors import TrainingError
-from skastw.frames import FrameSet
-from skastw.inference import embed_clips
-from skastw.model import AudioModel
+from skastw.network.inference import embed_clips
+from skastw.network.model import AudioModel
 from skastw.training.average import MovingAverage
 from skastw.training.checkpoint import Checkpoint, Snapshot
 from skastw.training.losses import Task

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from skastw._device import has_native_bfloat16
+from skastw.core.device import has_native_bfloat16
 
 __all__ = ["Muon", "orthogonalize"]
 

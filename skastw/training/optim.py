@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from skastw._compiler import import_compiler
+from skastw.core.compiler import import_compiler
 from skastw.training.muon import Muon
 
 __all__ = ["build_optimizers", "matrix_weights"]

@@ -1,0 +1,165 @@
+"""Occlusion: what a model says of a clip while parts of it are hidden."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skastw.core.batching import split_evenly
+from skastw.data.frames import FrameStore, blocks
+from skastw.network.inference import embed_clips
+from skastw.network.model import AudioModel
+
+__all__ = ["FILLS", "Occlusion", "cell_centres", "occluded_logits"]
+
+#: What hidden frames are replaced by: the mean of the whole clip, or of each bin over time.
+FILLS = {"clip": (0, 1), "band": (0,)}
+#: Bytes of frames that are in memory at once.
+_BLOCK = 16 * 2**20
+
+
+@dataclass(frozen=True)
+class Occlusion:
+    """How much each part of a clip speaks for a class.
+
+    Attributes
+    ----------
+    label : label
+        The class.
+    probability : float
+        Of the class, for the whole clip.
+    saliency : ndarray of shape (n_times, n_bands), float32
+        By how much the logarithm of the probability drops when the part is hidden: positive where the part speaks for
+        the class, negative where it speaks against it.
+    times : ndarray of shape (n_times,)
+        Middle of the parts in seconds.
+    bands : ndarray of shape (n_bands,)
+        Middle of the parts among the bins of a frame, counted from 0.
+    frequencies : ndarray of shape (n_bands,) or None
+        The same in Hz, where bins are frequency bands.
+    """
+
+    label: Any
+    probability: float
+    saliency: np.ndarray
+    times: np.ndarray
+    bands: np.ndarray
+    frequencies: np.ndarray | None
+
+
+def cell_centres(length: int, n_cells: int) -> np.ndarray:
+    """Return the middle positions of ``n_cells`` equal parts of ``length`` positions, which count from 0.
+
+    Examples
+    --------
+    >>> from skastw.analysis.occlusion import cell_centres
+    >>> cell_centres(8, 2).tolist()
+    [1.5, 5.5]
+    """
+    return (np.arange(n_cells) + 0.5) * length / n_cells - 0.5
+
+
+@torch.inference_mode()
+def occluded_logits(
+    model: AudioModel,
+    frames: Tensor,
+    *,
+    n_times: int,
+    n_bands: int,
+    fill: str = "clip",
+    batch_size: int = 16,
+    device: torch.device | None = None,
+    precision: str = "float32",
+) -> tuple[Tensor, Tensor]:
+    """Return the logits of a clip, and those with each part of it hidden.
+
+    Parts are the cells of a grid over time and frequency. What is hidden is a cell and half a cell around it, so that
+    a sound on the border of two cells is hidden with both. Of a clip that the encoder takes in chunks, only the chunk
+    in which something is hidden is embedded again.
+
+    Parameters
+    ----------
+    model : AudioModel
+    frames : Tensor of shape (T, F)
+        Of one clip.
+    n_times, n_bands : int
+        Parts of the clip in time and frequency, at most T and F.
+    fill : {"clip", "band"}
+        Replace what is hidden by the mean of all frames, or by the mean over time of each bin.
+    batch_size : int
+        Versions of the clip at a time.
+    device : torch.device, optional
+        Where the model is, the CPU by default.
+    precision : str
+        See :func:`skastw.core.device.autocast`.
+
+    Returns
+    -------
+    logits : Tensor of shape (n_outputs,)
+    occluded : Tensor of shape (n_times, n_bands, n_outputs)
+
+    References
+    ----------
+    Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", 2014, section 4.2.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastw.encoders import ASTWEncoder
+    >>> from skastw.features import LogMel
+    >>> from skastw.network.model import build_model
+    >>> from skastw.normalization import NoNormalization
+    >>> from skastw.analysis.occlusion import occluded_logits
+    >>> from skastw.pooling import MeanPooling
+    >>> parts = LogMel(), NoNormalization(), ASTWEncoder(d_model=32, num_heads=2, num_layers=1), MeanPooling()
+    >>> model = build_model(*parts, n_outputs=4, sample_rate=16000, chunk_length=30.0)
+    >>> logits, occluded = occluded_logits(model, torch.rand(50, 80), n_times=5, n_bands=8)
+    >>> tuple(logits.shape), tuple(occluded.shape)
+    ((4,), (5, 8, 4))
+    """
+    mean = frames.mean(dim=FILLS[fill], keepdim=True).expand(1, frames.shape[1])
+    chunks = split_evenly(len(frames), model.max_frames)
+    settings: dict[str, Any] = {"batch_size": batch_size, "device": device or torch.device("cpu")}
+    settings["precision"] = precision
+    embedded = embed_clips(model, FrameStore(frames[start:stop] for start, stop in chunks), **settings)
+
+    patches = list(product(_patches(len(frames), n_times), _patches(frames.shape[1], n_bands)))
+    touched = [
+        (patch, chunk)
+        for patch, ((begin, end), _) in enumerate(patches)
+        for chunk, (start, stop) in enumerate(chunks)
+        if begin < stop and start < end
+    ]
+
+    def versions() -> Iterator[Tensor]:
+        for patch, chunk in touched:
+            (begin, end), (low, high) = patches[patch]
+            start, stop = chunks[chunk]
+            version = frames[start:stop].clone()
+            version[max(0, begin - start) : max(0, end - start), low:high] = mean[:, low:high]
+            yield version
+
+    means = embedded.mean(dim=0).repeat(len(patches), 1)
+    where = iter(touched)
+    for block in blocks(versions(), _BLOCK):
+        for version in embed_clips(model, block, **settings):
+            patch, chunk = next(where)
+            means[patch] += (version - embedded[chunk]) / len(chunks)
+    head = model.head
+    rows = torch.cat([embedded.mean(dim=0, keepdim=True), means])
+    logits = head(rows.to(head.weight.device, head.weight.dtype)).cpu()
+    return logits[0], logits[1:].view(n_times, n_bands, -1)
+
+
+def _patches(length: int, n_cells: int) -> list[tuple[int, int]]:
+    """Return where each cell begins and ends, half a cell before and behind included."""
+    half = length / n_cells / 2
+    bounds = [(math.floor(half * (2 * i - 1)), math.ceil(half * (2 * i + 3))) for i in range(n_cells)]
+    return [(max(0, begin), min(length, end)) for begin, end in bounds]

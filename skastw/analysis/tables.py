@@ -1,0 +1,291 @@
+"""What models say of clips as tables, and tables as files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from skastw.audio import as_clips, clip_path
+from skastw.core.optional import import_optional
+from skastw.core.text import readable
+from skastw.storage.outputs import check_file, new_file
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+__all__ = [
+    "TABLE_SUFFIXES",
+    "check_label_track",
+    "check_table",
+    "clip_names",
+    "embedding_table",
+    "label_track",
+    "labelled_windows",
+    "prediction_table",
+    "write_table",
+]
+
+#: What :func:`write_table` writes, by the end of the name.
+TABLE_SUFFIXES = (".csv", ".parquet")
+
+
+def prediction_table(classifier: Any, X: Any) -> DataFrame:
+    """Return what a classifier says of clips: a row a clip.
+
+    Parameters
+    ----------
+    classifier : fitted ASTWClassifier
+    X : sequence of clips, or one path
+        A list of clips, not a 2-D array.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``clip`` (file, or position), ``predicted``, ``probability``, and the probability of each class under
+        ``p(<class>)``. For several labels a clip, ``clip`` and those. A clip that cannot be read has missing values,
+        where ``on_error`` leaves it out.
+
+    Examples
+    --------
+    >>> from skastw import ASTWClassifier
+    >>> from skastw.datasets import make_tones
+    >>> from skastw.analysis.tables import prediction_table
+    >>> clips, y = make_tones(n_clips=8, n_classes=2, random_state=0)
+    >>> clf = ASTWClassifier(epochs=1, encoder="stacked_cnn", val_split=None).fit(clips, y)
+    >>> prediction_table(clf, clips[:3]).columns.tolist()
+    ['clip', 'predicted', 'probability', 'p(0)', 'p(1)']
+    """
+    import pandas as pd
+
+    clips = as_clips(X)
+    probabilities = classifier.predict_proba(clips)
+    columns = [f"p({label})" for label in classifier.classes_.tolist()]
+    table = pd.DataFrame(probabilities, columns=columns)
+    if classifier.task_ == "classification":
+        heard = ~np.isnan(probabilities).any(axis=1)
+        best = classifier.classes_[probabilities.argmax(axis=1)]
+        table.insert(0, "predicted", pd.Series(best).where(heard))
+        table.insert(1, "probability", probabilities.max(axis=1))
+    table.insert(0, "clip", clip_names(clips))
+    return table
+
+
+def embedding_table(estimator: Any, X: Any) -> DataFrame:
+    """Return the embeddings of clips: a row a clip.
+
+    Parameters
+    ----------
+    estimator : fitted ASTWClassifier or ASTWRegressor
+    X : sequence of clips, or one path
+        A list of clips, not a 2-D array.
+
+    Returns
+    -------
+    DataFrame
+        Column ``clip`` (file, or position), and a column for each value of the embedding.
+    """
+    import pandas as pd
+
+    clips = as_clips(X)
+    table = pd.DataFrame(estimator.transform(clips), columns=estimator.get_feature_names_out())
+    table.insert(0, "clip", clip_names(clips))
+    return table
+
+
+def labelled_windows(windows: DataFrame, *, min_probability: float = 0.0) -> DataFrame:
+    """Return windows with their most probable class, in the columns of :func:`prediction_table`.
+
+    Parameters
+    ----------
+    windows : DataFrame
+        From :meth:`~skastw.ASTWClassifier.predict_windows`.
+    min_probability : float, default=0.0
+        Leave windows out whose most probable class is less probable.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``clip``, ``start``, ``end``, ``predicted``, ``probability``, and the probability of each class under
+        ``p(<class>)``. A clip that could not be read has a row with missing values.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skastw.analysis.tables import labelled_windows
+    >>> windows = pd.DataFrame([("owls.wav", 0.0, 2.0, 0.9, 0.1)], columns=["clip", "start", "end", "owl", "wind"])
+    >>> labelled_windows(windows).iloc[:, 3:]
+      predicted  probability  p(owl)  p(wind)
+    0       owl          0.9     0.9      0.1
+    """
+    scores = windows.iloc[:, 3:].astype(float)
+    heard = scores.notna().all(axis=1)
+    best = scores[heard].idxmax(axis=1).reindex(windows.index)
+    table = windows.iloc[:, :3].assign(predicted=best, probability=scores.max(axis=1))
+    table[[f"p({label})" for label in scores]] = scores
+    return table[~(table["probability"] < min_probability)].reset_index(drop=True)
+
+
+def label_track(windows: DataFrame, *, min_probability: float = 0.0) -> str:
+    """Return what is heard along one recording as a label track of Audacity.
+
+    Parameters
+    ----------
+    windows : DataFrame
+        From :meth:`~skastw.ASTWClassifier.predict_windows`, of one clip.
+    min_probability : float, default=0.0
+        Leave windows out whose most probable class is less probable.
+
+    Returns
+    -------
+    str
+        A line for each stretch: start and end in seconds and the label, between tabs. Windows of one label that touch
+        or overlap are one stretch. Stretches of different labels overlap where their windows do.
+
+    Raises
+    ------
+    ValueError
+        If the windows are of several clips.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skastw.analysis.tables import label_track
+    >>> rows = [("owls.wav", 0.0, 2.0, 0.9, 0.1), ("owls.wav", 1.0, 3.0, 0.8, 0.2), ("owls.wav", 2.0, 4.0, 0.3, 0.7)]
+    >>> print(label_track(pd.DataFrame(rows, columns=["clip", "start", "end", "owl", "wind"])), end="")
+    0.000000	3.000000	owl
+    2.000000	4.000000	wind
+    """
+    check_label_track(windows["clip"].nunique())
+    heard = labelled_windows(windows, min_probability=min_probability).dropna(subset=["start", "predicted"])
+    stretches: list[tuple[float, float, str]] = []
+    for start, end, text in heard[["start", "end", "predicted"]].to_numpy(dtype=object).tolist():
+        label = " ".join(str(text).split())
+        last = stretches[-1] if stretches else None
+        if last is not None and last[2] == label and start <= last[1]:
+            stretches[-1] = (last[0], end, label)
+        else:
+            stretches.append((start, end, label))
+    return "".join(f"{start:.6f}\t{end:.6f}\t{label}\n" for start, end, label in stretches)
+
+
+def check_table(path: str | os.PathLike[str], *, inputs: Iterable[Any] = ()) -> None:
+    """Raise unless :func:`write_table` can write a table, before there is one.
+
+    Parameters
+    ----------
+    path : path
+        Ends in one of :data:`TABLE_SUFFIXES`.
+    inputs : iterable of paths, optional
+        Files that are read, which ``path`` may not be.
+
+    Raises
+    ------
+    OutputError
+        If the name ends otherwise, or there can be no such file.
+    MissingDependencyError
+        For Parquet without the extra ``parquet``.
+
+    Examples
+    --------
+    >>> from skastw.analysis.tables import check_table
+    >>> check_table("owls.xlsx")
+    Traceback (most recent call last):
+    skastw.errors.OutputError: Got output 'owls.xlsx', expected a name that ends in .csv or .parquet.
+    """
+    if check_file(path, TABLE_SUFFIXES, inputs=inputs).suffix.lower() == ".parquet":
+        import_optional("pyarrow", extra="parquet", purpose="Writing Parquet")
+
+
+def check_label_track(n_clips: int) -> None:
+    """Raise ValueError if a label track would be of several clips, before their windows are predicted.
+
+    Parameters
+    ----------
+    n_clips : int
+    """
+    if n_clips > 1:
+        raise ValueError(f"Got the windows of {n_clips} clips, expected those of one: a label track has one time line.")
+
+
+def write_table(table: DataFrame, path: str | os.PathLike[str]) -> str:
+    """Write a table as CSV or Parquet, by the end of the name.
+
+    An existing file is replaced in one step: after an error, on a full disk and when interrupted, it is unchanged.
+
+    Parameters
+    ----------
+    table : DataFrame
+    path : path
+        Ends in one of :data:`TABLE_SUFFIXES`; its folder is made if missing. Parquet needs the extra ``parquet``.
+
+    Returns
+    -------
+    str
+        The file.
+
+    Raises
+    ------
+    OutputError
+        If the name ends otherwise, or the file cannot be written.
+    MissingDependencyError
+        Without the extra.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import pandas as pd
+    >>> from skastw.analysis.tables import write_table
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = write_table(pd.DataFrame({"clip": ["owl.wav"]}), Path(folder) / "clips.csv")
+    ...     Path(file).read_text().split()
+    ['clip', 'owl.wav']
+    """
+    check_table(path)
+    table = table.rename(columns=str)  # Parquet has no columns without a name
+    with new_file(path) as file:
+        if os.fspath(path).lower().endswith(".parquet"):
+            table.to_parquet(file, index=False)
+        else:
+            table.to_csv(file, index=False)
+    return str(Path(path))
+
+
+def clip_names(clips: Sequence[Any]) -> list[str | int]:
+    """Return what to call clips: their files, with the seconds of a part of one, or their positions.
+
+    Parameters
+    ----------
+    clips : sequence of clips
+
+    Returns
+    -------
+    list of str or int
+        A name that is not Unicode has escapes (``caf\\xe9.wav``), so that every file and terminal can hold it.
+
+    References
+    ----------
+    https://www.w3.org/TR/media-frags (how the seconds are written).
+
+    Examples
+    --------
+    >>> from skastw.analysis.tables import clip_names
+    >>> clip_names(["owl.wav", {"path": "owl.wav", "start": 1.5, "end": 4.0}, [0.0, 0.1]])
+    ['owl.wav', 'owl.wav#t=1.5,4', 2]
+    """
+    return [_name(clip, i) for i, clip in enumerate(clips)]
+
+
+def _name(clip: Any, position: int) -> str | int:
+    path = clip_path(clip)
+    if path is None:
+        return position
+    path = readable(path)
+    if not isinstance(clip, Mapping):
+        return path
+    start, end = (f"{clip[side]:g}" if clip.get(side) is not None else "" for side in ("start", "end"))
+    return f"{path}#t={start}{',' * bool(end)}{end}" if start or end else path

@@ -1,0 +1,613 @@
+"""The artifact: one folder of six files that holds a fitted model and nothing executable.
+
+==========================  ===========================================================================
+``model.safetensors``       the weights
+``config.json``             ``format_version``, the components by name, the estimator's parameters, the SHA-256 of
+                            the other files and of itself
+``preprocessor_config.json``  the front end in the words of ``transformers``' ``WhisperFeatureExtractor``
+``labels.json``             the classes and their type
+``metrics.json``            how training went
+``README.md``               the model card
+==========================  ===========================================================================
+
+What is read may be somebody else's: nothing in the files names code, each is read only up to a limit, and the weights
+only once they are known to be those of the network that ``config.json`` describes. The card, which people edit, is
+not read when a model is loaded. Saving compares it with its SHA-256, so that an edited card is not replaced unasked.
+
+The files are written in one step: see :mod:`skastw.storage.commit`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import stat
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from torch import Tensor
+
+from skastw.core.warn import warn_user
+from skastw.errors import ArtifactError
+from skastw.storage.commit import is_snapshot, open_files, replace_files, settled
+from skastw.storage.files import open_inside, parse_json, read_limited
+from skastw.storage.weights import MAX_WEIGHT_BYTES, StoredWeights, open_weights, weights_to_bytes
+
+__all__ = [
+    "FILES",
+    "FORMAT_VERSION",
+    "MAX_JSON_BYTES",
+    "Artifact",
+    "StoredArtifact",
+    "check_target",
+    "held_out_from_json",
+    "labels_from_json",
+    "labels_to_json",
+    "read_artifact",
+    "read_files",
+    "seal",
+    "training_from_json",
+    "write_artifact",
+]
+
+FORMAT_VERSION = 3
+#: Largest JSON file that is read, and so that is written; the labels of a million classes fit.
+MAX_JSON_BYTES = 32 * 2**20
+WEIGHTS, CONFIG, PREPROCESSOR, LABELS, METRICS, CARD = FILES = (
+    "model.safetensors",
+    "config.json",
+    "preprocessor_config.json",
+    "labels.json",
+    "metrics.json",
+    "README.md",
+)
+_JSON = (CONFIG, PREPROCESSOR, LABELS, METRICS)
+_SEALED = (WEIGHTS, PREPROCESSOR, LABELS, METRICS)
+#: What people may edit after it is saved.
+_EDITABLE = (CARD,)
+_MAX_LABEL_BYTES = 2**28
+#: Numbers of each class, and of a test as a whole.
+_CLASS_SCORES = ("precision", "recall", "f1", "support")
+_TEST_SCORES = ("n_clips", "accuracy", "macro_f1", "uar")
+_NO_TEST = "The scores of clips held out for testing (test) are expected as evaluate(...).to_dict() gives them"
+_DTYPE = re.compile(r"[<>|=]?[biufU]\d{1,9}")
+_SHA256 = re.compile("[0-9a-f]{64}")
+_FRONT_MATTER = re.compile(rb"---\r?\n(.*?\n)---\r?\n", re.DOTALL)
+_LIBRARY_NAME = re.compile(rb"^library_name:[ \t]*[\"']?skastw[\"']?[ \t]*\r?$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What the six files hold.
+
+    Attributes
+    ----------
+    weights : dict of str to Tensor
+    config, preprocessor, labels, metrics : dict
+        JSON values.
+    card : str
+        Markdown.
+    """
+
+    weights: dict[str, Tensor]
+    config: dict[str, Any]
+    preprocessor: dict[str, Any]
+    labels: dict[str, Any]
+    metrics: dict[str, Any]
+    card: str
+
+
+@dataclass(frozen=True)
+class StoredArtifact:
+    """What a folder holds, with weights that are read when they are known to fit.
+
+    Attributes
+    ----------
+    weights : StoredWeights
+    config, labels, metrics : dict
+        JSON values.
+    """
+
+    weights: StoredWeights
+    config: dict[str, Any]
+    labels: dict[str, Any]
+    metrics: dict[str, Any]
+
+
+def write_artifact(folder: str | os.PathLike[str], artifact: Artifact, *, overwrite: bool = False) -> Path:
+    """Write the six files into a folder, in one step.
+
+    Parameters
+    ----------
+    folder : path
+        Made if missing. Anything else in it stays as it is.
+    artifact : Artifact
+        Its ``config`` gets ``format_version`` and ``sha256``.
+    overwrite : bool, default=False
+        Replace files of these names that do not belong to a saved model, and an edited card.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    ArtifactError
+        If the folder cannot be written, or holds files that are not replaced unasked, or if the weights are NaN or
+        infinite in places. The folder then is as it was before.
+
+    Warns
+    -----
+    UserWarning
+        If the model is saved, but a file still has its temporary name because its target cannot be replaced.
+    """
+    target = Path(folder)
+    try:
+        _check_folder(folder)
+        contents = _to_contents(artifact)
+        real = Path(os.path.realpath(target))
+        unfinished = replace_files(
+            real, contents, check=lambda: _check_files(real, overwrite=overwrite), editable=_EDITABLE
+        )
+    except ArtifactError as error:
+        raise ArtifactError(f"Cannot save to {str(target)!r}: {error}") from error
+    except (OSError, ValueError) as error:  # ValueError: a number that JSON does not have
+        raise ArtifactError(f"Cannot save to {str(target)!r}: {error}.") from error
+
+    if unfinished:
+        warn_user(
+            f"The model is saved in {str(target)!r} and can be loaded, but not every file could be put in its place: "
+            f"{', '.join(unfinished)}. The new content is beside it, in a file whose name ends in .tmp, and the next "
+            "save moves it. If another program has the file open, close it; until then do not copy single files."
+        )
+    return target
+
+
+def check_target(folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Raise if :func:`write_artifact` would refuse a folder, before work is spent on a model.
+
+    A save to the folder that was interrupted is completed. Nothing else is written.
+
+    Parameters
+    ----------
+    folder : path
+    overwrite : bool, default=False
+        As :func:`write_artifact` takes it.
+
+    Raises
+    ------
+    ArtifactError
+        Saying which file is not replaced, and what to do.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from skastw.artifact.folder import check_target
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     check_target(folder)
+    ...     _ = Path(folder, "README.md").write_text("# My project")
+    ...     try:
+    ...         check_target(folder)
+    ...     except ValueError as error:
+    ...         print(str(error).partition(": ")[2].partition(";")[0])
+    its README.md is not a model card of skastw. Move it away, or save to another folder
+    """
+    target = Path(folder)
+    try:
+        _check_folder(folder)
+        real = Path(os.path.realpath(target))
+        if real.is_dir():
+            with settled(real, FILES, editable=_EDITABLE):
+                _check_files(real, overwrite=overwrite)
+    except ArtifactError as error:
+        raise ArtifactError(f"Cannot save to {str(target)!r}: {error}") from error
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"Cannot save to {str(target)!r}: {error}.") from error
+
+
+def _check_folder(folder: str | os.PathLike[str]) -> None:
+    """Raise unless a path is a folder to save to, or can become one."""
+    if not os.fspath(folder):
+        raise ArtifactError("the path is empty, expected a folder; '.' is the working folder.")
+    target = Path(folder)
+    if target.exists() and not target.is_dir():
+        raise ArtifactError("it is a file, expected a folder or a new name.")
+    if is_snapshot(target):
+        raise ArtifactError("it is a download in the cache of the Hugging Face Hub. Save to another folder.")
+
+
+def _check_files(folder: Path, *, overwrite: bool) -> None:
+    """Raise unless the six files are missing, or can be replaced and belong to a model or may be overwritten."""
+    existing = [name for name in FILES if os.path.lexists(folder / name)]
+    for name in existing:
+        if not stat.S_ISREG(os.lstat(folder / name).st_mode):
+            raise ArtifactError(
+                f"{name} in it is a link, a folder or a device, which is never replaced. Move it away, or save to "
+                "another folder."
+            )
+        if os.path.ismount(folder / name):
+            raise ArtifactError(
+                f"{name} in it is mounted by itself, as containers do it, and cannot be replaced. Mount the folder "
+                "instead, or save to another folder."
+            )
+        if not _is_replaceable(folder, name):
+            raise ArtifactError(
+                f"{name} in it may not be replaced by this user. Change its owner or permissions, or save to another "
+                "folder."
+            )
+
+    problem = None if overwrite else _foreign_file(folder, existing)
+    if problem is not None:
+        raise ArtifactError(
+            f"{problem}. Move it away, or save to another folder; save_pretrained(..., overwrite=True) replaces it."
+        )
+
+
+def _foreign_file(folder: Path, existing: Sequence[str]) -> str | None:
+    """Return which of the existing files is not as a model was saved; None if all are."""
+    config = _own_config(folder)
+    if CONFIG in existing and config is None:
+        return f"its {CONFIG} is not that of a skastw model"
+    for name in existing:
+        if name != CARD and config is None:
+            return f"it holds {name} without the {CONFIG} of a skastw model"
+
+    if CARD not in existing:
+        return None
+    card = _read_own(folder, CARD)
+    if card is None or not _names_skastw(card):
+        return f"its {CARD} is not a model card of skastw"
+    if config is None or not _is_unedited(card, config):
+        return f"its {CARD} was edited after it was saved"
+    return None
+
+
+def _is_replaceable(folder: Path, name: str) -> bool:
+    """Return whether the system lets this user replace a file in a folder that the user can write to."""
+    if sys.platform == "win32":
+        return os.access(folder / name, os.W_OK)
+    shared = os.stat(folder)
+    owners = {shared.st_uid, os.lstat(folder / name).st_uid}
+    # In a folder like /tmp only owners may remove a file.
+    return not shared.st_mode & stat.S_ISVTX or os.geteuid() in {0, *owners}
+
+
+def _own_config(folder: Path) -> dict[str, Any] | None:
+    """Return the content of ``config.json`` if it is that of a saved model, of whatever version."""
+    content = _read_own(folder, CONFIG)
+    if content is None:
+        return None
+    with contextlib.suppress(ArtifactError):
+        config = parse_json(content, CONFIG)
+        return config if config.get("library") == "skastw" else None
+    return None
+
+
+def _read_own(folder: Path, name: str) -> bytes | None:
+    """Return the content of a regular file, or None if it cannot be read or is larger than a saved one can be."""
+    try:
+        with open_inside(folder, name) as file:
+            return read_limited(file, name, max_bytes=MAX_JSON_BYTES)
+    except ArtifactError:
+        return None
+
+
+def _is_unedited(card: bytes, config: Mapping[str, Any]) -> bool:
+    """Return whether a card is the one that was saved with a config, as far as the config tells."""
+    if config.get("format_version") in (1, 2):
+        return True  # they had no hash of it
+    hashes = config.get("sha256")
+    return isinstance(hashes, dict) and hashes.get(CARD) == _sha256(card)
+
+
+def _names_skastw(card: bytes) -> bool:
+    header = _FRONT_MATTER.match(card)
+    return header is not None and _LIBRARY_NAME.search(header[1]) is not None
+
+
+def _to_contents(artifact: Artifact) -> dict[str, bytes]:
+    """Return the content of each file, checked as far as reading checks it."""
+    contents = {
+        WEIGHTS: weights_to_bytes(artifact.weights),
+        PREPROCESSOR: _to_json(artifact.preprocessor, PREPROCESSOR),
+        LABELS: _to_json(artifact.labels, LABELS),
+        METRICS: _to_json(artifact.metrics, METRICS),
+        CARD: artifact.card.encode("utf-8"),
+    }
+    config = _sealed({"format_version": FORMAT_VERSION, **artifact.config}, contents)
+    return {**contents, CONFIG: _to_json(config, CONFIG)}
+
+
+def seal(config: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return ``config`` with the SHA-256 of the folder's other files and of itself."""
+    return _sealed(config, {name: (folder / name).read_bytes() for name in (*_SEALED, CARD)})
+
+
+def _sealed(config: dict[str, Any], contents: Mapping[str, bytes]) -> dict[str, Any]:
+    hashes = {name: _sha256(contents[name]) for name in (*_SEALED, CARD)}
+    config = {**config, "sha256": hashes}
+    return {**config, "sha256": {**hashes, CONFIG: _canonical_sha256(config)}}
+
+
+def read_artifact(folder: str | os.PathLike[str]) -> StoredArtifact:
+    """Read a folder's files, however they came about.
+
+    Parameters
+    ----------
+    folder : path
+
+    Returns
+    -------
+    StoredArtifact
+
+    Raises
+    ------
+    ArtifactError
+        If a file is missing, damaged or too large, or ``format_version`` is not known to this release.
+    """
+    source = Path(folder)
+    with contextlib.ExitStack() as stack:
+        files = _open_version(source, unread=(CARD,))
+        for file in files.values():
+            stack.enter_context(file)
+        contents = {name: read_limited(files[name], str(source / name), max_bytes=MAX_JSON_BYTES) for name in _JSON}
+        documents = {name: parse_json(content, repr(str(source / name))) for name, content in contents.items()}
+        config = _current(documents[CONFIG], source)
+
+        hashes = _hashes(documents[CONFIG], source) if documents[CONFIG]["format_version"] > 1 else {}
+        for name in (PREPROCESSOR, LABELS, METRICS) if hashes else ():
+            if _sha256(contents[name]) != hashes[name]:
+                raise ArtifactError(
+                    f"{str(source / name)!r} is not the file that was saved: its SHA-256 is not the one in {CONFIG}. "
+                    "It was damaged or edited (or its line endings changed); fetch or save the model again."
+                )
+        weights = open_weights(files[WEIGHTS], source / WEIGHTS, sha256=hashes.get(WEIGHTS))
+    return StoredArtifact(weights, config, documents[LABELS], documents[METRICS])
+
+
+def read_files(folder: str | os.PathLike[str]) -> dict[str, bytes]:
+    """Return the content of the six files, all of one save, whatever writers do meanwhile.
+
+    Parameters
+    ----------
+    folder : path
+
+    Returns
+    -------
+    dict of str to bytes
+        By name; not checked further.
+
+    Raises
+    ------
+    ArtifactError
+        If a file is missing or too large, or cannot be read.
+    """
+    source = Path(folder)
+    with contextlib.ExitStack() as stack:
+        files = _open_version(source)
+        for file in files.values():
+            stack.enter_context(file)
+        limits = {name: MAX_WEIGHT_BYTES if name == WEIGHTS else MAX_JSON_BYTES for name in FILES}
+        return {name: read_limited(files[name], str(source / name), max_bytes=limits[name]) for name in FILES}
+
+
+def _open_version(source: Path, unread: tuple[str, ...] = ()) -> dict[str, BinaryIO]:
+    """Open the six files, all of one save, but those in ``unread``, which must exist too."""
+    try:
+        return open_files(source, FILES, editable=_EDITABLE, unread=unread)
+    except FileNotFoundError as error:
+        inside = next((str(path.parent) for path in sorted(source.glob(f"*/{CONFIG}"))), None)
+        hint = f" There is one in {inside!r}." if inside else ""
+        raise ArtifactError(f"{str(source)!r} is not a complete model folder: {error}.{hint}") from None
+    except OSError as error:
+        raise ArtifactError(f"{str(source)!r} cannot be read: {error}.") from error
+
+
+def _current(config: dict[str, Any], source: Path) -> dict[str, Any]:
+    """Return a config as this release would have written it."""
+    version = config.get("format_version")
+    if type(version) is not int or not (version == FORMAT_VERSION or version in _MIGRATIONS):
+        raise ArtifactError(
+            f"{str(source / CONFIG)!r} has format_version {str(version)[:50]!r}, expected 1 to {FORMAT_VERSION}; "
+            "a newer model needs a newer skastw: pip install --upgrade skastw."
+        )
+    for step in range(version, FORMAT_VERSION):
+        config = {**_MIGRATIONS[step](config), "format_version": step + 1}
+    return config
+
+
+def _from_1_to_2(config: dict[str, Any]) -> dict[str, Any]:
+    """Version 1 knew no hashes and, at first, no normalization."""
+    if "sha256" in config:
+        raise ArtifactError(f"{CONFIG} has format_version 1 and sha256, which came later; it was changed.")
+    return {"normalization": {"name": "none", "params": {}}, **config}
+
+
+def _from_2_to_3(config: dict[str, Any]) -> dict[str, Any]:
+    """Version 2 knew no hash of the card, which loading does not need."""
+    return config
+
+
+#: What brings a config to the next version, by its version.
+_MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1_to_2, 2: _from_2_to_3}
+
+
+def _hashes(config: dict[str, Any], source: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file, once that of the config itself is found right."""
+    hashes: Any = config.get("sha256")
+    names = {*_SEALED, CONFIG} if config["format_version"] == 2 else {*_SEALED, CARD, CONFIG}
+    valid = isinstance(hashes, dict) and hashes.keys() == names
+    if not valid or not all(isinstance(value, str) and _SHA256.fullmatch(value) for value in hashes.values()):
+        raise ArtifactError(f"{str(source / CONFIG)!r} does not give the SHA-256 of each file.")
+    others = {name: str(value) for name, value in hashes.items() if name != CONFIG}
+    if _canonical_sha256({**config, "sha256": others}) != hashes[CONFIG]:
+        raise ArtifactError(
+            f"{str(source / CONFIG)!r} was changed after it was saved: its content does not give its SHA-256. "
+            "Fetch or save the model again; from_pretrained(...).set_params(...) changes a parameter."
+        )
+    return others
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _canonical_sha256(value: dict[str, Any]) -> str:
+    """Return the SHA-256 of a JSON value, whatever its white space and the order of its keys."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=os.fspath)
+    return _sha256(text.encode())
+
+
+def labels_to_json(classes: np.ndarray) -> dict[str, Any]:
+    """Return the JSON form of an array of classes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skastw.artifact.folder import labels_to_json
+    >>> labels_to_json(np.array(["cat", "dog"]))
+    {'dtype': '<U3', 'labels': ['cat', 'dog']}
+    """
+    values = classes.tolist()
+    if classes.dtype.kind not in "biufU" and not all(isinstance(value, str) for value in values):
+        raise ArtifactError(
+            f"Cannot save classes of dtype {classes.dtype} ({values[:3]}), expected strings, integers, booleans or "
+            "floats."
+        )
+    return {"dtype": classes.dtype.str if classes.dtype.kind in "biufU" else "object", "labels": values}
+
+
+def labels_from_json(labels: dict[str, Any]) -> np.ndarray:
+    """Return the classes that :func:`labels_to_json` described.
+
+    Raises
+    ------
+    ArtifactError
+        If the form is not valid.
+    """
+    try:
+        name, values = labels["dtype"], labels["labels"]
+        if name != "object" and not _DTYPE.fullmatch(name):  # numpy reads more into a string than a type
+            raise TypeError(f"dtype {name[:50]!r}")
+        if not isinstance(values, list) or not all(isinstance(value, str | int | float) for value in values):
+            raise TypeError("the labels are not a list of strings or numbers")
+        dtype = np.dtype(name)
+        if len(values) * dtype.itemsize > _MAX_LABEL_BYTES:
+            raise ValueError(f"{len(values)} labels of dtype {dtype} take more than {_MAX_LABEL_BYTES} bytes")
+        classes = np.array(values, dtype=dtype)
+        if not len(classes) or len(np.unique(classes)) < len(classes) or classes.tolist() != values:
+            raise ValueError("no labels, one that is there twice, or one that its dtype cannot hold")
+        return classes
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise ArtifactError(f"{LABELS} is not valid: {repr(error)[:300]}.") from error
+
+
+def training_from_json(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Return what ``metrics.json`` says of training, as the attributes of a fitted estimator.
+
+    Raises
+    ------
+    ArtifactError
+        If the form is not valid.
+    """
+    history, best = metrics.get("history"), metrics.get("best_epoch")
+    rows = history if isinstance(history, list) else []
+    if not rows or not all(isinstance(row, dict) and all(_is_number(v) for v in row.values()) for row in rows):
+        raise ArtifactError(f"{METRICS} is not valid: its history is not a list of rows of numbers.")
+    if type(best) is not int or not 1 <= best <= len(rows) or metrics.get("n_epochs") != len(rows):
+        raise ArtifactError(f"{METRICS} is not valid: best_epoch or n_epochs do not fit {len(rows)} epochs.")
+    summary = {name: metrics.get(name) for name in ("n_train", "n_validation", "split", "data_sha256", "clips_sha256")}
+    if not all(isinstance(summary[name], int | str) for name in ("n_train", "n_validation", "split")):
+        raise ArtifactError(f"{METRICS} is not valid: n_train, n_validation or split are missing.")
+    if not isinstance(summary["data_sha256"], str | None):
+        raise ArtifactError(f"{METRICS} is not valid: data_sha256 is no text.")
+    clips = summary["clips_sha256"] or []  # earlier releases did not write them
+    if not isinstance(clips, list) or not all(isinstance(sha256, str) for sha256 in clips):
+        raise ArtifactError(f"{METRICS} is not valid: clips_sha256 is no list of texts.")
+    versions = metrics.get("versions", {})  # earlier releases did not write them
+    if not isinstance(versions, dict) or not all(isinstance(version, str) for version in versions.values()):
+        raise ArtifactError(f"{METRICS} is not valid: versions is no table of texts.")
+    most, interrupted = metrics.get("max_epochs"), metrics.get("interrupted", False)  # nor these
+    if not isinstance(interrupted, bool) or not (most is None or (type(most) is int and most >= 1)):
+        raise ArtifactError(f"{METRICS} is not valid: max_epochs or interrupted have other types.")
+    for name in ("seed", "batch_size"):  # nor these
+        if metrics.get(name) is not None and type(metrics[name]) is not int:
+            raise ArtifactError(f"{METRICS} is not valid: {name} is no integer.")
+    return {
+        "history_": rows,
+        "best_epoch_": best,
+        "n_epochs_": len(rows),
+        "interrupted_": interrupted,
+        "_max_epochs": most,
+        "_test": held_out_from_json(metrics.get("test")),
+        "_data_summary": {**summary, "versions": versions},
+        "_class_scores": _class_scores(metrics.get("per_class")),
+    }
+
+
+def held_out_from_json(test: Any) -> dict[str, Any] | None:
+    """Return what is kept of the scores on clips that were held out for testing, or None where there are none.
+
+    Parameters
+    ----------
+    test : dict or None
+        ``n_clips``, ``accuracy``, ``macro_f1`` and ``uar``; and, where known, ``split`` (which clips they were),
+        ``intervals`` and ``per_class``, as :meth:`skastw.evaluation.Evaluation.to_dict` gives them.
+
+    Raises
+    ------
+    ArtifactError
+        If the form is not valid.
+    """
+    if test is None:
+        return None
+    try:
+        kept = {
+            "split": test.get("split", ""),
+            **{name: test[name] for name in _TEST_SCORES},
+            "intervals": {name: [low, high] for name, (low, high) in test.get("intervals", {}).items()},
+            "per_class": [{name: row[name] for name in ("label", *_CLASS_SCORES)} for row in test.get("per_class", [])],
+        }
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(f"{_NO_TEST}, and not {repr(test)[:100]} ({repr(error)[:100]}).") from error
+    numbers = [kept[name] for name in _TEST_SCORES] + [end for pair in kept["intervals"].values() for end in pair]
+    numbers += [row[name] for row in kept["per_class"] for name in _CLASS_SCORES]
+    labels = [kept["split"], *(row["label"] for row in kept["per_class"])]
+    finite = all(_is_number(value) and abs(value) < 2**63 for value in numbers)  # neither NaN nor infinite
+    if not finite or not all(isinstance(label, str | int | float) for label in labels):
+        raise ArtifactError(f"{_NO_TEST}; it has scores that are no finite numbers, or labels that are none.")
+    return kept
+
+
+def _class_scores(rows: Any) -> list[dict[str, float]] | None:
+    """Return the scores of each class without its label, which ``labels.json`` has; earlier releases saved none."""
+    if rows is None:
+        return None
+    if not isinstance(rows, list) or not all(
+        isinstance(row, dict) and all(_is_number(row.get(name)) for name in _CLASS_SCORES) for row in rows
+    ):
+        raise ArtifactError(f"{METRICS} is not valid: per_class is not a list of rows of scores.")
+    return [{name: row[name] for name in _CLASS_SCORES} for row in rows]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _to_json(value: dict[str, Any], name: str) -> bytes:
+    """Return the content of a JSON file that can be read again."""
+    # Parameters of components may be paths.
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=os.fspath) + "\n"
+    content = text.encode("utf-8")
+    if len(content) > MAX_JSON_BYTES:
+        raise ArtifactError(f"{name} would have {len(content)} bytes, expected at most {MAX_JSON_BYTES}.")
+    return content

@@ -1,0 +1,360 @@
+"""A fitted model as one ONNX file, which runs without torch.
+
+.. code-block:: text
+
+    waveform (batch, samples)
+       |  front end
+    frames (batch, T, F)
+       |  for each of the fewest equal chunks of at most max_frames:  normalization -> encoder -> pooling -> head
+    logits (batch, K), the mean over the chunks
+       |  softmax, sigmoid, or the units of the values
+    probabilities or values (batch, K)
+
+Torch exports the front end, and the network for one chunk; the loop, which it cannot export, is put around the latter
+here. So a clip of any length gives what the library gives, and the network holds one chunk at a time.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from skastw.artifact.onnx_operators import Operators
+from skastw.core.batching import split_evenly, unpadded
+from skastw.core.compiler import removed_traces
+from skastw.core.optional import import_optional
+from skastw.core.warn import ignored_warnings
+from skastw.errors import ExportError
+from skastw.features import FeaturesModule
+from skastw.features.log_mel import MelModule
+from skastw.network.model import AudioModel
+from skastw.storage.outputs import check_file, write_file
+
+__all__ = ["FourierPower", "write_onnx"]
+
+#: Release of ONNX's operators, known to onnxruntime since 1.17; its means over the rest of a map are right since 1.21.
+_OPSET = 20
+#: Largest difference of logits that counts as rounding, and of logits that are larger than 1 as a share of them.
+_TOLERANCE = 3e-4
+#: Frames of the example that is followed through torch: so many that none of what is made of them is alone, as torch
+#: takes a size of 1 to be always 1.
+_FRAMES = 331
+#: Longest clip that a file is checked on (s); two chunks of the default length.
+_LONGEST_CHECK = 40.0
+
+
+def write_onnx(
+    path: str | os.PathLike[str],
+    model: AudioModel,
+    front_end: FeaturesModule,
+    *,
+    labels: Mapping[str, Any],
+    metadata: Mapping[str, Any],
+    names: Mapping[str, str],
+) -> Path:
+    """Write a model as one ONNX file, after checking in onnxruntime that it computes what the model does.
+
+    Parameters
+    ----------
+    path : path
+        Ends in ``.onnx``. An existing file is replaced in one step, and its folder is made if missing.
+    model : AudioModel
+    front_end : FeaturesModule
+        What computes the frames.
+    labels : mapping
+        Content of ``labels.json``: ``task`` and ``labels``, and of values their ``mean`` and ``scale``.
+    metadata : mapping
+        What else the file says of itself, with ``sample_rate`` and ``chunk_length``.
+    names : mapping
+        Kinds of components to names, for messages.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    OutputError
+        If there can be no such file, which is noticed before anything is computed, or it cannot be written.
+    ExportError
+        If a component has no form in ONNX, or the file would compute something else.
+    MissingDependencyError
+        Without the extra ``onnx``.
+    """
+    target = check_file(path, [".onnx"])
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        import_optional(package, extra="onnx", purpose="Exporting to ONNX")
+    from onnx import helper
+
+    model = copy.deepcopy(model).cpu().float().eval().requires_grad_(False)
+    front_end = copy.deepcopy(front_end).cpu().eval()
+    with _quiet(), removed_traces(), torch.no_grad():
+        parts = _front_end_graph(front_end, names), _network_graph(model, front_end.n_features, names)
+    described = {**metadata, "task": labels["task"], "labels": labels["labels"]}
+    proto = helper.make_model(
+        _assembled(*parts, model.max_frames, labels),
+        opset_imports=[helper.make_opsetid("", _OPSET)],
+        ir_version=10,
+        producer_name="skastw",
+    )
+    helper.set_model_props(proto, {name: _as_text(value) for name, value in described.items()})
+    if proto.ByteSize() >= 2**31:
+        raise ExportError("The model has 2 GB of weights or more, which one ONNX file cannot hold.")
+    content = proto.SerializeToString()
+    longest = min(1.25 * metadata["chunk_length"], _LONGEST_CHECK)
+    _check(content, model, front_end, labels, [1 + int(s * metadata["sample_rate"]) for s in (0.0, 0.3, longest)])
+    write_file(target, content)
+    return target
+
+
+# ------------------------------------------------------------------ what torch exports
+
+
+class FourierPower(nn.Module):
+    """The power spectrum around every ``hop_length``-th sample, as a convolution with cosines and sines.
+
+    It gives what :func:`~skastw.features.log_mel.power_spectrum` gives for
+    :func:`~skastw.features.log_mel.centred_windows`. ONNX's own Fourier transform is slow, where a runtime has it.
+
+    Parameters
+    ----------
+    window : Tensor of shape (n_fft,)
+        Weight of each sample.
+    hop_length : int
+        In samples.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastw.artifact.onnx import FourierPower
+    >>> tuple(FourierPower(torch.hann_window(400), 160)(torch.zeros(1, 16000)).shape)
+    (1, 100, 201)
+    """
+
+    kernels: Tensor
+
+    def __init__(self, window: Tensor, hop_length: int) -> None:
+        super().__init__()
+        n_fft = len(window)
+        steps = torch.outer(torch.arange(n_fft // 2 + 1), torch.arange(n_fft)) % n_fft  # of the circle's n_fft
+        angle = 2 * torch.pi / n_fft * steps.double()
+        kernels = torch.cat([angle.cos(), angle.sin()]) * window.double()
+        self.register_buffer("kernels", kernels.float()[:, None], persistent=False)
+        self.hop_length = hop_length
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Turn waveforms (B, N) into powers (B, ceil(N / hop_length), n_fft // 2 + 1)."""
+        n_fft = self.kernels.shape[2]
+        followed = F.pad(waveform, (0, n_fft))
+        mirrored = followed[:, 1 : n_fft // 2 + 1].flip(1)
+        spectrum = F.conv1d(torch.cat([mirrored, followed], dim=1)[:, None], self.kernels, stride=self.hop_length)
+        n_frames = (waveform.shape[1] + self.hop_length - 1) // self.hop_length
+        real, imaginary = spectrum[:, :, :n_frames].transpose(1, 2).split(n_fft // 2 + 1, dim=2)
+        return real * real + imaginary * imaginary
+
+
+class _FrontEnd(nn.Module):
+    """Waveforms (B, N) without padding to frames (B, T, F)."""
+
+    def __init__(self, front_end: FeaturesModule) -> None:
+        super().__init__()
+        self.front_end = front_end
+        self.power = FourierPower(front_end.window, front_end.hop_length) if isinstance(front_end, MelModule) else None
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        if self.power is None:
+            return self.front_end(waveform, _lengths(waveform))[0]
+        assert isinstance(self.front_end, MelModule)
+        mel = self.front_end.spectrum(self.power(waveform)) @ self.front_end.filters
+        return self.front_end.scaled(mel, _lengths(mel))
+
+
+class _Network(nn.Module):
+    """Frames (B, T, F) without padding to what a function of frames and lengths makes of them."""
+
+    def __init__(self, module: nn.Module, function: str = "forward") -> None:
+        super().__init__()
+        self.module = module
+        self.function = function
+
+    def forward(self, frames: Tensor) -> Any:
+        return getattr(self.module, self.function)(frames, _lengths(frames))
+
+
+def _lengths(items: Tensor) -> Tensor:
+    """Return the lengths (B,) of items (B, T, ...) without padding."""
+    return torch.ones(items.shape[0], dtype=torch.int64) * items.shape[1]
+
+
+def _front_end_graph(front_end: FeaturesModule, names: Mapping[str, str]) -> Any:
+    n_samples = _FRAMES * getattr(front_end, "hop_length", 160) + 1
+    try:
+        return _graph(_FrontEnd(front_end), torch.zeros(2, n_samples))
+    except Exception as error:
+        raise _no_form("features", names, error) from error
+
+
+def _network_graph(model: AudioModel, n_features: int, names: Mapping[str, str]) -> Any:
+    frames = torch.zeros(2, min(_FRAMES, model.max_frames), n_features)
+    try:
+        return _graph(_Network(model, "classify"), frames)
+    except Exception as error:
+        encoder, pooling = (m[0] if isinstance(m, nn.ModuleList) else m for m in (model.encoder, model.pooling))
+        for kind, part in (("normalization", model.normalization), ("encoder", encoder), ("pooling", pooling)):
+            module = _Network(part)
+            try:
+                _graph(module, frames)
+            except Exception as cause:
+                raise _no_form(kind, names, cause) from cause
+            output = module(frames)
+            frames = output[0] if isinstance(output, tuple) else output
+        raise ExportError(f"The network has no form in ONNX: {_first_line(error)}") from error
+
+
+def _graph(module: nn.Module, example: Tensor) -> Any:
+    """Return the ONNX graph of ``module`` for inputs like ``example``, of any size along the first two axes."""
+    sizes = ({0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC},)
+    with unpadded(), Operators():
+        program = torch.export.export(module.eval(), (example,), dynamic_shapes=sizes, strict=False)
+    exported = torch.onnx.export(program, opset_version=_OPSET, verbose=False)
+    assert exported is not None
+    return exported.model_proto.graph
+
+
+def _no_form(kind: str, names: Mapping[str, str], error: Exception) -> ExportError:
+    return ExportError(
+        f"{kind}={names[kind]!r} has no form in ONNX that takes clips of any length: {_first_line(error)}"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:300]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep to ourselves what the exporter says of its own insides."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with ignored_warnings():
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+# ------------------------------------------------------------------ what is put around it
+
+
+def _assembled(front_end: Any, network: Any, max_frames: int, labels: Mapping[str, Any]) -> Any:
+    """Return the graph from waveforms to logits and probabilities, or to values."""
+    from onnx import TensorProto, compose, helper, numpy_helper
+
+    node = helper.make_node
+    front_end = compose.add_prefix_graph(front_end, "features/")
+    network = compose.add_prefix_graph(network, "network/")
+    frames, chunk, chunk_logits = front_end.output[0].name, network.input[0].name, network.output[0].name
+    n_outputs = len(labels["labels"])
+
+    def of_outputs(name: str) -> Any:
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", n_outputs])
+
+    each_chunk = helper.make_graph(
+        [
+            node("Mul", ["n_frames", "index"], ["start_by_n"]),
+            node("Add", ["start_by_n", "n_frames"], ["stop_by_n"]),
+            node("Div", ["start_by_n", "n_chunks"], ["start"]),
+            node("Div", ["stop_by_n", "n_chunks"], ["stop"]),
+            node("Slice", [frames, "start", "stop", "one"], [chunk]),  # along axis one
+            *network.node,
+            node("Add", ["sum_before", chunk_logits], ["sum_after"]),
+            node("Identity", ["unfinished"], ["unfinished_after"]),
+        ],
+        "each_chunk",
+        [
+            helper.make_tensor_value_info("index", TensorProto.INT64, []),
+            helper.make_tensor_value_info("unfinished", TensorProto.BOOL, []),
+            of_outputs("sum_before"),
+        ],
+        [helper.make_tensor_value_info("unfinished_after", TensorProto.BOOL, []), of_outputs("sum_after")],
+    )
+    mean_of_chunks = [
+        node("Shape", [frames], ["batch"], start=0, end=1),
+        node("Shape", [frames], ["n_frames"], start=1, end=2),
+        node("Add", ["n_frames", "max_frames"], ["frames_and_chunk"]),
+        node("Sub", ["frames_and_chunk", "one"], ["rounded_up"]),
+        node("Div", ["rounded_up", "max_frames"], ["n_chunks"]),
+        node("Concat", ["batch", "n_outputs"], ["logits_shape"], axis=0),
+        node("ConstantOfShape", ["logits_shape"], ["zeros"]),
+        node("Loop", ["n_chunks", "", "zeros"], ["sum"], body=each_chunk),
+        node("CastLike", ["n_chunks", "sum"], ["divisor"]),
+        node("Div", ["sum", "divisor"], ["logits"]),
+    ]
+    constants = {"one": np.array([1]), "max_frames": np.array([max_frames]), "n_outputs": np.array([n_outputs])}
+    if labels["task"] == "regression":
+        constants |= {name: np.array(labels[name], dtype=np.float32) for name in ("mean", "scale")}
+        last = [node("Mul", ["logits", "scale"], ["deviation"]), node("Add", ["deviation", "mean"], ["values"])]
+        outputs = ["values"]
+    else:
+        last = [node("Sigmoid" if labels["task"] == "multilabel" else "Softmax", ["logits"], ["probabilities"])]
+        outputs = ["probabilities", "logits"]
+    return helper.make_graph(
+        [node("Identity", ["waveform"], [front_end.input[0].name]), *front_end.node, *mean_of_chunks, *last],
+        "skastw",
+        [helper.make_tensor_value_info("waveform", TensorProto.FLOAT, ["batch", "n_samples"])],
+        [of_outputs(name) for name in outputs],
+        [
+            *(numpy_helper.from_array(value, name) for name, value in constants.items()),
+            *front_end.initializer,
+            *network.initializer,
+        ],
+    )
+
+
+def _as_text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+@torch.no_grad()
+def _check(
+    content: bytes,
+    model: AudioModel,
+    front_end: FeaturesModule,
+    labels: Mapping[str, Any],
+    sizes: Sequence[int],
+) -> None:
+    """Compare a file with the model on two clips of each of ``sizes``: noise that fades."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    for n_samples in sizes:
+        generator = torch.Generator().manual_seed(n_samples)
+        waveform = torch.randn(2, n_samples, generator=generator) * torch.linspace(0.5, 0.001, n_samples)
+        frames, lengths = front_end(waveform, torch.full((2,), n_samples))
+        chunks = [frames[:, start:stop] for start, stop in split_evenly(int(lengths[0]), model.max_frames)]
+        expected = torch.stack([_Network(model, "classify")(chunk) for chunk in chunks]).mean(dim=0).numpy()
+
+        found = session.run(None, {"waveform": waveform.numpy()})[-1]
+        if labels["task"] == "regression":
+            found = (found - np.float32(labels["mean"])) / np.float32(labels["scale"])
+        difference = np.abs(found - expected).max() / max(1.0, np.abs(expected).max())
+        if not difference < _TOLERANCE:
+            raise ExportError(
+                f"The file would differ from the model by {difference:.2g} on a clip of {n_samples} samples, expected "
+                f"less than {_TOLERANCE:g}: torch or onnxruntime translates one of the components wrongly."
+            )

@@ -1,0 +1,279 @@
+"""From X to frames: check the clips, decode, resample and run the front end, clip by clip, in threads."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from joblib import effective_n_jobs
+from sklearn.utils.validation import validate_data
+from torch import Tensor
+
+from skastw.audio import as_clips, clip_path, is_array_input
+from skastw.audio.clips import MAX_AMPLITUDE, MIN_MONO_SHARE, UnreadableClip, load_mono, naming_clip, unreadable_reason
+from skastw.core.device import is_out_of_memory
+from skastw.core.progress import ProgressBar
+from skastw.core.warn import HeldWarning, hold_warnings, issue_held, warn_user
+from skastw.data.failures import Failures
+from skastw.errors import ClipError, ClipTypeError, ClipValueError
+from skastw.features import FeaturesModule
+
+__all__ = ["ahead", "check_clips", "check_frames", "extract_frames"]
+
+#: Clips whose windows are transformed together, and the samples at which there are fewer.
+_GROUP, _MAX_SAMPLES = 8, 2**20
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+def check_clips(estimator: Any, X: Any, *, reset: bool) -> Sequence[Any]:
+    """Return X as a sequence of clips; check a numeric array as scikit-learn checks any array.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Gets ``n_features_in_`` when ``reset`` and X is an array.
+    X : clips
+        See :mod:`skastw.audio.clips`.
+    reset : bool
+        True in ``fit``.
+
+    Returns
+    -------
+    sequence of clips
+
+    Raises
+    ------
+    ValueError, TypeError
+        If X holds no clips.
+    """
+    if reset:
+        for learned in ("n_features_in_", "feature_names_in_"):
+            estimator.__dict__.pop(learned, None)
+    if is_array_input(X):
+        array = X if hasattr(X, "shape") else np.asarray(X)
+        clips = list(array) if len(array.shape) == 3 else validate_data(estimator, array, reset=reset)
+    else:
+        clips = as_clips(X)
+    if len(clips) == 0:
+        name = type(estimator).__name__
+        raise ValueError(f"Found array with 0 sample(s) in X while a minimum of 1 is required by {name}.")
+    return clips
+
+
+def extract_frames(
+    clips: Sequence[Any],
+    front_end: FeaturesModule,
+    *,
+    sample_rate: int,
+    indices: Iterable[int] | None = None,
+    device: torch.device | None = None,
+    n_jobs: int | None = None,
+    verbose: int = 0,
+    failures: Failures | None = None,
+) -> Iterator[Tensor]:
+    """Yield the frames of each clip that can be used, in order.
+
+    A clip's frames do not depend on the others.
+
+    Parameters
+    ----------
+    clips : sequence of clips
+        See :func:`skastw.audio.load_waveform`.
+    front_end : FeaturesModule
+        Built by a ``Features`` component.
+    sample_rate : int
+        Rate of the waveforms that the front end takes (Hz).
+    indices : iterable of int, optional
+        Which clips, by default all; errors name these positions.
+    device : torch.device, optional
+        Where the front end runs, the CPU by default; frames come back to the CPU.
+    n_jobs : int, optional
+        Threads, counted as joblib counts.
+    verbose : int
+        At least 1 shows a progress bar.
+    failures : Failures, optional
+        What to do about clips that cannot be used; by default the first of them is an error.
+
+    Yields
+    ------
+    Tensor of shape (T_i, F), float32
+
+    Raises
+    ------
+    ClipError
+        For the first clip that cannot be used, with its index and path.
+    """
+    failures = failures or Failures("raise")
+    front_end = front_end.to(device)
+    chosen = list(range(len(clips)) if indices is None else indices)
+    groups = [chosen[i : i + _GROUP] for i in range(0, len(chosen), _GROUP)]
+
+    def frames_of(group: list[int]) -> list[Tensor]:
+        frames: list[Tensor] = []
+        waveforms: dict[int, Tensor] = {}
+        for index in group:
+            try:
+                clip = load_mono(clips[index], sample_rate, index=index)
+                if clip.share < MIN_MONO_SHARE:
+                    failures.note_cancelled(index, clip_path(clips[index]))
+                waveform = torch.from_numpy(clip.waveform)
+                waveforms[index] = waveform if device is None else waveform.to(device)
+            except ClipError as error:
+                failures.note(error)
+            if waveforms and (index == group[-1] or sum(map(len, waveforms.values())) > _MAX_SAMPLES):
+                frames += _extracted(front_end, waveforms, clips, failures)
+                waveforms = {}
+        return frames
+
+    n_threads = effective_n_jobs(n_jobs)
+    one_by_one = (hold_warnings(frames_of, group) for group in groups)
+    results = one_by_one if n_threads == 1 else _map_in_threads(frames_of, groups, n_threads)
+    with ProgressBar(total=len(chosen), desc="features", unit="clip", disable=verbose != 1) as bar:
+        for frames in issue_held(results):
+            yield from frames
+            bar.update(min(_GROUP, len(chosen) - bar.n))
+
+
+def _extracted(
+    front_end: FeaturesModule, waveforms: dict[int, Tensor], clips: Sequence[Any], failures: Failures
+) -> list[Tensor]:
+    """Return the frames of waveforms, given by their positions in ``clips``, that the front end can take."""
+    try:
+        together = _finite_frames(front_end, list(waveforms.values()))
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+    else:
+        return together
+
+    frames = []
+    for index, waveform in waveforms.items():  # one by one, to find the clip that is at fault
+        try:
+            with naming_clip(clips[index], index):
+                frames += _finite_frames(front_end, [waveform])
+        except ClipError as error:
+            failures.note(error)
+    return frames
+
+
+def _finite_frames(front_end: FeaturesModule, waveforms: list[Tensor]) -> list[Tensor]:
+    with torch.no_grad():
+        extracted = [frames.cpu() for frames in front_end.extract(waveforms)]
+    # a sum takes a tenth of the time of looking at every value; of finite values it may still be infinite
+    if not all(bool(frames.sum().isfinite()) or bool(frames.isfinite().all()) for frames in extracted):
+        raise ClipValueError("the front end gives NaN or infinite frames for this clip; check its level, or drop it.")
+    return extracted
+
+
+def _map_in_threads(
+    function: Callable[[S], T], items: Iterable[S], n_threads: int
+) -> Iterator[tuple[T, list[HeldWarning]]]:
+    """Yield results and their warnings in order, a few of them ahead of the reader: no more are in memory at once."""
+    with ThreadPoolExecutor(n_threads) as pool:
+        pending: deque[Future[tuple[T, list[HeldWarning]]]] = deque()
+        try:
+            for item in items:
+                pending.append(_submit(pool, function, item))
+                if len(pending) > 4 * n_threads:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _submit(pool: ThreadPoolExecutor, function: Callable[..., T], *args: Any) -> Future[tuple[T, list[HeldWarning]]]:
+    """Run in a thread, in the caller's context: an ``isolated_decoding`` block holds there too."""
+    return pool.submit(copy_context().run, partial(hold_warnings, function, *args))
+
+
+def ahead(items: Iterator[T]) -> Iterator[T]:
+    """Yield items while a thread makes the next one: clips are decoded while the network works.
+
+    Examples
+    --------
+    >>> from skastw.data.extraction import ahead
+    >>> list(ahead(iter("abc")))
+    ['a', 'b', 'c']
+    """
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        following = _submit(thread, next, items, None)
+        while True:
+            item, held = following.result()
+            for message, category in held:  # here the user's code is in reach
+                warn_user(message, category)
+            if item is None:
+                return
+            following = _submit(thread, next, items, None)
+            yield item
+
+
+def check_frames(
+    items: Sequence[Any],
+    n_features: int | None,
+    *,
+    indices: Iterable[int] | None = None,
+    failures: Failures | None = None,
+) -> list[Tensor]:
+    """Return those precomputed frames that can be used.
+
+    Parameters
+    ----------
+    items : sequence of arrays of shape (T_i, F)
+    n_features : int or None
+        Expected F; None takes that of the first item.
+    indices : iterable of int, optional
+        Which items, by default all; errors name these positions.
+    failures : Failures, optional
+        What to do about the others; by default the first of them is an error.
+
+    Returns
+    -------
+    list of Tensors of shape (T_i, F), float32
+
+    Raises
+    ------
+    ClipTypeError, ClipValueError
+        Naming the index, the shape and what was expected.
+    """
+    failures = failures or Failures("raise")
+    checked: list[Tensor] = []
+    for index in range(len(items)) if indices is None else indices:
+        expected = n_features if n_features is not None else checked[0].shape[1] if checked else None
+        try:
+            with naming_clip(None, int(index)):
+                checked.append(_as_frames(items[index], expected))
+        except ClipError as error:
+            failures.note(error)
+    return checked
+
+
+def _as_frames(item: Any, n_features: int | None) -> Tensor:
+    if isinstance(item, UnreadableClip):
+        raise ClipValueError(unreadable_reason(item.error)) from item.error
+    if not hasattr(item, "shape") or np.ndim(item) != 2:
+        got = f"shape {np.shape(item)}" if hasattr(item, "shape") else f"type {type(item).__name__}"
+        raise ClipTypeError(
+            f"got {got}, expected frames of shape (n_frames, n_features) because features='precomputed'."
+        )
+    frames = torch.as_tensor(np.asarray(item), dtype=torch.float32)
+    if n_features not in (None, frames.shape[1]) or not len(frames):
+        expected = "n_features" if n_features is None else n_features
+        raise ClipValueError(f"got frames of shape {tuple(frames.shape)}, expected (n_frames, {expected}).")
+
+    largest = float(frames.abs().max()) if frames.numel() else 0.0
+    if not np.isfinite(largest):
+        raise ClipValueError("has NaN or infinite frames; repair or drop the clip.")
+    if largest > MAX_AMPLITUDE:
+        raise ClipValueError(
+            f"has frames of up to {largest:.3g}, expected at most {MAX_AMPLITUDE:g}; scale them, or drop the clip."
+        )
+    return frames

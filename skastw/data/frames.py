@@ -1,0 +1,225 @@
+"""Frames of many clips, kept for a whole training run, and with targets: a data set."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import threading
+import weakref
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skastw.core.batching import Batch, pad, round_length
+
+__all__ = ["MEMORY_LIMIT", "FrameSet", "FrameStore", "blocks", "clip_digests", "clips_sha256"]
+
+#: Bytes of frames that ``cache="auto"`` keeps in memory.
+MEMORY_LIMIT = 128 * 2**20
+
+
+class FrameStore:
+    """Frames of many clips: the first ones in memory, the others in a temporary file.
+
+    The file has no name, or loses it when it is closed: it is gone when the store is, or when the process is killed.
+
+    Parameters
+    ----------
+    items : iterable of Tensors of shape (T_i, F), float32
+        Taken one by one, so that a generator's items need not be in memory together.
+    limit : int, optional
+        Bytes in memory; None keeps everything there.
+
+    Attributes
+    ----------
+    lengths : ndarray of shape (n,), int64
+        T_i.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written, naming its folder.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastw.data.frames import FrameStore
+    >>> store = FrameStore([torch.zeros(3, 2), torch.ones(4, 2)], limit=24)
+    >>> store.lengths.tolist(), store[1].sum().item()
+    ([3, 4], 8.0)
+    """
+
+    def __init__(self, items: Iterable[Tensor], *, limit: int | None = None) -> None:
+        self._file: _FrameFile | None = None
+        self._items: list[Tensor | tuple[int, int]] = []  # frames, or where they begin in the file and their width
+        lengths: list[int] = []
+        in_memory = 0
+        for item in items:
+            lengths.append(len(item))
+            in_memory += item.nbytes
+            if limit is None or in_memory <= limit:
+                self._items.append(item)
+                continue
+
+            if self._file is None:
+                self._file = _FrameFile()
+            self._items.append((self._file.append(item), item.shape[1]))
+        self.lengths = np.array(lengths, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, index: int) -> Tensor:
+        """Return the frames of a clip, read from the file if they are there."""
+        item = self._items[index]
+        if isinstance(item, Tensor):
+            return item
+        assert self._file is not None
+        begin, width = item
+        return self._file.read(begin, (int(self.lengths[index]), width))
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
+
+    def subset(self, index: Iterable[int]) -> FrameStore:
+        """Return a view of the clips at ``index``."""
+        index = list(index)
+        view = FrameStore(())
+        view._file = self._file
+        view._items = [self._items[i] for i in index]
+        view.lengths = self.lengths[index]
+        return view
+
+
+class _FrameFile:
+    """A temporary file of float32 values that nobody else can open and that vanishes with the process."""
+
+    def __init__(self) -> None:
+        with _naming_the_folder():
+            self._file = tempfile.TemporaryFile(prefix="skastw-", suffix=".f32")  # noqa: SIM115
+        weakref.finalize(self, self._file.close)  # when the last store that reads it is gone
+        self._size = 0
+        self._lock = threading.Lock()  # a file has one position, and stores may be read in several threads
+
+    def append(self, item: Tensor) -> int:
+        """Write the values of a tensor; return the byte at which they begin."""
+        begin = self._size
+        values = np.ascontiguousarray(item, dtype=np.float32)
+        with self._lock, _naming_the_folder():
+            self._file.seek(begin)
+            self._file.write(values.data)
+            self._file.flush()  # a disk that is full says so here, and not while training
+        self._size += values.nbytes
+        return begin
+
+    def read(self, begin: int, shape: tuple[int, int]) -> Tensor:
+        """Return the values that begin at a byte, as a tensor of ``shape``."""
+        frames = torch.empty(shape, dtype=torch.float32)
+        with self._lock:
+            self._file.seek(begin)
+            n_bytes = self._file.readinto(frames.numpy().data)
+        if n_bytes != frames.nbytes:
+            raise OSError(f"Got {n_bytes} of {frames.nbytes} bytes of frames from the temporary file that held them.")
+        return frames
+
+
+@contextmanager
+def _naming_the_folder() -> Iterator[None]:
+    """Add to an error of the system where temporary files are and how to choose another place."""
+    try:
+        yield
+    except OSError as error:
+        folder = f" in {tempfile.tempdir!r}" if tempfile.tempdir else ""  # unknown while no folder could be written
+        reason = f"Cannot write frames to a temporary file{folder}: {error.strerror or error}"
+        remedy = "make room there, set TMPDIR to a folder on another disk, or set cache='memory'"
+        raise OSError(error.errno, f"{reason}; {remedy}") from error
+
+
+def blocks(frames: Iterable[Tensor], size: int) -> Iterator[FrameStore]:
+    """Yield frames in stores of at least ``size`` bytes, so that not all are in memory together.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastw.data.frames import blocks
+    >>> [store.lengths.tolist() for store in blocks(torch.zeros(3, 5, 2), size=80)]
+    [[5, 5], [5]]
+    """
+    items: list[Tensor] = []
+    held = 0
+    for item in frames:
+        items.append(item)
+        held += item.nbytes
+        if held >= size:
+            yield FrameStore(items)
+            items, held = [], 0
+    if items:
+        yield FrameStore(items)
+
+
+def clip_digests(frames: Iterable[Tensor]) -> list[bytes]:
+    """Return the SHA-256 of the frames of each clip."""
+    return [hashlib.sha256(item.contiguous().numpy().data).digest() for item in frames]
+
+
+def clips_sha256(digests: Iterable[bytes]) -> str:
+    """Return one SHA-256 of several clips, whatever their order.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastw.data.frames import clip_digests, clips_sha256
+    >>> one, two = clip_digests([torch.zeros(3, 2), torch.ones(4, 2)])
+    >>> clips_sha256([one, two]) == clips_sha256([two, one]) != clips_sha256([one])
+    True
+    """
+    return hashlib.sha256(b"".join(sorted(digests))).hexdigest()
+
+
+@dataclass(frozen=True)
+class FrameSet:
+    """A data set ready for training.
+
+    Attributes
+    ----------
+    frames : FrameStore
+    targets : Tensor of shape (n,) or (n, K)
+        Encoded.
+    weights : Tensor of shape (n,), float32
+    positions : ndarray of shape (n,), int
+        Where the clips are in X; by default 0, 1, ...
+    """
+
+    frames: FrameStore
+    targets: Tensor
+    weights: Tensor
+    positions: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+
+    def __post_init__(self) -> None:
+        if not len(self.positions):
+            object.__setattr__(self, "positions", np.arange(len(self.frames)))
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def subset(self, index: np.ndarray) -> FrameSet:
+        """Return the items at ``index``."""
+        return FrameSet(self.frames.subset(index), self.targets[index], self.weights[index], self.positions[index])
+
+    def lengths(self, max_frames: int) -> np.ndarray:
+        """Return the frames of each item that a batch would hold, at most ``max_frames``."""
+        return np.minimum(self.frames.lengths, max_frames)
+
+    def batch(self, indices: np.ndarray, max_frames: int, rng: np.random.Generator) -> Batch:
+        """Collate the items ``indices``; of an item longer than ``max_frames`` take a random chunk."""
+        chunks = []
+        for i in indices:
+            item = self.frames[i]
+            start = int(rng.integers(len(item) - max_frames + 1)) if len(item) > max_frames else 0
+            chunks.append(item[start : start + max_frames])
+        inputs, lengths = pad(chunks, size=round_length(max(map(len, chunks)), max_frames))
+        return Batch(inputs, lengths, self.targets[indices], self.weights[indices])

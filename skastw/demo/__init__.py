@@ -1,6 +1,0 @@
-"""A local page on which a trained classifier is tried: record or drop a clip, see what the model hears."""
-
-from skastw.demo.app import create_app
-from skastw.demo.server import parse_size, serve
-
-__all__ = ["create_app", "parse_size", "serve"]

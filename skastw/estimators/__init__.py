@@ -1,0 +1,7 @@
+"""The estimators: parameters, documentation and the protocol of scikit-learn."""
+
+from skastw.estimators.classifier import ASTWClassifier
+from skastw.estimators.featurizer import ASTWFeaturizer
+from skastw.estimators.regressor import ASTWRegressor
+
+__all__ = ["ASTWClassifier", "ASTWFeaturizer", "ASTWRegressor"]

@@ -1,0 +1,221 @@
+"""The front end as a scikit-learn transformer."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.base import TransformerMixin
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+
+from skastw.core.component import ComponentParams, resolve_component
+from skastw.core.sklearn_private import Interval, StrOptions, fit_context
+from skastw.data.extraction import check_clips, extract_frames
+from skastw.data.failures import POLICIES, Failures
+from skastw.errors import ComponentError
+from skastw.features import Features, Precomputed
+from skastw.features.statistics import frame_statistics, statistic_names
+
+__all__ = ["ASTWFeaturizer"]
+
+
+def _makes_a_table(featurizer: ASTWFeaturizer) -> bool:
+    if featurizer.output == "statistics":
+        return True
+    raise AttributeError(f"Got output={featurizer.output!r}: only output='statistics' has named columns.")
+
+
+class ASTWFeaturizer(TransformerMixin, ComponentParams):
+    """Turn clips into frames for a network, or into a table of statistics for classical models.
+
+    ``make_pipeline(ASTWFeaturizer(), ASTWClassifier(features="precomputed"))`` trains the same network as
+    the classifier alone; ``make_pipeline(ASTWFeaturizer(output="statistics"), StandardScaler(), SVC())`` is a
+    classical baseline that trains in seconds.
+
+    Parameters
+    ----------
+    sample_rate : int, default=16000
+        Rate that clips are resampled to, and that bare arrays have (Hz).
+    features : str or Features, default="log_mel"
+        Front end.
+    output : {"frames", "statistics"}, default="frames"
+        ``"frames"``: an array of shape (n_frames, n_features) for each clip. ``"statistics"``: one row a clip with
+        mean, standard deviation and standard deviation of the change over time of each band and of 20 cepstral
+        coefficients.
+    n_jobs : int or None, default=None
+        Threads that decode clips.
+    on_error : {"raise", "warn", "ignore"}, default="raise"
+        What ``transform`` does about clips that cannot be read: end with an error, or go on, with one warning or
+        without. ``failed_`` then lists them, and they get no frames at all, or statistics that are NaN.
+    verbose : int, default=0
+        1 shows a progress bar.
+
+    Attributes
+    ----------
+    n_bands_ : int
+        Values in a frame, by the parameters of ``fit``. Nothing else is learned: ``transform`` goes by the parameters
+        as they are.
+    failed_ : list of FailedClip
+        Of the last ``transform``, unless ``on_error="raise"``: index, path and reason of each clip that was left out.
+    n_features_in_ : int
+        Width of X, when X was a 2-D array.
+
+    Examples
+    --------
+    >>> from skastw import ASTWFeaturizer
+    >>> from skastw.datasets import make_tones
+    >>> clips, y = make_tones(n_clips=4, random_state=0)
+    >>> ASTWFeaturizer(output="statistics").fit_transform(clips).shape
+    (4, 300)
+    >>> ASTWFeaturizer().fit_transform(clips)[0].shape[1]
+    80
+    """
+
+    _components: ClassVar = {"features": Features}
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "sample_rate": [Interval(Integral, 1000, 1_000_000, closed="both")],
+        "features": [str, Features],
+        "output": [StrOptions({"frames", "statistics"})],
+        "n_jobs": [Integral, None],
+        "on_error": [StrOptions(set(POLICIES))],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        *,
+        sample_rate: int = 16000,
+        features: Any = "log_mel",
+        output: str = "frames",
+        n_jobs: int | None = None,
+        on_error: str = "raise",
+        verbose: int = 0,
+    ) -> None:
+        self.sample_rate = sample_rate
+        self.features = features
+        self.output = output
+        self.n_jobs = n_jobs
+        self.on_error = on_error
+        self.verbose = verbose
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any = None) -> ASTWFeaturizer:
+        """Check the parameters and X; nothing is learned.
+
+        Parameters
+        ----------
+        X : sequence of clips, or ndarray of shape (n_clips, n_samples)
+        y : ignored
+
+        Returns
+        -------
+        self
+        """
+        check_clips(self, X, reset=True)
+        self.n_bands_ = self.resolve_features().build(self.sample_rate).n_features
+        return self
+
+    def transform(self, X: Any) -> Any:
+        """Compute frames or statistics.
+
+        Parameters
+        ----------
+        X : sequence of clips, one path or dict, or ndarray of shape (n_clips, n_samples)
+
+        Returns
+        -------
+        ndarray of n_clips items of shape (n_frames, n_features), float32
+            With ``output="frames"``: of shape (n_clips, n_frames, n_features) where all clips are equally long,
+            else of shape (n_clips,) and dtype object.
+        ndarray of shape (n_clips, n_statistics), float32
+            With ``output="statistics"``.
+
+        Raises
+        ------
+        ClipError
+            If a clip cannot be used, naming its index and path.
+        """
+        check_is_fitted(self, "n_bands_")
+        clips = check_clips(self, X, reset=False)
+        front_end = self.resolve_features().build(self.sample_rate)
+        failures = Failures(self.on_error)
+        frames = extract_frames(
+            clips,
+            front_end,
+            sample_rate=self.sample_rate,
+            n_jobs=self.n_jobs,
+            verbose=int(self.verbose),
+            failures=failures,
+        )
+        if self.output == "statistics":
+            rows = [frame_statistics(item).numpy() for item in frames]
+            nothing = np.full(len(statistic_names(front_end.n_features)), np.nan, dtype=np.float32)
+        else:
+            rows = [item.numpy() for item in frames]
+            nothing = np.empty((0, front_end.n_features), dtype=np.float32)
+        items = [nothing] * len(clips)
+        for index, row in zip(failures.without(np.arange(len(clips))), rows, strict=True):
+            items[index] = row
+        return self._told(failures, np.stack(items) if self.output == "statistics" else _as_array(items))
+
+    def _told(self, failures: Failures, result: np.ndarray) -> np.ndarray:
+        """Say which clips failed, and return the result."""
+        if self.on_error != "raise":
+            self.failed_ = failures.clips
+            failures.tell(len(result))
+        return result
+
+    @available_if(_makes_a_table)
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Return the names of the columns of ``output="statistics"``.
+
+        Parameters
+        ----------
+        input_features : ignored
+
+        Returns
+        -------
+        ndarray of shape (n_statistics,) of str
+        """
+        check_is_fitted(self, "n_bands_")
+        n_bands = self.resolve_features().build(self.sample_rate).n_features
+        return np.asarray(statistic_names(n_bands), dtype=object)
+
+    def resolve_features(self) -> Features:
+        """Return the checked front end.
+
+        Returns
+        -------
+        Features
+
+        Raises
+        ------
+        ComponentError
+            If it is unknown, has wrong parameters, is ``"precomputed"``, or does not go with the output.
+        """
+        features = resolve_component(Features, self.features)
+        features.check_params()
+        if isinstance(features, Precomputed):
+            raise ComponentError("Got features='precomputed', expected a front end that takes clips.")
+        if self.output == "statistics" and not features.log_mel:
+            raise ComponentError(
+                f"Got output='statistics' with features={features.name!r}, expected log-mel frames, whose bands and "
+                "cepstra the statistics are of; take features='log_mel' or output='frames'."
+            )
+        return features
+
+
+def _as_array(items: list[np.ndarray]) -> np.ndarray:
+    """Return the items as one array where their shapes agree, else as an array of arrays."""
+    if len({item.shape for item in items}) == 1:
+        return np.stack(items)
+    array = np.empty(len(items), dtype=object)
+    array[:] = items
+    return array

@@ -1,0 +1,166 @@
+"""The network: features -> normalization -> encoder -> pooling -> head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from skastw.core.functional import cast_once
+from skastw.encoders import Encoder, EncoderModule
+from skastw.features import Features, FeaturesModule
+from skastw.normalization import Normalization, NormalizationModule
+from skastw.pooling import Pooling, PoolingModule
+
+__all__ = ["AudioModel", "build_model", "count_parameters", "frames_in_chunk"]
+
+
+class AudioModel(nn.Module):
+    """Front end, normalization, encoder, pooling and linear head in a row.
+
+    Padding a clip does not change its logits. The head is linear, so the mean of the embeddings of a
+    clip's chunks gives the mean of their logits.
+
+    Parameters
+    ----------
+    features, normalization : Module
+        Built by the components of those kinds.
+    encoders, poolings : sequence of Modules
+        One of each for a model; with several, clips are embedded by all of them side by side, and the head's
+        logits are the mean of what the models say alone.
+    n_outputs : int
+        Number of logits.
+    max_frames : int
+        Longest sequence of frames that the encoder takes at once.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastw.encoders import ASTWEncoder
+    >>> from skastw.features import LogMel
+    >>> from skastw.network.model import build_model
+    >>> from skastw.normalization import NoNormalization
+    >>> from skastw.pooling import MeanPooling
+    >>> encoder = ASTWEncoder(d_model=32, num_heads=2, num_layers=1)
+    >>> parts = LogMel(), NoNormalization(), encoder, MeanPooling()
+    >>> model = build_model(*parts, n_outputs=4, sample_rate=16000, chunk_length=30.0)
+    >>> tuple(model(torch.zeros(2, 8000), torch.tensor([8000, 4000])).shape)
+    (2, 4)
+    """
+
+    def __init__(
+        self,
+        features: FeaturesModule,
+        normalization: NormalizationModule,
+        encoders: Sequence[EncoderModule],
+        poolings: Sequence[PoolingModule],
+        n_outputs: int,
+        max_frames: int,
+    ) -> None:
+        super().__init__()
+        self.features = features
+        self.normalization = normalization
+        self.n_models = len(encoders)
+        self.encoder = encoders[0] if self.n_models == 1 else nn.ModuleList(encoders)
+        self.pooling = poolings[0] if self.n_models == 1 else nn.ModuleList(poolings)
+        self.head = nn.Linear(sum(pooling.n_outputs for pooling in poolings), n_outputs)
+        self.max_frames = max_frames
+
+    def embed(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        """Turn frames (B, T, F) of lengths (B,) into embeddings (B, D), those of several models in a row."""
+        dtype = self.head.weight.dtype
+        frames = self.normalization(frames.to(dtype), lengths)
+        if self.n_models == 1:
+            return self.pooling(*self.encoder(frames, lengths)).to(dtype)
+        assert isinstance(self.encoder, nn.ModuleList)
+        assert isinstance(self.pooling, nn.ModuleList)
+        models = zip(self.encoder, self.pooling, strict=True)
+        return torch.cat([pooling(*encoder(frames, lengths)).to(dtype) for encoder, pooling in models], dim=1)
+
+    def classify(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        """Turn frames (B, T, F) of lengths (B,) into logits (B, n_outputs)."""
+        return self.head(self.embed(frames, lengths)).to(self.head.weight.dtype)
+
+    def classify_each(self, frames: Tensor, lengths: Tensor) -> list[Tensor]:
+        """Turn frames into the logits (B, n_outputs) of each model, whose mean are those of :meth:`classify`."""
+        if self.n_models == 1:
+            return [self.classify(frames, lengths)]
+        embeddings = self.embed(frames, lengths).chunk(self.n_models, dim=1)
+        weights = (self.n_models * self.head.weight).chunk(self.n_models, dim=1)
+        pairs, bias = zip(embeddings, weights, strict=True), cast_once(self.head.bias)
+        return [nn.functional.linear(*pair, bias).to(self.head.weight.dtype) for pair in pairs]
+
+    def forward(self, waveform: Tensor, lengths: Tensor) -> Tensor:
+        """Turn waveforms (B, N) of lengths (B,) into logits (B, n_outputs)."""
+        return self.classify(*self.features(waveform, lengths))
+
+
+def build_model(
+    features: Features,
+    normalization: Normalization,
+    encoder: Encoder,
+    pooling: Pooling,
+    *,
+    n_outputs: int,
+    sample_rate: int,
+    chunk_length: float,
+    n_features: int | None = None,
+    n_models: int = 1,
+) -> AudioModel:
+    """Build the network that the components describe, with fresh weights from torch's random generator.
+
+    Parameters
+    ----------
+    features, normalization, encoder, pooling : component
+    n_outputs : int
+        Number of logits.
+    sample_rate : int
+        Samples per second (Hz).
+    chunk_length : float
+        Longest stretch of a clip that the encoder sees at once (s).
+    n_features : int, optional
+        Width of a frame, where the front end does not know it (precomputed frames).
+    n_models : int, default=1
+        Encoders side by side, each with its own weights.
+
+    Returns
+    -------
+    AudioModel
+    """
+    front_end = features.build(sample_rate)
+    if n_features is not None:
+        front_end.n_features = n_features
+    max_frames = frames_in_chunk(features, sample_rate, chunk_length)
+    scale = normalization.build(front_end.n_features)
+    encoders, poolings = [], []
+    for _ in range(n_models):
+        encoders.append(encoder.build(front_end.n_features, max_frames))
+        poolings.append(pooling.build(encoders[-1].n_outputs))
+    return AudioModel(front_end, scale, encoders, poolings, n_outputs, max_frames)
+
+
+def frames_in_chunk(features: Features, sample_rate: int, chunk_length: float) -> int:
+    """Return the number of frames that the encoder sees at once.
+
+    Parameters
+    ----------
+    features : Features
+    sample_rate : int
+        Samples per second (Hz).
+    chunk_length : float
+        Seconds.
+
+    Examples
+    --------
+    >>> from skastw.features import LogMel
+    >>> from skastw.network.model import frames_in_chunk
+    >>> frames_in_chunk(LogMel(), 16000, 30.0)
+    3000
+    """
+    return max(1, round(chunk_length * features.frames_per_second(sample_rate)))
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Return the number of trainable values of ``model``."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)

@@ -1,0 +1,140 @@
+"""Serve the demo page from this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import sys
+import threading
+import webbrowser
+from typing import TYPE_CHECKING
+
+from skastw.core.optional import import_optional
+from skastw.estimators.classifier import ASTWClassifier
+from skastw.serving.access import is_local
+from skastw.serving.app import MAX_UPLOAD, create_app
+
+if TYPE_CHECKING:
+    import uvicorn
+    from starlette.applications import Starlette
+
+__all__ = ["new_server", "parse_size", "serve"]
+
+_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+#: Connections at a time; seconds that an idle one is kept, and that the last answer is waited for.
+_CONNECTIONS, _KEPT, _LAST = 64, 10, 5
+
+
+def serve(
+    classifier: ASTWClassifier,
+    *,
+    title: str = "skastw",
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    top_k: int = 5,
+    window: float | None = None,
+    max_upload: int = MAX_UPLOAD,
+    open_browser: bool = True,
+) -> None:
+    """Serve the demo page of a classifier until Ctrl-C. Needs the extra ``demo``.
+
+    The address is printed on standard error.
+
+    Parameters
+    ----------
+    classifier, title, top_k, window, max_upload
+        As in :func:`skastw.serving.create_app`.
+    host : str
+        Address to serve at; the default is reached from this machine only. With another one a warning is printed:
+        everybody who reaches it can use the model, and browsers record only on ``https`` and on this machine.
+    port : int
+        0 takes a free one.
+    open_browser : bool
+        Open the page.
+
+    Raises
+    ------
+    OSError
+        If the address cannot be served at, for example because another program does.
+    TypeError, ValueError, MissingDependencyError
+        As in :func:`skastw.serving.create_app`.
+    """
+    app = create_app(classifier, title=title, top_k=top_k, window=window, max_upload=max_upload, host=host)
+    server = new_server(app)
+    with _listening(host, port) as listening:
+        url = _url(host, listening.getsockname()[1])
+        if not is_local(host):
+            warning = "everybody who can reach this machine can use this page; browsers record on https only."
+            print(f"skastw: warning: {warning}", file=sys.stderr, flush=True)
+        print(f"skastw: {title} is at {url} until Ctrl-C", file=sys.stderr, flush=True)
+        if open_browser:  # a browser of the terminal keeps its thread
+            threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
+        with contextlib.suppress(KeyboardInterrupt):
+            server.run(sockets=[listening])
+
+
+def new_server(app: Starlette) -> uvicorn.Server:
+    """Return what serves an application, with limits on connections and no logging of requests.
+
+    Parameters
+    ----------
+    app : Starlette
+    """
+    uvicorn = import_optional("uvicorn", extra="demo", purpose="The demo page")
+    config = uvicorn.Config(
+        app,
+        http="h11",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=_CONNECTIONS,
+        timeout_keep_alive=_KEPT,
+        timeout_graceful_shutdown=_LAST,
+    )
+    return uvicorn.Server(config)
+
+
+def parse_size(text: str) -> int:
+    """Return a number of bytes that is written for people.
+
+    Parameters
+    ----------
+    text : str
+        A number, and one of B, kB, MB, GB, KiB, MiB, GiB or nothing.
+
+    Raises
+    ------
+    ValueError
+        If it is not.
+
+    Examples
+    --------
+    >>> from skastw.serving import parse_size
+    >>> parse_size("50MB"), parse_size("1.5 MiB")
+    (50000000, 1572864)
+    """
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)\s*", text.lower())
+    if match is None or match[2] not in _UNITS:
+        raise ValueError(f"Got the size {text!r}, expected one such as '50MB', '800kB' or '2GiB'.")
+    return round(float(match[1]) * _UNITS[match[2]])
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        return socket.create_server(address[:2], family=family)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OSError(f"Cannot serve at {host}, port {port} ({reason}): give another --port or --host.") from error
+
+
+def _url(host: str, port: int) -> str:
+    name = "localhost" if host in ("", "0.0.0.0", "::") else host
+    return f"http://[{name}]:{port}/" if ":" in name else f"http://{name}:{port}/"

@@ -1,0 +1,569 @@
+"""Replacing a fixed set of files in a folder in one step: a reader gets all of the old files or all of the new ones.
+
+No file system replaces several files at once. A writer therefore prepares all of them under temporary names, and then
+makes them valid together with a single rename, that of a *commit record*:
+
+1. The writer locks the folder. Other writers wait; readers take no lock.
+2. It settles the folder (see below), in case an earlier writer was killed.
+3. It writes each file as ``.skastw-<token>-<name>.tmp`` and flushes it to the disk. The token is random.
+4. It writes the record, a JSON file with the token and the SHA-256 of each file, also under a temporary name, flushes
+   it, and flushes the folder.
+5. It renames the record to ``.skastw-commit.json``. **This is the commit point**: before it the old files are valid,
+   after it the new ones.
+6. It settles the folder.
+
+*Settling* is the only recovery, used by a writer that begins, one that ends and one that fails:
+
+* If there is a record and it is *whole*, the files that still have their temporary names are renamed to their targets.
+  Then the folder is flushed and the record is removed.
+* A record is *void* if it is malformed, or if a file of its version is lost, which means that neither the temporary
+  file nor the target has its SHA-256. A void record is removed.
+* Temporary files that belong to no record are removed, if they are regular files whose names match the pattern.
+
+A rename may fail after the commit point, for example because another program holds the target open on Windows. The
+record and that temporary file then stay. Readers get the new file by its temporary name, and the next writer completes
+the work before it writes anything; if it cannot, it fails.
+
+A *reader* reads the record, opens each file (the temporary one if the record names it and it still exists, else the
+target) and reads the record again. If the record changed, it starts over. Without a record it also checks that each
+target still is the file that it opened. This is sufficient, because a writer changes a target only while its record is
+in place. Without a record after the last file was opened, no writer was between its renames at that moment. If, in
+addition, no target changed between its opening and the later check, the open files were the targets at that moment, so
+they belong to one version. The order matters: with the checks of the targets before the second look at the record, a
+writer could finish between the two. Open files keep their content when they are replaced and may be read later.
+
+It follows that at any moment, whatever fails,
+
+* the folder holds the old version or the new one, whole;
+* nothing but the named targets and files of the pattern is created, changed or removed: other files, sub-folders and
+  mounted file systems stay as they are, and so does the folder itself;
+* the next writer removes the temporary files of a killed one.
+
+A record is untrusted input: it is small, it names no path (the names of the files follow from the token), and it is
+ignored in a snapshot of the Hub's cache, which is never written in this way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import hashlib
+import json
+import operator
+import os
+import re
+import secrets
+import stat
+import sys
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from skastw.errors import ArtifactError
+from skastw.storage.files import open_inside, parse_json
+
+if sys.platform != "win32":
+    import fcntl
+
+__all__ = ["is_snapshot", "open_files", "replace_files", "settled"]
+
+RECORD = ".skastw-commit.json"
+_LOCK_FILE = ".skastw-lock"
+_TEMPORARY = re.compile(r"\.skastw-([0-9a-f]{16})-(.+)\.tmp")
+_TOKEN = re.compile("[0-9a-f]{16}")
+_SHA256 = re.compile("[0-9a-f]{64}")
+_HUB_COMMIT = re.compile("[0-9a-f]{40}")
+_MAX_RECORD_BYTES = 2**16
+#: How often a reader starts over. Opening the files takes less than a millisecond, writing them takes several.
+_MAX_ATTEMPTS = 100
+#: Seconds that a writer waits for others, and how often it looks.
+_MAX_WAIT, _POLL_INTERVAL = 600.0, 0.02
+#: Errors of file systems that cannot flush a folder.
+_NO_FLUSH = {errno.EBADF, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP}
+
+
+@dataclass(frozen=True)
+class _Commit:
+    """The content of a record.
+
+    Attributes
+    ----------
+    token : str
+    sha256 : dict of str to str
+        Of each file of the new version, by name.
+    replaces : dict of str to (str or None)
+        SHA-256 of the editable files of the old version; None for a file that did not exist.
+    """
+
+    token: str
+    sha256: dict[str, str]
+    replaces: dict[str, str | None]
+
+
+def replace_files(
+    folder: Path, contents: Mapping[str, bytes], *, check: Callable[[], None], editable: Collection[str] = ()
+) -> list[str]:
+    """Replace files of a folder in one step.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if missing.
+    contents : mapping of str to bytes
+        The new content of each file, by name.
+    check : callable
+        Called before anything is written, while no other writer can change the folder; it raises if the files must
+        not be replaced.
+    editable : collection of str
+        Names of files that a user may edit after they are saved. Such an edit does not make a record void, and if it
+        happens before an interrupted save is completed, it is kept.
+
+    Returns
+    -------
+    list of str
+        What could not be completed after the commit point, for a message; usually empty. Readers get the new version
+        in any case.
+
+    Raises
+    ------
+    OSError
+        If something cannot be written, or an earlier save cannot be completed; the folder then holds the old version
+        and no temporary files. TimeoutError if another writer does not finish.
+    """
+    existed, token = os.path.isdir(folder), secrets.token_hex(8)
+    with _locked(folder) as exclusive:
+        # Without a lock, temporary files of others may be in use.
+        only = None if exclusive else token
+        try:
+            _complete_earlier(folder, tuple(contents), editable, only)
+            check()
+            _prepare(folder, token, contents, editable)
+            if not existed:
+                with contextlib.suppress(OSError):  # the parent need not be readable
+                    _flush_folder(folder.parent)
+            os.replace(folder / _temporary(token, RECORD), folder / RECORD)
+            return _complete(folder, tuple(contents), editable, only)
+        except BaseException:
+            with contextlib.suppress(OSError, ArtifactError):
+                _settle(folder, tuple(contents), editable, only)
+            if not existed:
+                with contextlib.suppress(OSError):
+                    os.rmdir(folder)
+            raise
+
+
+@contextlib.contextmanager
+def settled(folder: Path, names: Sequence[str], *, editable: Collection[str] = ()) -> Iterator[None]:
+    """Keep other writers away from an existing folder in which earlier saves are completed.
+
+    Parameters
+    ----------
+    folder : Path
+    names : sequence of str
+        The files that are replaced together.
+    editable : collection of str
+        As :func:`replace_files` takes it.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be locked or changed.
+    """
+    with _locked(folder) as exclusive:
+        # Without a lock, temporary files of others may be in use; no token is empty.
+        _complete_earlier(folder, names, editable, only=None if exclusive else "")
+        yield
+
+
+def open_files(
+    folder: Path, names: Sequence[str], *, editable: Collection[str] = (), unread: Collection[str] = ()
+) -> dict[str, BinaryIO]:
+    """Open the files of one version, whatever writers do meanwhile.
+
+    Parameters
+    ----------
+    folder : Path
+    names : sequence of str
+        The files that are replaced together.
+    editable : collection of str
+        As :func:`replace_files` takes it.
+    unread : collection of str
+        Names of files that must exist but are not opened.
+
+    Returns
+    -------
+    dict of str to file object
+        Open for reading, in binary mode; the caller closes them.
+
+    Raises
+    ------
+    FileNotFoundError
+        Naming the files that are missing.
+    ArtifactError
+        If a file cannot be opened, or the folder changes all the time.
+    """
+    for _ in range(_MAX_ATTEMPTS):
+        record = _read_record(folder)
+        commit = None if record is None else _parse_record(record, names)
+        try:
+            committed = None if commit is None else _open_committed(folder, names, commit, editable, unread)
+            files = committed or _open_targets(folder, names, unread)
+        except (OSError, ArtifactError):
+            if _read_record(folder) != record:
+                continue
+            raise
+
+        unchanged = _read_record(folder) == record
+        if committed is None:
+            unchanged = unchanged and all(_is_at(file.fileno(), folder / name) for name, file in files.items())
+        if unchanged:
+            return files
+        for file in files.values():
+            file.close()
+    raise ArtifactError(f"{str(folder)!r} is replaced again and again; read it once the saving has ended.")
+
+
+def is_snapshot(folder: Path) -> bool:
+    """Return whether a folder is a snapshot in the Hub's cache.
+
+    Parameters
+    ----------
+    folder : Path
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from skastw.storage.commit import is_snapshot
+    >>> is_snapshot(Path("/cache/models--user--digits/snapshots") / ("0123456789" * 4))
+    True
+    >>> is_snapshot(Path("/home/user/snapshots/monday"))
+    False
+    """
+    real = Path(os.path.realpath(folder))
+    return real.parent.name == "snapshots" and _HUB_COMMIT.fullmatch(real.name) is not None
+
+
+# ------------------------------------------------------------------ writing
+
+
+def _prepare(folder: Path, token: str, contents: Mapping[str, bytes], editable: Collection[str]) -> None:
+    """Write the files and the record under temporary names, and bring them to the disk."""
+    modes = [stat.S_IMODE(os.lstat(folder / name).st_mode) if _is_plain(folder / name) else None for name in contents]
+    for (name, content), mode in zip(contents.items(), modes, strict=True):
+        _write(folder / _temporary(token, name), content, mode)
+
+    sha256 = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    replaces = {name: _sha256_of(folder / name) for name in sorted(editable)}
+    record = json.dumps(asdict(_Commit(token, sha256, replaces)), indent=1).encode()
+    # a reader of the files has to be able to read the record too
+    _write(folder / _temporary(token, RECORD), record, None if None in modes else functools.reduce(operator.or_, modes))
+
+    _flush_folder(folder)
+
+
+def _complete_earlier(folder: Path, names: Sequence[str], editable: Collection[str], only: str | None) -> None:
+    """Settle a folder before anything is written; raise OSError if an earlier commit cannot be completed."""
+    unfinished = _settle(folder, names, editable, only)
+    if unfinished:
+        raise OSError(
+            f"an earlier save to it cannot be completed: {', '.join(unfinished)}. Let these files be replaced, or save "
+            "to another folder"
+        )
+
+
+def _complete(folder: Path, names: Sequence[str], editable: Collection[str], only: str | None) -> list[str]:
+    """Settle a folder after the commit point, from which on an error does not mean that saving failed."""
+    try:
+        unfinished = _settle(folder, names, editable, only)
+    except (OSError, ArtifactError) as error:
+        return [str(error)]
+    if unfinished is None:
+        raise OSError("the temporary files were changed or removed by another program while it was saved")
+    return unfinished
+
+
+def _settle(folder: Path, names: Sequence[str], editable: Collection[str], only: str | None) -> list[str] | None:
+    """Complete a commit, or remove a void one, and remove left-overs.
+
+    With ``only``, temporary files of other tokens are left alone. Return what could not be renamed, or None if the
+    record was void.
+    """
+    record = _read_record(folder)
+    commit = None if record is None else _parse_record(record, names)
+    if commit is not None and not _is_whole(folder, commit, editable):
+        commit = None
+
+    unfinished = [] if commit is None else _move_into_place(folder, commit)
+    if record is not None and not unfinished:
+        _flush_folder(folder)  # the record goes after the last rename has reached the disk
+        os.unlink(folder / RECORD)
+
+    pending = commit.token if commit is not None and unfinished else None
+    for name in os.listdir(folder):
+        match = _TEMPORARY.fullmatch(name)
+        if match is None or match[2] not in (*names, RECORD) or not _is_plain(folder / name):
+            continue
+        if match[1] != pending and only in (None, match[1]):
+            with contextlib.suppress(OSError):
+                os.unlink(folder / name)
+    return None if record is not None and commit is None else unfinished
+
+
+def _is_whole(folder: Path, commit: _Commit, editable: Collection[str]) -> bool:
+    """Return whether each file of a commit exists, under its temporary name or as the target."""
+    for name, sha256 in commit.sha256.items():
+        temporary = folder / _temporary(commit.token, name)
+        if _is_plain(temporary):
+            if _sha256_of(temporary) != sha256:
+                return False
+        elif name not in editable and _sha256_of(folder / name) != sha256:
+            return False
+    return True
+
+
+def _move_into_place(folder: Path, commit: _Commit) -> list[str]:
+    """Rename the temporary files of a whole commit; return what failed."""
+    _flush_folder(folder)  # the record is on the disk before the first target changes
+    unfinished = []
+    for name in commit.sha256:
+        temporary = folder / _temporary(commit.token, name)
+        if not _is_plain(temporary):
+            continue  # renamed before
+        if name in commit.replaces and _sha256_of(folder / name) not in (None, commit.replaces[name]):
+            continue  # edited since
+        try:
+            os.replace(temporary, folder / name)
+        except OSError as error:
+            unfinished.append(f"{name} ({error.strerror or error})")
+    return unfinished
+
+
+def _write(path: Path, content: bytes, mode: int | None) -> None:
+    """Write a new file and flush it to the disk, with the given permissions, by default as the umask says."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    try:
+        if mode is not None:
+            with contextlib.suppress(OSError):  # some file systems have no permissions
+                os.chmod(path, mode & 0o777)
+        rest = memoryview(content)
+        while rest:
+            rest = rest[os.write(descriptor, rest[: 2**26]) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk, if the system can."""
+    if sys.platform == "win32":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_FLUSH:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+# ------------------------------------------------------------------ reading
+
+
+def _read_record(folder: Path) -> bytes | None:
+    """Return the content of the record, cut at its limit; None without one."""
+    if not _is_plain(folder / RECORD) or is_snapshot(folder):
+        return None
+    try:
+        with open_inside(folder, RECORD) as file:
+            return file.read(_MAX_RECORD_BYTES + 1)
+    except ArtifactError:
+        if os.path.lexists(folder / RECORD):
+            raise
+        return None  # removed meanwhile
+
+
+def _parse_record(content: bytes, names: Sequence[str]) -> _Commit | None:
+    """Return the commit that a record describes, or None if it describes none of these files."""
+    try:
+        if len(content) > _MAX_RECORD_BYTES:
+            raise ValueError
+        commit = _Commit(**parse_json(content, RECORD))
+        hashes = [*commit.sha256.values(), *(value for value in commit.replaces.values() if value is not None)]
+        valid = commit.sha256.keys() == set(names) and commit.replaces.keys() <= set(names)
+        valid = valid and all(_SHA256.fullmatch(value) for value in hashes)
+        return commit if valid and _TOKEN.fullmatch(commit.token) else None
+    except (ArtifactError, AttributeError, TypeError, ValueError):
+        return None
+
+
+def _open_committed(
+    folder: Path, names: Sequence[str], commit: _Commit, editable: Collection[str], unread: Collection[str]
+) -> dict[str, BinaryIO] | None:
+    """Open the files of a commit; return None if it is void."""
+    files: dict[str, BinaryIO] = {}
+    with contextlib.ExitStack() as stack:
+        for name in names:
+            temporary, target = folder / _temporary(commit.token, name), folder / name
+            if not _is_plain(temporary) and not target.is_file():
+                return None
+            if name in unread:
+                continue
+
+            pending = _is_plain(temporary)
+            try:
+                files[name] = open_inside(folder, temporary.name if pending else name)
+            except ArtifactError:
+                if not pending or os.path.lexists(temporary):
+                    raise
+                files[name] = open_inside(folder, name)  # renamed meanwhile
+                pending = False
+            stack.callback(files[name].close)
+
+            verified = pending or name not in editable
+            if verified and _sha256_of_open(files[name]) != commit.sha256[name]:
+                return None
+        stack.pop_all()
+    return files
+
+
+def _open_targets(folder: Path, names: Sequence[str], unread: Collection[str]) -> dict[str, BinaryIO]:
+    """Open the files that have their own names."""
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise FileNotFoundError(f"{', '.join(missing)} missing")
+    files: dict[str, BinaryIO] = {}
+    with contextlib.ExitStack() as stack:
+        for name in names:
+            if name not in unread:
+                files[name] = open_inside(folder, name)
+                stack.callback(files[name].close)
+        stack.pop_all()
+    return files
+
+
+def _temporary(token: str, name: str) -> str:
+    return f".skastw-{token}-{name}.tmp"
+
+
+def _is_plain(path: Path) -> bool:
+    """Return whether there is a regular file, and no link to one."""
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Return whether a path still leads to an open file or folder."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except OSError:
+        return False
+
+
+def _sha256_of(path: Path) -> str | None:
+    """Return the SHA-256 of a regular file, or None without one."""
+    if not _is_plain(path):
+        return None
+    with open_inside(path.parent, path.name) as file:
+        return _sha256_of_open(file)
+
+
+def _sha256_of_open(file: BinaryIO) -> str:
+    digest = hashlib.sha256()
+    while block := file.read(2**20):
+        digest.update(block)
+    file.seek(0)
+    return digest.hexdigest()
+
+
+# ------------------------------------------------------------------ locking
+
+
+@contextlib.contextmanager
+def _locked_folder(folder: Path) -> Iterator[bool]:
+    """Hold the lock of a folder, which is made if missing; yield whether the file system has locks.
+
+    The lock is on the folder itself and leaves no file. Network file systems lock only files that are open for
+    writing, so there it is on a file, which is removed at the end.
+    """
+    lock_file = None
+    descriptor = _open_locked(folder, folder, os.O_RDONLY)
+    if descriptor is None:
+        lock_file = folder / _LOCK_FILE
+        descriptor = _open_locked(folder, lock_file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        yield descriptor is not None
+    finally:
+        if lock_file is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(lock_file)
+        if descriptor is not None:
+            with contextlib.suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_UN)  # also for a process that was forked meanwhile
+                os.close(descriptor)
+
+
+def _open_locked(folder: Path, path: Path, flags: int) -> int | None:
+    """Return a descriptor of ``path`` once it is locked, or None if the file system has no such locks."""
+    deadline = time.monotonic() + _MAX_WAIT
+    while True:
+        os.makedirs(folder, exist_ok=True)
+        descriptor = os.open(path, flags, 0o666)
+        held = False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held = _is_at(descriptor, path)  # and not removed by another writer before it was locked
+            if held:
+                return descriptor
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise TimeoutError(_busy(_holder(descriptor))) from None
+            time.sleep(_POLL_INTERVAL)
+        except OSError:
+            return None
+        finally:
+            if not held:
+                os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _locked_file(folder: Path) -> Iterator[bool]:
+    """Hold the lock of a folder by a file in it, which is removed at the end, where folders cannot be locked."""
+    from filelock import FileLock, Timeout
+
+    os.makedirs(folder, exist_ok=True)
+    lock = FileLock(folder / _LOCK_FILE, timeout=_MAX_WAIT)
+    try:
+        lock.acquire(poll_interval=_POLL_INTERVAL)
+    except Timeout:
+        raise TimeoutError(_busy("another process")) from None
+    try:
+        yield True
+    finally:
+        lock.release()
+        with contextlib.suppress(OSError):
+            os.unlink(folder / _LOCK_FILE)
+
+
+_locked = _locked_file if sys.platform == "win32" else _locked_folder
+
+
+def _busy(holder: str) -> str:
+    return f"{holder} has been saving to it for {_MAX_WAIT:.0f} seconds; wait until it ends, or end it, and save again"
+
+
+def _holder(descriptor: int) -> str:
+    """Return which process holds the lock of an open folder, as far as the system tells."""
+    inode = str(os.fstat(descriptor).st_ino)
+    with contextlib.suppress(OSError):
+        # 1: FLOCK  ADVISORY  WRITE 4113 fe:00:393219 0 EOF; a process that waits has an arrow before FLOCK
+        for line in Path("/proc/locks").read_text(encoding="ascii").splitlines():
+            fields = line.split()
+            if fields[1] == "FLOCK" and fields[5].rpartition(":")[2] == inode:
+                return f"the process {fields[4]}"
+    return "another process"

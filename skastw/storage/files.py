@@ -1,0 +1,161 @@
+"""Files of a folder that somebody else may have written: opened only inside it, read only up to a limit."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import stat
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from skastw.errors import ArtifactError
+
+__all__ = ["open_inside", "parse_json", "read_limited"]
+
+
+def open_inside(folder: Path, name: str) -> BinaryIO:
+    """Open a regular file of a folder for reading.
+
+    A link is followed as long as it stays in the folder, or leads from a snapshot of the Hub's cache to that
+    repository's blobs. A file that becomes a link between this check and the opening is refused, and so is a pipe or
+    a device, without waiting for it.
+
+    Parameters
+    ----------
+    folder : Path
+    name : str
+        Of the file.
+
+    Returns
+    -------
+    file object
+        Binary.
+
+    Raises
+    ------
+    ArtifactError
+        Naming the file and what is wrong with it.
+    """
+    path = folder / name
+    try:
+        real = path.resolve(strict=True)
+        root = next((root for root in _roots(folder) if real.is_relative_to(root)), None)
+        if root is None:
+            raise ArtifactError(f"{str(path)!r} is a link out of its folder, to {str(real)!r}; copy the file there.")
+        descriptor = _open_below(root, real.relative_to(root).parts)
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle, in Python before 3.13
+        raise ArtifactError(f"{str(path)!r} cannot be opened: {error}.") from error
+
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ArtifactError(f"{str(path)!r} is not a regular file.")
+    return os.fdopen(descriptor, "rb")
+
+
+def _open_below(root: Path, parts: Sequence[str]) -> int:
+    """Open a file below a folder without following a link, and return its descriptor.
+
+    Each folder on the way is opened inside the one before, so that no part of the path can be exchanged meanwhile.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+    if os.open not in os.supports_dir_fd:  # Windows, where links need a privilege
+        return os.open(root.joinpath(*parts), flags)
+
+    folder = os.open(root, flags | os.O_DIRECTORY)
+    try:
+        for part in parts[:-1]:
+            inner = os.open(part, flags | os.O_DIRECTORY, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        return os.open(parts[-1], flags, dir_fd=folder)
+    finally:
+        os.close(folder)
+
+
+def _roots(folder: Path) -> list[Path]:
+    """Return the folders that a link in ``folder`` may lead to."""
+    real = folder.resolve()
+    if real.parent.name == "snapshots":
+        return [real, real.parent.parent / "blobs"]
+    return [real]
+
+
+def read_limited(file: BinaryIO, name: str, *, max_bytes: int) -> bytes:
+    """Return the content of an open file.
+
+    Parameters
+    ----------
+    file : file object
+        Binary.
+    name : str
+        Of the file, for errors.
+    max_bytes : int
+
+    Returns
+    -------
+    bytes
+
+    Raises
+    ------
+    ArtifactError
+        If the file cannot be read, or is larger than ``max_bytes``.
+
+    Examples
+    --------
+    >>> import io
+    >>> from skastw.storage.files import read_limited
+    >>> read_limited(io.BytesIO(b"{}"), "config.json", max_bytes=10)
+    b'{}'
+    """
+    try:
+        content = file.read(max_bytes + 1)
+    except OSError as error:
+        raise ArtifactError(f"{name!r} cannot be read: {error}.") from error
+    if len(content) > max_bytes:
+        raise ArtifactError(f"{name!r} is larger than {max_bytes} bytes, the limit for this file.")
+    return content
+
+
+def parse_json(content: bytes, what: str) -> dict[str, Any]:
+    """Return the JSON object in ``content``, of finite numbers and without a key twice.
+
+    Raises
+    ------
+    ArtifactError
+        Naming ``what`` is wrong.
+
+    Examples
+    --------
+    >>> from skastw.storage.files import parse_json
+    >>> parse_json(b'{"a": [1, 2.5]}', "config.json")
+    {'a': [1, 2.5]}
+    """
+    try:
+        value = json.loads(
+            content.decode("utf-8"), object_pairs_hook=_without_doubles, parse_constant=_refuse, parse_float=_finite
+        )
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(f"{what} cannot be read as JSON: {str(error)[:200]}.") from error
+    if not isinstance(value, dict):
+        raise ArtifactError(f"{what} holds a {type(value).__name__}, expected a JSON object.")
+    return value
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        [(key, _)] = Counter(key for key, _ in pairs).most_common(1)
+        raise ValueError(f"the key {key[:100]!r} is there twice")
+    return value
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _refuse(text)
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant[:100]} is not a finite number")

@@ -1,0 +1,297 @@
+"""Checks of what comes with the clips, one value for each: labels, targets, groups and weights."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+from skastw.core.text import readable_values
+from skastw.errors import DataError, plain
+
+__all__ = [
+    "check_complete",
+    "check_label_texts",
+    "check_label_types",
+    "class_weights",
+    "group_array",
+    "numpy_targets",
+]
+
+#: Kinds of NumPy arrays whose values JSON can hold: booleans, integers, floats and text; and such values by themselves.
+_PLAIN_KINDS = "biufU"
+_NUMBERS = (bool, int, float, np.bool_, np.integer, np.floating)
+_LABELS = (str, *_NUMBERS)
+#: Weights of classes are multiplied with losses and summed up in float32.
+_LARGEST_WEIGHT = 1e9
+
+
+def check_complete(values: Any, name: str) -> None:
+    """Raise if a value is missing: None, NaN, NaT or pandas' NA.
+
+    Parameters
+    ----------
+    values : array-like of shape (n,) or (n, n_columns), or None
+        None stands for an argument that was not given.
+    name : str
+        Of the argument, for the message.
+
+    Raises
+    ------
+    DataError
+        Naming the positions.
+
+    Examples
+    --------
+    >>> from skastw.targets.checks import check_complete
+    >>> check_complete(["cat", None, "dog"], "y")
+    Traceback (most recent call last):
+        ...
+    skastw.errors.DataError: y has 1 missing value of 3 (None, NaN or NA), at position 1: fill them in, ...
+    """
+    missing = np.flatnonzero(_is_missing(values))
+    if not len(missing):
+        return
+    positions = ", ".join(map(str, missing[:5])) + ", ..." * (len(missing) > 5)
+    plural = "s" * (len(missing) > 1)
+    raise DataError(
+        f"{name} has {len(missing)} missing value{plural} of {len(values)} (None, NaN or NA), at position{plural} "
+        f"{positions}: fill them in, or drop those clips."
+    )
+
+
+def _is_missing(values: Any) -> np.ndarray:
+    """Return which rows miss a value, shape (n,), bool."""
+    import pandas as pd
+
+    nothing = np.zeros(0, dtype=bool)
+    if values is None or hasattr(values, "toarray"):  # a sparse matrix, which scikit-learn checks
+        return nothing
+    if hasattr(values, "isna"):
+        return _rows_with_any(np.asarray(values.isna()))
+    try:
+        # an array of objects: NumPy makes text of a NaN among texts
+        array = np.array(values, dtype=object) if isinstance(values, list | tuple) else np.asanyarray(values)
+    except ValueError:  # rows of different lengths, which scikit-learn reports
+        return nothing
+    if array.ndim == 0:
+        return nothing
+    if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
+        return _rows_with_any(np.ma.getmaskarray(array))
+    if array.dtype.kind not in "fcOmMT":
+        return nothing
+    # pandas looks for no missing value in NumPy's variable-width texts (kind T)
+    return _rows_with_any(np.asarray(pd.isna(array.astype(object) if array.dtype.kind == "T" else array)))
+
+
+def _rows_with_any(flags: np.ndarray) -> np.ndarray:
+    return flags if flags.ndim == 1 else np.asarray(flags.any(axis=tuple(range(1, flags.ndim))))
+
+
+def numpy_targets(values: Any) -> Any:
+    """Return labels or values with types of NumPy instead of types of pandas, and unchanged if they have them.
+
+    Parameters
+    ----------
+    values : array-like of shape (n,) or (n, n_columns)
+        Without missing values.
+
+    Returns
+    -------
+    array-like of the same shape
+        A nullable or categorical Series, and an array of objects that are all integers, all booleans or all numbers,
+        become an ndarray of that type; a DataFrame stays one.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skastw.targets.checks import numpy_targets
+    >>> numpy_targets(pd.Series([3, 1], dtype="Int64")), numpy_targets(pd.Series([True, False], dtype="boolean"))
+    (array([3, 1]), array([ True, False]))
+    """
+    import pandas as pd
+
+    if isinstance(values, pd.DataFrame):
+        if all(isinstance(dtype, np.dtype) and dtype.kind != "O" for dtype in values.dtypes):
+            return values
+        columns = {i: numpy_targets(values.iloc[:, i]) for i in range(values.shape[1])}
+        return pd.DataFrame(columns).set_axis(values.columns, axis=1)
+
+    dtype = getattr(values, "dtype", None)
+    if dtype is None or np.ndim(values) != 1:
+        return values
+    if not isinstance(dtype, np.dtype) or dtype.kind == "T":
+        return np.array(values.tolist()) if hasattr(values, "tolist") else np.asarray(values)
+    if dtype.kind == "O":
+        items = values.tolist()
+        n_booleans = sum(isinstance(item, bool | np.bool_) for item in items)
+        if n_booleans in (0, len(items)) and all(isinstance(item, _NUMBERS) for item in items):
+            return np.array(items)
+    return values
+
+
+def check_label_types(labels: Any, name: str) -> None:
+    """Raise if labels are not of one type that a saved model can hold.
+
+    Parameters
+    ----------
+    labels : array-like of shape (n,) or (n, 1)
+        Without missing values. Other shapes are left to scikit-learn.
+    name : str
+        Of the argument, for the message.
+
+    Raises
+    ------
+    DataError
+        Naming the first label that is of another type, and the remedy.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skastw.targets.checks import check_label_types
+    >>> check_label_types(np.array(["2020-01-01"], dtype="datetime64[D]"), "y")
+    Traceback (most recent call last):
+        ...
+    skastw.errors.DataError: y holds labels of dtype datetime64[D] (2020-01-01 at position 0), expected strings, ...
+    """
+    array = np.array(labels, dtype=object) if isinstance(labels, list | tuple) else np.asarray(labels)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1 or array.dtype.kind in _PLAIN_KINDS:
+        return
+    expected = "strings, integers, booleans or floats: convert them, for example by y.astype(str)"
+    if array.dtype.kind != "O":
+        raise DataError(
+            f"{name} holds labels of dtype {array.dtype} ({array[0]!s} at position 0), expected {expected}."
+        )
+
+    first: dict[bool, int] = {}  # positions of the first text and of the first number
+    for position, label in enumerate(array.tolist()):
+        if not isinstance(label, _LABELS):
+            raise DataError(
+                f"{name} holds labels of type {type(label).__name__} ({label!r:.50} at position {position}), expected "
+                f"{expected}."
+            )
+        first.setdefault(isinstance(label, str), position)
+    if len(first) > 1:
+        examples = " and ".join(f"{plain(array[i])!r} at position {i}" for i in first.values())
+        raise DataError(f"{name} holds labels of several types ({examples}), expected one of {expected}.")
+
+
+def check_label_texts(classes: np.ndarray) -> None:
+    """Raise if a class is a text that no file in UTF-8 can hold, such as a file name that is not Unicode.
+
+    Parameters
+    ----------
+    classes : ndarray of shape (n_classes,)
+
+    Raises
+    ------
+    DataError
+        Naming the class.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skastw.targets.checks import check_label_texts
+    >>> check_label_texts(np.array(["caf\\udce9"]))
+    Traceback (most recent call last):
+        ...
+    skastw.errors.DataError: y holds the label 'caf\\udce9', expected text that UTF-8 can hold: rename the class.
+    """
+    for label in classes.tolist():
+        try:
+            str(label).encode()
+        except UnicodeEncodeError:
+            raise DataError(
+                f"y holds the label {label!r}, expected text that UTF-8 can hold: rename the class."
+            ) from None
+
+
+def group_array(groups: Any) -> np.ndarray | None:
+    """Return groups as an array that can be sorted, or None if there are none.
+
+    Parameters
+    ----------
+    groups : array-like of shape (n,), or None
+
+    Returns
+    -------
+    ndarray of shape (n,), or None
+        Texts are readable: a group may be part of a file name.
+
+    Raises
+    ------
+    DataError
+        If a group is missing, or groups of several types cannot be sorted.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skastw.targets.checks import group_array
+    >>> group_array(pd.Series(["ann", "bob"], dtype="string")).tolist(), group_array(None)
+    (['ann', 'bob'], None)
+    """
+    if groups is None:
+        return None
+    check_complete(groups, "groups")
+    array = np.asarray(numpy_targets(groups))
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    elif array.ndim > 1 and isinstance(groups, list | tuple):  # of tuples, such as a speaker and a session
+        array = np.empty(len(groups), dtype=object)
+        array[:] = [tuple(group) for group in groups]
+    if array.ndim != 1:
+        raise DataError(f"groups has shape {array.shape}, expected one group a clip: join its columns to one text.")
+    array = readable_values(array)
+    types = {type(group).__name__ for group in array.tolist()} if array.dtype.kind == "O" else set()
+    if len(types) > 1:
+        listed = ", ".join(sorted(types))
+        raise DataError(f"groups holds values of several types ({listed}), expected one: use groups.astype(str).")
+    return array
+
+
+def class_weights(weights: Mapping[Any, Any], classes: np.ndarray) -> dict[int, float]:
+    """Return the weight of each class by its position in ``classes``, 1 if it is not given.
+
+    Parameters
+    ----------
+    weights : mapping
+        From classes, or their text, to weights.
+    classes : ndarray of shape (n_classes,)
+
+    Raises
+    ------
+    DataError
+        If a key is not a class, or a weight is not a number from 0 to 1e9.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skastw.targets.checks import class_weights
+    >>> class_weights({"dog": 2}, np.array(["cat", "dog"]))
+    {0: 1.0, 1: 2.0}
+    >>> class_weights({"dgo": 2}, np.array(["cat", "dog"]))
+    Traceback (most recent call last):
+        ...
+    skastw.errors.DataError: Got class_weight for ['dgo'], expected classes of y: ['cat', 'dog']; did you mean 'dog'?
+    """
+    labels = classes.tolist()
+    positions = {str(label): i for i, label in enumerate(labels)} | {label: i for i, label in enumerate(labels)}
+    by_position = {positions.get(key, positions.get(str(key))): weight for key, weight in weights.items()}
+    if None in by_position:
+        unknown = [plain(key) for key in weights if key not in positions and str(key) not in positions]
+        near = difflib.get_close_matches(str(unknown[0]), list(map(str, labels)), n=1)
+        meant = f"; did you mean {near[0]!r}?" if near else "."
+        raise DataError(f"Got class_weight for {unknown[:5]}, expected classes of y: {plain(classes[:10])}{meant}")
+
+    for position, weight in by_position.items():
+        if isinstance(weight, bool) or not isinstance(weight, Real) or not 0 <= float(weight) <= _LARGEST_WEIGHT:
+            raise DataError(
+                f"Got class_weight={plain(weight)!r} for {labels[position]!r}, expected a number from 0 to "
+                f"{_LARGEST_WEIGHT:.0e}."
+            )
+    return {i: float(by_position.get(i, 1.0)) for i in range(len(labels))}
