@@ -26,8 +26,8 @@ def describe_model(folder: str | os.PathLike[str]) -> dict[str, Any]:
         ``estimator``, ``version`` (of the library that saved it), ``format_version``, ``task``, ``labels``,
         ``sample_rate``, ``components`` (each with its parameters), ``augment``, ``params``, ``n_parameters`` (as
         :func:`skastw.network.model.count_parameters` counts them; None for a model of an earlier release), ``weights``
-        (how many tensors and bytes, with what is stored and not trained), ``best_epoch``, ``n_epochs``, ``interrupted``,
-        ``seed`` (None if it is not known), ``split``, ``validation`` and ``test`` (scores, or None) and ``versions``
+        (how many tensors and bytes, with what is stored and not trained), ``best_epoch``, ``n_epochs``,
+        ``interrupted``, ``seed`` (None if it is not known), ``split``, ``validation`` and ``test`` (scores, or None) and ``versions``
         (of what it was trained with).
 
     Raises
