@@ -25,10 +25,10 @@ def describe_model(folder: str | os.PathLike[str]) -> dict[str, Any]:
     dict of JSON values
         ``estimator``, ``version`` (of the library that saved it), ``format_version``, ``task``, ``labels``,
         ``sample_rate``, ``components`` (each with its parameters), ``augment``, ``params``, ``n_parameters`` (as
-        :func:`skastw.network.model.count_parameters` counts them; None for a model of an earlier release), ``weights``
-        (how many tensors and bytes, with what is stored and not trained), ``best_epoch``, ``n_epochs``,
-        ``interrupted``, ``seed`` (None if it is not known), ``split``, ``validation`` and ``test`` (scores, or None) and ``versions``
-        (of what it was trained with).
+        :func:`skastw.network.model.count_parameters` counts them; None for a model of an earlier release),
+        ``weights`` (the number of tensors and bytes, including stored values that are not trained), ``best_epoch``,
+        ``n_epochs``, ``interrupted``, ``seed`` (None if it is not known), ``split``, ``validation`` and ``test``
+        (scores, or None) and ``versions`` (of the libraries in training).
 
     Raises
     ------
