@@ -20,7 +20,7 @@ from skastw.core.sklearn_private import InvalidParameterError, boxes_in_a_row, v
 from skastw.errors import ComponentError, plain
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 __all__ = [
     "Component",

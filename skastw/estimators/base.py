@@ -52,7 +52,7 @@ from skastw.recipes import load_recipe
 from skastw.training import TASKS, Checkpoint, Monitor, TrainingConfig, train
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 __all__ = ["RUN_PARAMS", "AudioEstimator"]
 

@@ -396,4 +396,4 @@ def _brackets(interval: tuple[float, float] | None) -> str:
 
 def _rows(table: DataFrame) -> list[dict[str, Any]]:
     """Return a table as JSON: one object for each row, its index among the values."""
-    return table.reset_index().to_dict(orient="records")
+    return [{str(name): value for name, value in row.items()} for row in table.reset_index().to_dict(orient="records")]

@@ -224,7 +224,7 @@ async def _body(request: Request, most: int, seconds: float) -> bytes:
 
     try:
         return await asyncio.wait_for(read(), seconds)
-    except asyncio.TimeoutError:  # another one than TimeoutError in Python 3.10
+    except TimeoutError:
         raise refusal(408, f"The clip had not arrived after {seconds:g} s: try again.") from None
     except ClientDisconnect:
         raise refusal(400, "The connection was closed before the clip had arrived.") from None
