@@ -1,0 +1,133 @@
+"""One label a clip."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import column_or_1d
+from torch import Tensor
+from torch.nn import functional as F
+
+from skastw.errors import DataError, plain
+from skastw.targets._classes import ClassTargets, y_and_type
+from skastw.targets.checks import check_label_texts, class_weights
+
+__all__ = ["SingleLabel"]
+
+
+@dataclass(frozen=True, eq=False)
+class SingleLabel(ClassTargets):
+    """One of several classes for each clip: softmax and cross-entropy.
+
+    Parameters
+    ----------
+    classes : ndarray of shape (K,)
+        Sorted.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skastw.targets import SingleLabel
+    >>> pets = SingleLabel.learn(["dog", "cat", "dog"])
+    >>> pets.encode(["cat", "dog"]).tolist()
+    [0, 1]
+    """
+
+    name = "classification"
+    general = True
+
+    @classmethod
+    def accepts(cls, y: Any) -> bool:
+        """Return True: whatever no other kind accepts has one label a clip."""
+        return True
+
+    @classmethod
+    def learn(cls, y: Any, sample_weight: Any = None) -> Self:
+        """Return the targets with the classes of y."""
+        y = _one_column(y_and_type(y)[0])
+        classes = np.unique(y)
+        check_label_texts(classes)
+        if len(classes) < 2:
+            raise ValueError(
+                f"Got one class ({plain(classes[0])!r}) in y, expected at least 2: a classifier needs another class."
+            )
+        return cls(classes)
+
+    def encode(self, y: Any) -> np.ndarray:
+        """Return the position of each label in ``classes``, shape (n,), int64."""
+        y, y_type = y_and_type(y)
+        if y_type == "multilabel-indicator":
+            raise ValueError(f"Got targets of type {y_type!r}, expected those of classification as in the first fit.")
+        y = _one_column(y)
+        unknown = np.setdiff1d(y, self.classes)
+        if len(unknown):
+            known = plain(self.classes[:10])
+            raise ValueError(f"Got labels {plain(unknown[:5])} that are not in y, expected some of {known}.")
+        return np.searchsorted(self.classes, y)
+
+    def loss(self, outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+        """Return the cross-entropy of each item."""
+        return F.cross_entropy(outputs, targets, label_smoothing=label_smoothing, reduction="none")
+
+    def loss_weights(self, targets: np.ndarray, class_weight: Any) -> np.ndarray:
+        """Return the weight of each clip's class."""
+        by_class = class_weights(class_weight, self.classes) if isinstance(class_weight, dict) else class_weight
+        return compute_sample_weight(by_class, targets)
+
+    def chosen(self, outputs: Tensor) -> Tensor:
+        """Return the position of the largest logit, shape (n,)."""
+        return outputs.argmax(dim=1)
+
+    def decide(self, outputs: Tensor) -> np.ndarray:
+        """Return the class of the largest logit, and :attr:`placeholder` for clips that could not be used."""
+        failed = outputs.isnan().any(dim=1).numpy()
+        labels = self.classes[self.chosen(outputs).numpy()]
+        if not failed.any():
+            return labels
+        # an unsigned integer has no room for the placeholder
+        return np.where(failed, self.placeholder, labels.astype(np.int64) if labels.dtype.kind == "u" else labels)
+
+    @property
+    def placeholder(self) -> Any:
+        """The label of clips that cannot be used, which is not one of the classes."""
+        kind = self.classes.dtype.kind
+        if kind == "f":
+            return np.nan
+        if kind in "iu":
+            return min(-1, int(self.classes.min()) - 1)
+        return None if kind == "b" or "" in self.classes else ""
+
+    def decision(self, outputs: Tensor) -> Tensor:
+        """Return the logits; of two classes, the second's minus the first's, shape (n,)."""
+        return outputs[:, 1] - outputs[:, 0] if self.n_outputs == 2 else outputs
+
+    def log_probabilities(self, outputs: Tensor) -> Tensor:
+        """Return the logarithm of the softmax."""
+        return outputs.log_softmax(dim=1)
+
+    def probabilities(self, outputs: Tensor) -> Tensor:
+        """Return the softmax."""
+        return outputs.softmax(dim=1)
+
+    def strata(self, targets: np.ndarray, *, grouped: bool) -> np.ndarray:
+        """Return the encoded classes."""
+        return targets
+
+    def check_usable(self, before: np.ndarray, after: np.ndarray) -> None:
+        """Raise DataError if all clips of a class are unusable."""
+        lost = np.setdiff1d(before, after)
+        if len(lost):
+            label = plain(self.classes[lost[0]])
+            raise DataError(f"No clip of class {label!r} can be used; error.failed lists the clips.")
+
+
+def _one_column(y: Any) -> np.ndarray:
+    y = column_or_1d(y, warn=True)
+    check_classification_targets(y)
+    if not len(y):
+        raise DataError("Got y without labels, expected one for each clip.")
+    return y
