@@ -6,13 +6,14 @@ cannot encode. When such a name leaves the program, it is written with escapes: 
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-__all__ = ["column_type", "original_text", "readable", "readable_values"]
+__all__ = ["column_type", "did_you_mean", "original_text", "readable", "readable_values"]
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _ESCAPE = re.compile(r"\\(?:(\\)|x([89a-f][0-9a-f])|u(d[89a-f][0-9a-f]{2}))")
@@ -75,6 +76,27 @@ def _unescaped(escape: re.Match[str]) -> str:
     if backslash:
         return "\\"
     return chr(_BYTE + int(byte, 16)) if byte else chr(int(code, 16))
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return the end of an error about an unknown name: a suggestion, or nothing if no known name is similar.
+
+    Parameters
+    ----------
+    name : str
+        The unknown name.
+    known : iterable of str
+
+    Examples
+    --------
+    >>> from skastw.core.text import did_you_mean
+    >>> "No parameter 'epoch'" + did_you_mean("epoch", ["epochs", "patience"])
+    "No parameter 'epoch'; did you mean 'epochs'?"
+    >>> did_you_mean("size", ["epochs", "patience"])
+    ''
+    """
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def column_type(texts: Iterable[str]) -> type | None:
