@@ -30,7 +30,7 @@ __all__ = [
     "component_from_config",
     "component_names",
     "component_to_config",
-    "export_components",
+    "export_named",
     "resolve_component",
 ]
 
@@ -270,8 +270,8 @@ def component_from_config(base: type[C], config: object) -> C:
     return component
 
 
-def export_components(package: str, path: Iterable[str], base: type[Component], namespace: dict[str, Any]) -> list[str]:
-    """Import every module of a package and put the components found there in its namespace.
+def export_named(package: str, path: Iterable[str], base: Any, namespace: dict[str, Any]) -> list[str]:
+    """Import every module of a package and put the subclasses of ``base`` that have a ``name`` in its namespace.
 
     A new component is then one new file: its package exports it, and the registry knows its name.
 
@@ -282,7 +282,7 @@ def export_components(package: str, path: Iterable[str], base: type[Component], 
     path : iterable of str
         Its ``__path__``.
     base : type
-        The kind of component that lives there.
+        With a class attribute ``name``.
     namespace : dict
         The package's ``globals()``.
 
@@ -291,16 +291,11 @@ def export_components(package: str, path: Iterable[str], base: type[Component], 
     list of str
         Names of the exported classes, sorted.
     """
-    found = {}
+    named: dict[str, type] = {}
     for module_info in pkgutil.iter_modules(path):
         module = importlib.import_module(f"{package}.{module_info.name}")
-        for name, value in vars(module).items():
-            if (
-                isinstance(value, type)
-                and issubclass(value, base)
-                and value.__module__ == module.__name__
-                and value.name
-            ):
-                found[name] = value
-    namespace.update(found)
-    return sorted(found)
+        own = (value for value in vars(module).values() if getattr(value, "__module__", None) == module.__name__)
+        classes: Iterable[Any] = (value for value in own if isinstance(value, type) and issubclass(value, base))
+        named |= {value.__name__: value for value in classes if value.name}
+    namespace.update(named)
+    return sorted(named)

@@ -78,9 +78,7 @@ def parameters(cls: type[T]) -> type[T]:
 
 def params_where(cls: type, **wanted: bool) -> list[str]:
     """Return the names of the parameters that were declared with these values of ``runs`` or ``saved``."""
-    return [
-        item.name for item in _declared(cls) if all(item.metadata[name] is value for name, value in wanted.items())
-    ]
+    return [item.name for item in _declared(cls) if all(item.metadata[name] is value for name, value in wanted.items())]
 
 
 def take_params(cls: type[T], owner: Any) -> T:

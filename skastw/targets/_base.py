@@ -110,8 +110,9 @@ class Targets(ABC):
         """
         return np.zeros(len(targets), dtype=np.int64)
 
-    def check_usable(self, before: np.ndarray, after: np.ndarray) -> None:
-        """Raise DataError if the targets of the usable clips lack something that those of all clips have."""
+    def lost(self, before: np.ndarray, after: np.ndarray) -> str | None:
+        """Return what the targets of all clips have and the targets of the usable ones lack, or None."""
+        return None
 
     @abstractmethod
     def to_json(self) -> dict[str, Any]:

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
+from msgspec import Meta, Struct
 from sklearn.utils.multiclass import type_of_target
 from torch import Tensor
 
 from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval, StrOptions
 from skastw.errors import ArtifactError, DataError
+from skastw.storage.schema import check
 from skastw.targets._base import Targets
 from skastw.targets.checks import check_label_types, numpy_targets
 
 __all__ = ["ClassParams", "ClassTargets", "y_and_type"]
 
-_DTYPE = re.compile(r"[<>|=]?[biufU]\d{1,9}")
 #: Largest array of labels that a saved model may ask for.
 _MAX_LABEL_BYTES = 2**28
+
+
+class _Document(Struct):
+    """Content of ``labels.json``. The pattern of dtypes is strict: numpy reads more into a string than a type."""
+
+    dtype: Annotated[str, Meta(pattern=r"^(object|[<>|=]?[biufU]\d{1,9})$", description="the dtype of an array")]
+    labels: Annotated[list[str | bool | int | float], Meta(min_length=1, description="a list of labels")]
 
 
 @parameters
@@ -36,8 +43,8 @@ class ClassParams:
     class_weight: dict[Any, float] | str | None = param(
         default=None,
         valid=[dict, StrOptions({"balanced"}), None],
-        doc='Weight of each class in the training loss, as in scikit-learn: ``"balanced"``, or weights from 0 to 1e9 by '
-        "class. Classes that a dict leaves out have weight 1.",
+        doc='Weight of each class in the training loss, as in scikit-learn: ``"balanced"``, or a weight from 0 to 1e9 '
+        "for each class. Classes that a dict leaves out have weight 1.",
     )
 
 
@@ -111,22 +118,18 @@ class ClassTargets(Targets):
     @classmethod
     def from_json(cls, labels: dict[str, Any]) -> Self:
         """Return the targets with the classes of ``labels.json``."""
+        document = check(labels, _Document, "labels.json", ArtifactError)
         try:
-            name, values = labels["dtype"], labels["labels"]
-            if name != "object" and not _DTYPE.fullmatch(name):  # numpy reads more into a string than a type
-                raise TypeError(f"dtype {name[:50]!r}")
-            if not isinstance(values, list) or not all(isinstance(value, str | int | float) for value in values):
-                raise TypeError("the labels are not a list of strings or numbers")
-            dtype = np.dtype(name)
-            if len(values) * dtype.itemsize > _MAX_LABEL_BYTES:
-                raise ValueError(f"{len(values)} labels of dtype {dtype} take more than {_MAX_LABEL_BYTES} bytes")
+            dtype = np.dtype(document.dtype)
+            if len(document.labels) * dtype.itemsize > _MAX_LABEL_BYTES:
+                raise ValueError(f"{len(document.labels)} labels of dtype {dtype} exceed {_MAX_LABEL_BYTES} bytes")
 
-            classes = np.array(values, dtype=dtype)
-            if not len(classes) or len(np.unique(classes)) < len(classes) or classes.tolist() != values:
-                raise ValueError("no labels, one label twice, or a label that its dtype cannot represent")
-            return cls(classes)
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            classes = np.array(document.labels, dtype=dtype)
+            if len(np.unique(classes)) < len(classes) or classes.tolist() != document.labels:
+                raise ValueError("a label occurs twice, or its dtype cannot represent it")
+        except (TypeError, ValueError, OverflowError) as error:
             raise ArtifactError(f"labels.json is not valid: {repr(error)[:300]}.") from error
+        return cls(classes)
 
 
 def y_and_type(y: Any) -> tuple[Any, str]:

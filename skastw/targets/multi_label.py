@@ -42,16 +42,11 @@ class MultiLabel(ClassTargets):
     def learn(cls, y: Any, sample_weight: Any = None) -> Self:
         """Return the targets with the columns of y."""
         columns = getattr(y, "columns", None)
-        return cls(np.arange(y_and_type(y)[0].shape[1] if hasattr(y, "shape") else len(y[0])) if columns is None
-                   else np.array(list(map(str, columns))))
+        return cls(np.arange(_indicator(y).shape[1]) if columns is None else np.array(list(map(str, columns))))
 
     def encode(self, y: Any) -> np.ndarray:
         """Return the indicator, shape (n, K), float32."""
-        y, y_type = y_and_type(y)
-        if y_type != "multilabel-indicator":
-            raise ValueError(f"Got targets of type {y_type!r}, expected those of multilabel as in the first fit.")
-        indicator = check_array(y, accept_sparse="csr", dtype=np.float32, input_name="y")
-        indicator = indicator.toarray() if hasattr(indicator, "toarray") else indicator
+        indicator = _indicator(y)
         if indicator.shape[1] != self.n_outputs:
             raise ValueError(f"Got an indicator of {indicator.shape[1]} labels, expected {self.n_outputs}.")
         return indicator
@@ -96,3 +91,11 @@ class MultiLabel(ClassTargets):
         if grouped:
             return super().strata(targets, grouped=grouped)
         return np.unique(targets, axis=0, return_inverse=True)[1].reshape(-1)
+
+
+def _indicator(y: Any) -> np.ndarray:
+    y, y_type = y_and_type(y)
+    if y_type != "multilabel-indicator":
+        raise ValueError(f"Got targets of type {y_type!r}, expected an indicator as in the first fit.")
+    indicator = check_array(y, accept_sparse="csr", dtype=np.float32, input_name="y")
+    return indicator.toarray() if hasattr(indicator, "toarray") else indicator

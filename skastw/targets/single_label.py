@@ -61,7 +61,7 @@ class SingleLabel(ClassTargets):
         """Return the position of each label in ``classes``, shape (n,), int64."""
         y, y_type = y_and_type(y)
         if y_type == "multilabel-indicator":
-            raise ValueError(f"Got targets of type {y_type!r}, expected those of classification as in the first fit.")
+            raise ValueError(f"Got targets of type {y_type!r}, expected one label a clip as in the first fit.")
         y = _one_column(y)
         unknown = np.setdiff1d(y, self.classes)
         if len(unknown):
@@ -117,12 +117,10 @@ class SingleLabel(ClassTargets):
         """Return the encoded classes."""
         return targets
 
-    def check_usable(self, before: np.ndarray, after: np.ndarray) -> None:
-        """Raise DataError if all clips of a class are unusable."""
+    def lost(self, before: np.ndarray, after: np.ndarray) -> str | None:
+        """Return a class all of whose clips are unusable, or None."""
         lost = np.setdiff1d(before, after)
-        if len(lost):
-            label = plain(self.classes[lost[0]])
-            raise DataError(f"No clip of class {label!r} can be used; error.failed lists the clips.")
+        return f"class {plain(self.classes[lost[0]])!r}" if len(lost) else None
 
 
 def _one_column(y: Any) -> np.ndarray:

@@ -6,15 +6,31 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
+from msgspec import Struct
 from sklearn.utils.validation import check_array
 from torch import Tensor
 
 from skastw.core.sklearn_private import check_sample_weight
 from skastw.errors import ArtifactError, DataError
+from skastw.storage.schema import Finite, check
 from skastw.targets._base import Targets
 from skastw.targets.checks import numpy_targets
 
 __all__ = ["Values"]
+
+
+class _Document(Struct):
+    """Content of ``labels.json``."""
+
+    labels: list[str]
+    named: bool
+    one_dimensional: bool
+    mean: list[Finite]
+    scale: list[Finite]
+
+    def __post_init__(self) -> None:
+        if not len(self.labels) == len(self.mean) == len(self.scale) > 0:
+            raise ValueError("labels, mean and scale are not lists of one length")
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,12 +137,9 @@ class Values(Targets):
     @classmethod
     def from_json(cls, labels: dict[str, Any]) -> Self:
         """Return the targets with the means and scales of ``labels.json``."""
-        names, mean, scale = labels["labels"], labels["mean"], labels["scale"]
-        lists = all(isinstance(values, list) for values in (names, mean, scale))
-        if not lists or not all(isinstance(name, str) for name in names) or not len(names) == len(mean) == len(scale):
-            raise ArtifactError("labels.json is not valid: labels, mean and scale are not lists of one length.")
-        arrays = (np.asarray(values, dtype=np.float64) for values in (mean, scale))
-        return cls(*arrays, names if labels["named"] else None, bool(labels["one_dimensional"]))
+        document = check(labels, _Document, "labels.json", ArtifactError)
+        mean, scale = np.array(document.mean), np.array(document.scale)
+        return cls(mean, scale, document.labels if document.named else None, document.one_dimensional)
 
 
 def _numbers(y: Any) -> np.ndarray:
