@@ -81,8 +81,8 @@ def params_where(cls: type, **wanted: bool) -> list[str]:
     return [item.name for item in _declared(cls) if all(item.metadata[name] is value for name, value in wanted.items())]
 
 
-def take_params(cls: type[T], owner: Any) -> T:
-    """Return the group ``cls`` with the values that ``owner`` has at this moment.
+def take_params(cls: type[T], owner: Any, **others: Any) -> T:
+    """Return the group ``cls`` with the values that ``owner`` has at this moment, and with ``others``.
 
     Examples
     --------
@@ -94,7 +94,7 @@ def take_params(cls: type[T], owner: Any) -> T:
     >>> take_params(Patience, SimpleNamespace(patience=5, epochs=9)).patience
     5
     """
-    return cls(**{item.name: getattr(owner, item.name) for item in _declared(cls)})
+    return cls(**{item.name: getattr(owner, item.name) for item in _declared(cls)}, **others)
 
 
 def _declared(cls: type) -> list[Field]:

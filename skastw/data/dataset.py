@@ -40,8 +40,8 @@ class CacheParams:
         default="auto",
         valid=[StrOptions(set(CACHES))],
         doc='Where ``fit`` keeps the frames of the clips: ``"auto"`` keeps 128 MB in memory and the rest in a '
-        "temporary file, so that memory does not grow with the number of clips. Python's ``tempfile`` chooses the folder of the "
-        "file (``TMPDIR``). Predictions need no such file.",
+        "temporary file, so that memory does not grow with the number of clips. Python's ``tempfile`` chooses the "
+        "folder of the file (``TMPDIR``). Predictions need no such file.",
         saved=False,
     )
 

@@ -134,9 +134,7 @@ def components_from_config(config: dict[str, Any]) -> dict[str, Any]:
     """
     listed = config["augment"]
     if not isinstance(listed, list) or len(listed) > MAX_AUGMENTATIONS:
-        raise ArtifactError(
-            f"config.json has augment: {listed!r:.80}, expected a list of at most {MAX_AUGMENTATIONS}."
-        )
+        raise ArtifactError(f"config.json has augment: {listed!r:.80}, expected a list of at most {MAX_AUGMENTATIONS}.")
     parts = {kind: component_from_config(component_base(kind), config[kind]) for kind in KINDS if kind != "augment"}
     return {**parts, "augment": [component_from_config(Augment, item) for item in listed]}
 
