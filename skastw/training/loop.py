@@ -355,7 +355,7 @@ def _train_epoch(
         batch = train_set.batch(indices, model.max_frames, run.rng).to(config.device)
         for transform in transforms:
             batch = transform(batch, run.generator)
-        losses.append(_step(model, batch.fitted(model.max_frames), task, config, run.optimizers, run.draws()))
+        losses.append(_step(model, batch.crop_or_pad(model.max_frames), task, config, run.optimizers, run.draws()))
         run.average.update()
     return _mean_loss(losses, batches, train_set, run, config), rates
 
