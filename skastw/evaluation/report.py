@@ -278,7 +278,9 @@ def _mistakes(evaluation: Evaluation) -> str:
     shown = wrong.head(_MAX_MISTAKES).drop(columns="correct")
     rest = f" ({len(shown)} of them here, all in predictions.csv)" if len(wrong) > len(shown) else ""
     shown = shown.assign(clip=[_end_of_path(clip) for clip in shown["clip"]])
-    return section("Mistakes", paragraph(f"{words}{rest}."), table(list(map(str, shown.columns)), shown.to_numpy(object).tolist()))
+    return section(
+        "Mistakes", paragraph(f"{words}{rest}."), table(list(map(str, shown.columns)), shown.to_numpy(object).tolist())
+    )
 
 
 def _end_of_path(clip: Any) -> str:
