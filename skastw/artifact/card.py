@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from msgspec import to_builtins
+
 from skastw.core.templates import render
+from skastw.core.version import __version__
+from skastw.network.model import count_parameters
+from skastw.network.trained import Trained, TrainingRecord
 
 __all__ = ["model_card"]
-
-_NOUNS = {
-    "classification": "classes",
-    "multilabel": "labels, any number of which may apply",
-    "regression": "values",
-}
 
 #: Scores in ``metrics.json`` with a metric of the Hub, as fields of ``huggingface_hub.EvalResult``.
 _HUB_METRICS: dict[str, dict[str, Any]] = {
@@ -42,40 +40,15 @@ _SPLITS = {
 _FOLDERS = re.compile(r"""(['"])(?:/|\\\\|[A-Za-z]:[\\/])(?:(?:(?!\1).)*[\\/](?!\1))?""")
 
 
-def model_card(
-    *,
-    title: str,
-    module: str,
-    estimator: str,
-    version: str,
-    task: str,
-    labels: Sequence[Any],
-    sample_rate: int,
-    n_parameters: int,
-    components: Mapping[str, str],
-    params: Mapping[str, Any],
-    metrics: Mapping[str, Any],
-) -> str:
+def model_card(trained: Trained, *, title: str, estimator: str) -> str:
     """Write the model card.
 
     Parameters
     ----------
+    trained : Trained
     title : str
-    module, estimator : str
-        Name of the class that loads the model, and the module to import it from.
-    version : str
-        Release of skastw.
-    task : {"classification", "multilabel", "regression"}
-    labels : sequence
-        The classes, or the names of the values.
-    sample_rate : int
-        Hz.
-    n_parameters : int
-    components : mapping of kind to settings
-    params : mapping
-        The estimator's parameters.
-    metrics : mapping
-        Content of ``metrics.json``.
+    estimator : str
+        Name of the class that loads the model.
 
     Returns
     -------
@@ -85,42 +58,43 @@ def model_card(
     from markupsafe import Markup
 
     title = " ".join(title.split())
-    max_epochs = metrics.get("max_epochs", params["epochs"])
+    record, components, targets = trained.record, trained.components, trained.targets
+    described = {**components.parts, "augment": list(components.augment)}
     return render(
         "skastw.artifact",
         "card.md",
-        header=Markup(_header(title, metrics)),
+        header=Markup(_header(title, record)),
         title=title,
-        module=module,
         estimator=estimator,
-        version=version,
-        task=task,
-        nouns=_NOUNS,
-        labels=labels,
-        sample_rate=sample_rate,
-        n_parameters=n_parameters,
-        components={kind: _without_folders(settings) for kind, settings in components.items()},
-        params=params,
-        metrics={"seed": None, "test": None, "interrupted": False, "per_class": None, **metrics},
-        versions=metrics.get("versions", {}),
-        epochs=f"{metrics['n_epochs']}{f' of {max_epochs}' if max_epochs else ''} epochs",
-        batch_size=metrics.get("batch_size", params["batch_size"]),
+        version=__version__,
+        noun=targets.noun,
+        purpose=targets.purpose,
+        limits=targets.limits,
+        classifies=targets.estimator == "classifier",
+        labels=targets.labels,
+        n_parameters=count_parameters(trained.model),
+        components=components,
+        settings={kind: _without_folders(repr(part)) for kind, part in described.items()},
+        params=trained.params,
+        record=record,
+        epochs=f"{record.n_epochs}{f' of {record.max_epochs}' if record.max_epochs else ''} epochs",
+        batch_size=trained.params["batch_size"],
         scores=("accuracy", "macro_f1", "uar"),
-        chosen_by_validation=params.get("keep", "best") == "best",
-        split_words=_SPLITS.get(metrics["split"]),
+        chosen_by_validation=trained.params.get("keep", "best") == "best",
+        split_words=_SPLITS.get(record.split),
         code=_code,
         text=_text,
     )
 
 
-def _header(title: str, metrics: Mapping[str, Any]) -> str:
+def _header(title: str, record: TrainingRecord) -> str:
     """Return the YAML header, which the Hub reads."""
     from huggingface_hub import EvalResult, ModelCardData
 
-    if metrics.get("test"):
-        scores, dataset, split = metrics["test"], "clips held out for testing", "test"
-    else:
-        scores, dataset, split = metrics["validation"] or {}, "validation split of the training data", "validation"
+    scores: dict[str, Any] = record.validation or {}
+    dataset, split = "validation split of the training data", "validation"
+    if record.test is not None:
+        scores, dataset, split = to_builtins(record.test), "clips held out for testing", "test"
 
     results = [
         EvalResult(

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import Field, dataclass, field, fields
 from typing import Any, TypeVar, dataclass_transform
 
-from skastw.core.sklearn_private import StrOptions
+from skastw.core.sklearn_private import StrOptions, validate_parameter_constraints
 
-__all__ = ["param", "parameters", "params_where", "take_params"]
+__all__ = ["check_params", "param", "parameters", "params_where", "take_params"]
 
 T = TypeVar("T")
 
@@ -79,6 +79,33 @@ def parameters(cls: type[T]) -> type[T]:
 def params_where(cls: type, **wanted: bool) -> list[str]:
     """Return the names of the parameters that were declared with these values of ``runs`` or ``saved``."""
     return [item.name for item in _declared(cls) if all(item.metadata[name] is value for name, value in wanted.items())]
+
+
+def check_params(group: Any, name: str) -> None:
+    """Raise scikit-learn's error unless each parameter of a group, or of an estimator, is what it may be.
+
+    Parameters
+    ----------
+    group : object
+        Of a class that :func:`parameters` decorates.
+    name : str
+        What the error calls it.
+
+    Examples
+    --------
+    >>> from skastw.core.parameters import check_params, param, parameters
+    >>> @parameters
+    ... class Patience:
+    ...     patience: int = param(default=3, valid=[int], doc="Epochs.")
+    >>> check_params(Patience(patience="long"), "Patience")
+    Traceback (most recent call last):
+        ...
+    sklearn.utils._param_validation.InvalidParameterError: The 'patience' parameter of Patience must be an instance ...
+    """
+    declared = _declared(type(group))
+    constraints = {item.name: list(item.metadata["valid"]) for item in declared}
+    values = {item.name: getattr(group, item.name) for item in declared}
+    validate_parameter_constraints(constraints, values, caller_name=name)
 
 
 def take_params(cls: type[T], owner: Any, **others: Any) -> T:

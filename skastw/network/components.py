@@ -23,6 +23,7 @@ from skastw.core.sklearn_private import Interval
 from skastw.encoders import Encoder
 from skastw.errors import ArtifactError, ComponentError
 from skastw.features import Features, Precomputed
+from skastw.network.model import AudioModel, build_model
 from skastw.normalization import Normalization
 from skastw.pooling import Pooling
 
@@ -117,6 +118,27 @@ class Components:
     def precomputed(self) -> bool:
         """Whether X holds frames instead of clips."""
         return isinstance(self.features, Precomputed)
+
+    def build(self, n_outputs: int, n_features: int | None = None) -> AudioModel:
+        """Return the network, with fresh weights from torch's random generator.
+
+        Parameters
+        ----------
+        n_outputs : int
+        n_features : int, optional
+            Width of a frame, if the front end does not know it (precomputed frames).
+        """
+        return build_model(
+            self.features,
+            self.normalization,
+            self.encoder,
+            self.pooling,
+            n_outputs=n_outputs,
+            sample_rate=self.sample_rate,
+            chunk_length=self.chunk_length,
+            n_features=n_features,
+            n_models=self.n_models,
+        )
 
     def to_config(self) -> dict[str, Any]:
         """Return the components as JSON, by kind."""

@@ -33,12 +33,20 @@ class Targets(ABC):
         Whether other kinds are asked first if they accept a y.
     monitor : str
         The validation score whose highest value marks the best epoch.
+    exported : tuple of str
+        Names of what an exported model gives: the result of :meth:`finish`, and ``"logits"`` if it gives the outputs too.
+    noun, purpose, limits : str
+        For the model card: what the labels are, what the model is for, and what it does not do.
     """
 
     name: ClassVar[str] = ""
     estimator: ClassVar[str] = "classifier"
     general: ClassVar[bool] = False
     monitor: ClassVar[str] = ""
+    exported: ClassVar[tuple[str, ...]] = ()
+    noun: ClassVar[str] = ""
+    purpose: ClassVar[str] = ""
+    limits: ClassVar[str] = ""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -93,6 +101,10 @@ class Targets(ABC):
     def class_scores(self, outputs: Tensor, targets: Tensor, weights: Tensor) -> list[dict[str, float]] | None:
         """Return the scores of each class, or None if outputs are not classes."""
         return None
+
+    @abstractmethod
+    def finish(self, outputs: Tensor) -> Tensor:
+        """Return probabilities, or values in the units of y, shape (n, K), by operations that can be exported."""
 
     @abstractmethod
     def decide(self, outputs: Tensor) -> np.ndarray:

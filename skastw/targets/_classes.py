@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from numbers import Real
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 from msgspec import Meta, Struct
@@ -59,7 +59,8 @@ class ClassTargets(Targets):
 
     classes: np.ndarray
 
-    monitor = "macro_f1"
+    monitor: ClassVar[str] = "macro_f1"
+    exported: ClassVar[tuple[str, ...]] = ("probabilities", "logits")
 
     @property
     def labels(self) -> list[Any]:

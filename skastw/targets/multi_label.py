@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.utils.validation import check_array
@@ -31,7 +31,10 @@ class MultiLabel(ClassTargets):
     [0, 1, 2]
     """
 
-    name = "multilabel"
+    name: ClassVar[str] = "multilabel"
+    noun: ClassVar[str] = "labels, any number of which may apply"
+    purpose: ClassVar[str] = "Finding the labels below"
+    limits: ClassVar[str] = "The model knows only the labels above."
 
     @classmethod
     def accepts(cls, y: Any) -> bool:
@@ -82,7 +85,7 @@ class MultiLabel(ClassTargets):
         """Return the logarithm of the sigmoid."""
         return F.logsigmoid(outputs)
 
-    def probabilities(self, outputs: Tensor) -> Tensor:
+    def finish(self, outputs: Tensor) -> Tensor:
         """Return the sigmoid."""
         return outputs.sigmoid()
 

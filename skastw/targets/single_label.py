@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.utils.class_weight import compute_sample_weight
@@ -37,8 +37,11 @@ class SingleLabel(ClassTargets):
     [0, 1]
     """
 
-    name = "classification"
-    general = True
+    name: ClassVar[str] = "classification"
+    general: ClassVar[bool] = True
+    noun: ClassVar[str] = "classes"
+    purpose: ClassVar[str] = "Telling the classes below apart"
+    limits: ClassVar[str] = "The model knows only the classes above and gives every sound one of them."
 
     @classmethod
     def accepts(cls, y: Any) -> bool:
@@ -109,7 +112,7 @@ class SingleLabel(ClassTargets):
         """Return the logarithm of the softmax."""
         return outputs.log_softmax(dim=1)
 
-    def probabilities(self, outputs: Tensor) -> Tensor:
+    def finish(self, outputs: Tensor) -> Tensor:
         """Return the softmax."""
         return outputs.softmax(dim=1)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import torch
 from msgspec import Struct
 from sklearn.utils.validation import check_array
 from torch import Tensor
@@ -62,6 +63,10 @@ class Values(Targets):
     estimator: ClassVar[str] = "regressor"
     general: ClassVar[bool] = True
     monitor: ClassVar[str] = "r2"
+    exported: ClassVar[tuple[str, ...]] = ("values",)
+    noun: ClassVar[str] = "values"
+    purpose: ClassVar[str] = "Estimating the values below"
+    limits: ClassVar[str] = "The model estimates these values for every sound, even if they have no meaning for it."
 
     @classmethod
     def accepts(cls, y: Any) -> bool:
@@ -110,6 +115,10 @@ class Values(Targets):
         if len(targets) < 2:  # no variance to compare with but that of the standardised training targets, which is 1
             return {"r2": 1.0 - float(self.loss(outputs, targets).mean())}
         return {"r2": float(r2_score(targets.numpy(), outputs.numpy(), sample_weight=weights.numpy()))}
+
+    def finish(self, outputs: Tensor) -> Tensor:
+        """Return values in the units of y, shape (n, K)."""
+        return outputs * torch.from_numpy(self.scale).to(outputs) + torch.from_numpy(self.mean).to(outputs)
 
     def decide(self, outputs: Tensor) -> np.ndarray:
         """Return values in the units of y, shape (n,) or (n, K), float64."""
