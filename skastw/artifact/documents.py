@@ -192,7 +192,7 @@ def with_front_end(trained: Trained, featurizer: Any) -> Trained:
 
 
 def _label_names(labels: list[str]) -> dict[str, Any]:
-    """Return the labels in the words of other tools; so many that nobody could show them are left to ``labels.json``."""
+    """Return the labels in the words of other tools, unless they are too many to be shown."""
     if len(labels) > _MAX_NAMED_LABELS:
         return {}
     numbered = dict(enumerate(labels))

@@ -37,7 +37,7 @@ def param(*, default: Any, valid: Sequence[Any], doc: str, runs: bool = False, s
     return field(default=default, metadata={"valid": valid, "doc": doc, "runs": runs, "saved": saved})
 
 
-@dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(param,))
+@dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(param, field))
 def parameters(cls: type[T]) -> type[T]:
     """Give a class an ``__init__`` with its parameters by keyword, and those of its bases.
 

@@ -34,7 +34,7 @@ class Targets(ABC):
     monitor : str
         The validation score whose highest value marks the best epoch.
     exported : tuple of str
-        Names of what an exported model gives: the result of :meth:`finish`, and ``"logits"`` if it gives the outputs too.
+        Names of the results of an exported model: of :meth:`finish`, and ``"logits"`` for the outputs themselves.
     noun, purpose, limits : str
         For the model card: what the labels are, what the model is for, and what it does not do.
     """
@@ -98,9 +98,13 @@ class Targets(ABC):
     def scores(self, outputs: Tensor, targets: Tensor, weights: Tensor) -> dict[str, float]:
         """Return the scores of validation clips by name, for outputs (n, K), targets and weights (n,)."""
 
-    def class_scores(self, outputs: Tensor, targets: Tensor, weights: Tensor) -> list[dict[str, float]] | None:
+    def class_scores(self, outputs: Tensor, targets: Tensor, weights: Tensor) -> list[dict[str, Any]] | None:
         """Return the scores of each class, or None if outputs are not classes."""
         return None
+
+    def averages(self, class_scores: list[dict[str, Any]]) -> dict[str, float]:
+        """Return further scores of the validation clips by name, from the scores of each class."""
+        return {}
 
     @abstractmethod
     def finish(self, outputs: Tensor) -> Tensor:

@@ -91,7 +91,7 @@ class ClassTargets(Targets):
         macro_f1 = f1_score(true, predicted, average="macro", sample_weight=weight, zero_division=0.0)
         return {"accuracy": float(accuracy_score(true, predicted, sample_weight=weight)), "macro_f1": float(macro_f1)}
 
-    def class_scores(self, outputs: Tensor, targets: Tensor, weights: Tensor) -> list[dict[str, float]]:
+    def class_scores(self, outputs: Tensor, targets: Tensor, weights: Tensor) -> list[dict[str, Any]]:
         """Return precision, recall, F1 and the number of clips (``support``) of each class."""
         from sklearn.metrics import precision_recall_fscore_support
 

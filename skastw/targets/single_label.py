@@ -85,6 +85,11 @@ class SingleLabel(ClassTargets):
         """Return the position of the largest logit, shape (n,)."""
         return outputs.argmax(dim=1)
 
+    def averages(self, class_scores: list[dict[str, Any]]) -> dict[str, float]:
+        """Return the unweighted average recall, over the classes that have clips."""
+        recalls = [row["recall"] for row in class_scores if row["support"]]
+        return {"uar": sum(recalls) / len(recalls)} if recalls else {}
+
     def decide(self, outputs: Tensor) -> np.ndarray:
         """Return the class of the largest logit, and :attr:`placeholder` for clips that could not be used."""
         failed = outputs.isnan().any(dim=1).numpy()

@@ -4,7 +4,8 @@ from skastw.training.average import MovingAverage
 from skastw.training.checkpoint import load_state, save_state
 from skastw.training.loop import Monitor, train
 from skastw.training.muon import Muon
-from skastw.training.run import Run
+from skastw.training.record import trained_from
+from skastw.training.run import Run, start_run
 from skastw.training.settings import TrainingParams, TrainingSettings
 
 __all__ = [
@@ -16,5 +17,7 @@ __all__ = [
     "TrainingSettings",
     "load_state",
     "save_state",
+    "start_run",
     "train",
+    "trained_from",
 ]

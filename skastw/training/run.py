@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,14 +14,21 @@ import torch
 from torch import Tensor
 
 from skastw.augment import Transform
-from skastw.core.generators import drawing_from, draws_globally, seeded_generators
+from skastw.core.compiler import import_compiler
+from skastw.core.generators import OwnDraws, drawing_from, draws_globally, seeded_generators
+from skastw.data.dataset import Data
+from skastw.data.extraction import ReadParams, read_frames
+from skastw.errors import ComponentError
+from skastw.network.components import Components
 from skastw.network.model import AudioModel
+from skastw.network.trained import Trained
 from skastw.targets import Targets
 from skastw.training.average import MovingAverage
 from skastw.training.optim import build_optimizers
 from skastw.training.settings import TrainingSettings
+from skastw.training.transfer import transfer_weights
 
-__all__ = ["Loss", "Run"]
+__all__ = ["Loss", "Run", "start_run"]
 
 #: ``(outputs (B, K), targets) -> losses (B,)``.
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -84,7 +92,7 @@ class Run:
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] = {"epoch": 0, "score": [-math.inf, -math.inf], "weights": {}}
         self.stopped: Exception | KeyboardInterrupt | None = None
-        self.class_scores: list[dict[str, float]] | None = None
+        self.class_scores: list[dict[str, Any]] | None = None
 
     def draws(self) -> AbstractContextManager[None]:
         """Return the context in which a forward pass draws from the generators of this run."""
@@ -107,7 +115,6 @@ class Run:
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything as one dict of tensors and JSON values."""
-        momenta = [optimizer.state_dict()["state"] for optimizer in self.optimizers]
         averaged = {} if self.average.model is self.model else self.average.model.state_dict()
         return {
             "epoch": self.epoch,
@@ -116,7 +123,7 @@ class Run:
             "best": self.best,
             "model": self.model.state_dict(),
             "average": {"steps": self.average.steps, "model": averaged},
-            "optimizers": [{str(number): values for number, values in momentum.items()} for momentum in momenta],
+            "optimizers": self.momenta,
             "shuffle": self.rng.bit_generator.state,
             "augment": self.generator.get_state(),
             "dropout": {generator.device.type: generator.get_state() for generator in self.generators},
@@ -130,7 +137,7 @@ class Run:
         self.average.steps = state["average"]["steps"]
         if self.average.model is not self.model:
             self.average.model.load_state_dict(state["average"]["model"])
-        self.load_optimizers(state)
+        self.load_momenta(state["optimizers"])
 
         self.rng.bit_generator.state = state["shuffle"]
         self.generator.set_state(state["augment"])
@@ -138,10 +145,64 @@ class Run:
             if generator.device.type in state["dropout"]:  # the run may go on, on another device
                 generator.set_state(state["dropout"][generator.device.type])
 
-    def load_optimizers(self, state: dict[str, Any]) -> None:
-        """Take over the momentum of another run; with other optimisers, start anew."""
-        if len(state["optimizers"]) != len(self.optimizers):
+    @property
+    def momenta(self) -> list[dict[str, Any]]:
+        """The state of each optimiser, by the number of the weight."""
+        states = [optimizer.state_dict()["state"] for optimizer in self.optimizers]
+        return [{str(number): values for number, values in state.items()} for state in states]
+
+    def load_momenta(self, momenta: list[dict[str, Any]]) -> None:
+        """Go on with the state of optimisers; if these were others, start anew."""
+        if len(momenta) != len(self.optimizers):
             return
-        for optimizer, momentum in zip(self.optimizers, state["optimizers"], strict=True):
-            by_number = {int(number): values for number, values in momentum.items()}
-            optimizer.load_state_dict({**optimizer.state_dict(), "state": by_number})
+        for optimizer, momentum in zip(self.optimizers, momenta, strict=True):
+            state = {int(number): values for number, values in momentum.items()}
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+def start_run(
+    components: Components,
+    targets: Targets,
+    settings: TrainingSettings,
+    data: Data,
+    start: Trained | None = None,
+    loss: Loss | None = None,
+) -> Run:
+    """Return a run with a fresh network, whose random numbers all come from the run's own generators.
+
+    Parameters
+    ----------
+    components : Components
+    targets : Targets
+    settings : TrainingSettings
+    data : Data
+        The normalization learns from its training clips.
+    start : Trained, optional
+        The network gets these weights.
+    loss : callable, optional
+        See :class:`Run`.
+    """
+    generators = seeded_generators(settings.seed, settings.device)
+    import_compiler()  # or the first operation under OwnDraws would
+    with OwnDraws(generators):
+        model = components.build(targets.n_outputs, data.train.frames[0].shape[1])
+        if start is None:
+            model.normalization.learn(data.train.frames)
+        else:
+            transfer_weights(start, model, targets)
+    model = model.to(settings.device, components.dtype)
+
+    transforms = [augmentation.prepare(partial(_frames_of_files, components)) for augmentation in components.augment]
+    return Run(model, targets, settings, loss=loss, transforms=transforms, generators=generators)
+
+
+def _frames_of_files(components: Components, paths: Sequence[str]) -> list[Tensor]:
+    """Return the frames of audio files that augmentations ask for."""
+    if components.precomputed:
+        raise ComponentError(
+            "An augmentation reads audio files, but features='precomputed' has no front end to read them with: give "
+            "the classifier the front end and clips, or leave the augmentation out."
+        )
+    settings = ReadParams(device="cpu")
+    outcomes = read_frames(paths, range(len(paths)), components.features, components.sample_rate, settings)
+    return [outcome.result for outcome in outcomes if isinstance(outcome.result, Tensor)]
