@@ -4,9 +4,10 @@ from typing import TYPE_CHECKING, Any
 
 from skastw.core.component import export_named
 from skastw.targets._base import Targets, learn_targets, targets_from_json
-from skastw.targets._classes import ClassTargets
+from skastw.targets._classes import ClassParams, ClassTargets
 
 __all__ = [
+    "ClassParams",
     "ClassTargets",
     "Targets",
     "learn_targets",

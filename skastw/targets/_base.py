@@ -172,6 +172,8 @@ def learn_targets(y: Any, estimator: str, sample_weight: Any = None) -> Targets:
     >>> learn_targets([[0, 1], [1, 1]], "classifier").name
     'multilabel'
     """
+    if y is None:
+        raise ValueError(f"A {estimator} requires y to be passed, but the target y is None.")
     check_complete(y, "y")
     check_complete(sample_weight, "sample_weight")
     kinds = [kind for kind in _REGISTRY.values() if kind.estimator == estimator]

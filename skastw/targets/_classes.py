@@ -67,6 +67,16 @@ class ClassTargets(Targets):
         """The classes, in the order of the outputs."""
         return self.classes.tolist()
 
+    @property
+    def placeholder(self) -> Any:
+        """The label of clips that cannot be used, which is not one of the classes."""
+        kind = self.classes.dtype.kind
+        if kind == "f":
+            return np.nan
+        if kind in "iu":
+            return min(-1, int(self.classes.min()) - 1)
+        return None if kind == "b" or "" in self.classes else ""
+
     def log_probabilities(self, outputs: Tensor) -> Tensor:
         """Return the logarithm of the probability of each class, shape (n, K), for logits of that shape."""
         raise NotImplementedError

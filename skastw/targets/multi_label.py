@@ -76,11 +76,6 @@ class MultiLabel(ClassTargets):
         failed = outputs.isnan().any(dim=1, keepdim=True)
         return self.chosen(outputs).long().masked_fill(failed, -1).numpy()
 
-    @property
-    def placeholder(self) -> Any:
-        """The label of clips that cannot be used in lists of labels."""
-        return None if self.classes.dtype.kind == "b" or "" in self.classes else ""
-
     def log_probabilities(self, outputs: Tensor) -> Tensor:
         """Return the logarithm of the sigmoid."""
         return F.logsigmoid(outputs)

@@ -99,16 +99,6 @@ class SingleLabel(ClassTargets):
         # an unsigned integer has no room for the placeholder
         return np.where(failed, self.placeholder, labels.astype(np.int64) if labels.dtype.kind == "u" else labels)
 
-    @property
-    def placeholder(self) -> Any:
-        """The label of clips that cannot be used, which is not one of the classes."""
-        kind = self.classes.dtype.kind
-        if kind == "f":
-            return np.nan
-        if kind in "iu":
-            return min(-1, int(self.classes.min()) - 1)
-        return None if kind == "b" or "" in self.classes else ""
-
     def decision(self, outputs: Tensor) -> Tensor:
         """Return the logits; of two classes, the second's minus the first's, shape (n,)."""
         return outputs[:, 1] - outputs[:, 0] if self.n_outputs == 2 else outputs
