@@ -495,7 +495,7 @@ def test_clips_are_described(tones):
         (["train", "--data", "TONES", "-o", "out", "--test-size", "0.2", "--folds", "3"], "expected exactly one of"),
         (["train", "--data", "TONES", "-o", "out", "--test-fold", "1"], "come without folds"),
         (["describe", "--data", "lost.csv"], "lost.csv"),
-        (["describe", "--data", "lost/sounds"], "There is no folder or table 'lost/sounds'"),
+        (["describe", "--data", "lost/sounds"], "The folder or table 'lost/sounds' does not exist"),
         (["info", "no/such/folder"], "expected an existing folder or a repository"),
         (["push", "no_such_folder", "user/name"], "is not a complete model folder"),
         (["bench", "--recipe", "no_such"], "Got --recipe no_such"),

@@ -411,7 +411,7 @@ def test_clips_without_labels_are_found(folder, table):
 
 def test_files_are_found_in_folders(folder, tmp_path):
     assert find_clips([folder, "lost.wav"]) == [*sorted(map(str, folder.rglob("*.wav"))), "lost.wav"]
-    with pytest.raises(RunError, match="holds no audio files"):
+    with pytest.raises(RunError, match="contains no audio files"):
         find_clips([tmp_path])
 
 
@@ -419,7 +419,9 @@ def test_audio_files_that_are_not_decoded_are_told(folder):
     expected = find_clips([folder])
     for name in ("song.mid", "call.APE", ".hidden.mid", "notes.txt"):
         (folder / name).write_bytes(b"x")
-    with pytest.warns(UserWarning, match=r"2 files in .* are audio or video .*the first is '.*call\.APE'"):
+    with pytest.warns(
+        UserWarning, match=r"2 files in .* are left out \(the first is '.*call\.APE'\): .*audio or video"
+    ):
         assert find_clips([folder]) == expected
 
 

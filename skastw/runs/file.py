@@ -106,7 +106,7 @@ class Run:
         Parameters
         ----------
         folder : path
-            Where the relative paths of this run start from.
+            Folder that the relative paths of this run start from.
         """
         return self._with_paths(lambda path: os.path.normpath(os.path.join(folder, path)))
 
@@ -171,7 +171,7 @@ def parse_run(content: Any, name: str) -> Run:
     content : dict
         Plain values, as in a run file.
     name : str
-        Where the content comes from, for errors.
+        Source of the content, for errors, such as the path of a file.
 
     Returns
     -------
