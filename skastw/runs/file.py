@@ -24,7 +24,7 @@ _PATHS = ("folder", "table", "data_home")
 
 def _record(required: Mapping[str, Any], **optional: Any) -> type[msgspec.Struct]:
     """Return the type of a mapping with the names and types of its values; other names are refused."""
-    fields = [*required.items(), *((name, kind, None) for name, kind in optional.items())]
+    fields: list[Any] = [*required.items(), *((name, kind, None) for name, kind in optional.items())]
     return msgspec.defstruct("_".join(required), fields, forbid_unknown_fields=True)
 
 
