@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["column_type", "did_you_mean", "original_text", "readable", "readable_values"]
+__all__ = ["column_type", "did_you_mean", "listed", "original_text", "readable", "readable_values"]
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _ESCAPE = re.compile(r"\\(?:(\\)|x([89a-f][0-9a-f])|u(d[89a-f][0-9a-f]{2}))")
@@ -98,6 +98,24 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """
     near = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def listed(texts: Iterable[str], n_shown: int = 3) -> str:
+    """Return the first texts of a list, and an ellipsis if there are more.
+
+    Parameters
+    ----------
+    texts : iterable of str
+    n_shown : int, default=3
+
+    Examples
+    --------
+    >>> from skastw.core.text import listed
+    >>> listed(["owl", "wren"]), listed(map(str, range(9)), 2)
+    ('owl, wren', '0, 1, ...')
+    """
+    shown = list(texts)
+    return ", ".join(shown[:n_shown]) + ", ..." * (len(shown) > n_shown)
 
 
 def column_type(texts: Iterable[str]) -> type | None:

@@ -44,7 +44,7 @@ _BOUNDS = {
 _MAX_SHOWN = 100
 
 
-def check(value: Any, schema: type[T], name: str, error: type[SkastwError]) -> T:
+def check(value: Any, schema: type[T], name: str, error: type[SkastwError], *, place: str = "") -> T:
     """Return plain values as an object of a type.
 
     The conversion is strict: it refuses text for a number, a number for text, and True for an integer. It accepts an
@@ -63,6 +63,8 @@ def check(value: Any, schema: type[T], name: str, error: type[SkastwError]) -> T
         Where the value comes from, for errors: usually the path of a file.
     error : type
         The error to raise.
+    place : str, default=""
+        Place of the value in the file, if it is a part, such as ``"params.encoder"``.
 
     Returns
     -------
@@ -97,7 +99,7 @@ def check(value: Any, schema: type[T], name: str, error: type[SkastwError]) -> T
     try:
         return msgspec.convert(value, schema, strict=True)
     except msgspec.ValidationError as problem:
-        raise error(f"{name!r} {_problem(value, schema, '', str(problem))}") from None
+        raise error(f"{name!r} {_problem(value, schema, place, str(problem))}") from None
 
 
 def _problem(value: Any, annotation: Any, place: str, message: str) -> str:
