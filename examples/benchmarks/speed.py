@@ -37,6 +37,7 @@ from skastw.data.extraction import extract_frames
 from skastw.data.frames import FrameSet, FrameStore
 from skastw.encoders import ASTWEncoder
 from skastw.features import LogMel
+from skastw.network.components import resolve_components
 from skastw.network.model import build_model
 from skastw.normalization import NoNormalization
 from skastw.pooling import MeanPooling
@@ -174,7 +175,7 @@ def training(options: argparse.Namespace) -> Iterator[Row]:
         references.plain_optimizers(plain),
     )
     config = training_config()
-    transforms = [augmentation.apply for augmentation in ASTWClassifier()._resolve_components().augment]
+    transforms = [augmentation.apply for augmentation in resolve_components(ASTWClassifier()).augment]
     rng = np.random.default_rng(0)
 
     def skastw_epoch() -> None:
@@ -532,7 +533,7 @@ def search(options: argparse.Namespace) -> Iterator[Row]:
 def augmentations(options: argparse.Namespace) -> Iterator[Row]:
     """Each augmentation with its defaults, as a share of a training step of the recipe ``small``."""
     recipe = ASTWClassifier.from_recipe("small")
-    components, device = recipe._resolve_components(), torch.device("cpu")
+    components, device = resolve_components(recipe), torch.device("cpu")
     model = build_model(*components.parts, n_outputs=4, sample_rate=16000, chunk_length=30.0).train()
     optimizers = build_optimizers(model, muon_lr=0.01, adam_lr=1e-3, weight_decay=0.01)
     inputs = torch.rand(BATCH, 224, components.features.n_mels)
@@ -579,7 +580,7 @@ def gpu(options: argparse.Namespace) -> Iterator[Row]:
     model = default_model(50).to(device)
     optimizers = build_optimizers(model, muon_lr=0.01, adam_lr=3e-4, weight_decay=0.01)
     settings = {**vars(training_config()), "batch_size": batch, "device": device}
-    transforms = [augmentation.apply for augmentation in ASTWClassifier()._resolve_components().augment]
+    transforms = [augmentation.apply for augmentation in resolve_components(ASTWClassifier()).augment]
 
     def epoch() -> None:
         train(model, data, None, TASKS["classification"], TrainingConfig(**settings), transforms, optimizers=optimizers)

@@ -135,7 +135,8 @@ def _documented(item: Field) -> str:
     if options is not None:
         others = sorted(options - {item.default}) if item.default in options else sorted(options)
         listed = ", ".join(f'"{option}"' for option in ([item.default] if item.default in options else []) + others)
-        kind = f"{{{listed}}}" + " or None" * (item.default is None)
+        mapping = "dict, " * (dict in item.metadata["valid"])
+        kind = f"{mapping}{{{listed}}}" + " or None" * (item.default is None)
     shown = f'"{item.default}"' if isinstance(item.default, str) else item.default
     text = textwrap.fill(item.metadata["doc"], width=112, break_on_hyphens=False, break_long_words=False)
     return f"{item.name} : {kind}, default={shown}\n{textwrap.indent(text, '    ')}"
