@@ -1,6 +1,7 @@
 """The average of weights over steps, and what else changes which weights are kept and how predictions are made."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from skastw.core.batching import Batch
 from skastw.datasets import make_tones
 from skastw.encoders import ASTWEncoder
 from skastw.network.inference import ROUNDING
-from skastw.training import TASKS, MovingAverage
+from skastw.targets import MultiLabel, SingleLabel, Values
+from skastw.training import MovingAverage
 from skastw.training.loop import _losses
 
 TINY = ASTWEncoder(d_model=16, num_heads=2, num_layers=1)
@@ -235,8 +237,9 @@ def mixed_batch(targets, weights, partners, shares):
     return Batch(torch.zeros(n, 1, 1), torch.ones(n, dtype=torch.int64), targets, weights, partners, shares)
 
 
-def mean_loss(logits, batch, task="classification", label_smoothing=0.0):
-    losses, weights = _losses(logits, batch, TASKS[task], label_smoothing)
+def mean_loss(logits, batch, targets=None, label_smoothing=0.0):
+    targets = targets or SingleLabel(np.arange(logits.shape[1]))
+    losses, weights = _losses(logits, batch, partial(targets.loss, label_smoothing=label_smoothing))
     return losses.sum() / weights.sum()
 
 
@@ -277,9 +280,9 @@ def test_mixtures_of_values_and_of_several_labels_are_mixed_by_shares_too():
     shares, partners = torch.tensor([0.7, 0.4]), torch.tensor([1, 0])
     labels = torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]])
     soft = shares[:, None] * labels + (1 - shares[:, None]) * labels[partners]
-    found = mean_loss(logits, mixed_batch(labels, torch.ones(2), partners, shares), "multilabel")
+    found = mean_loss(logits, mixed_batch(labels, torch.ones(2), partners, shares), MultiLabel(np.arange(3)))
     torch.testing.assert_close(found, F.binary_cross_entropy_with_logits(logits, soft))
-    (values,) = [name for name in TASKS if name not in ("classification", "multilabel")]
+    values = Values(np.zeros(3), np.ones(3), None, False)
     squared = (logits - labels).square().mean(dim=1), (logits - labels[partners]).square().mean(dim=1)
     expected = (shares * squared[0] + (1 - shares) * squared[1]).mean()
     torch.testing.assert_close(

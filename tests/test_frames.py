@@ -165,9 +165,9 @@ def test_a_gpu_computes_the_frames_of_the_cpu():
     rng = np.random.default_rng(0)
     X = [rng.standard_normal(3000 + 500 * i).astype(np.float32) for i in range(5)]
     front_end = LogMel().build(16000)
-    on_cpu = list(extract_frames(X, front_end, sample_rate=16000))
-    on_gpu = list(extract_frames(X, LogMel().build(16000), sample_rate=16000, device=torch.device("cuda")))
-    for first, second in zip(on_cpu, on_gpu, strict=True):
+    on_cpu = extract_frames(X, front_end, sample_rate=16000)
+    on_gpu = extract_frames(X, LogMel().build(16000), sample_rate=16000, device=torch.device("cuda"))
+    for (_, first, _), (_, second, _) in zip(on_cpu, on_gpu, strict=True):
         assert second.device.type == "cpu"
         torch.testing.assert_close(first, second, atol=1e-4, rtol=0)
 

@@ -29,6 +29,7 @@ from skastw.errors import (
     TrainingError,
 )
 from skastw.evaluation import evaluate
+from skastw.network.components import resolve_components
 from skastw.recipes import load_recipe, plain_params, recipe_names, resolve_params
 from skastw.runs import (
     Clips,
@@ -291,7 +292,7 @@ def test_what_a_failed_training_had_reached_is_saved_beside_earlier_results(edit
 
     def fail_after_an_epoch(self, *arguments, **metadata):
         error = TrainingError("The training loss is nan.")
-        error.trained = fit(self, *arguments, **metadata)
+        error.trained = fit(self, *arguments, **metadata).trained_
         raise error
 
     monkeypatch.setattr(ASTWClassifier, "fit", fail_after_an_epoch)
@@ -485,7 +486,7 @@ def test_written_out_parameters_are_read_back(name):
     estimator = ASTWClassifier.from_recipe(name)
     plain = yaml.safe_load(yaml.safe_dump(plain_params(estimator.get_params(deep=False))))
     again = ASTWClassifier(**resolve_params(plain, "again"))
-    before, after = estimator._resolve_components(), again._resolve_components()
+    before, after = resolve_components(estimator), resolve_components(again)
     assert repr(before) == repr(after)
     rest = set(estimator.get_params(deep=False)) - {"features", "normalization", "encoder", "pooling", "augment"}
     assert all(getattr(again, param) == getattr(estimator, param) for param in rest)

@@ -4,6 +4,7 @@ import copy
 import math
 import re
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from skastw import ASTWClassifier
 from skastw.augment import SpecAugment
 from skastw.core.batching import Batch, length_mask
 from skastw.core.component import component_names, resolve_component
+from skastw.data.dataset import Data
 from skastw.data.frames import FrameSet, FrameStore
 from skastw.data.split import split_validation
 from skastw.datasets import make_tones
@@ -25,12 +27,14 @@ from skastw.network.inference import ROUNDING, embed_clips
 from skastw.network.model import build_model
 from skastw.normalization import NoNormalization
 from skastw.pooling import MeanPooling, Pooling
-from skastw.training import TASKS, Muon, Task, TrainingConfig, loop, train
+from skastw.targets import SingleLabel
+from skastw.training import Muon, Run, TrainingSettings, loop, train
 from skastw.training.muon import orthogonalize
-from skastw.training.optim import build_optimizers, matrix_weights
+from skastw.training.optim import OptimizerParams, build_optimizers, matrix_weights
 from skastw.training.schedule import warmup_cosine
 
 CPU = torch.device("cpu")
+TARGETS = SingleLabel(np.arange(2))
 N_FEATURES = 6
 TINY = ASTWEncoder(d_model=16, num_heads=2, num_layers=1, dropout=0.0)
 #: Settings under which training changes no weight.
@@ -175,7 +179,7 @@ def test_each_parameter_has_exactly_one_optimiser(encoder, pooling):
     encoder, pooling = small(resolve_component(Encoder, encoder)), resolve_component(Pooling, pooling)
     parts = Precomputed(), NoNormalization(), encoder, pooling
     model = build_model(*parts, n_outputs=3, sample_rate=16000, chunk_length=1, n_features=8)
-    muon, adam = build_optimizers(model, muon_lr=0.1, adam_lr=0.2, weight_decay=0.3)
+    muon, adam = build_optimizers(model, OptimizerParams(muon_lr=0.1, adam_lr=0.2, weight_decay=0.3))
     taken = [id(weight) for optimizer in (muon, adam) for group in optimizer.param_groups for weight in group["params"]]
     assert sorted(taken) == sorted(id(weight) for weight in model.parameters())
 
@@ -383,14 +387,13 @@ def config(**changes):
         "adam_lr": 3e-4,
         "weight_decay": 0.01,
         "warmup_ratio": 0.1,
-        "label_smoothing": 0.0,
         "patience": None,
         "device": CPU,
         "precision": "float32",
         "seed": 0,
         "verbose": 0,
     }
-    return TrainingConfig(**{**settings, **changes})
+    return TrainingSettings(**{**settings, **changes})
 
 
 class Snapshots:
@@ -405,19 +408,24 @@ class Snapshots:
     def begin_epoch(self):
         self.begun += 1
 
-    def end_epoch(self, model):
-        self.weights.append(copy.deepcopy(model.state_dict()))
+    def end_epoch(self, run):
+        self.weights.append(copy.deepcopy(run.average.model.state_dict()))
         return len(self.weights) == self.stop_after
 
 
-def fitted(train_set, valid_set=None, augment=(), stop_after=None, model=None, **changes):
-    """Train a tiny model; return it with the result and the snapshots."""
+def fitted(train_set, valid_set=None, augment=(), stop_after=None, model=None, label_smoothing=0.0, **changes):
+    """Train a tiny model; return it with the run and the snapshots."""
     model = tiny_model() if model is None else model
     snapshots = Snapshots(model, stop_after)
-    run = config(**changes)
-    transforms = [augmentation.apply for augmentation in augment]
-    result = train(model, train_set, valid_set, TASKS["classification"], run, transforms, monitor=snapshots)
-    return model, result, snapshots
+    run = Run(
+        model,
+        TARGETS,
+        config(**changes),
+        loss=partial(TARGETS.loss, label_smoothing=label_smoothing),
+        transforms=[augmentation.apply for augmentation in augment],
+    )
+    train(run, Data(train_set, valid_set, "by hand"), monitor=snapshots)
+    return model, run, snapshots
 
 
 def same_weights(first, second):
@@ -451,13 +459,13 @@ def test_the_model_is_left_with_the_weights_of_the_best_epoch(turned):
     model, result, snapshots = fitted(bumps(48), valid_set, epochs=10)
     assert len(result.history) == snapshots.begun == 10
     scores = [(row["val_macro_f1"], -row["val_loss"]) for row in result.history]
-    assert result.best_epoch == 1 + scores.index(max(scores))
-    assert same_weights(model.state_dict(), snapshots.weights[result.best_epoch - 1])
+    assert result.best["epoch"] == 1 + scores.index(max(scores))
+    assert same_weights(model.state_dict(), snapshots.weights[result.best["epoch"] - 1])
     if turned:
-        assert result.best_epoch < 10
+        assert result.best["epoch"] < 10
         assert not same_weights(model.state_dict(), snapshots.weights[-1])
 
-    best = result.history[result.best_epoch - 1]
+    best = result.history[result.best["epoch"] - 1]
     logits = logits_of(model, valid_set)
     predicted = logits.argmax(dim=1)
     assert f1_score(valid_set.targets, predicted, average="macro") == pytest.approx(best["val_macro_f1"])
@@ -469,22 +477,28 @@ def test_of_equal_scores_the_lowest_validation_loss_wins():
     _, result, _ = fitted(bumps(48, spread=0.1), bumps(16, seed=1, spread=0.1), epochs=15)
     tied = [row for row in result.history if row["val_macro_f1"] == 1.0]
     assert len(tied) > 1
-    assert result.best_epoch == min(tied, key=lambda row: row["val_loss"])["epoch"]
+    assert result.best["epoch"] == min(tied, key=lambda row: row["val_loss"])["epoch"]
 
 
 def test_the_tasks_score_chooses_the_epoch_and_the_first_of_equals_wins():
     script = [0.1, 0.6, 0.2, 0.6, 0.3]
     scores = iter(script)
-    task = Task(loss=TASKS["classification"].loss, scores=lambda *_: {"taste": next(scores)}, selects="taste")
-    model = tiny_model()
-    result = train(model, bumps(16), misleading(bumps(8, seed=1)), task, config(epochs=5))
+
+    class Tasted(SingleLabel):
+        monitor = "taste"
+
+        def scores(self, *_):
+            return {"taste": next(scores)}
+
+    run = Run(tiny_model(), Tasted(TARGETS.classes), config(epochs=5))
+    result = train(run, Data(bumps(16), misleading(bumps(8, seed=1)), "by hand"))
     assert [row["val_taste"] for row in result.history] == script
     losses = {epoch: result.history[epoch - 1]["val_loss"] for epoch in (1, 2, 4)}
     assert losses[1] < losses[2] < losses[4], "the loss alone would choose otherwise"
-    assert result.best_epoch == 2
+    assert result.best["epoch"] == 2
 
     _, result, _ = fitted(bumps(16), bumps(8, seed=1), **{**STILL, "epochs": 9}, patience=3)
-    assert (result.best_epoch, len(result.history)) == (1, 4), "nothing changes when nothing is learned"
+    assert (result.best["epoch"], len(result.history)) == (1, 4), "nothing changes when nothing is learned"
 
 
 def test_a_run_is_the_steps_that_one_would_write_by_hand():
@@ -493,7 +507,7 @@ def test_a_run_is_the_steps_that_one_would_write_by_hand():
     trained, _, _ = fitted(data, None, model=tiny_model().double(), epochs=4, label_smoothing=0.1)
 
     model = tiny_model().double()  # so that the order of the clips in a batch does not matter
-    muon, adam = build_optimizers(model, muon_lr=0.01, adam_lr=3e-4, weight_decay=0.01)
+    muon, adam = build_optimizers(model, OptimizerParams())
     for step in range(4):
         factor = warmup_cosine(step, 4, 0.1)
         for optimizer, rate in ((muon, 0.01), (adam, 3e-4)):
@@ -512,13 +526,13 @@ def test_a_run_is_the_steps_that_one_would_write_by_hand():
 @pytest.mark.parametrize("patience", [1, 3])
 def test_training_stops_when_patience_ends(patience):
     _, result, _ = fitted(bumps(48), misleading(bumps(32, seed=1)), epochs=60, muon_lr=0.05, patience=patience)
-    assert len(result.history) == result.best_epoch + patience
+    assert len(result.history) == result.best["epoch"] + patience
     assert len(result.history) < 60
 
 
 def test_patience_is_no_matter_without_validation():
     model, result, snapshots = fitted(bumps(16), None, epochs=5, patience=1)
-    assert len(result.history) == result.best_epoch == 5
+    assert len(result.history) == result.best["epoch"] == 5
     assert same_weights(model.state_dict(), snapshots.weights[-1])
     assert not same_weights(model.state_dict(), snapshots.weights[-2])
     assert not any(name.startswith("val_") for row in result.history for name in row)
@@ -549,7 +563,7 @@ def test_a_loss_that_is_not_finite_ends_training_with_advice():
     _, result, _ = fitted(bumps(16), None, epochs=5, muon_lr=1e30)
     assert isinstance(result.stopped, TrainingError)
     assert re.search(r"at step \d+ of epoch 1.*muon_lr=.*\(of 1e\+30\) and adam_lr=.*the clips \[", str(result.stopped))
-    assert result.best_epoch == 0
+    assert result.best["epoch"] == 0
 
 
 def test_one_seed_repeats_training_bit_for_bit():
@@ -823,7 +837,7 @@ def test_no_step_waits_for_the_device():
     batch = data.batch(np.arange(4), model.max_frames, np.random.default_rng(0)).to(meta)
     for augmentation in (SpecAugment(freq_width=2, time_width=2),):
         batch = augmentation.apply(batch, torch.Generator().manual_seed(0))
-    optimizers = build_optimizers(model, muon_lr=0.01, adam_lr=3e-4, weight_decay=0.01)
-    losses = [loop._step(model, batch, TASKS["classification"], config(device=meta), optimizers) for _ in range(2)]
+    optimizers = build_optimizers(model, OptimizerParams())
+    losses = [loop._step(model, batch, TARGETS.loss, config(device=meta), optimizers) for _ in range(2)]
     assert [tuple(loss.shape) for loss in losses] == [(2,), (2,)]
     assert batch.lengths.device == CPU

@@ -293,7 +293,7 @@ class AudioEstimator(
             run = self._start_run(attempt, targets, settings, start)
             if before is not None:
                 run.history = list(before.record.history)
-                run.load_momenta(self._momenta)
+                run.load_momenta(copy.deepcopy(self._momenta))
             attempt.train()
 
     @contextmanager
