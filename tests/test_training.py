@@ -11,6 +11,7 @@ import torch
 from sklearn.metrics import f1_score
 from torch.nn import functional as F
 
+from helpers import torch_seed, with_sizes
 from skastw import ASTWClassifier
 from skastw.augment import SpecAugment
 from skastw.core.batching import Batch, length_mask
@@ -164,15 +165,11 @@ def test_muon_leaves_weights_without_gradient_and_refuses_vectors():
 # ------------------------------------------------------------------ which optimiser takes which weight
 
 
-def small(encoder):
-    sizes = {"d_model": 16, "num_heads": 2, "num_layers": 1}
-    return encoder.set_params(**{name: value for name, value in sizes.items() if name in encoder.get_params()})
-
-
 @pytest.mark.parametrize("encoder", component_names("encoder"))
 @pytest.mark.parametrize("pooling", component_names("pooling"))
 def test_each_parameter_has_exactly_one_optimiser(encoder, pooling):
-    encoder, pooling = small(resolve_component(Encoder, encoder)), resolve_component(Pooling, pooling)
+    encoder = with_sizes(resolve_component(Encoder, encoder), {"d_model": 16, "num_heads": 2, "num_layers": 1})
+    pooling = resolve_component(Pooling, pooling)
     parts = Precomputed(), NoNormalization(), encoder, pooling
     model = build_model(*parts, n_outputs=3, sample_rate=16000, chunk_length=1, n_features=8)
     muon, adam = build_optimizers(model, muon_lr=0.1, adam_lr=0.2, weight_decay=0.3)
@@ -357,8 +354,7 @@ def test_a_class_of_two_groups_is_on_both_sides():
 
 def tiny_model(n_outputs=2, seed=0, encoder=TINY, n_features=N_FEATURES):
     """Return a model of at most 20 frames at a time."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with torch_seed(seed):
         options = {"n_outputs": n_outputs, "sample_rate": 16000, "chunk_length": 0.2, "n_features": n_features}
         return build_model(Precomputed(), NoNormalization(), encoder, MeanPooling(), **options)
 
