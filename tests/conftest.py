@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from helpers import INT16
 from hub_server import HubServer
 from skastw import ASTWClassifier
 from skastw.datasets import make_tones
@@ -16,6 +17,14 @@ from skastw.encoders import ASTWEncoder
 def tone_clips():
     """Return 24 tones of three octaves and their classes 0, 1 and 2."""
     return make_tones(n_clips=24, random_state=0)
+
+
+@pytest.fixture
+def wav(tmp_path):
+    """Return the path of a file of 16-bit noise at 16 kHz, whose samples are ``helpers.INT16``."""
+    path = tmp_path / "clip.wav"
+    soundfile.write(path, INT16, 16000)
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import fractions
 import io
 import multiprocessing
+import os
 from contextlib import contextmanager
 
 import numpy as np
+import pytest
 import soundfile
 import torch
 from sklearn.base import clone
@@ -15,6 +17,10 @@ from sklearn.base import clone
 from skastw.core.batching import pad
 
 # ------------------------------------------------------------------ sounds
+
+#: A tenth of a second of noise at 16 kHz, and the same as float32, which 16-bit PCM holds exactly.
+INT16 = np.random.default_rng(0).integers(-20000, 20000, size=1600, dtype=np.int16)
+WAVEFORM = (INT16 / 32768).astype(np.float32)
 
 
 def white_noise(n_samples, level=0.1, seed=0):
@@ -78,6 +84,8 @@ def torch_seed(seed):
 
 
 # ------------------------------------------------------------------ processes
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that fork")
 
 
 def start_child(function):

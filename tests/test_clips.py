@@ -12,28 +12,19 @@ import scipy.sparse
 import soundfile
 import torch
 
-from helpers import encode
+from helpers import INT16, WAVEFORM, encode
 from skastw import ASTWFeaturizer
 from skastw.audio import as_clips, is_array_input, load_samples, load_waveform, stream_waveform
 from skastw.audio.isolation import Decoder
 from skastw.errors import ClipError, ClipTypeError, ClipValueError, MissingDependencyError, SkastwError
 
 RATE = 16000
-INT16 = np.random.default_rng(0).integers(-20000, 20000, size=1600, dtype=np.int16)
-WAVEFORM = (INT16 / 32768).astype(np.float32)  # exact in 16-bit PCM
 
 
 def tone(frequency, rate, *, seconds=1.0, amplitude=0.5):
     """Return a sine that fades in and out, so that its spectrum is narrow."""
     time = np.arange(round(seconds * rate)) / rate
     return (amplitude * np.hanning(len(time)) * np.sin(2 * np.pi * frequency * time)).astype(np.float32)
-
-
-@pytest.fixture
-def wav(tmp_path):
-    path = tmp_path / "clip.wav"
-    soundfile.write(path, INT16, RATE)
-    return path
 
 
 # ------------------------------------------------------------------ forms of a clip

@@ -16,7 +16,7 @@ import soundfile
 
 from skastw import ASTWClassifier, ASTWFeaturizer
 from skastw.audio import Limits, decode, isolated_decoding, isolation, load_waveform
-from skastw.datasets import load_spoken_digits, make_tones
+from skastw.datasets import load_spoken_digits
 from skastw.encoders import ASTWEncoder
 from skastw.errors import ClipValueError, MissingDependencyError, SkastwError
 from skastw.features import LogMel
@@ -330,8 +330,8 @@ def classifier(**settings):
 
 
 @pytest.fixture
-def tones(tmp_path):
-    clips, y = make_tones(n_clips=24, random_state=0)
+def tone_files(tone_clips, tmp_path):
+    clips, y = tone_clips
     paths = [str(tmp_path / f"{i}.flac") for i in range(len(clips))]
     for path, clip in zip(paths, clips, strict=True):
         soundfile.write(path, clip, 16000)
@@ -339,8 +339,8 @@ def tones(tmp_path):
 
 
 @pytest.mark.parametrize("n_jobs", [None, 3])
-def test_estimators_fit_and_predict_the_same(n_jobs, tones):
-    paths, y = tones
+def test_estimators_fit_and_predict_the_same(n_jobs, tone_files):
+    paths, y = tone_files
     expected = classifier(n_jobs=n_jobs).fit(paths, y).predict_proba(paths)
     with isolated_decoding(workers=2) as isolated:
         clf = classifier(n_jobs=n_jobs).fit(paths, y)
@@ -354,8 +354,8 @@ def test_estimators_fit_and_predict_the_same(n_jobs, tones):
 
 
 @pytest.mark.parametrize("n_jobs", [None, 3])
-def test_estimators_name_the_clip_that_crashes(n_jobs, tones, stubborn):
-    paths, y = tones
+def test_estimators_name_the_clip_that_crashes(n_jobs, tone_files, stubborn):
+    paths, y = tone_files
     paths[7] = stubborn("segfault")
     with isolated_decoding(workers=2):
         for use in (

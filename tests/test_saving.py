@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import run_in_child, start_child
+from helpers import needs_fork, run_in_child, start_child
 from skastw import ASTWClassifier
 from skastw.artifact.folder import FILES, Artifact, check_target, read_artifact, read_files, write_artifact
 from skastw.datasets import make_tones
@@ -27,7 +27,7 @@ from skastw.errors import ArtifactError
 from skastw.storage import commit as _commit
 from skastw.storage import weights
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that fork")
+pytestmark = needs_fork
 
 CLIPS, Y = make_tones(n_clips=12, random_state=0)
 CARD = "---\nlibrary_name: skastw\ntags:\n- audio\n---\n\n# Model {}\n"

@@ -7,20 +7,11 @@ import pandas as pd
 import pytest
 import soundfile
 
-from helpers import encode_by_pyav
+from helpers import WAVEFORM, encode_by_pyav
 from skastw.audio import decode, isolated_decoding, load_waveform
 from skastw.errors import ClipTypeError, ClipValueError
 
 RATE = 16000
-INT16 = np.random.default_rng(0).integers(-20000, 20000, size=1600, dtype=np.int16)
-WAVEFORM = (INT16 / 32768).astype(np.float32)  # exact in 16-bit PCM
-
-
-@pytest.fixture
-def wav(tmp_path):
-    path = tmp_path / "clip.wav"
-    soundfile.write(path, INT16, RATE)
-    return path
 
 
 def write(path, samples, rate):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from sklearn.model_selection import GridSearchCV
 
-from helpers import run_in_child
+from helpers import needs_fork, run_in_child
 from skastw import ASTWClassifier, ASTWRegressor
 from skastw.datasets import make_tones
 from skastw.encoders import ASTWEncoder, ResNetEncoder, RNNEncoder
@@ -97,7 +97,7 @@ def fit_and_die(clf, epochs):
 # ------------------------------------------------------------------ killed
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that fork")
+@needs_fork
 @pytest.mark.parametrize("run", RUNS)
 def test_a_run_that_was_killed_ends_as_if_it_had_not_been(run, tmp_path):
     whole = ASTWClassifier(**RUNS[run]).fit(CLIPS, Y)
@@ -182,7 +182,7 @@ def test_a_snapshot_is_replaced_at_once(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["run.safetensors"]
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that fork")
+@needs_fork
 def test_what_a_killed_process_left_beside_a_checkpoint_is_removed_by_the_next(tmp_path):
     checkpoint = Checkpoint(tmp_path / "run.safetensors")
 
