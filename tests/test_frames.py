@@ -111,10 +111,10 @@ def test_a_killed_fit_leaves_no_file(tmp_path):
 
 
 def test_blocks_hold_everything_once_and_little_at_a_time():
-    stores = list(blocks(iter(clips(20)), size=200))
+    stores = list(blocks(iter(clips(20)), size=200, n_bytes=lambda frames: frames.nbytes))
     assert [len(frames) for store in stores for frames in store] == [len(frames) for frames in clips(20)]
     assert all(sum(frames.nbytes for frames in store) <= 200 + 72 for store in stores)
-    assert list(blocks([], size=1)) == []
+    assert list(blocks([], size=1, n_bytes=len)) == []
 
 
 def test_what_comes_ahead_comes_in_order_with_its_errors():

@@ -12,13 +12,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import soundfile
 import yaml
 from huggingface_hub import ModelCard
 
 from skastw import ASTWClassifier
 from skastw.artifact.info import describe_model
-from skastw.datasets import load_spoken_digits, make_tones
+from skastw.datasets import load_spoken_digits
 from skastw.errors import (
     ArtifactError,
     ClipValueError,
@@ -52,15 +51,8 @@ SMALL = {"encoder": {"resnet": {"width": 8, "num_stages": 2}}, "epochs": 2, "min
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Return a folder of 36 tones of two classes by six sessions: high/session_0/3.wav."""
-    root = tmp_path_factory.mktemp("tones") / "clips"
-    clips, y = make_tones(n_clips=36, n_classes=2, random_state=0)
-    for i, (clip, label) in enumerate(zip(clips, y, strict=True)):
-        place = root / ("low", "high")[label] / f"session_{i // 6}"
-        place.mkdir(parents=True, exist_ok=True)
-        soundfile.write(place / f"{i}.wav", clip, RATE)
-    return root
+def folder(make_tone_folder):
+    return make_tone_folder(36, session_size=6)
 
 
 @pytest.fixture(scope="module")

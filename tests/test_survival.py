@@ -10,6 +10,7 @@ import pytest
 import torch
 from sklearn.model_selection import GridSearchCV
 
+from helpers import needs_fork, run_in_child
 from skastw import ASTWClassifier, ASTWRegressor
 from skastw.datasets import make_tones
 from skastw.encoders import ASTWEncoder, ResNetEncoder, RNNEncoder
@@ -83,22 +84,20 @@ def stopped_after(monkeypatch, epochs, stop):
 
 def fit_and_die(clf, epochs):
     """Train in a process that is killed in the epoch after ``epochs`` ones."""
-    child = os.fork()
-    if not child:
-        try:  # whatever happens, the child must not go on with the tests
-            torch.set_num_threads(1)
-            with pytest.MonkeyPatch.context() as patch:
-                stopped_after(patch, epochs, lambda: os.kill(os.getpid(), signal.SIGKILL))
-                clf.fit(CLIPS, Y)
-        finally:
-            os._exit(1)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    def fit():
+        torch.set_num_threads(1)
+        with pytest.MonkeyPatch.context() as patch:
+            stopped_after(patch, epochs, lambda: os.kill(os.getpid(), signal.SIGKILL))
+            clf.fit(CLIPS, Y)
+
+    return run_in_child(fit)
 
 
 # ------------------------------------------------------------------ killed
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that fork")
+@needs_fork
 @pytest.mark.parametrize("run", RUNS)
 def test_a_run_that_was_killed_ends_as_if_it_had_not_been(run, tmp_path):
     whole = ASTWClassifier(**RUNS[run]).fit(CLIPS, Y)
@@ -183,15 +182,15 @@ def test_a_snapshot_is_replaced_at_once(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["run.safetensors"]
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that fork")
+@needs_fork
 def test_what_a_killed_process_left_beside_a_checkpoint_is_removed_by_the_next(tmp_path):
     path = tmp_path / "run.safetensors"
-    child = os.fork()
-    if not child:
+
+    def save():
         os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
         save_state(path, {"a": torch.zeros(3), "epoch": 1})
-        os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+    assert run_in_child(save) == -signal.SIGKILL
     assert len(list(tmp_path.iterdir())) == 1
     save_state(path, {"a": torch.ones(3), "epoch": 2})
     assert [path.name for path in tmp_path.iterdir()] == ["run.safetensors"]
