@@ -293,7 +293,7 @@ class AudioEstimator(
             run = self._start_run(attempt, targets, settings, start)
             if before is not None:
                 run.history = list(before.record.history)
-                run.load_momenta(copy.deepcopy(self._momenta))
+                run.load_momenta(copy.deepcopy(vars(self).get("_momenta", [])))  # a loaded model has none
             attempt.train()
 
     @contextmanager
