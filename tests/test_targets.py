@@ -145,7 +145,7 @@ def test_regression_in_cross_validation_with_groups():
     scores = cross_val_score(regressor(epochs=8), CLIPS, Y, cv=KFold(2, shuffle=True, random_state=0))
     assert scores.mean() > 0.3
     model = regressor(epochs=2).fit(CLIPS, Y, groups=np.arange(48) // 4)
-    assert model._data_summary["split"] == "whole groups held out"
+    assert model.trained_.record.split == "whole groups held out"
 
 
 def test_regression_of_constant_and_of_few_clips():
