@@ -11,7 +11,7 @@ import click
 
 __all__ = ["SETS", "complete_data", "complete_recipe", "completion"]
 
-#: The names that :func:`skastw.datasets.load_named` takes; to ask it takes a second, and the tab key does not wait.
+#: The names that :func:`skastw.datasets.fetch_dataset` takes. Importing it takes a second, too long for the tab key.
 SETS = ("emodb", "esc50", "fsdd", "minds14", "ravdess", "speech_commands", "spoken_digits", "urbansound8k")
 
 

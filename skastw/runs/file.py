@@ -39,9 +39,9 @@ class Run:
     Attributes
     ----------
     data : dict
-        One of ``set`` (a name of :func:`skastw.datasets.load_named`, with ``data_home``), ``folder`` (with ``groups``,
-        see :func:`skastw.datasets.load_audio_folder`) and ``table`` (with ``audio_column``, ``label_column`` and
-        ``group_column``, see :func:`skastw.datasets.load_audio_table`).
+        One of ``set`` (a name of :func:`skastw.datasets.fetch_dataset`, with ``data_home``), ``folder`` (with
+        ``groups``, see :func:`skastw.datasets.load_audio_folder`) and ``table`` (with ``audio_column``,
+        ``label_column`` and ``group_column``, see :func:`skastw.datasets.load_audio_table`).
     output : str
         Folder of the results.
     split : dict
