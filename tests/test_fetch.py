@@ -4,6 +4,7 @@ import errno
 import hashlib
 import importlib.util
 import io
+import logging
 import os
 import re
 import resource
@@ -18,9 +19,11 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import pooch
 import pytest
 import soundfile
 from huggingface_hub import constants
@@ -800,6 +803,30 @@ def test_a_bar_shows_how_far_a_download_is(server, monkeypatch, tmp_path, capsys
     assert "data.bin: 100%" in capsys.readouterr().err
 
 
+def test_pooch_logs_nothing_and_its_logger_stays_as_it_was(server, monkeypatch, tmp_path):
+    logger, messages = pooch.get_logger(), []
+    before = logger.level, list(logger.filters)
+    monkeypatch.setattr(logger, "handlers", [logging.StreamHandler(SimpleNamespace(write=messages.append))])
+    offer(FSDD, server, monkeypatch, checksum=None)  # pooch logs the hash of a file without one
+    fetch(FSDD, tmp_path)
+    offer(FSDD, server, monkeypatch, b"x", checksum="md5:0")
+    with pytest.raises(FetchError, match="does not have md5:0"):
+        fetch(FSDD, tmp_path / "wrong")
+    assert not messages
+    assert before == (logger.level, logger.filters)
+    logger.info("of another user")
+    assert messages
+
+
+def test_temporary_files_of_a_process_that_was_killed_are_removed(server, monkeypatch, tmp_path):
+    offer(FSDD, server, monkeypatch)
+    server.fail("GET /data.bin", status=404)
+    unpacked({"tmpx1y2": b"x" * 999}, tmp_path / ".fsdd.tmp")  # named by pooch
+    with pytest.raises(FetchError, match="404"):
+        fetch(FSDD, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [".fsdd.lock"]
+
+
 # ------------------------------------------------------------------ hostile archives
 
 
@@ -994,7 +1021,7 @@ def test_a_disk_that_is_full_while_downloading(server, monkeypatch, tmp_path):
 
     def run():
         with pytest.raises(
-            FetchError, match=r"Cannot use '.*/fsdd': File too large. Make room .* goes on with the bytes"
+            FetchError, match=r"Cannot use '.*/fsdd': File too large. Make room .* goes on with the next call"
         ):
             fetch(FSDD, tmp_path)
 
@@ -1012,7 +1039,7 @@ def test_a_disk_that_is_full_while_unpacking(server, monkeypatch, tmp_path):
 
     def run():
         with pytest.raises(
-            FetchError, match=r"Cannot use '.*/fsdd': File too large. Make room .* goes on with the bytes"
+            FetchError, match=r"Cannot use '.*/fsdd': File too large. Make room .* goes on with the next call"
         ):
             fetch(FSDD, tmp_path)
 

@@ -8,6 +8,7 @@ bytes.
 from __future__ import annotations
 
 import http.client
+import logging
 import re
 import shutil
 import threading
@@ -37,10 +38,6 @@ _PASSING = {408, 425, 429, 500, 502, 503, 504}
 
 class _PassingError(Exception):
     """The network or the server failed; another attempt may succeed."""
-
-
-class _StalePartError(_PassingError):
-    """The bytes from an earlier attempt do not belong to the file."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +97,6 @@ class ResumingDownloader:
                 break
             except _PassingError as error:
                 failure = error
-                if isinstance(error, _StalePartError):
-                    self.part.unlink(missing_ok=True)
         else:
             raise FetchError(self._gave_up(url, attempt + 1, failure)) from failure
 
@@ -109,7 +104,7 @@ class ResumingDownloader:
 
     def _transfer(self, url: str) -> None:
         """Ask once for the missing bytes, and append them to the part as they arrive."""
-        arriving = _received(url, self._size())
+        arriving = self._received(url)
         size, total = next(arriving)
         bar = ProgressBar(
             total=total,
@@ -134,6 +129,52 @@ class ResumingDownloader:
         if total is not None and size < total:
             raise _PassingError(f"the connection ended after {size} of {total} bytes")
 
+    def _received(self, url: str) -> Iterator[Any]:
+        """Yield the position of an answer in the file and the length of the file, then the bytes as they arrive.
+
+        The bytes come in blocks of any size, because the transfer may fail at any moment. Errors of the network are
+        raised here, not in the loop that writes to the disk.
+        """
+        start = self._size()
+        resume = {"Range": f"bytes={start}-"} if start else {}
+        request = Request(url, headers={"User-Agent": f"skastw/{__version__}", **resume})
+        try:
+            with urlopen(request, timeout=_TIMEOUT) as answer:
+                yield self._position(answer, start)
+                while block := answer.read1(_BLOCK):
+                    yield block
+
+        except HTTPError as error:
+            reason = f"the server answered HTTP {error.code} {error.reason}"
+            if error.code == 416 and error.headers.get("Content-Range") == f"bytes */{start}":
+                yield start, start  # the file was complete
+            elif error.code == 416 and start:
+                self.part.unlink()  # the bytes are not of this file
+                raise _PassingError(reason) from error
+            elif error.code in _PASSING:
+                raise _PassingError(reason) from error
+            else:
+                raise FetchError(
+                    f"Cannot download {url}: {reason}. The file may have moved; download it by hand, unpack it, and "
+                    "pass its folder as data_home=."
+                ) from error
+
+        except (OSError, http.client.HTTPException) as error:
+            raise _PassingError(f"{type(error).__name__}: {error}") from error
+
+    def _position(self, answer: Any, start: int) -> tuple[int, int | None]:
+        """Return the position of an answer in the file, and the length of the file if the server states it."""
+        if answer.status != 206:  # the whole file; archives that are packed on demand come without a length
+            length = answer.headers.get("Content-Length")
+            return 0, int(length) if length else None
+
+        sent = answer.headers.get("Content-Range") or ""
+        match = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", sent)
+        if match is None or int(match[1]) != start:
+            self.part.unlink(missing_ok=True)
+            raise _PassingError(f"the server sent {sent!r} when it was asked for all bytes from {start}")
+        return start, int(match[2])
+
     def _size(self) -> int:
         return self.part.stat().st_size if self.part.exists() else 0
 
@@ -144,51 +185,6 @@ class ResumingDownloader:
             f"Cannot download {url} (attempts: {attempts}): {str(failure).rstrip('.')}.{resume} Check the network (and "
             "HTTPS_PROXY, if it is set), or download the file elsewhere, unpack it, and pass its folder as data_home=."
         )
-
-
-def _received(url: str, start: int) -> Iterator[Any]:
-    """Yield the position of an answer in the file and the length of the file, then the bytes as they arrive.
-
-    The bytes come in blocks of any size, because the transfer may fail at any moment. All errors of the network are
-    raised here, and none of the disk.
-    """
-    resume = {"Range": f"bytes={start}-"} if start else {}
-    request = Request(url, headers={"User-Agent": f"skastw/{__version__}", **resume})
-    try:
-        with urlopen(request, timeout=_TIMEOUT) as answer:
-            yield _position(answer, start)
-            while block := answer.read1(_BLOCK):
-                yield block
-
-    except HTTPError as error:
-        reason = f"the server answered HTTP {error.code} {error.reason}"
-        if error.code == 416 and error.headers.get("Content-Range") == f"bytes */{start}":
-            yield start, start  # the file was complete
-        elif error.code == 416:
-            raise _StalePartError(reason) from error
-        elif error.code in _PASSING:
-            raise _PassingError(reason) from error
-        else:
-            raise FetchError(
-                f"Cannot download {url}: {reason}. The file may have moved; download it by hand, unpack it, and pass "
-                "its folder as data_home=."
-            ) from error
-
-    except (OSError, http.client.HTTPException) as error:
-        raise _PassingError(f"{type(error).__name__}: {error}") from error
-
-
-def _position(answer: Any, start: int) -> tuple[int, int | None]:
-    """Return the position of an answer in the file, and the length of the file if the server states it."""
-    if answer.status != 206:  # the whole file; archives that are packed on demand come without a length
-        length = answer.headers.get("Content-Length")
-        return 0, int(length) if length else None
-
-    sent = answer.headers.get("Content-Range") or ""
-    match = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", sent)
-    if match is None or int(match[1]) != start:
-        raise _StalePartError(f"the server sent {sent!r} when it was asked for all bytes from {start}")
-    return start, int(match[2])
 
 
 def download_and_unpack(
@@ -247,17 +243,20 @@ def _retrieve(archive: Archive, url: str, file: Path, downloader: ResumingDownlo
     for stray in file.parent.glob("tmp*"):  # from pooch, in a process that was killed
         stray.unlink()
 
-    # pooch prints notes for its own callers; those of other threads may want them.
-    logger, thread = pooch.get_logger(), threading.get_ident()
-    is_foreign = lambda record: record.thread != thread  # noqa: E731
-    logger.addFilter(is_foreign)
+    thread = threading.get_ident()
+
+    def is_from_elsewhere(record: logging.LogRecord) -> bool:
+        return record.thread != thread
+
+    # pooch logs hints for its own users; other threads of the process may want theirs.
+    pooch.get_logger().addFilter(is_from_elsewhere)
     try:
         known_hash = archive.checksum if archive.strict else None
         pooch.retrieve(url, known_hash, fname=file.name, path=file.parent, downloader=downloader)
     except ValueError as error:
         raise DamagedArchiveError(f"{file.name} does not have {archive.checksum}.") from error
     finally:
-        logger.removeFilter(is_foreign)
+        pooch.get_logger().removeFilter(is_from_elsewhere)
 
     if archive.checksum and not archive.strict:
         algorithm, _, digits = archive.checksum.partition(":")

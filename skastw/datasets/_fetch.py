@@ -82,14 +82,12 @@ def _find(public: PublicSet, part: Any, own: Path, download_if_missing: bool) ->
     others = (path for path in sorted(home.iterdir()) if path.is_dir() and path.name[0] != "." and path != own)
     for folder in (home, own, *others):
         try:
-            frame = public.read(folder, part)
+            if (frame := public.read(folder, part)) is not None:
+                return frame
         except FetchError as error:
             problems[folder] = error
-            continue
         except OSError:  # no access, or another process is replacing it
-            continue
-        if frame is not None:
-            return frame
+            pass
 
     # A damaged copy of our own is replaced; any other incomplete copy is an error.
     damaged = problems.pop(own, None) if download_if_missing and (own / _MARK).exists() else None
@@ -156,16 +154,14 @@ def _alone(own: Path, verbose: bool) -> Iterator[None]:
     """Wait until no other process fetches this set, and keep others waiting."""
     lock = _lock(own)
     try:
-        lock.acquire(timeout=0)
+        held = lock.acquire(timeout=0)
     except Timeout:
         if verbose:
             print(f"Waiting for another process, which fetches {own.name}.", file=sys.stderr)
-        lock.acquire()
+        held = lock.acquire()
 
-    try:
+    with held:
         yield
-    finally:
-        lock.release()
 
 
 def _tidy(own: Path) -> None:
@@ -185,5 +181,5 @@ def _disk_errors(path: Any) -> Iterator[None]:
     except OSError as error:
         raise FetchError(
             f"Cannot use {str(path)!r}: {error.strerror or error}. Make room or give access, or choose another "
-            "data_home=. The next call goes on with the bytes that were downloaded."
+            "data_home=. An interrupted download goes on with the next call."
         ) from error
