@@ -3,7 +3,9 @@
 import asyncio
 import base64
 import hashlib
+import html
 import io
+import json
 import os
 import re
 import shutil
@@ -27,7 +29,6 @@ from skastw.encoders import ParallelCNNEncoder
 from skastw.errors import MissingDependencyError
 from skastw.features import LogMel
 from skastw.serving import create_app, parse_size, serve
-from skastw.serving.access import is_trusted_name
 from skastw.serving.listener import Listener, spectrogram_picture, windows_of
 from skastw.serving.server import new_server
 
@@ -93,6 +94,17 @@ def test_the_model_is_introduced(client):
     assert about["title"] == "Tones"
     assert (about["classes"], about["multilabel"], about["sample_rate"]) == (3, False, RATE)
     assert (about["max_upload"], about["max_seconds"]) == (50_000_000, 600)
+
+
+def test_the_page_has_its_title_and_facts_as_text_only(clf):
+    with TestClient(create_app(clf, title="</h1><script>'\""), base_url=PAGE) as client:
+        page, about = client.get("/").text, client.get("/api/model").json()
+    assert "<h1>&lt;/h1&gt;&lt;script&gt;&#39;&#34;</h1>" in page
+    assert "<title>&lt;/h1&gt;&lt;script&gt;&#39;&#34;: skastw demo</title>" in page
+    assert page.count("<script") == page.count("</script") == page.count("<h1") == 1
+    assert "3 classes, clips at 8 kHz" in page
+    (values,) = re.findall("<body class=\"fresh\" data-model='([^']*)'>", page)
+    assert json.loads(html.unescape(values)) == about
 
 
 def test_labels_of_a_multilabel_model_are_independent():
@@ -168,7 +180,12 @@ def test_models_that_have_no_classes_to_show_are_refused(clf):
 
 
 @pytest.mark.parametrize(
-    "params", [{"top_k": 0}, {"top_k": 1.5}, {"window": 0.0}, {"window": float("nan")}, {"max_upload": 0}]
+    "params",
+    [
+        *({"top_k": 0}, {"top_k": 1.5}, {"window": 0.0}, {"window": float("nan")}, {"max_upload": 0}),
+        *({"host": "*"}, {"host": "*.example"}),
+    ],
+    ids=str,
 )
 def test_settings_that_mean_nothing_are_errors(clf, params):
     (name,) = params
@@ -220,7 +237,7 @@ def test_a_failure_of_ours_is_told_without_details(clf, monkeypatch):
             patch.setattr(Listener, "hear", fail)
             answer = client.post("/api/predict", content=encoded(tones(0)))
         assert answer.status_code == 500
-        assert answer.json() == {"error": "The server failed; what happened is in its log."}
+        assert answer.json() == {"error": "The server failed; the details are in its log."}
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert client.post("/api/predict", content=encoded(tones(0))).status_code == 200
 
@@ -374,7 +391,7 @@ def test_requests_for_a_foreign_name_are_refused(client, host, path):
     assert list(answer.json()) == ["error"]
 
 
-@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:80", "127.0.0.1:7860", "[::1]:7860"])
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:80", "127.0.0.1:7860", "127.8.0.1", "[::1]:7860", "[0:0::1]"])
 def test_the_names_of_this_machine_are_its_own(client, host):
     assert client.get("/api/model", headers={"host": host}).status_code == 200
 
@@ -385,15 +402,21 @@ def test_the_names_of_this_machine_are_its_own(client, host):
         ("10.0.0.7:7860", "10.0.0.7", True),
         ("10.0.0.8:7860", "10.0.0.7", False),
         ("Box.lan", "box.lan", True),
+        ("box.lan:80", "Box.lan", True),
+        ("www.box.lan", "box.lan", False),
+        ("box.lan", "www.box.lan", False),
+        ("[fe80:0::1]", "fe80::1", True),
         ("10.0.0.8", "0.0.0.0", True),
         ("[fe80::1]:7860", "::", True),
         ("evil.example", "0.0.0.0", False),
         (socket.gethostname(), "0.0.0.0", True),
+        (f"{socket.gethostname().upper()}.local:80", "", True),
         (f"{socket.gethostname()}.evil.example", "0.0.0.0", False),
     ],
 )
-def test_another_address_brings_its_own_name(name, host, trusted):
-    assert is_trusted_name(name, host) is trusted
+def test_another_address_brings_its_own_name(clf, name, host, trusted):
+    with TestClient(create_app(clf, host=host), base_url=PAGE) as client:
+        assert client.get("/api/model", headers={"host": name}).status_code == (200 if trusted else 421)
 
 
 @pytest.mark.parametrize(

@@ -372,7 +372,7 @@ def test_a_run_is_not_overwritten(done, tones, no_work):
     for name in ("train", "evaluate"):
         result = skastw(*command(name, tones, done))
         assert result.exit_code == 1
-        assert "give another folder, or give --overwrite to replace them." in result.output
+        assert "another folder, or set overwrite=True to replace them." in result.output
     assert content(done) == before
 
 

@@ -289,3 +289,32 @@ def test_names_that_do_not_exist_are_answered_with_those_that_do(tmp_path):
 def test_yaml_is_imported_only_when_a_recipe_is_read():
     code = "import sys, skastw, skastw.recipes; skastw.recipes.recipe_names(); assert 'yaml' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("params: {}\ndescripton: owls", "has the unknown name 'descripton'; did you mean 'description'?"),
+        ("description: owls", "has no 'params', expected a mapping with 'params', 'description'."),
+        ("params: [1]", "has params: [1], expected a mapping of names to values."),
+        ("params: {1: 2}", "has params: {1: 2}, expected a mapping of names to values."),
+        ("params: {}\ndescription: 3", "has description: 3, expected text."),
+        ("just words", "holds 'just words', expected a mapping with 'params', 'description'."),
+        ("params: {encoder: 3}", "has encoder: 3, expected a name, or one name with its parameters."),
+        (
+            "params: {encoder: {astw: {}, rnn: {}}}",
+            "has encoder: {'astw': {}, 'rnn': {}}, expected a name, or one name",
+        ),
+        ("params: {augment: gain}", "has augment: 'gain', expected a list"),
+        ("params: {augment: [gain, null]}", "has augment[1]: None, expected a name, or one name with its parameters."),
+    ],
+)
+def test_the_wrong_part_of_a_recipe_is_named(tmp_path, text, problem):
+    path = write(tmp_path, text)
+    with pytest.raises(RecipeError, match=f"^{re.escape(repr(str(path)) + ' ' + problem)}"):
+        load_recipe(path)
+
+
+def test_the_recipe_that_was_meant_is_suggested():
+    with pytest.raises(RecipeError, match=r"recipe='smal', expected one of 'astw', .*; did you mean 'small'\?$"):
+        load_recipe("smal")
