@@ -93,7 +93,7 @@ def to_documents(trained: Trained, *, title: str, estimator: str, params: Mappin
 
 
 def from_documents(stored: StoredArtifact) -> Loaded:
-    """Return the model that the files of a folder describe.
+    """Return the model that the ``stored`` files of a folder describe.
 
     Raises
     ------

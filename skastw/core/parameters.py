@@ -18,7 +18,7 @@ __all__ = ["check_params", "param", "parameters", "params_where", "take_params"]
 T = TypeVar("T")
 
 
-def param(*, default: Any, valid: Sequence[Any], doc: str, runs: bool = False, saved: bool = True) -> Any:
+def param(*, default: Any, valid: Sequence[Any], doc: str, saved: bool = True) -> Any:
     """Declare a parameter in a class that :func:`parameters` decorates.
 
     Parameters
@@ -29,20 +29,18 @@ def param(*, default: Any, valid: Sequence[Any], doc: str, runs: bool = False, s
         What it may be, as scikit-learn describes it.
     doc : str
         For the documentation: one or more sentences.
-    runs : bool, default=False
-        Whether it says how a fitted model runs, and not what it is: a change acts without another ``fit``.
     saved : bool, default=True
         Whether it travels with a saved model. Parameters of a machine, such as the device, do not.
     """
-    return field(default=default, metadata={"valid": valid, "doc": doc, "runs": runs, "saved": saved})
+    return field(default=default, metadata={"valid": valid, "doc": doc, "saved": saved})
 
 
 @dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(param, field))
 def parameters(cls: type[T]) -> type[T]:
     """Give a class an ``__init__`` with its parameters by keyword, and those of its bases.
 
-    The class also gets ``_parameter_constraints`` for scikit-learn, and the parameters' documentation in the place of
-    ``{parameters}`` in its docstring.
+    The class also gets ``_parameter_constraints`` for scikit-learn. Its docstring gets the documentation of the
+    parameters, at ``{parameters}`` or in a section at its end.
 
     Examples
     --------
@@ -71,14 +69,16 @@ def parameters(cls: type[T]) -> type[T]:
     declared = _declared(cls)
     cls._parameter_constraints = {item.name: list(item.metadata["valid"]) for item in declared}  # type: ignore[attr-defined]
     if cls.__doc__:
-        entries = "\n".join(map(_documented, declared))
-        cls.__doc__ = cls.__doc__.replace("    {parameters}", textwrap.indent(entries, "    "))
+        entries = textwrap.indent("\n".join(map(_documented, declared)), "    ")
+        if "{parameters}" not in cls.__doc__:
+            cls.__doc__ = f"{cls.__doc__.rstrip()}\n\n    Parameters\n    ----------\n    {{parameters}}\n    "
+        cls.__doc__ = cls.__doc__.replace("    {parameters}", entries)
     return cls
 
 
-def params_where(cls: type, **wanted: bool) -> list[str]:
-    """Return the names of the parameters that were declared with these values of ``runs`` or ``saved``."""
-    return [item.name for item in _declared(cls) if all(item.metadata[name] is value for name, value in wanted.items())]
+def params_where(cls: type, *, saved: bool) -> list[str]:
+    """Return the names of the parameters that were declared with this value of ``saved``."""
+    return [item.name for item in _declared(cls) if item.metadata["saved"] is saved]
 
 
 def check_params(group: Any, name: str) -> None:
@@ -135,7 +135,8 @@ def _documented(item: Field) -> str:
     if options is not None:
         others = sorted(options - {item.default}) if item.default in options else sorted(options)
         listed = ", ".join(f'"{option}"' for option in ([item.default] if item.default in options else []) + others)
-        kind = f"{{{listed}}}" + " or None" * (item.default is None)
+        mapping = "dict, " * (dict in item.metadata["valid"])
+        kind = f"{mapping}{{{listed}}}" + " or None" * (item.default is None)
     shown = f'"{item.default}"' if isinstance(item.default, str) else item.default
     text = textwrap.fill(item.metadata["doc"], width=112, break_on_hyphens=False, break_long_words=False)
     return f"{item.name} : {kind}, default={shown}\n{textwrap.indent(text, '    ')}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
 from typing import Any
@@ -91,7 +91,7 @@ class Data:
     train: FrameSet
     valid: FrameSet | None
     split: str
-    failed: list[FailedClip]
+    failed: list[FailedClip] = field(default_factory=list)
 
     @property
     def parts(self) -> list[FrameSet]:

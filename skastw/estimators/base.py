@@ -107,6 +107,8 @@ class AudioEstimator(
     failed_: list[FailedClip] = field(init=False)
     _momenta: list[dict[str, Any]] = field(init=False)
 
+    _learns: ClassVar[str]  # which kinds of targets: those of "classifier", or of "regressor"
+
     # With metadata routing switched on, these reach ``fit`` unless the user says otherwise.
     __metadata_request__fit: ClassVar = {"groups": True, "X_val": True, "y_val": True, "sample_weight_val": True}
 
@@ -236,7 +238,7 @@ class AudioEstimator(
         with self._attempt(components, seed) as attempt:
             start = self._starting_point(components)
             clips = attempt.check_clips(self, X, reset=True)
-            targets = learn_targets(y, self._estimator_type, sample_weight)
+            targets = learn_targets(y, self._learns, sample_weight)
             labelled = self._labelled(clips, targets, y, sample_weight, groups)
             validation = self._check_validation(attempt, targets, X_val, y_val, sample_weight_val)
 
@@ -291,7 +293,7 @@ class AudioEstimator(
             run = self._start_run(attempt, targets, settings, start)
             if before is not None:
                 run.history = list(before.record.history)
-                run.load_momenta(self._momenta)
+                run.load_momenta(copy.deepcopy(vars(self).get("_momenta", [])))  # a loaded model has none
             attempt.train()
 
     @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from numbers import Integral
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -25,7 +25,7 @@ __all__ = ["ASTWClassifier"]
 
 
 @parameters
-class ASTWClassifier(ClassifierMixin, AudioEstimator, ClassParams):
+class ASTWClassifier(ClassifierMixin, ClassParams, AudioEstimator):
     """Audio classifier that trains a compact network from scratch.
 
     The defaults are the ASTW model: a log-mel front end, a Whisper-like encoder, Muon and AdamW. A clip
@@ -94,6 +94,8 @@ class ASTWClassifier(ClassifierMixin, AudioEstimator, ClassParams):
     ((8,), (8, 2))
     """
 
+    _learns: ClassVar[str] = "classifier"
+
     classes_ = property(lambda self: self.trained_.targets.classes)
     placeholder_ = property(lambda self: self.trained_.targets.placeholder)
 
@@ -141,7 +143,7 @@ class ASTWClassifier(ClassifierMixin, AudioEstimator, ClassParams):
         elif classes is None and np.ndim(y) < 2:
             raise ValueError("Got classes=None in the first call of partial_fit, expected all classes.")
         else:
-            targets = learn_targets(y if classes is None else classes, "classifier")
+            targets = learn_targets(y if classes is None else classes, self._learns)
         self._partial_fit(X, y, targets, sample_weight)
         return self
 

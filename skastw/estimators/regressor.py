@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import RegressorMixin
@@ -67,6 +67,8 @@ class ASTWRegressor(RegressorMixin, AudioEstimator):
     (3,)
     """
 
+    _learns: ClassVar[str] = "regressor"
+
     target_names_ = property(lambda self: self.trained_.targets.names)
     target_mean_ = property(lambda self: self.trained_.targets.mean)
     target_scale_ = property(lambda self: self.trained_.targets.scale)
@@ -101,7 +103,7 @@ class ASTWRegressor(RegressorMixin, AudioEstimator):
         """
         self._validate_params()
         fresh = not hasattr(self, "trained_")
-        targets = learn_targets(y, "regressor", sample_weight) if fresh else self.trained_.targets
+        targets = learn_targets(y, self._learns, sample_weight) if fresh else self.trained_.targets
         self._partial_fit(X, y, targets, sample_weight)
         return self
 

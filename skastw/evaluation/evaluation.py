@@ -12,12 +12,15 @@ import numpy as np
 
 from skastw.analysis.tables import clip_names
 from skastw.audio import as_clips, is_array_input
+from skastw.core.parameters import take_params
 from skastw.core.text import readable_values
 from skastw.core.warn import ignored_warnings, warn_user
+from skastw.data.extraction import check_clips
 from skastw.data.failures import FailedClip
 from skastw.errors import plain
 from skastw.estimators.classifier import ASTWClassifier
 from skastw.evaluation.scores import SCORES, class_scores, part_scores, score_intervals, total_scores
+from skastw.network.inference import InferenceParams, was_trained_on
 from skastw.targets.checks import check_complete, check_label_texts, check_label_types, group_array, numpy_targets
 
 if TYPE_CHECKING:
@@ -252,8 +255,9 @@ def evaluate_predictions(
     with ignored_warnings("A single label was found"):  # the scores show it
         matrix = confusion_matrix(truth, predicted, labels=labels)
 
+    scores: dict[str, Any] = total_scores(truth, predicted)
     return Evaluation(
-        **total_scores(truth, predicted),
+        **scores,
         intervals=score_intervals(truth, predicted, groups=groups, n_bootstrap=n_bootstrap, random_state=random_state),
         resampled="clips" if groups is None else "groups",
         n_clips=len(truth),
@@ -351,7 +355,7 @@ def evaluate(
         seconds=seconds,
         history=getattr(estimator, "history_", []),
         best_epoch=getattr(estimator, "best_epoch_", None),
-        trained_on=isinstance(estimator, ASTWClassifier) and estimator._was_fitted_on(X, read),
+        trained_on=_trained_on(estimator, X, read),
     )
 
 
@@ -370,9 +374,17 @@ def _check_known(truth: np.ndarray, classes: Any) -> None:
     warn_user(f"{message}; these clips can only be wrong.")
 
 
+def _trained_on(estimator: Any, X: Any, index: np.ndarray) -> bool:
+    """Return whether a network was trained on the clips at ``index``."""
+    if not isinstance(estimator, ASTWClassifier):
+        return False
+    clips = check_clips(estimator, X, reset=False)
+    return was_trained_on(estimator.trained_, clips, index, take_params(InferenceParams, estimator))
+
+
 def _predict(estimator: Any, X: Any) -> tuple[np.ndarray, np.ndarray | None]:
     """Return the predicted label of each clip and, if one pass gives both, its probability."""
-    if isinstance(estimator, ASTWClassifier) and estimator.task_ == "classification":
+    if isinstance(estimator, ASTWClassifier) and estimator.trained_.targets.exclusive:
         probabilities = estimator.predict_proba(X)
         return estimator.classes_[probabilities.argmax(axis=1)], probabilities.max(axis=1)
     return np.asarray(estimator.predict(X)), None

@@ -134,7 +134,7 @@ def embed(trained: Trained, clips: Sequence[Any], params: InferenceParams) -> tu
 
 
 def outputs_of(trained: Trained, embeddings: Tensor) -> Tensor:
-    """Return the outputs of the head, shape (n_clips, K), for embeddings (n_clips, D), on the CPU.
+    """Return the outputs of the head of ``trained``, shape (n_clips, K), for embeddings (n_clips, D), on the CPU.
 
     Raises
     ------

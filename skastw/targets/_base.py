@@ -31,6 +31,8 @@ class Targets(ABC):
         Which estimator learns this kind.
     general : bool
         Whether other kinds are asked first if they accept a y.
+    exclusive : bool
+        Whether each clip has exactly one of several classes.
     monitor : str
         The validation score whose highest value marks the best epoch.
     exported : tuple of str
@@ -42,6 +44,7 @@ class Targets(ABC):
     name: ClassVar[str] = ""
     estimator: ClassVar[str] = "classifier"
     general: ClassVar[bool] = False
+    exclusive: ClassVar[bool] = False
     monitor: ClassVar[str] = ""
     exported: ClassVar[tuple[str, ...]] = ()
     noun: ClassVar[str] = ""

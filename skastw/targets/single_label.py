@@ -39,6 +39,7 @@ class SingleLabel(ClassTargets):
 
     name: ClassVar[str] = "classification"
     general: ClassVar[bool] = True
+    exclusive: ClassVar[bool] = True
     noun: ClassVar[str] = "classes"
     purpose: ClassVar[str] = "Telling the classes below apart"
     limits: ClassVar[str] = "The model knows only the classes above and gives every sound one of them."

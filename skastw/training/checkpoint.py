@@ -75,7 +75,7 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_state(path: Path) -> dict[str, Any] | None:
-    """Return the state that was written last, or None if there is no file.
+    """Return the state that was written to ``path`` last, or None if there is no file.
 
     Raises
     ------

@@ -26,7 +26,7 @@ from skastw.training.run import Loss, Run
 from skastw.training.schedule import warmup_cosine
 from skastw.training.settings import TrainingSettings
 
-__all__ = ["Monitor", "train"]
+__all__ = ["train"]
 
 
 class Monitor(Protocol):
