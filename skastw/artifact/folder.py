@@ -60,9 +60,10 @@ __all__ = [
 FORMAT_VERSION = 3
 #: Largest JSON file that is read, and so that is written; the labels of a million classes fit.
 MAX_JSON_BYTES = 32 * 2**20
-WEIGHTS, CONFIG, PREPROCESSOR, LABELS, METRICS, CARD = FILES = (
-    "model.safetensors",
+#: The first one decides the commit when a model is fetched from the Hub.
+CONFIG, WEIGHTS, PREPROCESSOR, LABELS, METRICS, CARD = FILES = (
     "config.json",
+    "model.safetensors",
     "preprocessor_config.json",
     "labels.json",
     "metrics.json",

@@ -16,10 +16,12 @@ from torch.overrides import TorchFunctionMode
 
 from skastw.artifact.card import model_card
 from skastw.artifact.folder import (
+    FILES,
     Artifact,
     StoredArtifact,
     held_out_from_json,
     read_artifact,
+    read_files,
     training_from_json,
     write_artifact,
 )
@@ -224,7 +226,7 @@ class PretrainedEstimator(AudioEstimator):
         """
         with scratch_folder(Path(tempfile.gettempdir())) as parent:
             folder = self.save_pretrained(parent / repo_id.rpartition("/")[2])
-            return hub.push(folder, repo_id, private=private, token=token)
+            return hub.push(read_files(folder), repo_id, private=private, token=token)
 
     @classmethod
     def from_pretrained(
@@ -270,6 +272,7 @@ class PretrainedEstimator(AudioEstimator):
         """
         return hub.read(
             model,
+            FILES,
             lambda folder: cls._from_folder(folder, os.fspath(model), device),
             revision=revision,
             token=token,
