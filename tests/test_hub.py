@@ -309,7 +309,9 @@ def test_a_private_repository_opens_by_token_wherever_the_token_is_kept(server, 
         refused(pull(), "the token is not accepted")
         for wrong in ("\u00e4", "\v..."):  # the HTTP library shows the second in the text of its error
             client.ask("environ", "HF_TOKEN", STRANGER + wrong)
-            refused(pull(), "the token ")
+            sent = len(server.seen)
+            refused(pull(), "the token in HF_TOKEN or of 'hf auth login' is not a token")
+            assert len(server.seen) == sent
         client.ask("environ", "HF_TOKEN", "")
         stored.write_text(READ)
         assert pull().value == tones.says
