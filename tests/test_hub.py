@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from skastw import ASTWClassifier
-from skastw.artifact.folder import FILES
+from skastw.artifact.folder import FETCHED, FILES
 from skastw.datasets import make_tones
 from skastw.encoders import ASTWEncoder
 from skastw.errors import ArtifactError
@@ -607,5 +607,5 @@ def test_a_cache_that_cannot_be_written_says_so(server, client, tones, tmp_path)
 
 
 def test_a_local_folder_is_not_asked_about(tones):
-    assert hub.fetch(tones.folder, FILES) == tones.folder
-    assert not hub.repair(tones.folder, tones.folder, FILES, because=ArtifactError("damaged"))
+    assert hub.fetch(tones.folder, FETCHED) == tones.folder
+    assert not hub.repair(tones.folder, tones.folder, FETCHED, because=ArtifactError("damaged"))

@@ -41,6 +41,7 @@ from skastw.storage.files import open_inside, parse_json, read_limited
 from skastw.storage.weights import MAX_WEIGHT_BYTES, StoredWeights, open_weights, weights_to_bytes
 
 __all__ = [
+    "FETCHED",
     "FILES",
     "FORMAT_VERSION",
     "MAX_JSON_BYTES",
@@ -60,15 +61,16 @@ __all__ = [
 FORMAT_VERSION = 3
 #: Largest JSON file that is read, and so that is written; the labels of a million classes fit.
 MAX_JSON_BYTES = 32 * 2**20
-#: The first one decides the commit when a model is fetched from the Hub.
-CONFIG, WEIGHTS, PREPROCESSOR, LABELS, METRICS, CARD = FILES = (
-    "config.json",
+WEIGHTS, CONFIG, PREPROCESSOR, LABELS, METRICS, CARD = FILES = (
     "model.safetensors",
+    "config.json",
     "preprocessor_config.json",
     "labels.json",
     "metrics.json",
     "README.md",
 )
+#: The files in the order in which they are fetched from the Hub: the first one decides the commit, and is small.
+FETCHED = (CONFIG, *(name for name in FILES if name != CONFIG))
 _JSON = (CONFIG, PREPROCESSOR, LABELS, METRICS)
 _SEALED = (WEIGHTS, PREPROCESSOR, LABELS, METRICS)
 #: What people may edit after it is saved.

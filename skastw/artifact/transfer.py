@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from skastw.artifact.folder import FILES, StoredArtifact, read_artifact
+from skastw.artifact.folder import FETCHED, StoredArtifact, read_artifact
 from skastw.core.component import component_to_config
 from skastw.errors import ArtifactError
 from skastw.features import Features, Precomputed
@@ -55,7 +55,7 @@ def start_from(model: str | os.PathLike[str], features: Features) -> Start:
     HubError
         If the repository cannot be read.
     """
-    artifact, weights = hub.read(model, FILES, _with_weights)
+    artifact, weights = hub.read(model, FETCHED, _with_weights)
     theirs, ours = artifact.config.get("features"), component_to_config(features)
     if theirs != ours and not isinstance(features, Precomputed):
         raise ArtifactError(f"init_from={str(model)!r} has the front end {theirs}, expected {ours}.")

@@ -22,11 +22,11 @@ def info(model: str, revision: str | None, as_json: bool) -> None:
     \b
     skastw info exports/animals
     """
-    from skastw.artifact.folder import FILES
+    from skastw.artifact.folder import FETCHED
     from skastw.artifact.info import describe_model
     from skastw.storage.hub import fetch
 
-    found = describe_model(fetch(model, FILES, revision=revision))
+    found = describe_model(fetch(model, FETCHED, revision=revision))
     if as_json:
         print_json(found)
         return

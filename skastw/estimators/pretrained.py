@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from skastw.artifact.card import model_card
 from skastw.artifact.folder import (
-    FILES,
+    FETCHED,
     Artifact,
     StoredArtifact,
     held_out_from_json,
@@ -272,7 +272,7 @@ class PretrainedEstimator(AudioEstimator):
         """
         return hub.read(
             model,
-            FILES,
+            FETCHED,
             lambda folder: cls._from_folder(folder, os.fspath(model), device),
             revision=revision,
             token=token,
