@@ -154,6 +154,14 @@ def test_other_types_than_records_are_checked_too():
         check([1, None], list[str | int | float], "labels.json", ArtifactError)
 
 
+def test_a_part_of_a_file_is_named_by_its_place():
+    for value, problem in [(["a", 1], r"has labels\[1\]: 1, expected text\."), (3, "has labels: 3, expected a list")]:
+        with pytest.raises(ArtifactError, match=rf"^'labels\.json' {problem}"):
+            check(value, list[str], "labels.json", ArtifactError, place="labels")
+    with pytest.raises(ArtifactError, match=r"^'metrics\.json' has the unknown name 'los' in history\[3\]; did you"):
+        check({"epoch": 1, "los": 1}, Row, "metrics.json", ArtifactError, place="history[3]")
+
+
 def test_an_open_record_ignores_names_that_came_later():
     assert check({"name": "owls", "later": 1}, Open, "config.json", ArtifactError) == Open("owls")
 

@@ -46,7 +46,7 @@ _MAX_SHOWN = 100
 _REFUSED = (msgspec.ValidationError, UnicodeEncodeError)
 
 
-def check(value: Any, schema: type[T], name: str, error: type[SkastwError]) -> T:
+def check(value: Any, schema: type[T], name: str, error: type[SkastwError], *, place: str = "") -> T:
     """Return plain values as an object of a type.
 
     The conversion is strict: it refuses text for a number, a number for text, and True for an integer. It accepts an
@@ -65,6 +65,8 @@ def check(value: Any, schema: type[T], name: str, error: type[SkastwError]) -> T
         Where the value comes from, for errors: usually the path of a file.
     error : type
         The error to raise.
+    place : str, default=""
+        Place of the value in the file, if it is a part, such as ``"params.encoder"``.
 
     Returns
     -------
@@ -99,7 +101,7 @@ def check(value: Any, schema: type[T], name: str, error: type[SkastwError]) -> T
     try:
         return msgspec.convert(value, schema, strict=True)
     except _REFUSED as problem:
-        raise error(f"{name!r} {_problem(value, schema, '', str(problem))}") from None
+        raise error(f"{name!r} {_problem(value, schema, place, str(problem))}") from None
 
 
 def _problem(value: Any, annotation: Any, place: str, message: str) -> str:
@@ -171,7 +173,7 @@ def _expected(annotation: Any) -> str:
     """Return an annotation in words."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin in (Union, types.UnionType):
-        return " or ".join(map(_expected, arguments))
+        return " or ".join(dict.fromkeys(map(_expected, arguments)))
     if origin is Literal:
         return " or ".join(map(repr, arguments))
 
