@@ -20,6 +20,7 @@ import soundfile
 import yaml
 
 from skastw import ASTWClassifier, __version__
+from skastw.artifact.folder import read_files
 from skastw.artifact.info import describe_model
 from skastw.cli import main
 from skastw.cli.completion import SETS, complete_data, complete_recipe
@@ -684,7 +685,7 @@ def test_push_uploads_a_whole_model(folder, monkeypatch, tmp_path):
     )
     result = skastw("push", folder, "user/digits", "--private")
     assert (result.returncode, result.stdout.strip()) == (0, "https://commit")
-    assert pushed == [((str(folder), "user/digits"), {"private": True})]
+    assert pushed == [((read_files(folder), "user/digits"), {"private": True})]
     assert skastw("push", tmp_path, "user/digits").returncode == 1
     assert len(pushed) == 1
 
