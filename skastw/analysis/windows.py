@@ -1,4 +1,4 @@
-"""Long recordings: windows along a clip, one after the other, and a table of what is heard in each."""
+"""Long recordings: windows along a clip, and a table of their predictions."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from skastw.errors import ClipError, plain
 
 __all__ = ["AGGREGATES", "cut_windows", "window_table"]
 
-#: Samples of windows that are predicted at once: 32 MiB.
+#: Samples in the windows that are predicted at a time: 32 MiB.
 _BLOCK = 2**23
-#: Values of the parameter ``aggregate`` that make one row of a clip's windows.
+#: Values of ``aggregate`` that combine the windows of a clip into one row.
 AGGREGATES = ("mean", "max", "vote")
 
 
 def cut_windows(pieces: Iterable[np.ndarray], size: int, hop: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Cut a waveform that comes in pieces into windows of one length that cover it to its end.
+    """Cut a waveform that comes in pieces into windows of equal length, which cover it to its end.
 
     Parameters
     ----------
     pieces : iterable of ndarrays of shape (n_i,)
         Consecutive parts of the waveform.
     size, hop : int
-        Samples of a window, and from the start of one to that of the next.
+        Length of a window, and step from the start of a window to the next start (samples).
 
     Yields
     ------
     start : int
         First sample of the window.
     window : ndarray of shape (size,)
-        The last one ends with the waveform, so it may start less than ``hop`` after the one before. A waveform
-        shorter than a window is one window, as it is.
+        The last window ends with the waveform, so it may start less than ``hop`` after the previous start. A waveform
+        shorter than a window is one shorter window.
 
     Examples
     --------
@@ -47,19 +47,21 @@ def cut_windows(pieces: Iterable[np.ndarray], size: int, hop: int) -> Iterator[t
     >>> [(start, window.tolist()) for start, window in cut_windows([np.arange(3), np.arange(3, 7)], 4, 2)]
     [(0, [0.0, 1.0, 2.0, 3.0]), (2, [2.0, 3.0, 4.0, 5.0]), (3, [3.0, 4.0, 5.0, 6.0])]
     """
-    held, position, start = np.zeros(0, dtype=np.float32), 0, 0  # position: of the first sample that is held
+    buffer, position, start = np.zeros(0, dtype=np.float32), 0, 0  # position of the buffer in the waveform
     for piece in pieces:
-        held = np.concatenate([held, piece])
-        while start + size <= position + len(held):
-            yield start, held[start - position :][:size].copy()
+        buffer = np.concatenate([buffer, piece])
+        while start + size <= position + len(buffer):
+            yield start, buffer[start - position :][:size].copy()
             start += hop
-        kept_from = max(min(start, position + len(held) - size), position)  # a last window may need so much
-        held, position = held[kept_from - position :], kept_from
-    end = position + len(held)
+
+        needed_from = max(min(start, position + len(buffer) - size), position)  # a last window needs ``size`` samples
+        buffer, position = buffer[needed_from - position :], needed_from
+
+    end = position + len(buffer)
     if not start:
-        yield 0, held
+        yield 0, buffer
     elif start - hop + size < end:
-        yield end - size, held[-size:]
+        yield end - size, buffer[-size:]
 
 
 def window_table(
@@ -73,44 +75,45 @@ def window_table(
     aggregate: str | None,
     failures: Failures,
 ) -> pd.DataFrame:
-    """Return the probabilities of the windows of clips, in memory that does not depend on the clips' lengths.
+    """Return the probabilities of the windows of clips, in memory that does not grow with the length of the clips.
 
     Parameters
     ----------
     clips : sequence of clips
     predict : callable
-        Takes waveforms, returns an ndarray of shape (n_windows, n_labels).
+        Function of a list of waveforms that returns an ndarray of shape (n_windows, n_labels).
     labels : sequence
         Names of the columns.
     sample_rate : int
         Hz.
     window, hop : float
-        Seconds of a window, and from the start of one to that of the next; by default half a window.
+        Length of a window, and step from the start of a window to the next start (s); by default half a window.
     aggregate : {"mean", "max", "vote"} or None
-        Make one row of a clip's windows: by mean or maximum of a label's probabilities, or by the share of windows in
-        which it is the most probable one.
+        Combine the windows of a clip into one row: by the mean or the maximum of the probabilities of a label, or by
+        the share of windows in which the label is the most probable one.
     failures : Failures
-        What to do about clips that cannot be read.
+        Policy for clips that cannot be read.
 
     Returns
     -------
     DataFrame
-        A row a window: ``clip`` (path, or position), ``start`` and ``end`` (seconds), and a column a label. A clip
-        that cannot be read has one row without numbers.
+        One row per window: ``clip`` (path or position), ``start`` and ``end`` (s), and one column per label. A clip
+        that cannot be read has one row with missing values.
 
     Raises
     ------
     ValueError
-        If ``window`` or ``hop`` is no length of at least one sample, or ``aggregate`` is not known.
+        If ``window`` or ``hop`` is shorter than one sample, or ``aggregate`` is unknown.
     ClipError
-        For the first clip that cannot be read, if ``failures`` says so.
+        For the first clip that cannot be read, if ``failures`` raises errors.
     """
     if aggregate not in (None, *AGGREGATES):
         raise ValueError(f"Got aggregate={aggregate!r}, expected None or one of {', '.join(map(repr, AGGREGATES))}.")
     size = _samples("window", window, sample_rate)
     step = _samples("hop", window / 2 if hop is None else hop, sample_rate)
+
     rows: list[tuple[int, float, float]] = []
-    found: list[np.ndarray] = []
+    scores: list[np.ndarray] = []
     waiting: list[np.ndarray] = []
     n_waiting = 0
     for index, clip in enumerate(clips):
@@ -120,12 +123,13 @@ def window_table(
                 waiting.append(waveform)
                 n_waiting += len(waveform)
                 if n_waiting >= _BLOCK:
-                    found.append(predict(waiting))
+                    scores.append(predict(waiting))
                     waiting, n_waiting = [], 0
         except ClipError as error:
             failures.note(error)
-    found += [predict(waiting)] if waiting else []
-    table = _as_table(rows, found, clips, labels, failed=[clip.index for clip in failures.clips])
+    scores += [predict(waiting)] if waiting else []
+
+    table = _as_table(rows, scores, clips, labels, failed=[clip.index for clip in failures.clips])
     return (table if aggregate is None else _aggregated(table, aggregate)).reset_index(drop=True)
 
 
@@ -138,7 +142,7 @@ def _samples(name: str, seconds: Any, sample_rate: int) -> int:
 
 def _as_table(
     rows: list[tuple[int, float, float]],
-    found: list[np.ndarray],
+    blocks: list[np.ndarray],
     clips: Sequence[Any],
     labels: Sequence[Any],
     *,
@@ -146,15 +150,17 @@ def _as_table(
 ) -> pd.DataFrame:
     """Return the table with the positions of the clips as its index."""
     index, start, end = (np.array(column) for column in zip(*rows, strict=True)) if rows else (np.zeros(0, int),) * 3
-    scores = np.concatenate(found) if found else np.zeros((0, len(labels)), dtype=np.float32)
-    taken = {"clip", "start", "end"}
-    columns = [f"{label} (label)" if label in taken else label for label in labels]
-    heard = ~np.isin(index, failed)
-    table = pd.DataFrame(scores[heard], columns=columns, index=index[heard])
-    table.insert(0, "start", start[heard])
-    table.insert(1, "end", end[heard])
+    scores = np.concatenate(blocks) if blocks else np.zeros((0, len(labels)), dtype=np.float32)
+    columns = [f"{label} (label)" if label in ("clip", "start", "end") else label for label in labels]
+
+    # a clip may fail after its first windows
+    read = ~np.isin(index, failed)
+    table = pd.DataFrame(scores[read], columns=columns, index=index[read])
+    table.insert(0, "start", start[read])
+    table.insert(1, "end", end[read])
     if failed:
         table = pd.concat([table, pd.DataFrame(np.nan, index=failed, columns=table.columns)]).sort_index(kind="stable")
+
     paths = [clip_path(clip) for clip in clips]
     names = [i if path is None else readable(path) for i, path in enumerate(paths)]
     table.insert(0, "clip", [names[i] for i in table.index])
@@ -166,6 +172,7 @@ def _aggregated(table: pd.DataFrame, how: str) -> pd.DataFrame:
     if how == "vote":
         best = scores.to_numpy().argmax(axis=1)[:, None] == np.arange(scores.shape[1])
         scores = pd.DataFrame(best, index=scores.index, columns=scores.columns).where(scores.notna())
+
     by_clip = scores.astype("float64").groupby(level=0, sort=True)
     whole = table.iloc[:, :3].groupby(level=0).agg({"clip": "first", "start": "min", "end": "max"})
     return pd.concat([whole, by_clip.max() if how == "max" else by_clip.mean()], axis=1)
