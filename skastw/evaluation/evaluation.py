@@ -247,13 +247,14 @@ def evaluate_predictions(
     check_consistent_length(truth, predicted, names, *columns.values())
 
     labels = unique_labels(truth, predicted)
+    scores: dict[str, Any] = total_scores(truth, predicted)
     groups, folds = columns.get("group"), columns.get("fold")
     known = predicted if classes is None else np.union1d(predicted, classes)
     with ignored_warnings("A single label was found"):  # the scores show it
         matrix = confusion_matrix(truth, predicted, labels=labels)
 
     return Evaluation(
-        **total_scores(truth, predicted),
+        **scores,
         intervals=score_intervals(truth, predicted, groups=groups, n_bootstrap=n_bootstrap, random_state=random_state),
         resampled="clips" if groups is None else "groups",
         n_clips=len(truth),

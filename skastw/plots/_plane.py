@@ -69,12 +69,18 @@ class Plane:
         import librosa
         import librosa.display
 
-        columns = np.append(np.arange(0, len(values), -(-len(values) // _COLUMNS)), len(values))
+        columns = [*range(0, len(values), -(-len(values) // _COLUMNS)), len(values)]
         x, y = self.time_edges(len(values))[columns], self.bin_edges(values.shape[1])
         means = librosa.util.sync(values.T, columns)
 
         # "frames" keeps matplotlib's ticks, which do not overlap in small panels as librosa's for seconds do
-        axes = {"x_axis": "frames", "y_axis": "frames", "x_coords": x, "y_coords": y, "auto_aspect": False}
+        axes: dict[str, Any] = {
+            "x_axis": "frames",
+            "y_axis": "frames",
+            "x_coords": x,
+            "y_coords": y,
+            "auto_aspect": False,
+        }
         image = librosa.display.specshow(means, ax=ax, cmap=cmap, vmin=vmin, vmax=vmax, **axes)
         if self.frequencies is not None:
             ax.set_yscale("function", functions=(librosa.hz_to_mel, librosa.mel_to_hz))

@@ -224,8 +224,8 @@ class EmbeddingDisplay:
         classes, member, counts = np.unique(self.y, return_inverse=True, return_counts=True)
         looks = styles(len(classes))
         self.points_ = [
-            ax.scatter(*self.points[member == i].T, s=size, color=look["color"], marker=look["marker"])
-            for i, look in enumerate(looks)
+            ax.scatter(x, y, s=size, color=look["color"], marker=look["marker"])
+            for (x, y), look in zip((self.points[member == i].T for i in range(len(classes))), looks, strict=True)
         ]
         if len(classes) <= _LEGEND:
             self.legend_ = legend(ax, self.points_, list(classes))
