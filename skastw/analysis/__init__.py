@@ -1,4 +1,4 @@
-"""Results of fitted models for people: windows of long recordings, tables, explanations."""
+"""Results of fitted models: windows of long recordings, tables, explanations."""
 
 from skastw.analysis.occlusion import Occlusion
 from skastw.analysis.tables import (

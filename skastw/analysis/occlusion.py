@@ -1,4 +1,4 @@
-"""Occlusion: what a model says of a clip while parts of it are hidden."""
+"""Occlusion: predictions of a model while parts of a clip are hidden."""
 
 from __future__ import annotations
 
@@ -25,31 +25,31 @@ from skastw.targets import ClassTargets
 
 __all__ = ["FILLS", "Occlusion", "cell_centres", "explain", "occluded_logits"]
 
-#: What hidden frames are replaced by: the mean of the whole clip, or of each bin over time.
+#: Dimensions of the mean that replaces hidden frames: over the whole clip, or over time for each bin.
 FILLS = {"clip": (0, 1), "band": (0,)}
-#: Bytes of frames that are in memory at once.
+#: Size of the frames in memory at a time (bytes).
 _BLOCK = 16 * 2**20
 
 
 @dataclass(frozen=True)
 class Occlusion:
-    """How much each part of a clip speaks for a class.
+    """Evidence of each part of a clip for a class.
 
     Attributes
     ----------
     label : label
         The class.
     probability : float
-        Of the class, for the whole clip.
+        Probability of the class for the whole clip.
     saliency : ndarray of shape (n_times, n_bands), float32
-        By how much the logarithm of the probability drops when the part is hidden: positive where the part speaks for
-        the class, negative where it speaks against it.
+        Drop of the log-probability when a part is hidden: positive for evidence for the class, negative for evidence
+        against it.
     times : ndarray of shape (n_times,)
-        Middle of the parts in seconds.
+        Centres of the parts (s).
     bands : ndarray of shape (n_bands,)
-        Middle of the parts among the bins of a frame, counted from 0.
+        Centres of the parts among the bins of a frame, counted from 0.
     frequencies : ndarray of shape (n_bands,) or None
-        The same in Hz, where bins are frequency bands.
+        Centres of the parts (Hz), if bins are frequency bands.
     """
 
     label: Any
@@ -144,7 +144,7 @@ def explain(
 
 
 def cell_centres(length: int, n_cells: int) -> np.ndarray:
-    """Return the middle positions of ``n_cells`` equal parts of ``length`` positions, which count from 0.
+    """Return the centres of ``n_cells`` equal parts of ``length`` positions, counted from 0.
 
     Examples
     --------
@@ -167,27 +167,27 @@ def occluded_logits(
     device: torch.device | None = None,
     precision: str = "float32",
 ) -> tuple[Tensor, Tensor]:
-    """Return the logits of a clip, and those with each part of it hidden.
+    """Return the logits of a clip, and the logits with each part of it hidden.
 
-    Parts are the cells of a grid over time and frequency. What is hidden is a cell and half a cell around it, so that
-    a sound on the border of two cells is hidden with both. Of a clip that the encoder takes in chunks, only the chunk
-    in which something is hidden is embedded again.
+    Parts are the cells of a grid over time and frequency. A hidden part is a cell and half a cell around it, so that a
+    sound on the border of two cells is hidden with both. If the encoder splits the clip into chunks, only chunks with
+    hidden frames are embedded again.
 
     Parameters
     ----------
     model : AudioModel
     frames : Tensor of shape (T, F)
-        Of one clip.
+        Frames of one clip.
     n_times, n_bands : int
-        Parts of the clip in time and frequency, at most T and F.
+        Number of parts in time and frequency, at most T and F.
     fill : {"clip", "band"}
-        Replace what is hidden by the mean of all frames, or by the mean over time of each bin.
+        Replace hidden values by the mean of all frames, or by the mean over time of each bin.
     batch_size : int
-        Versions of the clip at a time.
+        Number of versions of the clip at a time.
     device : torch.device, optional
-        Where the model is, the CPU by default.
+        Device of the model, by default the CPU.
     precision : str
-        See :func:`skastw.core.device.autocast`.
+        Precision of the network; see :func:`skastw.core.device.autocast`.
 
     Returns
     -------
@@ -219,6 +219,7 @@ def occluded_logits(
     settings["precision"] = precision
     embedded = embed_clips(model, FrameStore(frames[start:stop] for start, stop in chunks), **settings)
 
+    # each patch hides frames of one chunk or of several
     patches = list(product(_patches(len(frames), n_times), _patches(frames.shape[1], n_bands)))
     touched = [
         (patch, chunk)
@@ -241,6 +242,7 @@ def occluded_logits(
         for version in embed_clips(model, FrameStore(block), **settings):
             patch, chunk = next(where)
             means[patch] += (version - embedded[chunk]) / len(chunks)
+
     head = model.head
     rows = torch.cat([embedded.mean(dim=0, keepdim=True), means])
     logits = head(rows.to(head.weight.device, head.weight.dtype)).cpu()
@@ -248,7 +250,7 @@ def occluded_logits(
 
 
 def _patches(length: int, n_cells: int) -> list[tuple[int, int]]:
-    """Return where each cell begins and ends, half a cell before and behind included."""
+    """Return the begin and end of each cell, with half a cell more on both sides."""
     half = length / n_cells / 2
     bounds = [(math.floor(half * (2 * i - 1)), math.ceil(half * (2 * i + 3))) for i in range(n_cells)]
     return [(max(0, begin), min(length, end)) for begin, end in bounds]

@@ -1,4 +1,4 @@
-"""What models say of clips as tables, and tables as files."""
+"""Predictions and embeddings of clips as tables, and tables as files."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ __all__ = [
     "write_table",
 ]
 
-#: What :func:`write_table` writes, by the end of the name.
+#: File name suffixes that :func:`write_table` accepts.
 TABLE_SUFFIXES = (".csv", ".parquet")
 
 
 def prediction_table(classifier: Any, X: Any) -> DataFrame:
-    """Return what a classifier says of clips: a row a clip.
+    """Return the predictions of a classifier, one row per clip.
 
     Parameters
     ----------
@@ -45,9 +45,9 @@ def prediction_table(classifier: Any, X: Any) -> DataFrame:
     Returns
     -------
     DataFrame
-        Columns ``clip`` (file, or position), ``predicted``, ``probability``, and the probability of each class under
-        ``p(<class>)``. For several labels a clip, ``clip`` and those. A clip that cannot be read has missing values,
-        where ``on_error`` leaves it out.
+        Columns ``clip`` (file or position), ``predicted``, ``probability``, and ``p(<class>)`` with the probability of
+        each class; for a multilabel classifier, ``clip`` and ``p(<class>)``. A clip that ``on_error`` leaves out has
+        missing values.
 
     Examples
     --------
@@ -65,17 +65,18 @@ def prediction_table(classifier: Any, X: Any) -> DataFrame:
     probabilities = classifier.predict_proba(clips)
     columns = [f"p({label})" for label in classifier.classes_.tolist()]
     table = pd.DataFrame(probabilities, columns=columns)
+
     if classifier.trained_.targets.exclusive:
-        heard = ~np.isnan(probabilities).any(axis=1)
+        read = ~np.isnan(probabilities).any(axis=1)
         best = classifier.classes_[probabilities.argmax(axis=1)]
-        table.insert(0, "predicted", pd.Series(best).where(heard))
+        table.insert(0, "predicted", pd.Series(best).where(read))
         table.insert(1, "probability", probabilities.max(axis=1))
     table.insert(0, "clip", clip_names(clips))
     return table
 
 
 def embedding_table(estimator: Any, X: Any) -> DataFrame:
-    """Return the embeddings of clips: a row a clip.
+    """Return the embeddings of clips, one row per clip.
 
     Parameters
     ----------
@@ -86,7 +87,7 @@ def embedding_table(estimator: Any, X: Any) -> DataFrame:
     Returns
     -------
     DataFrame
-        Column ``clip`` (file, or position), and a column for each value of the embedding.
+        Column ``clip`` (file or position), and a column for each value of the embedding.
     """
     import pandas as pd
 
@@ -102,15 +103,15 @@ def labelled_windows(windows: DataFrame, *, min_probability: float = 0.0) -> Dat
     Parameters
     ----------
     windows : DataFrame
-        From :meth:`~skastw.ASTWClassifier.predict_windows`.
+        Result of :meth:`~skastw.ASTWClassifier.predict_windows`.
     min_probability : float, default=0.0
-        Leave windows out whose most probable class is less probable.
+        Leave out windows whose most probable class has a lower probability.
 
     Returns
     -------
     DataFrame
-        Columns ``clip``, ``start``, ``end``, ``predicted``, ``probability``, and the probability of each class under
-        ``p(<class>)``. A clip that could not be read has a row with missing values.
+        Columns ``clip``, ``start``, ``end``, ``predicted``, ``probability``, and ``p(<class>)`` with the probability of
+        each class. A clip that could not be read has a row with missing values.
 
     Examples
     --------
@@ -122,28 +123,28 @@ def labelled_windows(windows: DataFrame, *, min_probability: float = 0.0) -> Dat
     0       owl          0.9     0.9      0.1
     """
     scores = windows.iloc[:, 3:].astype(float)
-    heard = scores.notna().all(axis=1)
-    best = scores[heard].idxmax(axis=1).reindex(windows.index)
+    read = scores.notna().all(axis=1)
+    best = scores[read].idxmax(axis=1).reindex(windows.index)
     table = windows.iloc[:, :3].assign(predicted=best, probability=scores.max(axis=1))
     table[[f"p({label})" for label in scores]] = scores
     return table[~(table["probability"] < min_probability)].reset_index(drop=True)
 
 
 def label_track(windows: DataFrame, *, min_probability: float = 0.0) -> str:
-    """Return what is heard along one recording as a label track of Audacity.
+    """Return the predictions along one recording as a label track for Audacity.
 
     Parameters
     ----------
     windows : DataFrame
-        From :meth:`~skastw.ASTWClassifier.predict_windows`, of one clip.
+        Result of :meth:`~skastw.ASTWClassifier.predict_windows` for one clip.
     min_probability : float, default=0.0
-        Leave windows out whose most probable class is less probable.
+        Leave out windows whose most probable class has a lower probability.
 
     Returns
     -------
     str
-        A line for each stretch: start and end in seconds and the label, between tabs. Windows of one label that touch
-        or overlap are one stretch. Stretches of different labels overlap where their windows do.
+        One line for each segment, with its start and end (s) and its label, separated by tabs. Windows with the same
+        label that touch or overlap form one segment. Segments of different labels can overlap, as their windows do.
 
     Raises
     ------
@@ -160,32 +161,30 @@ def label_track(windows: DataFrame, *, min_probability: float = 0.0) -> str:
     2.000000	4.000000	wind
     """
     check_label_track(windows["clip"].nunique())
-    heard = labelled_windows(windows, min_probability=min_probability).dropna(subset=["start", "predicted"])
-    stretches: list[tuple[float, float, str]] = []
-    for start, end, text in heard[["start", "end", "predicted"]].to_numpy(dtype=object).tolist():
-        label = " ".join(str(text).split())
-        last = stretches[-1] if stretches else None
-        if last is not None and last[2] == label and start <= last[1]:
-            stretches[-1] = (last[0], end, label)
-        else:
-            stretches.append((start, end, label))
-    return "".join(f"{start:.6f}\t{end:.6f}\t{label}\n" for start, end, label in stretches)
+    table = labelled_windows(windows, min_probability=min_probability).dropna(subset=["start", "predicted"])
+    table["label"] = [" ".join(str(text).split()) for text in table["predicted"]]
+
+    # a segment begins with another label, or after a gap
+    last = table.shift()
+    begins = (table["label"] != last["label"]) | (table["start"] > last["end"])
+    segments = table.groupby(begins.cumsum()).agg({"start": "first", "end": "last", "label": "first"})
+    return "".join(f"{start:.6f}\t{end:.6f}\t{label}\n" for start, end, label in segments.itertuples(index=False))
 
 
 def check_table(path: str | os.PathLike[str], *, inputs: Iterable[Any] = ()) -> None:
-    """Raise unless :func:`write_table` can write a table, before there is one.
+    """Raise an error if :func:`write_table` could not write a file.
 
     Parameters
     ----------
     path : path
-        Ends in one of :data:`TABLE_SUFFIXES`.
+        File name with one of the :data:`TABLE_SUFFIXES`.
     inputs : iterable of paths, optional
-        Files that are read, which ``path`` may not be.
+        Input files, which must not be overwritten.
 
     Raises
     ------
     OutputError
-        If the name ends otherwise, or there can be no such file.
+        If the suffix is another one, or the file cannot be written.
     MissingDependencyError
         For Parquet without the extra ``parquet``.
 
@@ -201,26 +200,28 @@ def check_table(path: str | os.PathLike[str], *, inputs: Iterable[Any] = ()) -> 
 
 
 def check_label_track(n_clips: int) -> None:
-    """Raise ValueError if a label track would be of several clips, before their windows are predicted.
+    """Raise ValueError if there are several clips, because a label track has one time line.
 
     Parameters
     ----------
     n_clips : int
+        Number of clips.
     """
     if n_clips > 1:
         raise ValueError(f"Got the windows of {n_clips} clips, expected those of one: a label track has one time line.")
 
 
 def write_table(table: DataFrame, path: str | os.PathLike[str]) -> str:
-    """Write a table as CSV or Parquet, by the end of the name.
+    """Write a table as CSV or Parquet, depending on the suffix of the file name.
 
-    An existing file is replaced in one step: after an error, on a full disk and when interrupted, it is unchanged.
+    An existing file is replaced in one step. After an error or an interruption it is unchanged.
 
     Parameters
     ----------
     table : DataFrame
     path : path
-        Ends in one of :data:`TABLE_SUFFIXES`; its folder is made if missing. Parquet needs the extra ``parquet``.
+        File name with one of the :data:`TABLE_SUFFIXES`. The folder is made if missing. Parquet needs the extra
+        ``parquet``.
 
     Returns
     -------
@@ -230,7 +231,7 @@ def write_table(table: DataFrame, path: str | os.PathLike[str]) -> str:
     Raises
     ------
     OutputError
-        If the name ends otherwise, or the file cannot be written.
+        If the suffix is another one, or the file cannot be written.
     MissingDependencyError
         Without the extra.
 
@@ -246,7 +247,7 @@ def write_table(table: DataFrame, path: str | os.PathLike[str]) -> str:
     ['clip', 'owl.wav']
     """
     check_table(path)
-    table = table.rename(columns=str)  # Parquet has no columns without a name
+    table = table.rename(columns=str)  # Parquet needs names of columns
     with new_file(path) as file:
         if os.fspath(path).lower().endswith(".parquet"):
             table.to_parquet(file, index=False)
@@ -256,7 +257,7 @@ def write_table(table: DataFrame, path: str | os.PathLike[str]) -> str:
 
 
 def clip_names(clips: Sequence[Any]) -> list[str | int]:
-    """Return what to call clips: their files, with the seconds of a part of one, or their positions.
+    """Return the names of clips: their files, with the times of a part of a file, or their positions.
 
     Parameters
     ----------
@@ -265,11 +266,11 @@ def clip_names(clips: Sequence[Any]) -> list[str | int]:
     Returns
     -------
     list of str or int
-        A name that is not Unicode has escapes (``caf\\xe9.wav``), so that every file and terminal can hold it.
+        A name that is not valid Unicode has escapes (``caf\\xe9.wav``), so that it can be written and printed.
 
     References
     ----------
-    https://www.w3.org/TR/media-frags (how the seconds are written).
+    https://www.w3.org/TR/media-frags (the notation of the times).
 
     Examples
     --------
@@ -284,8 +285,7 @@ def _name(clip: Any, position: int) -> str | int:
     path = clip_path(clip)
     if path is None:
         return position
-    path = readable(path)
-    if not isinstance(clip, Mapping):
-        return path
-    start, end = (f"{clip[side]:g}" if clip.get(side) is not None else "" for side in ("start", "end"))
-    return f"{path}#t={start}{',' * bool(end)}{end}" if start or end else path
+
+    times = [clip.get(side) if isinstance(clip, Mapping) else None for side in ("start", "end")]
+    start, end = ("" if time is None else f"{time:g}" for time in times)
+    return readable(path) + (f"#t={start}{',' * bool(end)}{end}" if start or end else "")

@@ -1,4 +1,4 @@
-"""Long recordings: windows along a clip, one after the other, and a table of what is heard in each."""
+"""Long recordings: windows along a clip, and a table of their predictions."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from skastw.network.trained import Trained
 
 __all__ = ["AGGREGATES", "cut_windows", "window_table"]
 
-#: Samples of windows that are predicted at once: 32 MiB.
+#: Samples in the windows that are predicted at a time: 32 MiB.
 _BLOCK = 2**23
-#: Values of the parameter ``aggregate`` that make one row of a clip's windows.
+#: Values of ``aggregate`` that combine the windows of a clip into one row.
 AGGREGATES = ("mean", "max", "vote")
 
 
 def cut_windows(pieces: Iterable[np.ndarray], size: int, hop: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Cut a waveform that comes in pieces into windows of one length that cover it to its end.
+    """Cut a waveform that comes in pieces into windows of equal length, which cover it to its end.
 
     Parameters
     ----------
     pieces : iterable of ndarrays of shape (n_i,)
         Consecutive parts of the waveform.
     size, hop : int
-        Samples of a window, and from the start of one to that of the next.
+        Length of a window, and step from the start of a window to the next start (samples).
 
     Yields
     ------
     start : int
         First sample of the window.
     window : ndarray of shape (size,)
-        The last one ends with the waveform, so it may start less than ``hop`` after the one before. A waveform
-        shorter than a window is one window, as it is.
+        The last window ends with the waveform, so it may start less than ``hop`` after the previous start. A waveform
+        shorter than a window is one shorter window.
 
     Examples
     --------
@@ -51,19 +51,21 @@ def cut_windows(pieces: Iterable[np.ndarray], size: int, hop: int) -> Iterator[t
     >>> [(start, window.tolist()) for start, window in cut_windows([np.arange(3), np.arange(3, 7)], 4, 2)]
     [(0, [0.0, 1.0, 2.0, 3.0]), (2, [2.0, 3.0, 4.0, 5.0]), (3, [3.0, 4.0, 5.0, 6.0])]
     """
-    held, position, start = np.zeros(0, dtype=np.float32), 0, 0  # position: of the first sample that is held
+    buffer, position, start = np.zeros(0, dtype=np.float32), 0, 0  # position of the buffer in the waveform
     for piece in pieces:
-        held = np.concatenate([held, piece])
-        while start + size <= position + len(held):
-            yield start, held[start - position :][:size].copy()
+        buffer = np.concatenate([buffer, piece])
+        while start + size <= position + len(buffer):
+            yield start, buffer[start - position :][:size].copy()
             start += hop
-        kept_from = max(min(start, position + len(held) - size), position)  # a last window may need so much
-        held, position = held[kept_from - position :], kept_from
-    end = position + len(held)
+
+        needed_from = max(min(start, position + len(buffer) - size), position)  # a last window needs ``size`` samples
+        buffer, position = buffer[needed_from - position :], needed_from
+
+    end = position + len(buffer)
     if not start:
-        yield 0, held
+        yield 0, buffer
     elif start - hop + size < end:
-        yield end - size, held[-size:]
+        yield end - size, buffer[-size:]
 
 
 def window_table(
@@ -84,7 +86,7 @@ def window_table(
     clips : sequence of clips
     params : InferenceParams
     window, hop : float
-        Seconds of a window, and from the start of one to that of the next; by default half a window.
+        Length of a window, and step from the start of a window to the next start (s); by default half a window.
     aggregate : {"mean", "max", "vote"} or None
         Return one row for each clip: the mean or maximum of the windows' probabilities, or the share of windows in
         which a label is the most probable one.
@@ -116,15 +118,17 @@ def window_table(
     rows: list[tuple[int, float, float]] = []
     probabilities: list[np.ndarray] = []
     waiting: list[np.ndarray] = []
+    n_waiting = 0  # samples
     failed: list[FailedClip] = []
     for index, clip in enumerate(clips):
         try:
             for start, waveform in cut_windows(stream_waveform(clip, sample_rate, index=index), size, step):
                 rows.append((index, start / sample_rate, (start + len(waveform)) / sample_rate))
                 waiting.append(waveform)
-                if sum(map(len, waiting)) >= _BLOCK:
+                n_waiting += len(waveform)
+                if n_waiting >= _BLOCK:
                     probabilities.append(predict(waiting))
-                    waiting = []
+                    waiting, n_waiting = [], 0
         except ClipError as error:
             failed.append(FailedClip.from_error(error))
             failed[-1].check(params.on_error)
@@ -150,7 +154,7 @@ def _samples(name: str, seconds: Any, sample_rate: int) -> int:
 
 def _as_table(
     rows: list[tuple[int, float, float]],
-    found: list[np.ndarray],
+    blocks: list[np.ndarray],
     clips: Sequence[Any],
     labels: Sequence[Any],
     *,
@@ -158,15 +162,17 @@ def _as_table(
 ) -> pd.DataFrame:
     """Return the table with the positions of the clips as its index."""
     index, start, end = (np.array(column) for column in zip(*rows, strict=True)) if rows else (np.zeros(0, int),) * 3
-    scores = np.concatenate(found) if found else np.zeros((0, len(labels)), dtype=np.float32)
-    taken = {"clip", "start", "end"}
-    columns = [f"{label} (label)" if label in taken else label for label in labels]
-    heard = ~np.isin(index, failed)
-    table = pd.DataFrame(scores[heard], columns=columns, index=index[heard])
-    table.insert(0, "start", start[heard])
-    table.insert(1, "end", end[heard])
+    scores = np.concatenate(blocks) if blocks else np.zeros((0, len(labels)), dtype=np.float32)
+    columns = [f"{label} (label)" if label in ("clip", "start", "end") else label for label in labels]
+
+    # a clip may fail after its first windows
+    read = ~np.isin(index, failed)
+    table = pd.DataFrame(scores[read], columns=columns, index=index[read])
+    table.insert(0, "start", start[read])
+    table.insert(1, "end", end[read])
     if failed:
         table = pd.concat([table, pd.DataFrame(np.nan, index=failed, columns=table.columns)]).sort_index(kind="stable")
+
     paths = [clip_path(clip) for clip in clips]
     names = [i if path is None else readable(path) for i, path in enumerate(paths)]
     table.insert(0, "clip", [names[i] for i in table.index])
@@ -178,6 +184,7 @@ def _aggregated(table: pd.DataFrame, how: str) -> pd.DataFrame:
     if how == "vote":
         best = scores.to_numpy().argmax(axis=1)[:, None] == np.arange(scores.shape[1])
         scores = pd.DataFrame(best, index=scores.index, columns=scores.columns).where(scores.notna())
+
     by_clip = scores.astype("float64").groupby(level=0, sort=True)
     whole = table.iloc[:, :3].groupby(level=0).agg({"clip": "first", "start": "min", "end": "max"})
     return pd.concat([whole, by_clip.max() if how == "max" else by_clip.mean()], axis=1)
