@@ -126,9 +126,9 @@ def load_audio_table(
     import pandas as pd
 
     several = not isinstance(label_column, str | None)
-    targets = list(label_column or ()) if several or label_column is None else [label_column]
-    label_like = [name for name in ((None if several else label_column), group_column) if name is not None]
-    frame, folder, rows = _read(table, [audio_column, *targets, *label_like], list(dict.fromkeys(label_like)))
+    targets = [] if label_column is None else [label_column] if isinstance(label_column, str) else list(label_column)
+    labels = list(dict.fromkeys(name for name in ([] if several else targets) + [group_column] if name is not None))
+    frame, folder, rows = _read(table, [audio_column, *targets, *labels], labels)
     start, end = _segment_columns(frame, start_column, end_column)
     needed = {"audio_column": [audio_column], "label_column": targets}
     _check_columns(frame, needed | ({} if group_column is None else {"group_column": [group_column]}), rows)
