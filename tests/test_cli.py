@@ -345,15 +345,8 @@ def test_windows_are_written_as_labels_of_audacity(folder, recording, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def tones(tmp_path_factory):
-    """Return a folder of 24 tones: high/session_0/3.wav."""
-    root = tmp_path_factory.mktemp("tones") / "clips"
-    clips, y = make_tones(n_clips=24, n_classes=2, random_state=0)
-    for i, (clip, label) in enumerate(zip(clips, y, strict=True)):
-        place = root / ("low", "high")[label] / f"session_{i // 6}"
-        place.mkdir(parents=True, exist_ok=True)
-        soundfile.write(place / f"{i}.wav", clip, 16000)
-    return root
+def tones(make_tone_folder):
+    return make_tone_folder(24, session_size=6)
 
 
 SMALL = ["--recipe", "tiny", "-p", "epochs=1", "-p", "min_steps=0", "-p", "encoder={resnet: {width: 8}}"]

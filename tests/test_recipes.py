@@ -15,6 +15,7 @@ from skastw import ASTWClassifier, ASTWRegressor
 from skastw.datasets import make_tones
 from skastw.encoders import ASTWEncoder
 from skastw.errors import ComponentError, RecipeError
+from skastw.network.components import resolve_components
 from skastw.recipes import Recipe, load_recipe, recipe_names
 
 #: Parameters that make one step of training; what is left is the recipe's.
@@ -50,7 +51,7 @@ def test_a_packaged_recipe_is_described_and_makes_valid_estimators(name):
     for param, value in recipe.params.items():
         assert repr(getattr(estimator, param)) == repr(value)
     estimator._validate_params()
-    estimator._resolve_components()
+    resolve_components(estimator)
     assert params_of(clone(estimator)) == params_of(estimator)
 
 
@@ -65,10 +66,10 @@ def test_the_parameters_of_a_recipe_survive_saving(name, tmp_path):
     for param, value in estimator.get_params(deep=False).items():
         loaded = getattr(again, param)
         if param in ("features", "normalization", "encoder", "pooling"):
-            resolved = getattr(estimator._resolve_components(), param)
+            resolved = getattr(resolve_components(estimator), param)
             assert (type(loaded), loaded.get_params()) == (type(resolved), resolved.get_params())
         elif param == "augment":
-            resolved = estimator._resolve_components().augment
+            resolved = resolve_components(estimator).augment
             assert [repr(item) for item in loaded] == [repr(item) for item in resolved]
         elif param not in ("device", "verbose", "n_jobs"):
             assert loaded == value, param

@@ -12,13 +12,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import soundfile
 import yaml
 from huggingface_hub import ModelCard
 
 from skastw import ASTWClassifier
 from skastw.artifact.info import describe_model
-from skastw.datasets import load_spoken_digits, make_tones
+from skastw.datasets import load_spoken_digits
 from skastw.errors import (
     ArtifactError,
     ClipValueError,
@@ -29,6 +28,7 @@ from skastw.errors import (
     TrainingError,
 )
 from skastw.evaluation import evaluate
+from skastw.network.components import resolve_components
 from skastw.recipes import load_recipe, plain_params, recipe_names, resolve_params
 from skastw.runs import (
     Clips,
@@ -51,15 +51,8 @@ SMALL = {"encoder": {"resnet": {"width": 8, "num_stages": 2}}, "epochs": 2, "min
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Return a folder of 36 tones of two classes by six sessions: high/session_0/3.wav."""
-    root = tmp_path_factory.mktemp("tones") / "clips"
-    clips, y = make_tones(n_clips=36, n_classes=2, random_state=0)
-    for i, (clip, label) in enumerate(zip(clips, y, strict=True)):
-        place = root / ("low", "high")[label] / f"session_{i // 6}"
-        place.mkdir(parents=True, exist_ok=True)
-        soundfile.write(place / f"{i}.wav", clip, RATE)
-    return root
+def folder(make_tone_folder):
+    return make_tone_folder(36, session_size=6)
 
 
 @pytest.fixture(scope="module")
@@ -291,7 +284,7 @@ def test_what_a_failed_training_had_reached_is_saved_beside_earlier_results(edit
 
     def fail_after_an_epoch(self, *arguments, **metadata):
         error = TrainingError("The training loss is nan.")
-        error.trained = fit(self, *arguments, **metadata)
+        error.trained = fit(self, *arguments, **metadata).trained_
         raise error
 
     monkeypatch.setattr(ASTWClassifier, "fit", fail_after_an_epoch)
@@ -485,7 +478,7 @@ def test_written_out_parameters_are_read_back(name):
     estimator = ASTWClassifier.from_recipe(name)
     plain = yaml.safe_load(yaml.safe_dump(plain_params(estimator.get_params(deep=False))))
     again = ASTWClassifier(**resolve_params(plain, "again"))
-    before, after = estimator._resolve_components(), again._resolve_components()
+    before, after = resolve_components(estimator), resolve_components(again)
     assert repr(before) == repr(after)
     rest = set(estimator.get_params(deep=False)) - {"features", "normalization", "encoder", "pooling", "augment"}
     assert all(getattr(again, param) == getattr(estimator, param) for param in rest)

@@ -1,1 +1,1 @@
-"""The ground that everything stands on: components, padded sequences, devices, random generators, warnings."""
+"""Shared basics: components, padded sequences, devices, random generators and warnings."""

@@ -1,7 +1,7 @@
-"""Batches of variable-length sequences: lengths, masks, padding, length buckets, chunks.
+"""Batches of sequences of different lengths: masks, padding, buckets of similar lengths, chunks.
 
-Time is axis 1, padding is zeros at the end, ``lengths`` travels with the tensor. A clip's result never
-depends on what it is batched with; batching only decides how much of a batch is padding.
+Time is axis 1, sequences are padded with zeros at the end, and each tensor comes with its ``lengths``. The result for a
+clip does not depend on the other clips of its batch.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ _unpadded = ContextVar("_unpadded", default=False)
 
 @dataclass(frozen=True)
 class Batch:
-    """What travels through augmentation and the network.
+    """A batch of training clips, as augmentations and the network take it.
 
     Attributes
     ----------
     inputs : Tensor of shape (B, T, F), float32
         Frames, zero beyond each item's length.
     lengths : Tensor of shape (B,), int64
-        Valid frames of each item; always on the CPU, where decisions by length wait for no device.
+        Valid frames of each item; always on the CPU, so that reading a length never waits for a device.
     targets : Tensor of shape (B,) or (B, K)
         Encoded targets.
     weights : Tensor of shape (B,), float32
         Weight of each item in the loss.
     partners : Tensor of shape (B,), int64, optional
-        Of each item the position of the one that was mixed into it; see ``shares``.
+        Position of the item that was mixed into each item; see ``shares``.
     shares : Tensor of shape (B,), float32, optional
-        How much of each item is itself; the rest is its partner. None where nothing was mixed.
+        Share of each item in the mixture; its partner has the rest. None if no items were mixed.
     """
 
     inputs: Tensor
@@ -60,28 +60,29 @@ class Batch:
     shares: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
-        """Return the batch on ``device``, without waiting for it; the lengths stay with the program."""
+        """Return the batch on ``device`` without waiting for the transfer; the lengths stay on the CPU."""
         tensors = [self.inputs, self.targets, self.weights]
         if device.type == "cuda":
             tensors = [tensor.pin_memory() for tensor in tensors]
         inputs, targets, weights = (tensor.to(device, non_blocking=True) for tensor in tensors)
         return replace(self, inputs=inputs, targets=targets, weights=weights)
 
-    def fitted(self, max_frames: int) -> Batch:
-        """Return the batch with its frames cut to ``max_frames``, and padded to a length that comes again.
+    def crop_or_pad(self, max_frames: int) -> Batch:
+        """Return the batch cropped to ``max_frames`` or padded to a length of :func:`round_length`.
 
-        What changes the length of clips may leave any length; see :func:`round_length`.
+        After an augmentation has changed the lengths of the clips, the batch may have any length.
         """
         size = round_length(min(self.inputs.shape[1], max_frames), max_frames)
         missing = size - self.inputs.shape[1]
         if missing == 0:
             return self
+
         inputs = torch.nn.functional.pad(self.inputs, (0, 0, 0, missing)) if missing > 0 else self.inputs[:, :size]
         return replace(self, inputs=inputs, lengths=self.lengths.clamp(max=size))
 
 
 def length_mask(lengths: Tensor, size: int, device: torch.device | None = None) -> Tensor:
-    """Return the mask of real positions.
+    """Return the mask of the real positions in padded sequences.
 
     Parameters
     ----------
@@ -89,12 +90,12 @@ def length_mask(lengths: Tensor, size: int, device: torch.device | None = None) 
     size : int
         Padded length T.
     device : torch.device, optional
-        Where the mask is needed; by default where the lengths are.
+        Device of the mask; by default the device of ``lengths``.
 
     Returns
     -------
     Tensor of shape (B, T), bool
-        True where the position is real.
+        True for real positions, False for padding.
 
     Examples
     --------
@@ -108,13 +109,15 @@ def length_mask(lengths: Tensor, size: int, device: torch.device | None = None) 
 
 
 def is_padded(frames: Tensor, lengths: Tensor) -> bool:
-    """Say whether any of the ``lengths`` of ``frames`` (B, T, ...) is shorter than T."""
+    """Return whether one of the ``lengths`` of ``frames`` (B, T, ...) is less than T."""
     return not _unpadded.get() and bool((lengths != frames.shape[1]).any())
 
 
 @contextmanager
 def unpadded() -> Iterator[None]:
-    """Within it nothing is padded, and :func:`is_padded` knows without looking: an exported graph cannot branch.
+    """Make :func:`is_padded` return False without a look at the lengths.
+
+    A model is exported with an unpadded batch, and an exported graph cannot branch on the values of a tensor.
 
     Examples
     --------
@@ -132,13 +135,13 @@ def unpadded() -> Iterator[None]:
 
 
 def pad(items: Sequence[Tensor], *, size: int | None = None) -> tuple[Tensor, Tensor]:
-    """Stack sequences of different lengths, zeros at the end.
+    """Stack sequences of different lengths, padded with zeros at the end.
 
     Parameters
     ----------
     items : sequence of Tensors of shape (T_i, ...)
     size : int, optional
-        Length to pad to; by default that of the longest item.
+        Length to pad to; by default the length of the longest item.
 
     Returns
     -------
@@ -153,16 +156,16 @@ def pad(items: Sequence[Tensor], *, size: int | None = None) -> tuple[Tensor, Te
 
 
 def round_length(length: int, limit: int) -> int:
-    """Return a length to pad to: rounded up to one of 16 in each octave, at most ``limit``.
+    """Return ``length`` rounded up to one of 16 lengths in each octave, at most ``limit``.
 
-    The kernels of the network are prepared once for each shape and kept; a batch of every possible length
-    would prepare hundreds, at a cost in time and memory that is greater than that of 3 % more padding.
+    The kernels of the network are prepared for each shape of a batch and cached. With batches of all possible lengths,
+    hundreds of them would be prepared, which costs more time and memory than 3 % more padding.
 
     Parameters
     ----------
     length : int
     limit : int
-        Longest sequence that the network takes.
+        Length of the longest sequence that the network takes.
 
     Examples
     --------
@@ -175,7 +178,7 @@ def round_length(length: int, limit: int) -> int:
 
 
 def round_length_down(length: int) -> int:
-    """Return the longest of the lengths of :func:`round_length` that is not longer than ``length``.
+    """Return ``length`` rounded down to one of the lengths of :func:`round_length`.
 
     Examples
     --------
@@ -188,17 +191,17 @@ def round_length_down(length: int) -> int:
 
 
 def _length_step(length: int) -> int:
-    """Return the distance between lengths to pad to, in the octave of ``length``."""
+    """Return the step between the lengths of :func:`round_length` in the octave of ``length``."""
     return 2 ** max(0, length.bit_length() - 5)
 
 
 def shuffled_buckets(
     lengths: np.ndarray, batch_size: int, rng: np.random.Generator, *, jitter: float = 0.05
 ) -> list[np.ndarray]:
-    """Draw an epoch of batches whose items have similar lengths and differ from epoch to epoch.
+    """Draw the batches of an epoch, each of items of similar lengths.
 
-    Items are sorted by their length times a random factor in [1 - jitter, 1 + jitter], cut into batches at
-    a random offset, and the batches are shuffled.
+    The items are sorted by their length times a random factor in [1 - jitter, 1 + jitter] and split into batches at a
+    random offset. Then the batches are shuffled. The batches of two epochs therefore hold different items.
 
     Parameters
     ----------
@@ -206,12 +209,13 @@ def shuffled_buckets(
     batch_size : int
     rng : numpy.random.Generator
     jitter : float
-        0 sorts strictly; large values approach a plain shuffle.
+        With 0 the items are sorted by length; with a large value they are nearly shuffled.
 
     Returns
     -------
     list of ndarrays of indices
-        Every index once; batches hold ``batch_size`` items, the first and the last one possibly fewer.
+        Every index once. All batches have ``batch_size`` items, except that the first and the last of the sorted items
+        may be in smaller ones.
 
     Examples
     --------
@@ -223,14 +227,15 @@ def shuffled_buckets(
     """
     n = len(lengths)
     order = np.argsort(lengths * rng.uniform(1 - jitter, 1 + jitter, size=n), kind="stable")
-    whole = -(-n // batch_size) * batch_size == n
-    first = batch_size if whole else int(rng.integers(n % batch_size, batch_size + 1))
+
+    # the size of the first batch is drawn such that an offset adds no batch
+    first = int(rng.integers(n % batch_size, batch_size + 1)) if n % batch_size else batch_size
     batches = np.split(order, range(first, n, batch_size))
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
 def sorted_buckets(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
-    """Yield batches of indices in order of length, longest first, so that memory peaks at once.
+    """Yield batches of indices in order of length, longest first, so that memory use peaks at the start.
 
     Parameters
     ----------
@@ -248,10 +253,10 @@ def sorted_buckets(lengths: Sequence[int], batch_size: int) -> Iterator[list[int
 
 
 def split_evenly(length: int, limit: int) -> list[tuple[int, int]]:
-    """Cut ``length`` into the fewest consecutive chunks of at most ``limit``, equal to within one.
+    """Split ``length`` into the fewest consecutive chunks of at most ``limit``, whose sizes differ by at most one.
 
-    Equal chunks cover the whole, tail included, without a last chunk of a few frames whose prediction
-    would count as much as the others.
+    The prediction for a clip is the mean over its chunks. With chunks of full size, a last chunk of a few frames would
+    count as much as the others.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Torch's compiler, which torch's optimisers, exporters and dispatch modes import, without what it leaves behind."""
+"""Import and use torch's compiler without its side effects on the environment and the temporary files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ _LOCK = threading.Lock()
 
 
 def import_compiler() -> None:
-    """Import the compiler, as the first optimiser or dispatch mode would, without what that leaves behind.
+    """Import torch's compiler and undo the side effects of this import.
+
+    Torch's optimisers, exporters and dispatch modes import the compiler when they are first used. If it is imported
+    here before, they have no side effects either.
 
     Examples
     --------
@@ -35,10 +38,11 @@ def import_compiler() -> None:
 
 @contextlib.contextmanager
 def removed_traces() -> Iterator[None]:
-    """Leave the environment and the temporary files as they were before torch's compiler was imported or used.
+    """Restore the environment and the temporary files after torch's compiler was imported or used.
 
-    Its modules make a folder for compiled code among the temporary files and put its name into the environment, even
-    if nothing is compiled. Torch does both again when it compiles something. A folder that holds anything stays.
+    When the compiler is imported, it creates a temporary folder for compiled code and sets an environment variable to
+    its path, even if nothing is compiled. It does both again when it compiles something. A folder that is not empty
+    is kept.
     """
     with _LOCK:
         variable = os.environ.get(_CACHE)
@@ -51,7 +55,7 @@ def removed_traces() -> Iterator[None]:
             else:
                 os.environ.pop(_CACHE, None)
                 for folder in set(_cache_folders()) - folders:
-                    with contextlib.suppress(OSError):  # another process compiles
+                    with contextlib.suppress(OSError):  # not empty: another process compiles
                         folder.rmdir()
 
 

@@ -1,7 +1,7 @@
-"""The scale of log-mel frames: one unit is 40 dB, and 1 is a mel power of 1 (a full-scale tone is louder).
+"""Convert between mel power and the scale of log-mel frames.
 
-Front ends write this scale and augmentations read it, so that a gain, a noise or a mixture of two clips is that of
-the sounds, not of the numbers.
+On this scale, one unit is 40 dB and a mel power of 1 has the value 1 (a full-scale tone is louder). Front ends return
+frames on this scale. Augmentations convert them to power, so that they can add sounds and change levels.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ __all__ = ["UNIT", "from_power", "to_power"]
 
 #: Decibels in one unit of a log-mel frame.
 UNIT = 40.0
-#: Power below which nothing is told apart.
+#: Lower powers are raised to this value.
 _FLOOR = 1e-10
 
 
@@ -23,11 +23,12 @@ def from_power(power: Tensor) -> Tensor:
     Parameters
     ----------
     power : Tensor
-        At least 0.
+        Non-negative power. Values below 1e-10 are raised to 1e-10.
 
     Returns
     -------
-    Tensor of the shape of ``power``, at least -1.5
+    Tensor of the shape of ``power``
+        Values of at least -1.5.
 
     Examples
     --------
@@ -40,15 +41,17 @@ def from_power(power: Tensor) -> Tensor:
 
 
 def to_power(frames: Tensor) -> Tensor:
-    """Return the mel power of log-mel frames, within 150 dB of 1.
+    """Return the mel power of log-mel frames.
 
     Parameters
     ----------
     frames : Tensor
+        Log-mel frames.
 
     Returns
     -------
     Tensor of the shape of ``frames``
+        Power, limited to 150 dB above and below 1.
 
     Examples
     --------
@@ -57,5 +60,5 @@ def to_power(frames: Tensor) -> Tensor:
     >>> [round(power, 3) for power in to_power(torch.tensor([1.0, 1.5])).tolist()]
     [1.0, 100.0]
     """
-    exponent = (frames - 1.0) * 13.287712379549449  # 4 log2(10): powers of two are the fast ones
+    exponent = (frames - 1.0) * 13.287712379549449  # 4 log2(10): exp2 is faster than a power of ten
     return torch.exp2(exponent.clamp(min=-50.0, max=50.0))

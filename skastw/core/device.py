@@ -1,4 +1,4 @@
-"""Where and in which number format the network runs."""
+"""Devices and number formats of the network, and memory on them."""
 
 from __future__ import annotations
 
@@ -32,12 +32,13 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
-    """Return the device that ``device`` names; ``"auto"`` is the GPU where there is one, else the CPU.
+    """Return a torch device by its name.
 
     Parameters
     ----------
     device : str or torch.device
-        ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``, ...
+        ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``, ... ``"auto"`` is the GPU if this machine has one,
+        else the CPU.
 
     Returns
     -------
@@ -46,7 +47,7 @@ def resolve_device(device: str | torch.device) -> torch.device:
     Raises
     ------
     ValueError
-        If the name is not a device of this machine.
+        If this machine has no such device.
 
     Examples
     --------
@@ -59,20 +60,20 @@ def resolve_device(device: str | torch.device) -> torch.device:
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
-        found = torch.device(device)
-        torch.empty(0, device=found)
+        resolved = torch.device(device)
+        torch.empty(0, device=resolved)
     except (RuntimeError, AssertionError, TypeError) as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(
             f"Got device={device!r}, expected 'auto', 'cpu' or a device of this machine: {reason}"
         ) from error
-    return found
+    return resolved
 
 
 def has_native_bfloat16(device: torch.device) -> bool:
-    """Say whether ``device`` multiplies bfloat16 matrices in hardware.
+    """Return whether ``device`` has native instructions for products of bfloat16 matrices.
 
-    Emulated bfloat16 is many times slower than float32, so it is never chosen automatically.
+    Emulated bfloat16 is many times slower than float32, so ``precision="auto"`` never selects it.
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
@@ -83,15 +84,14 @@ def has_native_bfloat16(device: torch.device) -> bool:
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager:
-    """Return the context in which the network's matrix products run during training.
+    """Return the context manager that sets the number format of matrix products in training.
 
-    ``"auto"`` is bfloat16 where the hardware has native instructions for it and float32 elsewhere; weights,
-    gradients and optimiser states stay in float32 throughout.
+    Weights, gradients and optimiser states always stay in float32.
 
     Parameters
     ----------
     precision : str
-        One of :data:`PRECISIONS`.
+        One of :data:`PRECISIONS`. ``"auto"`` is bfloat16 if the device has native instructions for it, else float32.
     device : torch.device
     """
     if precision == "bfloat16" or (precision == "auto" and has_native_bfloat16(device)):
@@ -100,7 +100,9 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager:
 
 
 def on_device(model: M, device: torch.device) -> M:
-    """Return ``model`` on ``device``, at once where its weights are there: moving looks at each of its parts.
+    """Return ``model`` on ``device``.
+
+    If its weights are on that device already, it is returned at once: ``model.to`` would visit each of its modules.
 
     Examples
     --------
@@ -109,13 +111,13 @@ def on_device(model: M, device: torch.device) -> M:
     >>> on_device(torch.nn.Linear(2, 2), torch.device("cpu")).weight.device
     device(type='cpu')
     """
-    there = next(model.parameters()).device
-    same = there.type == device.type and (device.index is None or there.index == device.index)
-    return model if same else model.to(device)
+    current = next(model.parameters()).device
+    is_same = current.type == device.type and device.index in (None, current.index)
+    return model if is_same else model.to(device)
 
 
 def out_of_memory(error: BaseException, **settings: int) -> TrainingError | None:
-    """Return an error that names the settings to lower, or None if memory was not the cause of ``error``.
+    """Return an error that names the settings to lower, or None if ``error`` has another cause than memory.
 
     Examples
     --------
@@ -130,7 +132,7 @@ def out_of_memory(error: BaseException, **settings: int) -> TrainingError | None
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an ``error`` says that no memory is left, on a CPU or a GPU.
+    """Return whether ``error`` reports that the memory of a CPU or GPU is exhausted.
 
     Examples
     --------
@@ -142,33 +144,33 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or any(words in text for words in _NO_MEMORY)
 
 
-#: How torch says that there is no memory left, on a GPU and on a CPU.
+#: Parts of torch's messages about exhausted memory, on a GPU and on a CPU.
 _NO_MEMORY = ("out of memory", "can't allocate memory", "defaultcpuallocator")
 
 
 def weight_dtype(precision: str) -> torch.dtype:
-    """Return the number format of the weights for a ``precision``: float64 if asked for, else float32."""
+    """Return the number format of the weights: float64 if ``precision`` is ``"float64"``, else float32."""
     return torch.float64 if precision == "float64" else torch.float32
 
 
-#: The largest block (bytes) whose freeing makes glibc keep more memory from then on, but for its own administration.
+#: Bytes of the largest block after whose release glibc retains more memory, minus glibc's own overhead.
 _LARGEST_ADAPTED = 32 * 2**20 - 2**16
 
 
 @contextmanager
 def retained_heap() -> Iterator[None]:
-    """Keep memory that is freed in the process, for a loop that frees and takes the same blocks again.
+    """Retain freed memory in the process, for a loop that allocates blocks of the same sizes again and again.
 
-    A training step frees tens of megabytes at its end. At first glibc hands them to the kernel, and the next step
-    faults them in page by page, which takes up to a tenth of its time. Freeing one large block ends that: glibc then
-    keeps blocks of up to that size. No setting is changed. On leaving, the memory is handed back to the kernel.
-    Without glibc, nothing happens.
+    A training step frees tens of megabytes at its end. By default glibc returns them to the kernel, and the page faults
+    of the next step take up to a tenth of its time. After one large block was freed, glibc retains blocks of up to that
+    size. No setting is changed. When the context is left, the memory is returned to the kernel. On systems without
+    glibc, this context manager does nothing.
     """
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     if libc is None or not hasattr(libc, "malloc_trim"):
         yield
         return
-    torch.empty(_LARGEST_ADAPTED, dtype=torch.uint8)  # freed at once, and never touched
+    torch.empty(_LARGEST_ADAPTED, dtype=torch.uint8)  # freed at once, and its pages are never used
     try:
         yield
     finally:

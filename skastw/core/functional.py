@@ -1,4 +1,4 @@
-"""Operations whose stock kernels waste a CPU's time or share state between threads, written out of others."""
+"""Replacements for operations of torch that are slow on a CPU or share state between threads."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from skastw.core.generators import generator_on
 
 __all__ = ["attention", "cast_once", "dropout"]
 
-#: Scores of one layer that may be kept for the way back; more are recomputed by the stock kernel.
+#: Largest number of attention scores of a layer that are stored for the backward pass.
 MAX_SCORES = 2**26
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Return softmax(Q K^T / sqrt(d)) V, fast in training too.
+    """Return the scaled dot-product attention, softmax(Q K^T / sqrt(d)) V.
 
-    The stock fused kernel never stores the scores. That is what a long clip needs, and what makes the way
-    back on a CPU several times slower than matrix products on stored scores.
+    Torch's fused kernel does not store the scores but computes them again in the backward pass. This saves memory for
+    long clips, but on a CPU the backward pass takes several times as long as with stored scores. Therefore the scores
+    are stored in training on a CPU, up to :data:`MAX_SCORES`.
 
     Parameters
     ----------
     query, key, value : Tensor of shape (B, heads, T, d)
     mask : Tensor of shape (B, T), bool, optional
-        True where the key is real; each item needs a real key. Without padding, leave it out.
+        True for real keys, of which each item must have at least one. By default all keys are real.
 
     Returns
     -------
@@ -40,25 +41,25 @@ def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = N
     True
     """
     batch, heads, time, size = query.shape
-    stored = query.device.type == "cpu" and query.requires_grad and batch * heads * time**2 <= MAX_SCORES
-    if not stored:
-        keys = None if mask is None else mask[:, None, None, :]
+    keys = None if mask is None else mask[:, None, None, :]
+    if query.device.type != "cpu" or not query.requires_grad or batch * heads * time**2 > MAX_SCORES:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=keys)
+
     query, key, value = (x.reshape(batch * heads, time, size) for x in (query, key, value))
-    if mask is None:
-        offset, beta = query.new_zeros(()), 0.0
-    else:
-        hidden = torch.zeros(batch, 1, 1, time, dtype=query.dtype).masked_fill(~mask[:, None, None, :], -torch.inf)
+    offset, beta = query.new_zeros(()), 0.0
+    if keys is not None:
+        hidden = torch.zeros(batch, 1, 1, time, dtype=query.dtype).masked_fill(~keys, -torch.inf)
         offset, beta = hidden.expand(batch, heads, 1, time).reshape(batch * heads, 1, time), 1.0
+
     scores = torch.baddbmm(offset, query, key.mT, beta=beta, alpha=size**-0.5)
     return torch.bmm(scores.softmax(dim=-1), value).view(batch, heads, time, size)
 
 
 def cast_once(weight: Tensor) -> Tensor:
-    """Return a weight that a forward pass uses several times, in the number format of autocast if that is on.
+    """Cast a weight to the number format of autocast, for a forward pass that uses it several times.
 
-    Autocast casts such a weight once, unless another thread that leaves autocast empties the cache of casts meanwhile.
-    The gradients would then be added up in another order.
+    Autocast itself caches the cast of such a weight. But if another thread leaves autocast meanwhile, the cache is
+    cleared, the weight is cast again, and its gradients are added in another order.
 
     Parameters
     ----------
@@ -66,7 +67,8 @@ def cast_once(weight: Tensor) -> Tensor:
 
     Returns
     -------
-    Tensor of the shape of weight
+    Tensor of the shape of ``weight``
+        ``weight`` itself if autocast is off or the weight is not float32.
 
     Examples
     --------
@@ -83,24 +85,25 @@ def cast_once(weight: Tensor) -> Tensor:
 
 
 def dropout(x: Tensor, p: float, training: bool) -> Tensor:
-    """Return x with a share ``p`` of its values dropped and the others scaled by ``1 / (1 - p)``.
+    """Set values of ``x`` to zero with probability ``p`` and scale the others by ``1 / (1 - p)``.
 
-    On a CPU the stock dropout draws one Bernoulli number after another, which takes an eighth of a training
-    step. Here a value is dropped by one random byte, so its probability is ``p`` rounded to 1/256.
+    On a CPU, torch's dropout draws one Bernoulli number for each value, which takes an eighth of a training step. Here
+    one random byte decides for each value, so the probability is ``p`` rounded to 1/256.
 
-    In training by an estimator the draws come from the generator of that run, else from torch's global one.
+    While an estimator trains, the random numbers come from the generator of the training run, otherwise from torch's
+    global generator.
 
     Parameters
     ----------
     x : Tensor
     p : float
-        Probability that a value is dropped, in [0, 1).
+        Probability in [0, 1).
     training : bool
-        False returns x.
+        If False, ``x`` is returned unchanged.
 
     Returns
     -------
-    Tensor of the shape of x
+    Tensor of the shape of ``x``
 
     Examples
     --------
@@ -111,6 +114,7 @@ def dropout(x: Tensor, p: float, training: bool) -> Tensor:
     """
     if not training or p == 0:
         return x
+
     generator = generator_on(x.device)
     if x.device.type != "cpu" or x.dtype == torch.float16:
         if generator is None:
@@ -120,5 +124,5 @@ def dropout(x: Tensor, p: float, training: bool) -> Tensor:
     threshold = min(round(p * 256), 255)
     words = torch.randint(-(2**63), 2**63 - 1, (-(-x.numel() // 8),), generator=generator)
     draws = words.view(torch.uint8)[: x.numel()].view(x.shape)
-    kept = torch.ge(draws, threshold, out=torch.empty(x.shape, dtype=x.dtype))
-    return x * kept.mul_(256 / (256 - threshold))
+    factors = torch.ge(draws, threshold, out=torch.empty(x.shape, dtype=x.dtype))
+    return x * factors.mul_(256 / (256 - threshold))

@@ -1,7 +1,8 @@
-"""Random numbers of one training run, which do not depend on what else draws in the process.
+"""Random generators of a training run, which other code of the process does not influence.
 
-Our own components draw from the generators of their run. What only knows torch's global generators (layers of torch,
-encoders of users) borrows them for a forward pass, under one lock for the whole process.
+The components of this package draw from the generators of their run. Other modules (layers of torch, encoders of users)
+can only draw from torch's global generators. For their forward passes the global generators get the state of the run,
+under a lock that all threads share.
 """
 
 from __future__ import annotations
@@ -18,19 +19,20 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 __all__ = ["OwnDraws", "drawing_from", "draws_globally", "generator_on", "seeded_generators"]
 
-#: Held while torch's global generators have the state of a run.
+#: Held while torch's global generators have the state of a training run.
 _GLOBAL = threading.RLock()
-#: The generators of the run that is in its forward pass in this thread.
+#: Generators for the current forward pass of this thread.
 _CURRENT: ContextVar[Sequence[torch.Generator]] = ContextVar("generators", default=())
 
 
 def seeded_generators(seed: int, device: torch.device) -> list[torch.Generator]:
-    """Return the generators of a training run: one for the CPU and, if it computes elsewhere, one for that device.
+    """Return the generators of a training run: one for the CPU and, for another device, one for that device.
 
     Parameters
     ----------
     seed : int
     device : torch.device
+        Device that the network is trained on.
 
     Examples
     --------
@@ -40,17 +42,17 @@ def seeded_generators(seed: int, device: torch.device) -> list[torch.Generator]:
     ['cpu']
     """
     devices = [torch.device("cpu")] if device.type == "cpu" else [torch.device("cpu"), device]
-    return [torch.Generator(place).manual_seed(seed) for place in devices]
+    return [torch.Generator(name).manual_seed(seed) for name in devices]
 
 
 def generator_on(device: torch.device, generators: Sequence[torch.Generator] | None = None) -> torch.Generator | None:
-    """Return the generator for tensors on ``device``, or None, which stands for torch's global one.
+    """Return the generator for tensors on ``device``, or None for torch's global generator.
 
     Parameters
     ----------
     device : torch.device
     generators : sequence of Generators, optional
-        To choose from; by default those of the current forward pass.
+        Generators to choose from; by default the generators of the current forward pass.
     """
     available = _CURRENT.get() if generators is None else generators
     return next((generator for generator in available if generator.device.type == device.type), None)
@@ -58,15 +60,15 @@ def generator_on(device: torch.device, generators: Sequence[torch.Generator] | N
 
 @contextmanager
 def drawing_from(generators: Sequence[torch.Generator], *, borrow: bool) -> Iterator[None]:
-    """Let a forward pass in this thread draw from ``generators``.
+    """Use ``generators`` for the random numbers of a forward pass in this thread.
 
     Parameters
     ----------
     generators : sequence of Generators
-        Of the run, one for each type of device.
+        Generators of the training run, one for each type of device.
     borrow : bool
-        Also for what draws from torch's global generators: these get the states of ``generators`` meanwhile, and no
-        other run draws from them.
+        Whether the network also draws from torch's global generators. They then have the states of ``generators`` until
+        the block ends, and other training runs wait for them.
 
     Examples
     --------
@@ -78,10 +80,11 @@ def drawing_from(generators: Sequence[torch.Generator], *, borrow: bool) -> Iter
     >>> torch.equal(first, torch.rand(3, generator=torch.Generator().manual_seed(0)))
     True
     """
-    if borrow:  # all draws come from the global generators then: torch.utils.checkpoint repeats only these
+    if borrow:  # all draws then come from the global generators, the only ones that torch.utils.checkpoint restores
         with _borrowed(generators):
             yield
         return
+
     token = _CURRENT.set(generators)
     try:
         yield
@@ -95,6 +98,7 @@ def _borrowed(generators: Sequence[torch.Generator]) -> Iterator[None]:
         before = [_global_state(generator.device) for generator in generators]
         for generator in generators:
             _set_global_state(generator.device, generator.get_state())
+
         try:
             yield
         finally:
@@ -117,20 +121,20 @@ def _set_global_state(device: torch.device, state: Tensor) -> None:
 
 
 def _which(device: torch.device) -> tuple[torch.device, ...]:
-    """Return the argument that tells one device from others of its type; there is only one MPS device."""
+    """Return the device as an argument of a torch module's functions, which take none for MPS."""
     return () if device.type == "mps" else (device,)
 
 
 class OwnDraws(TorchDispatchMode):
-    """Let all operations of this thread draw from ``generators`` instead of torch's global ones.
+    """Make all operations of this thread draw from ``generators`` instead of torch's global ones.
 
-    The global generators are not touched, so that other threads may draw meanwhile. Each operation passes through
-    Python, which is too slow for training but not for building a network.
+    The global generators keep their states, so other threads may draw from them meanwhile. Each operation is dispatched
+    in Python. This is too slow for training, but fast enough to initialise the weights of a network.
 
     Parameters
     ----------
     generators : sequence of Generators
-        One for each type of device.
+        Generators of the training run, one for each type of device.
 
     Examples
     --------
@@ -148,12 +152,12 @@ class OwnDraws(TorchDispatchMode):
         self.generators = generators
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run an operation, with a generator if it draws."""
+        """Run an operation, with a generator if it is random."""
         kwargs = kwargs or {}
         if torch.Tag.nondeterministic_seeded not in func.tags or kwargs.get("generator") is not None:
             return func(*args, **kwargs)
 
-        # torch.rand and its like take a generator only under another name of the operation
+        # only another overload of torch.rand and similar operations takes a generator
         if not any(argument.name == "generator" for argument in func._schema.arguments):
             with _borrowed(self.generators):
                 return func(*args, **kwargs)
@@ -164,9 +168,9 @@ class OwnDraws(TorchDispatchMode):
 
 
 def draws_globally(model: nn.Module) -> bool:
-    """Say whether ``model`` may draw from torch's global generators in training.
+    """Return whether ``model`` may draw from torch's global generators in training.
 
-    Our own layers do not. Torch's do if they have a dropout, and of others nothing is known.
+    Layers of this package do not, and layers of torch do if they have dropout. Any other layer may do so.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Import optional packages where they are needed, with a message that names the extra to install."""
+"""Import optional packages, with an error that names the extra to install."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ __all__ = ["import_optional"]
 
 
 def import_optional(module: str, *, extra: str, purpose: str) -> ModuleType:
-    """Import ``module``, or say what it is for and how to install it.
+    """Import a module of an optional package.
 
     Parameters
     ----------
     module : str
         Name of the module, such as ``"matplotlib.pyplot"``.
     extra : str
-        The extra of skastw that brings the package.
+        The extra of skastw that installs the package.
     purpose : str
-        What needs it, as the start of a sentence.
+        The feature that needs the package, as the subject of a sentence.
 
     Returns
     -------
     ModuleType
-        The imported module.
+        Imported module.
 
     Raises
     ------
     MissingDependencyError
-        If the package is not installed.
+        If the package is not installed. The message names the feature and the extra.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Progress bars that leave the process as it was."""
+"""Progress bars that start no thread."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ __all__ = ["ProgressBar"]
 
 
 class ProgressBar(tqdm):
-    """A bar of tqdm that starts no thread.
+    """A tqdm progress bar that starts no thread.
 
-    tqdm's own bars, hidden ones as well, start a thread that lives as long as the process. It looks for bars that
-    have not been drawn for ten seconds, because they skip updates when those come fast. This one looks at the clock at
-    each update instead.
+    A standard tqdm bar skips updates if they come fast. A monitoring thread, which is started with the first bar (even
+    a hidden one) and lives as long as the process, then redraws bars that were not drawn for ten seconds. This class
+    reads the clock at each update instead.
 
     Parameters
     ----------
     *args, **options
-        As for ``tqdm``.
+        Arguments of ``tqdm``.
 
     Examples
     --------

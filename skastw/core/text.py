@@ -1,7 +1,7 @@
-"""Names of files as text that every terminal, table and page can hold.
+"""Convert file names to text that can be encoded as UTF-8, for terminals, tables and pages.
 
-On Linux a file name is a string of bytes. Python turns bytes that are not UTF-8 into lone surrogates, which UTF-8
-cannot encode. When such a name leaves the program, it is written with escapes: ``caf\\xe9.wav``.
+On Linux a file name is a sequence of bytes. Python decodes bytes that are not valid UTF-8 as lone surrogates, which
+cannot be encoded as UTF-8 again. Such names are printed and saved with escapes: ``caf\\xe9.wav``.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ __all__ = ["column_type", "did_you_mean", "listed", "original_text", "readable",
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _ESCAPE = re.compile(r"\\(?:(\\)|x([89a-f][0-9a-f])|u(d[89a-f][0-9a-f]{2}))")
-#: Python's code for a byte that is not part of UTF-8: the byte behind 0xDC00.
+#: Python decodes a byte that is not valid UTF-8 as this code plus the byte.
 _BYTE = 0xDC00
 
 
 def readable(text: str) -> str:
-    r"""Return a text with lone surrogates written as escapes, and unchanged if it has none.
+    r"""Return a text in which lone surrogates are replaced with escapes.
 
     Parameters
     ----------
@@ -31,8 +31,8 @@ def readable(text: str) -> str:
     Returns
     -------
     str
-        A byte of a file name that is not UTF-8 is ``\xe9``, any other surrogate ``\ud800``, and then a backslash is
-        ``\\``, so that :func:`original_text` gives the text back.
+        The text itself if it has no lone surrogate. Otherwise, a byte that is not valid UTF-8 is written as ``\xe9``,
+        another surrogate as ``\ud800`` and a backslash as ``\\``, so that :func:`original_text` can restore the text.
 
     Examples
     --------
@@ -51,16 +51,17 @@ def _escaped(surrogate: re.Match[str]) -> str:
 
 
 def original_text(text: str) -> str:
-    r"""Return the text that :func:`readable` made ``text`` from.
+    r"""Return the text that :func:`readable` has converted to ``text``.
 
     Parameters
     ----------
     text : str
-        With escapes.
+        Text with escapes.
 
     Returns
     -------
     str
+        Text with lone surrogates.
 
     Examples
     --------
@@ -118,11 +119,16 @@ def listed(texts: Iterable[str], n_shown: int = 3) -> str:
 
 
 def column_type(texts: Iterable[str]) -> type | None:
-    """Return the dtype of a pandas column that holds texts: object if one has lone surrogates, else pandas' choice.
+    """Return the dtype for a pandas column of texts.
 
     Parameters
     ----------
     texts : iterable of str
+
+    Returns
+    -------
+    type or None
+        ``object`` if a text has lone surrogates, which pandas' string types refuse; else None, for pandas' default.
 
     Examples
     --------
@@ -134,12 +140,17 @@ def column_type(texts: Iterable[str]) -> type | None:
 
 
 def readable_values(value: Any) -> Any:
-    """Return a value with all texts in it made readable, in mappings, lists and arrays too.
+    """Return a copy of a value in which :func:`readable` is applied to all texts.
 
     Parameters
     ----------
     value : object
-        What holds no text stays as it is; a tuple becomes a list.
+        A text, or a mapping, list, tuple or array of texts. Other values are returned unchanged.
+
+    Returns
+    -------
+    object
+        Tuples are returned as lists.
 
     Examples
     --------
@@ -153,12 +164,8 @@ def readable_values(value: Any) -> Any:
         return {readable_values(key): readable_values(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [readable_values(item) for item in value]
-    if isinstance(value, np.ndarray) and value.dtype.kind == "U":
-        return np.array([readable(item) for item in value.ravel().tolist()], dtype=str).reshape(value.shape)
-    if isinstance(value, np.ndarray) and value.dtype.kind == "O":
-        array = value.copy()
-        for position, item in np.ndenumerate(value):
-            if isinstance(item, str):
-                array[position] = readable(item)
-        return array
+
+    if isinstance(value, np.ndarray) and value.dtype.kind in "OU":
+        convert = np.frompyfunc(lambda item: readable(item) if isinstance(item, str) else item, 1, 1)
+        return np.asarray(convert(value), dtype=value.dtype.kind)
     return value

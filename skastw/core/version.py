@@ -1,4 +1,4 @@
-"""The release, and what it runs on."""
+"""The version of this package and of the libraries that it needs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __version__ = "0.1.0"
 
 
 def library_versions() -> dict[str, str]:
-    """Return the versions that decide what a training run gives, by name.
+    """Return the versions of the packages that affect the result of a training run, by name.
 
     Examples
     --------

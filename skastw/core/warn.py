@@ -1,4 +1,4 @@
-"""Warnings that point at the line of the user's code that caused them; and those of other packages that are ignored."""
+"""Warnings that point at the user's code, and warnings of other packages that are ignored."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from typing import ParamSpec, TypeAlias, TypeVar
 
 __all__ = ["HeldWarning", "hold_warnings", "ignored_warnings", "issue_held", "warn_user"]
 
-#: Held while warnings are ignored: filters are those of the process, and two threads that end in another order than
-#: they began would leave one filter behind.
+#: Held while warnings are ignored. All threads share one list of filters: if two of them changed and restored it in
+#: overlapping blocks, a filter would be left over.
 _LOCK = threading.RLock()
 P = ParamSpec("P")
 T = TypeVar("T")
 #: A message and its category.
 HeldWarning: TypeAlias = tuple[str, type[Warning]]
 
-#: Code between a user's call and ours: this package and context managers, and packages that call ours: scikit-learn's
-#: wrappers of ``fit``, joblib's loops and tqdm's bars.
-_BETWEEN, _CALLERS = (f"{Path(__file__).parent}{os.sep}", contextlib.__file__), ("sklearn", "joblib", "tqdm")
+#: Code that may lie between the user's line and the warning: files of this package and of context managers, and the
+#: packages that call this one (scikit-learn's wrappers of ``fit``, joblib's loops, tqdm's bars).
+_BETWEEN, _CALLERS = (f"{Path(__file__).parents[1]}{os.sep}", contextlib.__file__), ("sklearn", "joblib", "tqdm")
 
-#: Warnings about single clips that one call issues one by one; the others are counted.
+#: Warnings about single clips that a call issues one by one; further ones are only counted.
 _MAX_SINGLE = 3
 
 _HELD: ContextVar[list[HeldWarning] | None] = ContextVar("_HELD", default=None)
 
 
 def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
-    """Issue a warning at the line outside this package that led here, however deep in the package the caller is.
+    """Issue a warning that points at the innermost line outside this package that led to it.
 
     Parameters
     ----------
@@ -54,10 +54,12 @@ def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
     if held is not None:
         held.append((message, category))
         return
-    modules = map(sys.modules.get, _CALLERS)  # a process that only decodes does not import them
+
+    modules = map(sys.modules.get, _CALLERS)  # a process that only decodes has not imported them
     between = _BETWEEN + tuple(
         f"{Path(str(module.__file__)).parent}{os.sep}" for module in modules if module is not None
     )
+
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and frame.f_code.co_filename.startswith(between):
         frame, level = frame.f_back, level + 1
@@ -65,20 +67,23 @@ def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
 
 
 def hold_warnings(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> tuple[T, list[HeldWarning]]:
-    """Call a function in a thread or process of ours, where no line of the user's code leads to it.
+    """Call a function and collect its warnings instead of issuing them.
+
+    In a worker thread or process the stack holds no line of the user's code that a warning could point at. The caller
+    passes the warnings on to :func:`warn_user` in the user's thread.
 
     Parameters
     ----------
     function : callable
     *args, **kwargs
-        Passed to it.
+        Arguments of the function.
 
     Returns
     -------
     result : object
-        The result of the function.
+        Return value of the function.
     held : list of (str, type)
-        Its warnings, which the caller gives to :func:`warn_user` once more.
+        Messages and categories of its warnings.
 
     Examples
     --------
@@ -95,19 +100,19 @@ def hold_warnings(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -
 
 
 def issue_held(results: Iterable[tuple[T, list[HeldWarning]]]) -> Iterator[T]:
-    """Yield results, and issue their warnings: the first ones one by one, and how many there are at the end.
+    """Yield results and issue their warnings: the first three one by one, and at the end the number of all.
 
-    A set of thousands of recordings of one kind then does not give thousands of warnings of one kind.
+    Thousands of similar recordings therefore do not cause thousands of similar warnings.
 
     Parameters
     ----------
     results : iterable of (object, list of (str, type))
-        As :func:`hold_warnings` returns them, one for each clip or for a few of them.
+        Return values of :func:`hold_warnings`, each for one or a few clips.
 
     Yields
     ------
     object
-        The results without their warnings.
+        Results without their warnings.
 
     Examples
     --------
@@ -124,17 +129,17 @@ def issue_held(results: Iterable[tuple[T, list[HeldWarning]]]) -> Iterator[T]:
         yield result
 
     if n_warnings > _MAX_SINGLE:
-        warn_user(f"{n_warnings} such warnings were given by the clips, of which the first {_MAX_SINGLE} are shown.")
+        warn_user(f"The clips caused {n_warnings} such warnings; the first {_MAX_SINGLE} are shown.")
 
 
 @contextlib.contextmanager
 def ignored_warnings(message: str = "", category: type[Warning] = Warning) -> Iterator[None]:
-    """Ignore warnings of other packages, which our callers have already been told of or need not know.
+    """Ignore warnings of other packages that are of no use to the user.
 
     Parameters
     ----------
     message : str
-        A regular expression for their beginning; by default all.
+        Regular expression that matches the start of their messages; by default all warnings are ignored.
     category : type of Warning
 
     Examples

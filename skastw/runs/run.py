@@ -22,6 +22,7 @@ from skastw.errors import ArtifactError, OutputError, RunError, SkastwError, Tra
 from skastw.estimators.classifier import ASTWClassifier
 from skastw.evaluation import Evaluation, evaluate, evaluate_predictions
 from skastw.evaluation.report import check_report
+from skastw.network.components import resolve_components
 from skastw.recipes import plain_params, recipe_names, resolve_params
 from skastw.runs.file import Run, load_run
 from skastw.runs.sources import Clips, check_outside, load_clips, table_of
@@ -127,7 +128,7 @@ def run(spec: Run | str | os.PathLike[str], *, verbose: int = 0, overwrite: bool
         outcome = _train_and_test(estimator, clips, folds, verbose)
         evaluation = _pooled(outcome, folds)
     except BaseException as error:
-        _save_unfinished(plan, error)
+        _save_unfinished(plan, estimator, error)
         raise
 
     folder = _save(plan, outcome, evaluation, clips, folds, description)
@@ -171,7 +172,7 @@ def make_estimator(plan: Run) -> ASTWClassifier:
     try:
         estimator.set_params(**resolve_params(plan.params, "params"))
         estimator._validate_params()
-        estimator._resolve_components()
+        resolve_components(estimator)
         plain_params(estimator.get_params(deep=False))  # the saved run file needs plain values
     except SkastwError:
         raise
@@ -227,7 +228,7 @@ def _evaluated(model: ASTWClassifier, held_out: Clips) -> Evaluation:
         return evaluate(model, held_out.X, held_out.y, groups=held_out.groups, n_bootstrap=0)
     except BaseException as error:
         with contextlib.suppress(AttributeError):
-            error.trained = model  # type: ignore[attr-defined]
+            error.trained = model.trained_  # type: ignore[attr-defined]
         raise
 
 
@@ -256,15 +257,17 @@ def _pooled(outcome: _Outcome, folds: list[Fold]) -> Evaluation:
 # ------------------------------------------------------------------ saving
 
 
-def _save_unfinished(plan: Run, error: BaseException) -> None:
+def _save_unfinished(plan: Run, estimator: ASTWClassifier, error: BaseException) -> None:
     """Save the model of a failed training or test, and add its path to the error or issue a warning."""
     trained = getattr(error, "trained", None)
-    if not isinstance(trained, ASTWClassifier):
+    if trained is None:
         return
+    model = clone(estimator)
+    model.trained_ = trained
 
     folder = Path(plan.output) / UNFINISHED_FOLDER
     try:
-        trained.save_pretrained(folder, title=plan.description or Path(plan.output).resolve().name)
+        model.save_pretrained(folder, title=plan.description or Path(plan.output).resolve().name)
         outcome = f"The model with the best weights until then is saved in {str(folder)!r}."
     except ArtifactError as failure:
         outcome = str(failure)
@@ -334,7 +337,7 @@ def _about(plan: Run, outcome: _Outcome, clips: Clips, folds: list[Fold], descri
         "clips": len(clips.y) if len(folds) > 1 else sizes,
         "recipe": plan.recipe,
         "params": dict(plan.params),
-        "epochs": f"{model.n_epochs_} of {model._max_epochs}{', interrupted' * outcome.interrupted}",
+        "epochs": f"{model.n_epochs_} of {model.trained_.record.max_epochs}{', interrupted' * outcome.interrupted}",
         **({"folds": f"{n_tested} of {len(folds)}"} if n_tested < len(folds) else {}),
         "warnings": [str(warning) for warning in description.warnings],
         "version": __version__,

@@ -171,7 +171,7 @@ def _expected(annotation: Any) -> str:
     """Return an annotation in words."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin in (Union, types.UnionType):
-        return " or ".join(map(_expected, arguments))
+        return " or ".join(dict.fromkeys(map(_expected, arguments)))
     if origin is Literal:
         return " or ".join(map(repr, arguments))
 
