@@ -233,17 +233,15 @@ class AudioEstimator(
         an estimator that predicts with it.
         """
         _warn_of_many_processes()
-        components = resolve_components(self, weight_dtype(self.precision))
-        seed = self._draw_seed()
-        with self._attempt(components, seed) as attempt:
-            start = self._starting_point(components)
+        with self._attempt() as attempt:
+            start = self._starting_point(attempt.components)
             clips = attempt.check_clips(self, X, reset=True)
             targets = learn_targets(y, self._learns, sample_weight)
             labelled = self._labelled(clips, targets, y, sample_weight, groups)
             validation = self._check_validation(attempt, targets, X_val, y_val, sample_weight_val)
 
             data = self._make_data(attempt, labelled, validation, targets)
-            settings = self._settings(seed).lasting(len(data.train))
+            settings = self._settings(attempt.seed).lasting(len(data.train))
             run = self._start_run(attempt, targets, settings, start)
             checkpoint = self._checkpoint(data, start)
             if checkpoint is not None and (state := load_state(checkpoint)) is not None:
@@ -267,11 +265,8 @@ class AudioEstimator(
         before: Trained | None = vars(self).get("trained_")
         if before is None:
             _warn_of_many_processes()
-            components = resolve_components(self, weight_dtype(self.precision))
-        else:
-            components = before.components
-        seed = self._draw_seed()
-        with self._attempt(components, seed if before is None else before.record.seed) as attempt:
+        with self._attempt(before) as attempt:
+            components = attempt.components
             start = before or self._starting_point(components)
             clips = attempt.check_clips(self, X, reset=before is None)
             labelled = self._labelled(clips, targets, y, sample_weight)
@@ -287,8 +282,7 @@ class AudioEstimator(
             )
             attempt.data = Data(train_set, None, "trained in instalments", attempt.failed)
 
-            n_epochs = 0 if before is None else before.record.n_epochs
-            settings = self._settings((seed + n_epochs) % 2**31)
+            settings = self._settings(attempt.seed)
             settings = replace(settings, epochs=1, constant_lr=True, patience=None, ema_decay=None)
             run = self._start_run(attempt, targets, settings, start)
             if before is not None:
@@ -297,19 +291,21 @@ class AudioEstimator(
             attempt.train()
 
     @contextmanager
-    def _attempt(self, components: Components, seed: int | None) -> Iterator[Attempt]:
-        """Yield an attempt to fit, and take over at the end what it learned.
+    def _attempt(self, before: Trained | None = None) -> Iterator[Attempt]:
+        """Yield an attempt to fit, or to train ``before`` further, and take over at the end what it learned.
 
         An exception leaves this estimator as it was, and gets the attributes ``failed`` and ``trained``.
         """
-        attempt = Attempt(components, seed, self._params_to_save())
+        attempt: Attempt | None = None
         try:
+            components = before.components if before else resolve_components(self, weight_dtype(self.precision))
+            attempt = Attempt(components, self._draw_seed(), self._params_to_save(), before)
             yield attempt
         except BaseException as error:
             failed = error.failed if isinstance(error, SkastwError) else ()
             with suppress(AttributeError):  # the user's own exception may have such a property
-                error.failed = list(failed) or attempt.failed  # type: ignore[attr-defined]
-                error.trained = attempt.trained()  # type: ignore[attr-defined]
+                error.failed = list(failed) or (attempt.failed if attempt else [])  # type: ignore[attr-defined]
+                error.trained = attempt.trained() if attempt else None  # type: ignore[attr-defined]
             raise
 
         # an earlier fit may have learned what this one did not, such as n_features_in_ if X is a list of paths now;
@@ -320,6 +316,7 @@ class AudioEstimator(
     # ------------------------------------------------- what fit is made of
 
     def _draw_seed(self) -> int:
+        """Return the seed that ``random_state`` gives."""
         return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
 
     def _starting_point(self, components: Components) -> Trained | None:
@@ -378,7 +375,7 @@ class AudioEstimator(
             on_error=self.on_error,
             dtype=components.dtype,
             split=self,
-            seed=attempt.seed or 0,
+            seed=attempt.seed,
         )
         attempt.failed = attempt.data.failed
         return attempt.data
