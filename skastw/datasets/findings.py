@@ -46,12 +46,12 @@ def find_problems(clips: Collection) -> list[str]:
 
 
 def is_silent(clips: Collection) -> np.ndarray:
-    """Return whether each clip is silent from beginning to end in all channels, shape (n,), bool."""
+    """Return a mask of the clips that are silent from beginning to end in all channels, shape (n,), bool."""
     return (clips.frame["silence"] == 1).to_numpy() & ~is_cancelled(clips)
 
 
 def is_cancelled(clips: Collection) -> np.ndarray:
-    """Return whether the channels of each clip cancel each other in their mean, shape (n,), bool."""
+    """Return a mask of the clips whose channels cancel each other in their mean, shape (n,), bool."""
     return (clips.frame["mono_share"] < MIN_MONO_SHARE).to_numpy()
 
 

@@ -6,7 +6,7 @@ import copy
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import field, fields, replace
 from functools import partial
@@ -36,11 +36,12 @@ from skastw.core.sklearn_private import (
 )
 from skastw.core.version import __version__
 from skastw.core.warn import warn_user
-from skastw.data.dataset import CACHES, CacheParams, Data, Labelled, Read, make_data, make_frame_set
+from skastw.data.dataset import CACHES, CacheParams, Data, Labelled, hold_out, make_frame_set
 from skastw.data.extraction import Outcome, check_clips, read_frames
 from skastw.data.failures import FailedClip
+from skastw.data.frames import FrameSet
 from skastw.data.split import SplitParams
-from skastw.errors import ArtifactError, RecipeError, SkastwError, plain
+from skastw.errors import ArtifactError, DataError, RecipeError, SkastwError, plain
 from skastw.estimators.attempt import Attempt
 from skastw.network.components import Components, ModelParams, resolve_components
 from skastw.network.inference import InferenceParams, embed, outputs_of
@@ -260,27 +261,22 @@ class AudioEstimator(
             callbacks.end_fit(run)
         return self
 
-    def _partial_fit(self, X: Any, y: Any, targets: Targets, sample_weight: Any) -> None:
-        """Train one epoch at constant learning rates, going on from the last instalment."""
+    def _partial_fit(self, X: Any, y: Any, learn: Callable[[], Targets], sample_weight: Any) -> None:
+        """Train one epoch at constant learning rates, going on from the last instalment.
+
+        ``learn`` returns the targets, of the first instalment or as they were.
+        """
         before: Trained | None = vars(self).get("trained_")
         if before is None:
             _warn_of_many_processes()
         with self._attempt(before) as attempt:
-            components = attempt.components
-            start = before or self._starting_point(components)
+            start = before or self._starting_point(attempt.components)
+            targets = learn()
             clips = attempt.check_clips(self, X, reset=before is None)
             labelled = self._labelled(clips, targets, y, sample_weight)
             width = None if before is None else before.model.features.n_features
-            train_set, attempt.failed = make_frame_set(
-                labelled,
-                np.flatnonzero(labelled.weights > 0),
-                self._reader(components),
-                limit=self._limit(components),
-                on_error=self.on_error,
-                dtype=components.dtype,
-                n_features=width,
-            )
-            attempt.data = Data(train_set, None, "trained in instalments", attempt.failed)
+            train_set, attempt.failed = self._frame_set(attempt, labelled, labelled.used, width)
+            attempt.data = Data(train_set, None, "trained in instalments")
 
             settings = self._settings(attempt.seed)
             settings = replace(settings, epochs=1, constant_lr=True, patience=None, ema_decay=None)
@@ -364,34 +360,33 @@ class AudioEstimator(
         return targets.loss
 
     def _make_data(self, attempt: Attempt, labelled: Labelled, validation: Labelled | None, targets: Targets) -> Data:
-        """Compute the frames, and split."""
-        components = attempt.components
-        attempt.data = make_data(
-            labelled,
-            validation,
-            targets,
-            self._reader(components),
-            limit=self._limit(components),
-            on_error=self.on_error,
-            dtype=components.dtype,
-            split=self,
-            seed=attempt.seed,
-        )
-        attempt.failed = attempt.data.failed
+        """Compute the frames, and split off validation clips unless they are given."""
+        train_set, attempt.failed = self._frame_set(attempt, labelled, labelled.used)
+        lost = targets.lost(labelled.targets[labelled.used], labelled.targets[train_set.positions])
+        if lost is not None:
+            raise DataError(f"No clip of {lost} can be used; error.failed lists the clips.")
+
+        if validation is None:
+            attempt.data = hold_out(labelled, train_set, targets, self, attempt.seed)
+        else:
+            everything, width = np.arange(len(validation.clips)), train_set.frames[0].shape[1]
+            valid_set, failed = self._frame_set(attempt, validation, everything, width)
+            attempt.failed += [replace(clip, reason=f"in X_val: {clip.reason}") for clip in failed]
+            attempt.data = Data(train_set, valid_set, "validation clips given by the caller")
         return attempt.data
 
-    def _reader(self, components: Components) -> Read:
-        """Return the function that yields the outcome of each clip."""
+    def _frame_set(
+        self, attempt: Attempt, labelled: Labelled, index: np.ndarray, n_features: int | None = None
+    ) -> tuple[FrameSet, list[FailedClip]]:
+        """Return the data set of the clips at ``index`` that can be used, and the other clips."""
+        components = attempt.components
 
-        def read(clips: Sequence[Any], index: np.ndarray, n_features: int | None = None) -> Iterator[Outcome]:
+        def read(clips: Sequence[Any], index: np.ndarray) -> Iterator[Outcome]:
             rate = components.sample_rate
             return read_frames(clips, index, components.features, rate, self, n_features=n_features)
 
-        return read
-
-    def _limit(self, components: Components) -> int | None:
-        """Return the bytes of frames to keep in memory; precomputed frames are in memory already."""
-        return None if components.precomputed else CACHES[self.cache]
+        limit = None if components.precomputed else CACHES[self.cache]  # precomputed frames are in memory already
+        return make_frame_set(labelled, index, read, limit=limit, on_error=self.on_error, dtype=components.dtype)
 
     def _settings(self, seed: int) -> TrainingSettings:
         return take_params(
