@@ -1,4 +1,4 @@
-"""A recurrent network on frames."""
+"""A recurrent network over frames."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ __all__ = ["RNNEncoder"]
 
 
 class RNNEncoder(Encoder):
-    """Recurrent layers that read the frames one after another.
+    """Recurrent layers over the frames.
 
     ==========  ==========================================================  ============================
-    layer       what                                                        output
+    layer       operation                                                   output
     ==========  ==========================================================  ============================
-    layer x L   recurrent layer, run in one direction or in both            (T, hidden) or (T, 2 hidden)
+    layer x L   recurrent layer in one direction or in both                 (T, hidden) or (T, 2 hidden)
     ==========  ==========================================================  ============================
 
-    The state of every frame goes on to the pooling. Padding a clip changes none of its outputs. With the defaults
-    and 80 features it has 0.09 million parameters.
+    The output is the state at each frame. Padding a clip does not change its outputs. With the defaults and 80
+    features, the encoder has 0.09 million parameters.
 
     Parameters
     ----------
     cell : {"rnn", "gru", "lstm"}, default="rnn"
-        What a layer is made of: plain recurrence with tanh, gated recurrent units or long short-term memory.
+        Kind of the layers: plain recurrence with tanh, gated recurrent units or long short-term memory.
     hidden : int, default=256
-        Width of a direction's state.
+        Width of the state of one direction.
     num_layers : int, default=1
-        Recurrent layers L.
+        Number of recurrent layers L.
     bidirectional : bool, default=False
-        Whether a second state runs from the end to the start.
+        Whether the layers also run from the end to the start.
     dropout : float, default=0.0
-        Dropout between the layers; without effect on a single one.
+        Dropout between the layers; without effect on a single layer.
 
     References
     ----------
     Elman, "Finding Structure in Time", 1990; Hochreiter and Schmidhuber, "Long Short-Term Memory", 1997; Cho et
     al., "Learning Phrase Representations using RNN Encoder-Decoder for Statistical Machine Translation", 2014
-    (gated recurrent units). The default sizes are those of Ludwig's audio encoder of this name.
+    (gated recurrent units). The default sizes are taken from Ludwig's audio encoder of this name.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""A time-delay network after ECAPA-TDNN."""
+"""A time-delay network that follows ECAPA-TDNN."""
 
 from __future__ import annotations
 
@@ -18,35 +18,37 @@ __all__ = ["TDNNEncoder"]
 
 
 class TDNNEncoder(Encoder):
-    """1-D convolutions over time with growing dilation, channel attention and the outputs of all blocks together.
+    """1-D convolutions over time with growing dilation and channel attention; the outputs of all blocks are combined.
 
     =========  ===============================================================  =================
-    layer      what                                                             output
+    layer      operation                                                        output
     =========  ===============================================================  =================
     stem       Conv1d, kernel 5, ReLU, batch norm                               (T, channels)
     block 1    SE-Res2 block, kernel 3, dilation 2                              (T, channels)
-    block 2    the same, dilation 3, on the sum of all before it                (T, channels)
-    block 3    the same, dilation 4, on the sum of all before it                (T, channels)
-    aggregate  Conv1d, kernel 1, of the three blocks' outputs, ReLU             (T, 3 channels)
+    block 2    the same, dilation 3, on the sum of all previous outputs         (T, channels)
+    block 3    the same, dilation 4, on the sum of all previous outputs         (T, channels)
+    aggregate  Conv1d, kernel 1, on the outputs of the three blocks, ReLU       (T, 3 channels)
     =========  ===============================================================  =================
 
-    An SE-Res2 block is a convolution of kernel 1, dilated ones of ``scale`` groups of channels where each group but
-    the first also takes the output of the one before it, another of kernel 1, and a gate for each channel that sees
-    the mean over the clip; its input is added. Padding a clip changes none of its outputs. With the defaults and 80
-    features it has 4.8 million parameters; with the paper's pooling and last layer of 192 they are its 6.2 million.
+    An SE-Res2 block consists of a convolution with kernel 1, dilated convolutions on ``scale`` groups of channels, a
+    second convolution with kernel 1, and a gate for each channel, computed from the mean over the clip. The first group
+    is passed on unchanged; the output of each group is added to the input of the next one. The input of the block is
+    added to its output. Padding a clip does not change its outputs. With the defaults and 80 features, the encoder has
+    4.8 million parameters, and with the paper's pooling and last layer of width 192 the same 6.2 million as in the
+    paper.
 
     Parameters
     ----------
     channels : int, default=512
         Width of the blocks; a multiple of ``scale``.
     scale : int, default=8
-        Groups of channels in a block.
+        Number of groups of channels in a block.
     se_channels : int, default=128
-        Width of the layer inside the gate.
+        Width of the hidden layer of the gate.
 
     Notes
     -----
-    The paper goes on with ``pooling="attentive_stats"``.
+    The paper uses ``pooling="attentive_stats"``.
 
     References
     ----------
