@@ -1,4 +1,4 @@
-"""Frames that another step has computed: the front end of a classifier behind ``ASTWFeaturizer``."""
+"""Precomputed frames, for a classifier that follows ``ASTWFeaturizer`` in a pipeline."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["Precomputed"]
 
 
 class Precomputed(Features):
-    """No front end: X holds frames of shape (T, F) in place of clips.
+    """No front end: X holds frames of shape (T, F) instead of clips.
 
     Parameters
     ----------
     frame_rate : float, default=100.0
-        Frames per second (Hz), which turns the estimator's ``chunk_length`` into frames; the default is that
-        of ``LogMel`` at 16 kHz.
+        Frames per second (Hz), by which ``chunk_length`` of the estimator is converted to frames. The default is the
+        frame rate of ``LogMel`` at 16 kHz.
 
     Examples
     --------
@@ -37,7 +37,7 @@ class Precomputed(Features):
         self.frame_rate = frame_rate
 
     def build(self, sample_rate: int) -> FeaturesModule:
-        """Return a module that passes frames through; its ``n_features`` is known when X is."""
+        """Return a module that passes frames through; its ``n_features`` is set when X is known."""
         return _PassThrough()
 
     def frames_per_second(self, sample_rate: int) -> float:
