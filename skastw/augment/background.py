@@ -1,4 +1,4 @@
-"""Backgrounds from the user's own recordings."""
+"""Backgrounds from recordings of the user."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from skastw.augment._base import Augment, Transform, chosen
-from skastw.augment.noise import add_power
+from skastw.augment._base import Augment, Transform
+from skastw.augment.noise import add_power, draw_snr
 from skastw.core.batching import Batch
 from skastw.core.decibels import to_power
 from skastw.core.sklearn_private import Interval
@@ -20,19 +20,19 @@ __all__ = ["Background"]
 
 
 class Background(Augment):
-    """Mix in a random stretch of one of the user's recordings at a random signal-to-noise ratio.
+    """Add a random segment of one of the user's recordings at a random signal-to-noise ratio.
 
-    The recordings go through the model's front end once, before training; powers of unrelated sounds add.
-    Saved models name the files but never open them.
+    The frames of the recordings are computed once, before training. The powers of clip and background are added. A
+    saved model contains the paths of the recordings but never opens them.
 
     Parameters
     ----------
     paths : list of str or path
-        Audio files, at least one; one that is shorter than a clip is repeated.
+        Audio files, at least one. A recording that is shorter than a clip is repeated.
     min_snr, max_snr : float, default=5.0 and 25.0
-        The ratio of the clip's power to the background's is uniform between these (dB).
+        Range of the signal-to-noise ratio (dB), which is uniformly distributed.
     p : float, default=0.5
-        Probability that an item gets a background.
+        Probability that a background is added to an item.
 
     Examples
     --------
@@ -63,30 +63,27 @@ class Background(Augment):
         self.p = p
 
     def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """Raise: the recordings have to be read first, by :meth:`prepare`."""
-        raise ComponentError("Background reads its files in prepare(extract), which returns what is to be called.")
+        """Raise an error: :meth:`prepare` must read the recordings first."""
+        raise ComponentError("Background reads its files in prepare(extract): call the function that it returns.")
 
     def prepare(self, extract: Callable[[Sequence[str]], list[Tensor]]) -> Transform:
         """Read the recordings; see :class:`~skastw.augment.Augment`."""
         if not self.paths:
             raise ComponentError(f"Got Background(paths={self.paths!r}), expected at least one audio file.")
-        paths = [str(path) for path in self.paths]
-        recordings = extract(paths)
+        recordings = extract([str(path) for path in self.paths])
 
         def transform(batch: Batch, generator: torch.Generator) -> Batch:
             n_items, n_frames, _ = batch.inputs.shape
             which = torch.randint(len(recordings), (n_items,), generator=generator).tolist()
             where = torch.rand(n_items, generator=generator).tolist()
-            stretches = [_stretch(recordings[i], n_frames, share) for i, share in zip(which, where, strict=True)]
-            snr = self.min_snr + (self.max_snr - self.min_snr) * torch.rand(n_items, generator=generator)
-            snr = torch.where(chosen(n_items, self.p, generator), snr, torch.inf)
-            return add_power(batch, to_power(torch.stack(stretches)), snr)
+            segments = [_segment(recordings[i], n_frames, share) for i, share in zip(which, where, strict=True)]
+            return add_power(batch, to_power(torch.stack(segments)), draw_snr(self, n_items, generator))
 
         return transform
 
 
-def _stretch(recording: Tensor, n_frames: int, share: float) -> Tensor:
-    """Return ``n_frames`` frames of a recording, from one of the places where they fit; a shorter one is repeated."""
-    n_places = len(recording) - n_frames + 1 if len(recording) >= n_frames else len(recording)
-    position = (int(share * n_places) + torch.arange(n_frames)) % len(recording)
+def _segment(recording: Tensor, n_frames: int, share: float) -> Tensor:
+    """Return ``n_frames`` frames of a recording, from a ``share`` of its length on; a shorter recording is repeated."""
+    n_starts = len(recording) - n_frames + 1 if len(recording) >= n_frames else len(recording)
+    position = (int(share * n_starts) + torch.arange(n_frames)) % len(recording)
     return recording[position]

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 import torch
 
-from skastw.augment._base import Augment, chosen
+from skastw.augment._base import Augment
+from skastw.augment._sampling import draw_symmetric
 from skastw.core.batching import Batch, length_mask
 from skastw.core.decibels import UNIT
 from skastw.core.sklearn_private import Interval
@@ -17,12 +18,12 @@ __all__ = ["Gain"]
 
 
 class Gain(Augment):
-    """Make each item louder or softer.
+    """Change the level of each item.
 
     Parameters
     ----------
     max_gain : float, default=6.0
-        The gain is uniform in ``[-max_gain, max_gain]`` (dB).
+        The gain is uniformly distributed in ``[-max_gain, max_gain]`` (dB).
     p : float, default=1.0
         Probability that an item is changed.
 
@@ -51,7 +52,6 @@ class Gain(Augment):
     def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return the batch with other levels; see :class:`~skastw.augment.Augment`."""
         n_items, n_frames, _ = batch.inputs.shape
-        gain = self.max_gain / UNIT * (2 * torch.rand(n_items, generator=generator) - 1)
-        gain = torch.where(chosen(n_items, self.p, generator), gain, 0.0)[:, None, None]
+        gain = draw_symmetric(self.max_gain / UNIT, (n_items, 1, 1), self.p, generator)
         offset = gain * length_mask(batch.lengths, n_frames)[:, :, None]
         return replace(batch, inputs=batch.inputs + offset.to(batch.inputs.device, batch.inputs.dtype))

@@ -1,4 +1,4 @@
-"""Mixup: a little of another clip, and of its label."""
+"""Mixup: mix the frames and the losses of two clips."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ __all__ = ["Mixup"]
 
 
 class Mixup(Augment):
-    """Mix the frames of each item with those of another one, and the loss in the same proportion.
+    """Mix the frames of each item with the frames of another one, and mix their losses at the same ratio.
 
-    The partner is repeated or cut to the item's length.
+    The other item is repeated or cropped to the length of the item.
 
     Parameters
     ----------
     alpha : float, default=0.3
-        The item's share is distributed as Beta(alpha, alpha).
+        The share of the item has the distribution Beta(alpha, alpha).
     p : float, default=1.0
         Probability that an item is mixed.
 

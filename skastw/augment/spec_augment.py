@@ -1,4 +1,4 @@
-"""SpecAugment: hide bands of frequency and stretches of time."""
+"""SpecAugment: mask frequency bands and time spans."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ __all__ = ["SpecAugment"]
 
 
 class SpecAugment(Augment):
-    """Replace random frequency bands and time stretches of each item by its mean value.
+    """Replace random frequency bands and time spans of each item with its mean value.
 
-    Widths are drawn uniformly from 0 to the maximum, positions uniformly from where the mask fits. Time
-    masks lie within the valid frames and leave at least half of them visible in a short clip.
+    The widths of masks are uniformly distributed from 0 to the maximum, and their positions over all positions inside
+    the item. Time masks lie inside the valid frames. In short clips, at least half of the frames stay unmasked.
 
     Parameters
     ----------
     freq_masks : int, default=2
-        Frequency masks for each item.
+        Number of frequency masks for each item.
     freq_width : int, default=8
         Largest width of a frequency mask in bins.
     time_masks : int, default=2
-        Time masks for each item.
+        Number of time masks for each item.
     time_width : int, default=20
-        Largest width of a time mask in valid frames; at most half of the clip's frames, shared among the masks.
+        Largest width of a time mask in frames. All time masks together cover at most half of a clip.
 
     References
     ----------
