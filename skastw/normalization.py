@@ -219,10 +219,8 @@ class _PerClip(NormalizationModule):
         self.dims = dims
 
     def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
-        mask = frame_mask(frames, lengths)
-        centred = _centred(frames, lengths, mask, self.dims)
-        n_values = _n_values(frames, lengths, self.dims)
-        deviation = (centred.square().sum(dim=self.dims, keepdim=True) / n_values).sqrt()
+        centred = _centred(frames, lengths, self.dims)
+        deviation = _mean(centred.square(), lengths, self.dims).sqrt()
         return centred / torch.where(deviation > 1e-3, deviation, 1.0)
 
 
@@ -239,16 +237,16 @@ class _Relaxed(_PerBin):
 
 class _Level(NormalizationModule):
     def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
-        mask = frame_mask(frames, lengths)
-        return _centred(frames, lengths, mask, (1, 2))
+        return _centred(frames, lengths, (1, 2))
 
 
-def _n_values(frames: Tensor, lengths: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """Return the number of values that each mean is computed from, shape (B, 1, 1)."""
-    return (lengths * (frames.shape[2] if 2 in dims else 1))[:, None, None].to(frames.device, frames.dtype)
+def _mean(values: Tensor, lengths: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """Return the mean over ``dims`` of values (B, T, F) that are zero beyond each length."""
+    n_values = lengths * (values.shape[2] if 2 in dims else 1)
+    return values.sum(dim=dims, keepdim=True) / n_values[:, None, None].to(values.device, values.dtype)
 
 
-def _centred(frames: Tensor, lengths: Tensor, mask: Tensor, dims: tuple[int, ...]) -> Tensor:
+def _centred(frames: Tensor, lengths: Tensor, dims: tuple[int, ...]) -> Tensor:
     """Subtract the mean over ``dims`` from frames; the result is zero beyond each length."""
-    mean = (frames * mask).sum(dim=dims, keepdim=True) / _n_values(frames, lengths, dims)
-    return (frames - mean) * mask
+    mask = frame_mask(frames, lengths)
+    return (frames - _mean(frames * mask, lengths, dims)) * mask

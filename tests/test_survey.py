@@ -200,7 +200,9 @@ def test_a_frame_behind_what_is_no_audio_is_no_recording():
 
 def test_strange_bytes_in_front_of_frames_are_told():
     content = headerless(mp3())
-    with pytest.warns(UserWarning, match="9000 of its bytes are neither audio nor tags; a part of the audio may be lost"):
+    with pytest.warns(
+        UserWarning, match="9000 of its bytes are neither audio nor tags; a part of the audio may be lost"
+    ):
         np.testing.assert_array_equal(decode(b"\1" * 9000 + content)[0], decode(content)[0])
 
 
@@ -515,6 +517,12 @@ def test_what_is_no_audio_is_named_and_nothing_is_printed(content, looks, name, 
         with pytest.raises(ClipValueError, match=rf"cannot be decoded \(it looks like {looks}.*\); expected a WAV"):
             decode(source)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("content", [b"ID3\4\0", b"ID3\4\0\0", b"ID3\4\0\0\0\0\0"])
+def test_the_first_bytes_of_a_tag_are_no_audio(content):
+    with pytest.raises(ClipValueError, match=r"cannot be decoded \(Format not recognised\)"):
+        decode(content)
 
 
 def test_random_bytes_look_like_nothing():

@@ -44,6 +44,7 @@ __all__ = [
     "load_waveform",
     "mono_share",
     "naming_clip",
+    "to_mono",
     "unreadable_reason",
 ]
 
@@ -246,7 +247,7 @@ def load_mono(clip: Any, sample_rate: float, *, index: int | None = None) -> Mon
         samples, rate = _samples_and_rate(clip, sample_rate)
         _check_shape(samples)
         channels = _scale_pcm(samples)
-        mono = _to_mono(channels)
+        mono = to_mono(channels)
         check_amplitude(mono)
         share = mono_share(channels, mono) if channels.ndim == 2 else 1.0
 
@@ -552,7 +553,8 @@ def _check_shape(samples: np.ndarray) -> None:
         raise ClipValueError(f"got an array of shape {samples.shape}, expected (samples,) or (channels, samples).")
 
 
-def _to_mono(channels: np.ndarray) -> np.ndarray:
+def to_mono(channels: np.ndarray) -> np.ndarray:
+    """Return the mean of ``channels`` (n_channels, n_samples), or the samples (n_samples,) of one channel."""
     if channels.ndim == 2:
         channels = channels[0] if len(channels) == 1 else channels.mean(axis=0, dtype=np.float64)
     return np.ascontiguousarray(channels, dtype=np.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Iterator
 from typing import Any, BinaryIO
@@ -12,7 +13,7 @@ from skastw.audio.limits import Limits
 from skastw.audio.resample import check_sample_rate
 from skastw.audio.survey import TOLERANCE
 from skastw.core.optional import import_optional
-from skastw.errors import ClipValueError, MissingDependencyError
+from skastw.errors import ClipValueError
 
 __all__ = ["ffmpeg_blocks", "has_ffmpeg"]
 
@@ -81,7 +82,7 @@ def ffmpeg_blocks(file: BinaryIO, size: int, demuxer: str, limits: Limits) -> It
     ...     [rate for samples, rate in ffmpeg_blocks(file, 10**5, "ogg", LIMITS)][0]
     16000
     """
-    av = _import_av()
+    av = import_optional("av", extra="av", purpose="Decoding M4A, AAC, WebM, WMA and more")
     n_samples, rate = 0, 1
 
     try:
@@ -117,15 +118,7 @@ def has_ffmpeg() -> bool:
     >>> has_ffmpeg()
     True
     """
-    try:
-        _import_av()
-    except MissingDependencyError:
-        return False
-    return True
-
-
-def _import_av() -> Any:
-    return import_optional("av", extra="av", purpose="Decoding M4A, AAC, WebM, WMA and more")
+    return importlib.util.find_spec("av") is not None
 
 
 def _frames(container: Any, stream: Any, announced: float, limits: Limits) -> Iterator[tuple[Any, int, int]]:

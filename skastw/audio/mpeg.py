@@ -268,7 +268,7 @@ def split_streams(file: BinaryIO, start: int, end: int) -> tuple[list[Stream], i
     -------
     streams : list of Stream
         Streams in the order of the file.
-    n_strange : int
+    n_unknown : int
         Number of bytes that are neither frames nor tags.
     is_cut : bool
         Whether the last frame is incomplete.
@@ -278,11 +278,11 @@ def split_streams(file: BinaryIO, start: int, end: int) -> tuple[list[Stream], i
     >>> import io
     >>> from skastw.audio.mpeg import split_streams
     >>> frame = b"\\xff\\xfb\\x90\\x64".ljust(417, b"\\0")
-    >>> (stream,), n_strange, is_cut = split_streams(io.BytesIO(4 * frame + b"TAG" + bytes(125)), 0, 4 * 417 + 128)
-    >>> stream.n_frames, stream.rate, n_strange, is_cut
+    >>> (stream,), n_unknown, is_cut = split_streams(io.BytesIO(4 * frame + b"TAG" + bytes(125)), 0, 4 * 417 + 128)
+    >>> stream.n_frames, stream.rate, n_unknown, is_cut
     (4, 44100, 0, False)
     """
-    runs, n_strange = _runs(file, start, end)
+    runs, n_unknown = _runs(file, start, end)
     streams: list[Stream] = []
     for run in runs:
         marks = [*run.heads, (run.n_frames, run.end, b"")]
@@ -297,22 +297,22 @@ def split_streams(file: BinaryIO, start: int, end: int) -> tuple[list[Stream], i
             if n_frames:
                 streams[-1].n_frames += n_frames
                 streams[-1].runs.append((start + len(head), end))
-    return streams, n_strange, bool(runs) and runs[-1].is_cut
+    return streams, n_unknown, bool(runs) and runs[-1].is_cut
 
 
 def _runs(file: BinaryIO, start: int, end: int) -> tuple[list[_Run], int]:
     """Return the runs of frames, and the number of bytes that are neither frames nor tags."""
     end = tags_start(file, start, end)
     runs: list[_Run] = []
-    n_strange, position = 0, start
+    n_unknown, position = 0, start
     while position < end and (match := _search(file, position, end, _MAX_GAP)) is not None:
         if len(runs) == _MAX_RUNS:
             raise ClipValueError(f"cannot be decoded (its frames are interrupted {_MAX_RUNS} times); export it again.")
         first, kind = match
-        n_strange += first - position
+        n_unknown += first - position
         runs.append(_walk(file, first, end, kind))
         position = end if runs[-1].is_cut else tags_end(file, runs[-1].end)
-    return runs, n_strange + max(end - position, 0)
+    return runs, n_unknown + max(end - position, 0)
 
 
 def _search(file: BinaryIO, start: int, end: int, reach: int) -> tuple[int, _Kind] | None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import soxr
 
-from skastw.audio.clips import check_amplitude, load_waveform, naming_clip
+from skastw.audio.clips import check_amplitude, load_waveform, naming_clip, to_mono
 from skastw.audio.decode import decode_blocks
 from skastw.audio.isolation import Decoder, current_decoder
 from skastw.errors import ClipValueError
@@ -76,8 +76,7 @@ def _mono(blocks: Iterator[tuple[np.ndarray, int]]) -> Iterator[tuple[np.ndarray
     """Yield blocks with the mean of all channels."""
     n_samples = 0
     for samples, rate in blocks:
-        mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float64)
-        mono = np.ascontiguousarray(mono, dtype=np.float32)
+        mono = to_mono(samples.T)
         check_amplitude(mono)
         n_samples += len(mono)
         yield mono, rate

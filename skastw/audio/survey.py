@@ -201,7 +201,7 @@ def _by_frames(file: BinaryIO, size: int, start: int, head: bytes) -> Survey:
 
     first = tags_end(file, start)  # APE tags, too
     frames = find_frames(file, first, size)
-    n_strange = 0 if frames is None else len(read_at(file, first, frames - first).lstrip(b"\0"))
+    n_unknown = 0 if frames is None else len(read_at(file, first, frames - first).lstrip(b"\0"))
     if frames is None and first:  # the size of a tag may be wrong
         frames = find_frames(file, 10, size, reach=2**20)
 
@@ -210,7 +210,7 @@ def _by_frames(file: BinaryIO, size: int, start: int, head: bytes) -> Survey:
     if frames is None:
         return Survey(is_known=False)
     is_whole_file = frames == start == simple_id3_end(file)
-    return _mpeg(file, frames, size, is_whole_file=is_whole_file, n_before=n_strange)
+    return _mpeg(file, frames, size, is_whole_file=is_whole_file, n_before=n_unknown)
 
 
 def _mpeg(file: BinaryIO, start: int, end: int, *, is_whole_file: bool = False, n_before: int = 0) -> Survey:
@@ -218,8 +218,8 @@ def _mpeg(file: BinaryIO, start: int, end: int, *, is_whole_file: bool = False, 
 
     ``n_before`` is the number of bytes before the frames that are neither audio nor tags.
     """
-    streams, n_strange, is_cut = split_streams(file, start, end)
-    n_strange += n_before
+    streams, n_unknown, is_cut = split_streams(file, start, end)
+    n_unknown += n_before
     result = Survey([])
     n_seconds = n_missing = 0.0
     for stream in streams:
@@ -233,7 +233,7 @@ def _mpeg(file: BinaryIO, start: int, end: int, *, is_whole_file: bool = False, 
         part = Part(stream.pieces(file), "aac" if is_aac else "mp3", is_aac)
         if not stream.n_announced:
             part.n_samples, part.rate = stream.n_frames * stream.frame_samples, stream.rate
-        if is_whole_file and len(streams) == 1 and not n_strange and stream.is_as_announced:
+        if is_whole_file and len(streams) == 1 and not n_unknown and stream.is_as_announced:
             part.pieces = None
         result.parts.append(part)
 
@@ -243,8 +243,8 @@ def _mpeg(file: BinaryIO, start: int, end: int, *, is_whole_file: bool = False, 
 
     n_bytes = sum(stream.n_bytes for stream in streams)
     is_complete = all(stream.n_announced for stream in streams) and not n_missing
-    if n_strange * n_seconds > TOLERANCE * n_bytes and not is_complete:
-        result.notes.append(f"{n_strange} of its bytes are neither audio nor tags; a part of the audio may be lost.")
+    if n_unknown * n_seconds > TOLERANCE * n_bytes and not is_complete:
+        result.notes.append(f"{n_unknown} of its bytes are neither audio nor tags; a part of the audio may be lost.")
     return result
 
 

@@ -21,8 +21,8 @@ class FrequencyWarp(Augment):
     """Stretch or compress the mel axis of each item by a random factor.
 
     Band f of the result is the value at position ``f * factor``, by linear interpolation. Positions above the highest
-    band give the highest band. In low bands, where the mel scale is linear, this moves formants as a longer or shorter
-    vocal tract does.
+    band give the highest band. In low bands, in which the mel scale is linear, this moves formants as a longer or
+    shorter vocal tract does.
 
     Parameters
     ----------

@@ -7,7 +7,7 @@ convolution sees the same zeros as at the end of an unpadded clip. A batch witho
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,12 +15,7 @@ from torch.nn import functional as F
 
 from skastw.core.batching import is_padded, length_mask
 
-__all__ = ["BatchNorm", "ConvNorm", "ConvNormAct", "Mask", "apply_mask", "as_map", "halved", "time_mask"]
-
-
-def as_map(frames: Tensor) -> Tensor:
-    """Return ``frames`` (B, T, F) as a map (B, 1, T, F)."""
-    return frames[:, None]
+__all__ = ["BatchNorm", "ConvNorm", "ConvNormAct", "Mask", "apply_mask", "halved", "time_mask"]
 
 
 def halved(lengths: Tensor) -> Tensor:
@@ -97,24 +92,13 @@ class BatchNorm(nn.BatchNorm2d):
         return padded.index_copy(0, rows, normalized.to(x.dtype)).view(by_frame.shape).movedim(-1, 1)
 
 
-class _FusedWeights:
-    """Weights and offsets of a convolution fused with batch norm, and the tensors they were computed from."""
+class _FusedWeights(NamedTuple):
+    """Weights and offsets of a convolution fused with batch norm."""
 
-    def __init__(self, learned: tuple[Tensor, ...], weight: Tensor, offsets: Tensor) -> None:
-        self._learned = learned
-        self._state = [_state(tensor) for tensor in learned]
-        self.weight = weight
-        self.offsets = offsets
-
-    def is_of(self, learned: tuple[Tensor, ...]) -> bool:
-        """Return whether ``learned`` are the same tensors with the same values."""
-        same = all(tensor is other for tensor, other in zip(learned, self._learned, strict=True))
-        return same and [_state(tensor) for tensor in learned] == self._state
-
-
-def _state(tensor: Tensor) -> tuple[int, int]:
-    """Return a key that changes when a tensor is written to or moved."""
-    return tensor.data_ptr(), tensor._version
+    learned: tuple[Tensor, ...]  #: the tensors that they were computed from; while these live, their ids are unique
+    state: list[tuple[int, int, int]]  #: changes when one of these tensors is replaced, moved or written to
+    weight: Tensor
+    offsets: Tensor
 
 
 class ConvNorm(nn.Module):
@@ -148,8 +132,9 @@ class ConvNorm(nn.Module):
         learned = self.conv.weight, self.norm.weight, self.norm.bias, self.norm.running_mean, self.norm.running_var
         if not torch.is_inference_mode_enabled() or any(tensor.is_inference() for tensor in learned):
             return self._fuse()
-        if self._fused is None or not self._fused.is_of(learned):
-            self._fused = _FusedWeights(learned, *self._fuse())
+        state = [(id(tensor), tensor.data_ptr(), tensor._version) for tensor in learned]
+        if self._fused is None or self._fused.state != state:
+            self._fused = _FusedWeights(learned, state, *self._fuse())
         return self._fused.weight, self._fused.offsets
 
     def _fuse(self) -> tuple[Tensor, Tensor]:

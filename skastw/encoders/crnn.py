@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from skastw.core.functional import Dropout
 from skastw.core.sklearn_private import Interval, StrOptions
 from skastw.encoders._base import Encoder, EncoderModule
-from skastw.encoders._conv2d import ConvNormAct, as_map, halved, time_mask
+from skastw.encoders._conv2d import ConvNormAct, halved, time_mask
 from skastw.encoders._recurrent import Recurrent
 
 __all__ = ["CRNNEncoder"]
@@ -120,7 +120,7 @@ class _CRNNModule(EncoderModule):
         self.n_outputs = self.recurrent.n_outputs
 
     def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        x = as_map(frames)
+        x = frames[:, None]
         for index, conv in enumerate(self.convs):
             x = conv(x, time_mask(x, lengths))
             if index < self.time_pools:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from skastw.core.functional import Dropout, dropout
 from skastw.core.sklearn_private import Interval
 from skastw.encoders._base import Encoder, EncoderModule
-from skastw.encoders._conv2d import BatchNorm, ConvNormAct, Mask, as_map, halved, time_mask
+from skastw.encoders._conv2d import BatchNorm, ConvNormAct, Mask, halved, time_mask
 from skastw.encoders._initial import draw_xavier
 
 __all__ = ["CNN10Encoder", "CNN14Encoder"]
@@ -159,7 +159,7 @@ class _PANNModule(EncoderModule):
     def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         x = frames.transpose(1, 2)
         mask = time_mask(x, lengths)
-        x = as_map(self.input_norm(x, mask).transpose(1, 2))
+        x = self.input_norm(x, mask).transpose(1, 2)[:, None]
         for block in self.blocks:
             x, lengths = block(x, lengths)
             x = self.drop(x)

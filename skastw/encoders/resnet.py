@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from skastw.core.functional import dropout
 from skastw.core.sklearn_private import Interval
 from skastw.encoders._base import Encoder, EncoderModule
-from skastw.encoders._conv2d import ConvNorm, ConvNormAct, Mask, as_map, halved, time_mask
+from skastw.encoders._conv2d import ConvNorm, ConvNormAct, Mask, halved, time_mask
 
 __all__ = ["ResNetEncoder", "ResNetTrunk"]
 
@@ -124,7 +124,7 @@ class ResNetTrunk(nn.Module):
 
     def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return the map and its lengths."""
-        x = as_map(frames)
+        x = frames[:, None]
         mask, lengths = _halved_mask(x, lengths)
         x = self.stem(x, mask)
         for block in self.blocks:

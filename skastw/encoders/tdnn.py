@@ -30,10 +30,10 @@ class TDNNEncoder(Encoder):
     aggregate  Conv1d, kernel 1, on the outputs of the three blocks, ReLU       (T, 3 channels)
     =========  ===============================================================  =================
 
-    An SE-Res2 block consists of a convolution with kernel 1, dilated convolutions on ``scale`` groups of channels, a
-    second convolution with kernel 1, and a gate for each channel, computed from the mean over the clip. The first group
-    is passed on unchanged; the output of each group is added to the input of the next one. The input of the block is
-    added to its output. Padding a clip does not change its outputs. With the defaults and 80 features, the encoder has
+    An SE-Res2 block consists of a convolution with kernel 1, dilated convolutions on all but the first of ``scale``
+    groups of channels, a second convolution with kernel 1, and a gate for each channel, computed from the mean over the
+    clip. The output of each dilated convolution is added to the input of the next one. The input of the block is added
+    to its output. Padding a clip does not change its outputs. With the defaults and 80 features, the encoder has
     4.8 million parameters, and with the paper's pooling and last layer of width 192 the same 6.2 million as in the
     paper.
 
