@@ -570,7 +570,7 @@ def _scale_pcm(samples: np.ndarray) -> np.ndarray:
 
 
 def _advice_on_columns(X: Any) -> str:
-    """Return an advice that names the column that probably holds the audio."""
+    """Return a hint that names the column that probably holds the audio."""
     named = [label for label in X.columns if str(label).lower() in ("audio", "clip", "path", "file", "filename", "wav")]
     textual = [label for label in X.columns if len(X) and isinstance(X[label].iloc[0], str | os.PathLike | Mapping)]
     candidates = named or textual or list(X.columns)

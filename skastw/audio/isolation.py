@@ -193,15 +193,12 @@ class _Worker:
         self.timeout, self.memory, self.limits = timeout, memory, limits
         self.ready = False
         settings = json.dumps({"timeout": timeout, "memory": memory, "limits": asdict(limits)})
+        one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # threads would need address space
         self._process = subprocess.Popen(
             [sys.executable, "-c", _PROGRAM, settings, *sys.path],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={
-                **os.environ,
-                "OMP_NUM_THREADS": "1",
-                "OPENBLAS_NUM_THREADS": "1",
-            },  # threads need memory
+            env={**os.environ, **one_thread},
             start_new_session=True,  # an interrupt of the run must not reach the worker
         )
 

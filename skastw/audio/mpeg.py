@@ -144,7 +144,7 @@ class Stream:
         head = bytearray(self.head)
         if self.n_frames > n_announced:
             head[at + 8 : at + 12] = self.n_frames.to_bytes(4, "big")
-            # the last 12 bits of three bytes in LAME's part are the padding at the end of the shorter stream
+            # 12 bits in LAME's part give the padding at the end, which is right for fewer frames only
             lame = at + 8 + sum(size for bit, size in ((1, 4), (2, 4), (4, 100), (8, 4)) if flags & bit)
             if lame + 24 <= len(head):
                 head[lame + 22 : lame + 24] = bytes([head[lame + 22] & 0xF0, 0])

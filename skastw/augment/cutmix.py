@@ -17,7 +17,7 @@ __all__ = ["CutMix"]
 
 
 class CutMix(Augment):
-    """Replace a random segment of each item with a segment of another one, and mix their losses by their frames.
+    """Replace a random segment of each item with a segment of another one, and mix their losses accordingly.
 
     Parameters
     ----------

@@ -56,9 +56,8 @@ class Recurrent(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Return the states (B, T, n_outputs)."""
-        if not self.bidirectional or not is_padded(
-            x, lengths
-        ):  # the forward direction sees padding only after the clip
+        # the forward direction reads padding only after the clip
+        if not self.bidirectional or not is_padded(x, lengths):
             return self._states(x)
         packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
         return pad_packed_sequence(self._states(packed), batch_first=True, total_length=x.shape[1])[0]
