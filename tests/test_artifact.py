@@ -25,30 +25,25 @@ TINY = ASTWEncoder(d_model=16, num_heads=2, num_layers=1)
 CLIPS, Y = make_tones(n_clips=24, random_state=0)
 
 
-@pytest.fixture(scope="module")
-def fitted():
-    return ASTWClassifier(encoder=TINY, epochs=3).fit(CLIPS, np.array(["low", "mid", "high"])[Y])
-
-
 @pytest.fixture
-def folder(fitted, tmp_path):
-    return fitted.save_pretrained(tmp_path / "tones")
+def folder(fitted_classifier, tmp_path):
+    return fitted_classifier.save_pretrained(tmp_path / "tones")
 
 
-def test_six_files_and_the_same_bits_after_a_round_trip(fitted, folder, tmp_path):
+def test_six_files_and_the_same_bits_after_a_round_trip(fitted_classifier, folder, tmp_path):
     assert sorted(os.listdir(folder)) == sorted(FILES)
     loaded = ASTWClassifier.from_pretrained(folder)
     for method in ("predict_proba", "predict_log_proba", "decision_function", "transform", "predict"):
-        np.testing.assert_array_equal(getattr(loaded, method)(CLIPS), getattr(fitted, method)(CLIPS))
-    assert loaded.history_ == fitted.history_
-    assert (loaded.best_epoch_, loaded.n_epochs_) == (fitted.best_epoch_, fitted.n_epochs_)
+        np.testing.assert_array_equal(getattr(loaded, method)(CLIPS), getattr(fitted_classifier, method)(CLIPS))
+    assert loaded.history_ == fitted_classifier.history_
+    assert (loaded.best_epoch_, loaded.n_epochs_) == (fitted_classifier.best_epoch_, fitted_classifier.n_epochs_)
     again = loaded.save_pretrained(tmp_path / "again" / "tones")
     for name in FILES:
         with open(os.path.join(folder, name), "rb") as first, open(os.path.join(again, name), "rb") as second:
             assert first.read() == second.read()
 
 
-def test_a_loaded_estimator_and_its_file_do_not_touch_each_other(fitted, folder):
+def test_a_loaded_estimator_and_its_file_do_not_touch_each_other(fitted_classifier, folder):
     """The weights are mapped from the file, not copied."""
     path = os.path.join(folder, "model.safetensors")
     with open(path, "rb") as file:
@@ -139,20 +134,20 @@ def test_a_pipeline_of_precomputed_frames_becomes_a_complete_artifact(tmp_path):
     np.testing.assert_array_equal(loaded.predict_proba(CLIPS), piped.predict_proba(CLIPS))
 
 
-def test_saving_over_a_folder_keeps_what_else_is_in_it(fitted, folder):
+def test_saving_over_a_folder_keeps_what_else_is_in_it(fitted_classifier, folder):
     with open(os.path.join(folder, "notes.txt"), "w") as file:
         file.write("mine")
-    fitted.save_pretrained(folder)
+    fitted_classifier.save_pretrained(folder)
     assert sorted(os.listdir(folder)) == sorted([*FILES, "notes.txt"])
     assert not [name for name in os.listdir(os.path.dirname(folder)) if name.startswith(".")]
 
 
-def test_what_cannot_be_saved_says_so(fitted, tmp_path):
+def test_what_cannot_be_saved_says_so(fitted_classifier, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ArtifactError, match="it is a file"):
-        fitted.save_pretrained(tmp_path / "file")
+        fitted_classifier.save_pretrained(tmp_path / "file")
     with pytest.raises(ArtifactError, match="Cannot save"):
-        fitted.save_pretrained(tmp_path / "file" / "below")
+        fitted_classifier.save_pretrained(tmp_path / "file" / "below")
 
 
 def edit(folder, name, **changes):

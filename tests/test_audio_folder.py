@@ -118,7 +118,7 @@ def test_other_files_are_skipped_and_capitals_are_not(animals):
     assert names(load_audio_folder(animals))[-5:] == ["LOUD.WAV", "anna_1.wav", "anna_2.wav", "ben_1.wav", "quiet.Flac"]
 
 
-@pytest.mark.filterwarnings("ignore:2 files in the class folders")
+@pytest.mark.filterwarnings("ignore:2 audio or video files in the class folders")
 @pytest.mark.parametrize("extensions", [".flac", "flac", ["FLAC"], (".mp3", ".flac")])
 def test_extensions_choose_the_recordings(tmp_path, extensions):
     fill(tmp_path, "a/1.wav", "a/1.flac", "b/1.wav", "b/1.flac")
@@ -226,7 +226,7 @@ def test_the_parent_folder_as_group(tmp_path):
         (r"(anna)_", r"does not match 3 of 6 paths \('bird/deep/er/ben_3.wav', 'cat/ben_2.wav', 'dog/ben_1.wav'\)"),
         (r"anna|(ben)", "does not match 3 of 6"),  # a match without its group
         (r"\w+_\d", "has no group in parentheses"),
-        (r"(?P<audio>\w+)_", "names 'audio', a column that there is already"),
+        (r"(?P<audio>\w+)_", "names 'audio', which is another column"),
         (r"(unclosed", "expected 'parent' or a regular expression"),
         (7, "expected 'parent' or a regular expression"),
     ],
@@ -275,7 +275,7 @@ def test_class_folders_without_recordings(animals):
 
 def test_one_class_is_a_warning(tmp_path):
     fill(tmp_path, "animals/dog/1.wav", "animals/cat/1.wav")
-    with pytest.warns(UserWarning, match="one class folder only, 'animals'") as caught:
+    with pytest.warns(UserWarning, match="only one class folder, 'animals'") as caught:
         clips = load_audio_folder(tmp_path)
     assert clips.target.tolist() == ["animals", "animals"]
     assert caught[0].filename == __file__
@@ -328,7 +328,8 @@ def test_files_that_are_audio_by_their_names_are_not_left_out_in_silence(animals
     ):
         (animals / name).parent.mkdir(exist_ok=True)
         (animals / name).write_bytes(b"x")
-    message = r"3 files in the class folders .* left out \('cat/film\.avi', 'dog/deep/call\.APE', 'dog/song\.mid'\)"
+    examples = r"\('cat/film\.avi', 'dog/deep/call\.APE', 'dog/song\.mid'\)"
+    message = rf"3 audio or video files in the class folders .* left out {examples}"
     with pytest.warns(UserWarning, match=message.replace("/", r"[/\\]+")) as caught:
         assert len(load_audio_folder(animals).data) == 6
     assert len(caught) == 1
@@ -337,7 +338,9 @@ def test_files_that_are_audio_by_their_names_are_not_left_out_in_silence(animals
 
 def test_files_that_the_extensions_leave_out_are_counted(tmp_path):
     fill(tmp_path, "a/1.wav", "a/1.flac", "b/1.wav")
-    with pytest.warns(UserWarning, match=r"1 files in the class folders .*1\.flac'\): their endings are not among the"):
+    with pytest.warns(
+        UserWarning, match=r"1 audio or video files in the class folders .*1\.flac'\): their endings are not among the"
+    ):
         assert names(load_audio_folder(tmp_path, extensions=".wav")) == ["1.wav", "1.wav"]
 
 

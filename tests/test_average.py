@@ -1,6 +1,7 @@
 """The average of weights over steps, and what else changes which weights are kept and how predictions are made."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from skastw.core.batching import Batch
 from skastw.datasets import make_tones
 from skastw.encoders import ASTWEncoder
 from skastw.network.inference import ROUNDING
-from skastw.training import TASKS, MovingAverage
+from skastw.targets import MultiLabel, SingleLabel, Values
+from skastw.training import MovingAverage
 from skastw.training.loop import _losses
 
 TINY = ASTWEncoder(d_model=16, num_heads=2, num_layers=1)
@@ -104,7 +106,7 @@ def tones():
     return make_tones(n_clips=24, n_classes=2, duration=(0.1, 0.25), random_state=0)
 
 
-def fitted(tones, **params):
+def fit_small(tones, **params):
     settings = {"encoder": TINY, "epochs": 4, "device": "cpu", "precision": "float32", "augment": None, **params}
     return ASTWClassifier(**settings).fit(*tones)
 
@@ -138,22 +140,22 @@ def test_keep_last_keeps_the_last_epoch_although_another_was_better(tones):
 
 
 def test_keep_last_needs_no_patience(tones):
-    clf = fitted(tones, keep="last", patience=1, epochs=6, muon_lr=0.0, adam_lr=0.0, val_split=0.3)
+    clf = fit_small(tones, keep="last", patience=1, epochs=6, muon_lr=0.0, adam_lr=0.0, val_split=0.3)
     assert clf.n_epochs_ == clf.best_epoch_ == 6
 
 
 @pytest.mark.parametrize(("min_steps", "epochs"), [(0, 2), (6, 2), (7, 3), (30, 10)])
 def test_min_steps_lengthen_training_to_whole_epochs(tones, min_steps, epochs):
-    clf = fitted(tones, epochs=2, batch_size=8, val_split=None, min_steps=min_steps)  # three batches an epoch
+    clf = fit_small(tones, epochs=2, batch_size=8, val_split=None, min_steps=min_steps)  # three batches an epoch
     assert clf.n_epochs_ == epochs
 
 
 def test_min_steps_count_the_clips_that_train(tones):
-    assert fitted(tones, epochs=1, batch_size=8, val_split=0.5, min_steps=8).n_epochs_ == 4  # two batches an epoch
+    assert fit_small(tones, epochs=1, batch_size=8, val_split=0.5, min_steps=8).n_epochs_ == 4  # two batches an epoch
 
 
 def test_the_moving_average_is_what_is_validated_kept_and_saved(tones, tmp_path):
-    plain, averaged = (fitted(tones, ema_decay=decay, val_split=0.25) for decay in (None, 0.9))
+    plain, averaged = (fit_small(tones, ema_decay=decay, val_split=0.25) for decay in (None, 0.9))
     assert not torch.equal(weights(plain), weights(averaged))
     assert [row["loss"] for row in plain.history_] == [row["loss"] for row in averaged.history_], "training is one"
     assert plain.history_[0]["val_loss"] != averaged.history_[0]["val_loss"]
@@ -177,7 +179,7 @@ def test_the_validation_scores_are_those_of_the_weights_that_are_kept(tones):
 @pytest.fixture(scope="module")
 def varying(tones):
     augment = [TimeStretch(max_stretch=0.3), FrequencyWarp(), SpecAugment(), Gain()]
-    return fitted(tones, augment=augment, tta=3, val_split=None)
+    return fit_small(tones, augment=augment, tta=3, val_split=None)
 
 
 def versions_by_hand(clf, clip, n_versions):
@@ -216,7 +218,7 @@ def test_versions_of_a_clip_depend_on_no_other_clip_nor_on_order_or_batch_size(t
 
 
 def test_without_an_augmentation_for_it_there_are_no_versions(tones):
-    clf = fitted(tones, augment=[SpecAugment(), Gain()], tta=5, val_split=None)
+    clf = fit_small(tones, augment=[SpecAugment(), Gain()], tta=5, val_split=None)
     five = clf.predict_proba(tones[0])
     np.testing.assert_array_equal(clf.set_params(tta=1).predict_proba(tones[0]), five)
 
@@ -235,8 +237,9 @@ def mixed_batch(targets, weights, partners, shares):
     return Batch(torch.zeros(n, 1, 1), torch.ones(n, dtype=torch.int64), targets, weights, partners, shares)
 
 
-def mean_loss(logits, batch, task="classification", label_smoothing=0.0):
-    losses, weights = _losses(logits, batch, TASKS[task], label_smoothing)
+def mean_loss(logits, batch, targets=None, label_smoothing=0.0):
+    targets = targets or SingleLabel(np.arange(logits.shape[1]))
+    losses, weights = _losses(logits, batch, partial(targets.loss, label_smoothing=label_smoothing))
     return losses.sum() / weights.sum()
 
 
@@ -277,9 +280,9 @@ def test_mixtures_of_values_and_of_several_labels_are_mixed_by_shares_too():
     shares, partners = torch.tensor([0.7, 0.4]), torch.tensor([1, 0])
     labels = torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]])
     soft = shares[:, None] * labels + (1 - shares[:, None]) * labels[partners]
-    found = mean_loss(logits, mixed_batch(labels, torch.ones(2), partners, shares), "multilabel")
+    found = mean_loss(logits, mixed_batch(labels, torch.ones(2), partners, shares), MultiLabel(np.arange(3)))
     torch.testing.assert_close(found, F.binary_cross_entropy_with_logits(logits, soft))
-    (values,) = [name for name in TASKS if name not in ("classification", "multilabel")]
+    values = Values(np.zeros(3), np.ones(3), None, False)
     squared = (logits - labels).square().mean(dim=1), (logits - labels[partners]).square().mean(dim=1)
     expected = (shares * squared[0] + (1 - shares) * squared[1]).mean()
     torch.testing.assert_close(
@@ -299,7 +302,7 @@ def test_without_partners_the_loss_is_the_weighted_one():
 
 def test_training_on_mixtures_learns(tones):
     clips, y = make_tones(n_clips=60, n_classes=3, duration=(0.1, 0.2), random_state=0)
-    clf = fitted(
+    clf = fit_small(
         (clips[:40], y[:40]),
         augment=Mixup(),
         epochs=24,

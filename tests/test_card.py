@@ -15,6 +15,7 @@ from huggingface_hub.repocard_data import eval_results_to_model_index
 from sklearn.metrics import balanced_accuracy_score, precision_recall_fscore_support
 
 from skastw import ASTWClassifier, ASTWRegressor
+from skastw.artifact.card import model_card
 from skastw.artifact.folder import seal
 from skastw.datasets import make_tones
 from skastw.encoders import ParallelCNNEncoder
@@ -58,7 +59,7 @@ def test_the_card_names_the_optimisers(held_out, folder, tmp_path):
         ModelCard.load(folder / "README.md")
     )
     card, _ = saved(fitted(params={"muon_lr": None, "adam_lr": 0.001}), tmp_path / "adam")
-    assert "AdamW (learning rate 0.001) updates all, weight decay" in str(card)
+    assert "\nAdamW (learning rate 0.001) updates all weights.\n" in str(card)
     assert "Muon" not in str(card)
 
 
@@ -105,7 +106,8 @@ def test_every_kind_of_model_has_a_card_that_the_hub_reads(y, settings, metrics,
     assert [result.metric_type for result in card.data.eval_results or []] == (metrics or [])
     assert (saved_metrics["per_class"] is None) == (metrics != ["accuracy", "f1"])
     for heading in ("Use", "Intended use", "Training", "Evaluation", "Limits"):
-        assert f"\n## {heading}\n" in card.text
+        assert f"\n\n## {heading}\n\n" in card.text
+    assert "\n\n\n" not in card.text
 
 
 # ------------------------------------------------------------------ the scores of each class
@@ -202,6 +204,7 @@ def test_scores_on_other_clips_come_first_and_go_to_the_hub(held_out, tmp_path):
     assert "| uar | 0.7250 |" in tested
     assert r"| `a\|b` | 1.000 | 0.500 | 0.667 | 4 |" in tested
     assert "which also chose the epoch" in validated
+    assert "\n\n\n" not in card.text
 
 
 def test_a_model_tells_of_its_test_wherever_it_goes_until_it_learns_more(held_out, tmp_path):
@@ -280,6 +283,61 @@ def test_tables_stay_tables_whatever_the_labels_hold(folder):
     assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {6}
 
 
+HOSTILE = """</code>\\| <img src=x onerror=alert(1)> | `x\\`|\n---\nlicense: x\n---\n"""
+
+
+def test_no_text_breaks_out_of_its_place(tmp_path):
+    labels = np.array([HOSTILE, "\\", "\\\\|<b>"])
+    test = {**TEST, "split": HOSTILE, "per_class": [{**ROW, "label": HOSTILE}]}
+    folder = fitted(labels[Y]).save_pretrained(tmp_path / "model", title=HOSTILE, test=test)
+    card = ModelCard.load(Path(folder) / "README.md")
+    assert card.data.model_name == " ".join(HOSTILE.split())
+    assert "license" not in card.data.to_dict()
+    (heading,) = re.findall("^# .*$", card.text, flags=re.MULTILINE)
+    assert heading.startswith("# &lt;/code&gt;")
+    assert heading.endswith("--- license: x ---")
+
+    rows = [line for line in card.text.splitlines() if line.startswith("| `")]
+    cells = [re.split(r"(?<!\\)(?:\\\\)*\|", row) for row in rows]  # a backslash may itself be escaped
+    assert {len(row) for row in cells} == {7}
+    assert all(cell.strip().startswith("`") and cell.count("`") == 2 for _, cell, *_ in cells)
+    assert "<" not in re.sub("`[^`]*`", "", card.text)
+
+
+@pytest.mark.parametrize("path", ["/home/anna/sounds/hum.wav", "C:\\Users\\anna\\hum.wav", "//server/anna/hum.wav"])
+def test_a_card_names_no_folder_of_the_machine(path):
+    settings = repr([path, f"o'hare {path}", "rain/hum.wav"]).replace("o'hare ", "")
+    card = model_card(
+        title="Owls",
+        module="skastw",
+        estimator="ASTWClassifier",
+        version="1",
+        labels=["a", "b"],
+        task="classification",
+        sample_rate=16000,
+        n_parameters=3,
+        components={"augment": settings},
+        params={
+            "epochs": 1,
+            "muon_lr": None,
+            "adam_lr": 0.1,
+            "weight_decay": 0.0,
+            "warmup_ratio": 0.1,
+            "batch_size": 2,
+        },
+        metrics={
+            "n_train": 2,
+            "n_validation": 0,
+            "split": "no validation",
+            "n_epochs": 1,
+            "best_epoch": 1,
+            "validation": None,
+        },
+    )
+    assert "anna" not in card
+    assert """| augment | `['hum.wav', "hum.wav", 'rain/hum.wav']` |""" in card
+
+
 def test_the_versions_that_trained_a_model_stay_with_it(held_out, copied, tmp_path):
     metrics = json.loads((copied / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["versions"]["torch"] == str(torch.__version__)
@@ -291,8 +349,11 @@ def test_the_versions_that_trained_a_model_stay_with_it(held_out, copied, tmp_pa
 
 
 def test_the_card_says_what_the_scores_are_worth(tmp_path, folder):
-    assert "chosen by whoever trained the model" in ModelCard.load(folder / "README.md").text
-    for given, words in (({}, "share speakers"), ({"groups": np.arange(24) // 3}, "trained on no clip of theirs")):
+    assert "chosen by the person who trained the model" in ModelCard.load(folder / "README.md").text
+    for given, words in (
+        ({}, "share speakers"),
+        ({"groups": np.arange(24) // 3}, "not trained on any clip of these groups"),
+    ):
         card, metrics = saved(fitted(**given), tmp_path / words)
         assert f"On the {metrics['n_validation']} validation clips, which also chose the epoch" in card.text
         assert words in card.text

@@ -12,33 +12,19 @@ import scipy.sparse
 import soundfile
 import torch
 
+from helpers import INT16, WAVEFORM, encode
 from skastw import ASTWFeaturizer
 from skastw.audio import as_clips, is_array_input, load_samples, load_waveform, stream_waveform
 from skastw.audio.isolation import Decoder
 from skastw.errors import ClipError, ClipTypeError, ClipValueError, MissingDependencyError, SkastwError
 
 RATE = 16000
-INT16 = np.random.default_rng(0).integers(-20000, 20000, size=1600, dtype=np.int16)
-WAVEFORM = (INT16 / 32768).astype(np.float32)  # exact in 16-bit PCM
 
 
 def tone(frequency, rate, *, seconds=1.0, amplitude=0.5):
     """Return a sine that fades in and out, so that its spectrum is narrow."""
     time = np.arange(round(seconds * rate)) / rate
     return (amplitude * np.hanning(len(time)) * np.sin(2 * np.pi * frequency * time)).astype(np.float32)
-
-
-def encoded(samples, rate, form="WAV"):
-    file = io.BytesIO()
-    soundfile.write(file, samples, rate, format=form)
-    return file.getvalue()
-
-
-@pytest.fixture
-def wav(tmp_path):
-    path = tmp_path / "clip.wav"
-    soundfile.write(path, INT16, RATE)
-    return path
 
 
 # ------------------------------------------------------------------ forms of a clip
@@ -231,7 +217,7 @@ def test_channels_are_averaged():
     left, right = np.random.default_rng(3).uniform(-1, 1, size=(2, 800)).astype(np.float32)
     stereo = np.stack([left, right])
     np.testing.assert_allclose(load_waveform(stereo, RATE), (left + right) / 2, atol=1e-7)
-    np.testing.assert_allclose(load_waveform({"bytes": encoded(stereo.T, RATE)}, RATE), (left + right) / 2, atol=1e-4)
+    np.testing.assert_allclose(load_waveform({"bytes": encode(stereo.T, RATE)}, RATE), (left + right) / 2, atol=1e-4)
 
 
 def test_channels_in_opposite_phase_cancel():
@@ -303,7 +289,7 @@ NOISE = np.random.default_rng(4).uniform(-0.5, 0.5, size=2 * RATE).astype(np.flo
 
 
 def cut(form):
-    content = encoded(NOISE, RATE, form)
+    content = encode(NOISE, RATE, form)
     return content[: len(content) // 2]
 
 
@@ -311,13 +297,13 @@ BAD_FILES = {
     "empty.wav": (b"", "empty"),
     "text.wav": (b"These are the notes of the recording.\n" * 20, "cannot be decoded.*expected a WAV, FLAC"),
     "picture.mp3": (b"\x89PNG\r\n\x1a\n" + bytes(500), "cannot be decoded.*expected a WAV, FLAC"),
-    "silent.wav": (encoded(np.zeros(0), RATE), "no samples"),
-    "silent.ogg": (encoded(np.zeros(0), RATE, "OGG"), "no samples"),
+    "silent.wav": (encode(np.zeros(0), RATE), "no samples"),
+    "silent.ogg": (encode(np.zeros(0), RATE, "OGG"), "no samples"),
     "cut.wav": (cut("WAV"), "truncated"),
     "cut.flac": (cut("FLAC"), "truncated|cannot be decoded"),
     "cut.ogg": (cut("OGG"), "truncated|cannot be decoded"),
     "cut.mp3": (cut("MP3"), "truncated|cannot be decoded"),
-    "header.wav": (encoded(NOISE, RATE)[:44], "truncated"),
+    "header.wav": (encode(NOISE, RATE)[:44], "truncated"),
 }
 
 
@@ -442,7 +428,7 @@ BAD_TYPES = {
     "set": ({1, 2}, f"got set.*{A_CLIP_IS}"),
     "object": (SkastwError, A_CLIP_IS),
     "bytes": (b"RIFF", "got bytes"),
-    "bytes of a file": (encoded(NOISE, RATE), "got bytes"),
+    "bytes of a file": (encode(NOISE, RATE), "got bytes"),
     "open file": (io.BytesIO(b"RIFF"), "got BytesIO"),
     "generator": ((i for i in range(3)), "got generator"),
     "bool array": (np.zeros(5, bool), "dtype bool, expected integers or floats"),

@@ -12,6 +12,7 @@ import pytest
 import torch
 from sklearn.base import clone
 
+from helpers import random_frames, torch_seed, with_sizes
 from skastw import ASTWClassifier
 from skastw.augment import Augment
 from skastw.core.batching import Batch, length_mask, pad
@@ -35,11 +36,6 @@ N_FEATURES = 12
 MAX_FRAMES = 33
 
 
-def small(component):
-    sizes = {name: value for name, value in SMALL.items() if name in component.get_params()}
-    return clone(component).set_params(**sizes)
-
-
 def registered(base):
     return [resolve_component(base, name) for name in component_names(base.kind)]
 
@@ -51,7 +47,7 @@ def enrol(argument, components):
 
 COMPONENTS = [component for base in KINDS for component in registered(base)]
 FRONT_ENDS = [component for component in registered(Features) if not isinstance(component, Precomputed)]
-ENCODERS = [small(component) for component in registered(Encoder)]
+ENCODERS = [with_sizes(component, SMALL) for component in registered(Encoder)]
 NORMALIZATIONS = registered(Normalization)
 POOLINGS = registered(Pooling)
 AUGMENTS = registered(Augment)
@@ -93,15 +89,8 @@ def out_of_range(component):
                 yield param, interval.right + step
 
 
-def random_frames(lengths, n_features, seed=0):
-    """Return (frames, lengths), the frames zero beyond each length."""
-    generator = torch.Generator().manual_seed(seed)
-    return pad([torch.randn(length, n_features, generator=generator) for length in lengths])
-
-
 def built(component, *sizes, seed=0):
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with torch_seed(seed):
         return component.build(*sizes).eval()
 
 

@@ -1,7 +1,6 @@
 """Audio files of every format decode to the audio that was written, and damaged ones are refused."""
 
 import contextlib
-import fractions
 import io
 import os
 import socket
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from helpers import encode, encode_by_pyav
 from skastw.audio import Limits, decode, load_waveform
 from skastw.errors import ClipValueError, MissingDependencyError
 
@@ -46,22 +46,11 @@ PYAV_FORMATS = {
 
 
 def by_soundfile(samples, form, subtype, rate=RATE):
-    file = io.BytesIO()
-    soundfile.write(file, samples.T, rate, format=form, subtype=subtype)
-    return file.getvalue()
+    return encode(samples.T, rate, form, subtype)
 
 
 def by_pyav(samples, form, codec, rate=RATE):
-    """Return the bytes of a file with samples of shape (channels, n)."""
-    file = io.BytesIO()
-    layout = {1: "mono", 2: "stereo"}[len(samples)]
-    with av.open(file, "w", format=form) as container:
-        stream = container.add_stream(codec, rate=rate, layout=layout)
-        frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=layout)
-        frame.sample_rate, frame.pts, frame.time_base = rate, 0, fractions.Fraction(1, rate)
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return file.getvalue()
+    return encode_by_pyav(samples, rate, form, codec)
 
 
 def encoded(name, samples=LEFT[None]):

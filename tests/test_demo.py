@@ -3,7 +3,9 @@
 import asyncio
 import base64
 import hashlib
+import html
 import io
+import json
 import os
 import re
 import shutil
@@ -21,13 +23,13 @@ import soundfile
 from sklearn.exceptions import NotFittedError
 from starlette.testclient import TestClient
 
+from helpers import encode, tone_sequence
 from skastw import ASTWClassifier, ASTWRegressor
 from skastw.datasets import make_tones
 from skastw.encoders import ParallelCNNEncoder
 from skastw.errors import MissingDependencyError
 from skastw.features import LogMel
 from skastw.serving import create_app, parse_size, serve
-from skastw.serving.access import is_trusted_name
 from skastw.serving.listener import Listener, spectrogram_picture, windows_of
 from skastw.serving.server import new_server
 
@@ -51,16 +53,8 @@ def client(clf):
         yield client
 
 
-def tones(*classes, seconds=1.0):
-    time = np.arange(round(seconds * RATE)) / RATE
-    sound = np.concatenate([0.5 * np.sin(2 * np.pi * 300 * 2**k * time) for k in classes])
-    return (sound + 0.01 * np.random.default_rng(1).standard_normal(len(sound))).astype(np.float32)
-
-
 def encoded(samples, form="wav", rate=RATE):
-    file = io.BytesIO()
-    soundfile.write(file, samples, rate, format=form)
-    return file.getvalue()
+    return encode(samples, rate, form)
 
 
 # ------------------------------------------------------------------ what is shown
@@ -68,7 +62,7 @@ def encoded(samples, form="wav", rate=RATE):
 
 @pytest.mark.parametrize("form", ["wav", "flac", "ogg", "mp3"])
 def test_the_page_shows_what_the_library_predicts(client, clf, form):
-    content = encoded(tones(0, 1, 2, 1), form)
+    content = encoded(tone_sequence(0, 1, 2, 1), form)
     answer = client.post("/api/predict", content=content)
     assert answer.status_code == 200
     found = answer.json()
@@ -95,12 +89,23 @@ def test_the_model_is_introduced(client):
     assert (about["max_upload"], about["max_seconds"]) == (50_000_000, 600)
 
 
+def test_the_page_has_its_title_and_facts_as_text_only(clf):
+    with TestClient(create_app(clf, title="</h1><script>'\""), base_url=PAGE) as client:
+        page, about = client.get("/").text, client.get("/api/model").json()
+    assert "<h1>&lt;/h1&gt;&lt;script&gt;&#39;&#34;</h1>" in page
+    assert "<title>&lt;/h1&gt;&lt;script&gt;&#39;&#34;: skastw demo</title>" in page
+    assert page.count("<script") == page.count("</script") == page.count("<h1") == 1
+    assert "3 classes, clips at 8 kHz" in page
+    (values,) = re.findall("<body class=\"fresh\" data-model='([^']*)'>", page)
+    assert json.loads(html.unescape(values)) == about
+
+
 def test_labels_of_a_multilabel_model_are_independent():
     classifier = ASTWClassifier.from_pretrained(MODELS / "multilabel", device="cpu")
     with TestClient(create_app(classifier), base_url=PAGE) as client:
         assert client.get("/api/model").json()["multilabel"] is True
-        found = client.post("/api/predict", content=encoded(tones(0))).json()
-    (expected,) = classifier.predict_proba([(tones(0), RATE)])
+        found = client.post("/api/predict", content=encoded(tone_sequence(0))).json()
+    (expected,) = classifier.predict_proba([(tone_sequence(0), RATE)])
     shown = {row["label"]: row["probability"] for row in found["top"]}
     assert len(shown) == min(5, len(expected))
     for label, probability in zip(classifier.classes_.tolist(), expected, strict=True):
@@ -137,7 +142,7 @@ def test_silence_is_dark():
 @pytest.mark.parametrize("window", [None, 0.01, 0.5, 1000.0])
 @pytest.mark.parametrize("seconds", [0.001, 0.3, 60.0])
 def test_windows_are_few_and_cover_the_clip(clf, window, seconds):
-    clip = tones(0, seconds=seconds)
+    clip = tone_sequence(0, seconds=seconds)
     windows = windows_of(clf, clip, window=window, n_rows=2)
     assert 1 <= len(windows["starts"]) <= 400
     assert windows["starts"][0] == 0
@@ -168,7 +173,12 @@ def test_models_that_have_no_classes_to_show_are_refused(clf):
 
 
 @pytest.mark.parametrize(
-    "params", [{"top_k": 0}, {"top_k": 1.5}, {"window": 0.0}, {"window": float("nan")}, {"max_upload": 0}]
+    "params",
+    [
+        *({"top_k": 0}, {"top_k": 1.5}, {"window": 0.0}, {"window": float("nan")}, {"max_upload": 0}),
+        *({"host": "*"}, {"host": "*.example"}),
+    ],
+    ids=str,
 )
 def test_settings_that_mean_nothing_are_errors(clf, params):
     (name,) = params
@@ -180,7 +190,7 @@ def test_settings_that_mean_nothing_are_errors(clf, params):
 
 
 def test_clips_that_cannot_be_used_are_one_line(client):
-    whole = encoded(tones(0))
+    whole = encoded(tone_sequence(0))
     nan = io.BytesIO()
     soundfile.write(nan, np.full(100, np.nan), RATE, format="wav", subtype="FLOAT")
     cases = {
@@ -190,7 +200,9 @@ def test_clips_that_cannot_be_used_are_one_line(client):
         "no samples": encoded(np.zeros(0)),
         "NaN": nan.getvalue(),
         "announces 660.0 s of audio": encoded(np.zeros(660 * RATE, dtype=np.int16), "flac"),
-        "rate": encoded(tones(0)[:100], rate=1)[:24] + b"\xff\xff\xff\x7f" + encoded(tones(0)[:100])[28:],
+        "rate": encoded(tone_sequence(0)[:100], rate=1)[:24]
+        + b"\xff\xff\xff\x7f"
+        + encoded(tone_sequence(0)[:100])[28:],
     }
     for reason, content in cases.items():
         answer = client.post("/api/predict", content=content)
@@ -207,7 +219,7 @@ def test_clips_are_decoded_in_a_process_of_their_own(client, monkeypatch):
 
     for module in ("decode", "isolation"):
         monkeypatch.setattr(sys.modules[f"skastw.audio.{module}"], "decode", decode)
-    assert client.post("/api/predict", content=encoded(tones(0))).status_code == 200
+    assert client.post("/api/predict", content=encoded(tone_sequence(0))).status_code == 200
 
 
 def test_a_failure_of_ours_is_told_without_details(clf, monkeypatch):
@@ -218,11 +230,11 @@ def test_a_failure_of_ours_is_told_without_details(clf, monkeypatch):
     with TestClient(app, base_url=PAGE, raise_server_exceptions=False) as client:
         with monkeypatch.context() as patch:
             patch.setattr(Listener, "hear", fail)
-            answer = client.post("/api/predict", content=encoded(tones(0)))
+            answer = client.post("/api/predict", content=encoded(tone_sequence(0)))
         assert answer.status_code == 500
-        assert answer.json() == {"error": "The server failed; what happened is in its log."}
+        assert answer.json() == {"error": "The server failed; the details are in its log."}
         assert answer.headers["x-content-type-options"] == "nosniff"
-        assert client.post("/api/predict", content=encoded(tones(0))).status_code == 200
+        assert client.post("/api/predict", content=encoded(tone_sequence(0))).status_code == 200
 
 
 # ------------------------------------------------------------------ limits
@@ -278,7 +290,7 @@ def test_a_clip_that_announces_too_much_is_not_read(clf, length):
 
 
 def test_the_limit_itself_is_allowed(clf):
-    content = encoded(tones(0))
+    content = encoded(tone_sequence(0))
     with TestClient(create_app(clf, max_upload=len(content)), base_url=PAGE) as client:
         assert client.post("/api/predict", content=content).status_code == 200
         answer = client.post("/api/predict", content=content + b"x")
@@ -320,7 +332,7 @@ def test_one_clip_is_predicted_at_a_time_and_few_wait(clf, monkeypatch):
     async def burst():
         transport = httpx2.ASGITransport(app)
         async with app.router.lifespan_context(app), httpx2.AsyncClient(transport=transport, base_url=PAGE) as client:
-            content = encoded(tones(0))
+            content = encoded(tone_sequence(0))
             requests = [asyncio.create_task(client.post("/api/predict", content=content)) for _ in range(10)]
             refused = set()
             while len(refused) < 6:  # those that need not wait for the event
@@ -374,7 +386,7 @@ def test_requests_for_a_foreign_name_are_refused(client, host, path):
     assert list(answer.json()) == ["error"]
 
 
-@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:80", "127.0.0.1:7860", "[::1]:7860"])
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:80", "127.0.0.1:7860", "127.8.0.1", "[::1]:7860", "[0:0::1]"])
 def test_the_names_of_this_machine_are_its_own(client, host):
     assert client.get("/api/model", headers={"host": host}).status_code == 200
 
@@ -385,15 +397,21 @@ def test_the_names_of_this_machine_are_its_own(client, host):
         ("10.0.0.7:7860", "10.0.0.7", True),
         ("10.0.0.8:7860", "10.0.0.7", False),
         ("Box.lan", "box.lan", True),
+        ("box.lan:80", "Box.lan", True),
+        ("www.box.lan", "box.lan", False),
+        ("box.lan", "www.box.lan", False),
+        ("[fe80:0::1]", "fe80::1", True),
         ("10.0.0.8", "0.0.0.0", True),
         ("[fe80::1]:7860", "::", True),
         ("evil.example", "0.0.0.0", False),
         (socket.gethostname(), "0.0.0.0", True),
+        (f"{socket.gethostname().upper()}.local:80", "", True),
         (f"{socket.gethostname()}.evil.example", "0.0.0.0", False),
     ],
 )
-def test_another_address_brings_its_own_name(name, host, trusted):
-    assert is_trusted_name(name, host) is trusted
+def test_another_address_brings_its_own_name(clf, name, host, trusted):
+    with TestClient(create_app(clf, host=host), base_url=PAGE) as client:
+        assert client.get("/api/model", headers={"host": name}).status_code == (200 if trusted else 421)
 
 
 @pytest.mark.parametrize(
@@ -409,7 +427,7 @@ def test_another_address_brings_its_own_name(name, host, trusted):
 )
 def test_other_sites_cannot_send_clips(client, origin, status):
     headers = {} if origin is None else {"origin": origin}
-    assert client.post("/api/predict", content=encoded(tones(0)), headers=headers).status_code == status
+    assert client.post("/api/predict", content=encoded(tone_sequence(0)), headers=headers).status_code == status
 
 
 def test_other_sites_get_no_permission_in_advance(client):
@@ -452,7 +470,7 @@ def test_requests_that_lie_do_not_disturb_the_next(port):
     assert b" 400 " in exchange(port, head + b"Content-Length: -1\r\n\r\nRIFF")
     assert b" 408 " in exchange(port, head + b"Transfer-Encoding: chunked\r\n\r\n4\r\nRIFF\r\n")
     exchange(port, head + b"Content-Length: 1000\r\n\r\nRIFF", hang_up=True)
-    content = encoded(tones(0))
+    content = encoded(tone_sequence(0))
     answer = httpx2.post(f"http://127.0.0.1:{port}/api/predict", content=content)
     assert answer.status_code == 200
     assert "server" not in answer.headers
@@ -516,7 +534,7 @@ def test_the_command_serves_until_it_is_interrupted(command):
     process, address = command("--top-k", "2", "--max-upload", "100kB")
     about = httpx2.get(f"{address}api/model").json()
     assert (about["title"], about["max_upload"]) == ("tones", 100_000)
-    found = httpx2.post(f"{address}api/predict", content=encoded(tones(1))).json()
+    found = httpx2.post(f"{address}api/predict", content=encoded(tone_sequence(1))).json()
     assert found["top"][0]["label"] == NAMES[1]
     assert len(found["top"]) == 2
     process.send_signal(signal.SIGINT)
@@ -605,7 +623,7 @@ def test_a_dropped_clip_is_shown(open_page, clf, width):
     page = open_page(viewport={"width": width, "height": 800})
     assert page.locator("h1").inner_text() == "tones"
     assert page.locator("#results").is_hidden()
-    content = encoded(tones(0, 0, 1), "flac")
+    content = encoded(tone_sequence(0, 0, 1), "flac")
     drop(page, "<b>three</b> tones.flac", content)
     page.wait_for_selector("#bars li")
     ((first, *others),) = clf.predict_top_k([{"bytes": content}], k=5)
@@ -673,12 +691,12 @@ def test_what_goes_wrong_is_told_and_the_next_clip_works(open_page, command):
     wait_until(page, "document.getElementById('problem').textContent.includes('long.wav')")
     assert "long.wav has 100 kB, and this page takes 90 kB." in alert.inner_text()
     assert sum(url.endswith("/api/predict") for url in page.asked) == 1  # what is too large was not sent
-    drop(page, "tone.wav", encoded(tones(2)))
+    drop(page, "tone.wav", encoded(tone_sequence(2)))
     page.wait_for_selector("#bars li")
     assert alert.is_hidden()
     assert texts(page, "#bars .label")[0] == "end"
     page.route("**/api/predict", lambda route: route.abort())
-    drop(page, "tone.wav", encoded(tones(2)))
+    drop(page, "tone.wav", encoded(tone_sequence(2)))
     page.wait_for_selector("#problem:visible")
     assert "The server does not answer" in alert.inner_text()
     page.complaints.clear()  # the browser logs the request that was cut off

@@ -1,11 +1,8 @@
 """A description measures what is there, finds copies and nothing but copies, and warns of what spoils a score."""
 
-import fractions
-import io
 import json
 import sys
 
-import av
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,6 +10,7 @@ import soundfile
 import soxr
 from sklearn.model_selection import GroupKFold, KFold, ShuffleSplit, StratifiedKFold
 
+from helpers import encode, encode_by_pyav
 from skastw.audio import isolated_decoding, load_samples
 from skastw.audio.clips import load_mono
 from skastw.audio.fingerprint import find_copies, fingerprint, sketch
@@ -46,21 +44,11 @@ def chirp(seconds=0.8):
 
 
 def by_soundfile(samples, form, subtype, rate=RATE):
-    file = io.BytesIO()
-    soundfile.write(file, soxr.resample(samples, RATE, rate), rate, format=form, subtype=subtype)
-    return {"bytes": file.getvalue()}
+    return {"bytes": encode(soxr.resample(samples, RATE, rate), rate, form, subtype)}
 
 
 def by_pyav(samples, form, codec, bit_rate, rate=48000):
-    file, samples = io.BytesIO(), soxr.resample(samples, RATE, rate)
-    with av.open(file, "w", format=form) as container:
-        stream = container.add_stream(codec, rate=rate, layout="mono")
-        stream.bit_rate = bit_rate
-        frame = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
-        frame.sample_rate, frame.pts, frame.time_base = rate, 0, fractions.Fraction(1, rate)
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return {"bytes": file.getvalue()}
+    return {"bytes": encode_by_pyav(soxr.resample(samples, RATE, rate)[None], rate, form, codec, bit_rate)}
 
 
 def warned(X, y=None, groups=None, **arguments):

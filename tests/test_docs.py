@@ -1,12 +1,16 @@
 """The snippets of the README and the docs run, and what they link to exists."""
 
 import re
+import shutil
+import subprocess
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from skastw.core import component as _component
+from skastw.targets import _base as _targets
 from skastw.network.inference import ROUNDING
 
 ROOT = Path(__file__).parent.parent
@@ -24,11 +28,12 @@ def snippets(page):
 
 @contextmanager
 def own_registry():
-    """Forget afterwards which components a page has registered."""
+    """Forget afterwards which components and kinds of target a page has registered."""
     import skastw.estimators.classifier  # noqa: F401  registers those of skastw, which stay
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_component, "_REGISTRY", {kind: dict(named) for kind, named in _component._REGISTRY.items()})
+        patch.setattr(_targets, "_REGISTRY", dict(_targets._REGISTRY))
         yield
 
 
@@ -92,3 +97,38 @@ def test_there_is_a_page_for_every_registered_component_name():
 def test_the_guide_gives_the_tolerance_of_predictions():
     guide = (DOCS / "user_guide.md").read_text(encoding="utf-8")
     assert f"at most {ROUNDING:.0e} (`skastw.network.inference.ROUNDING`)".replace("e-05", "e-5") in guide
+
+
+def test_a_parameter_of_training_is_added_in_one_file(tmp_path):
+    """The change that the page on contributing shows makes a parameter of the estimators, complete in every respect."""
+    page = (DOCS / "contributing.md").read_text(encoding="utf-8")
+    (patch,) = re.findall(r"^```diff\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
+    package = shutil.copytree(ROOT / "skastw", tmp_path / "skastw", ignore=shutil.ignore_patterns("__pycache__"))
+    file = package / "training" / "optim.py"
+    text = file.read_text(encoding="utf-8")
+    for part in patch.split("@@\n"):
+        lines = part.splitlines(keepends=True)
+        before = "".join(line[1:] for line in lines if line[0] in " -")
+        assert text.count(before) == 1
+        text = text.replace(before, "".join(line[1:] for line in lines if line[0] in " +"))
+    file.write_text(text, encoding="utf-8")
+
+    code = """if True:
+        from skastw import ASTWClassifier, ASTWRegressor
+        from skastw.datasets import make_tones
+        X, y = make_tones(n_clips=8, n_classes=2, random_state=0)
+        assert "momentum : float, default=0.95" in ASTWRegressor.__doc__
+        try:
+            ASTWClassifier(momentum=2).fit(X, y)
+        except ValueError as error:
+            assert "'momentum' parameter" in str(error)
+        clf = ASTWClassifier(encoder="stacked_cnn", epochs=1, momentum=0.5, checkpoint_dir="runs").fit(X, y)
+        other = ASTWClassifier(encoder="stacked_cnn", epochs=1, momentum=0.9, checkpoint_dir="runs").fit(X, y)
+        assert (clf.predict_proba(X) != other.predict_proba(X)).any()
+        assert ASTWClassifier.from_pretrained(clf.save_pretrained("model")).momentum == 0.5
+        import skastw
+        print(skastw.__file__)
+    """
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert str(tmp_path) in result.stdout

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from sklearn.base import clone
 from torch import nn
 from torch.nn import functional as F
 
+from helpers import random_frames, torch_seed, with_sizes
 from skastw.core.batching import pad
 from skastw.core.component import component_names, resolve_component
 from skastw.encoders import (
@@ -37,32 +37,22 @@ SMALL = {"d_model": 16, "num_heads": 2, "num_layers": 2, "width": 4, "channels":
 SMALL |= {"patch_frames": 4, "patch_bins": 5, "dropout": 0.0, "embedding_dropout": 0.0}
 
 
-def small(encoder):
-    return clone(encoder).set_params(**{k: v for k, v in SMALL.items() if k in encoder.get_params()})
-
-
 #: Every encoder, and those beside the defaults that run other code.
-VARIANTS = [small(resolve_component(Encoder, name)) for name in component_names("encoder")]
+VARIANTS = [with_sizes(resolve_component(Encoder, name), SMALL) for name in component_names("encoder")]
 VARIANTS += [
-    small(RNNEncoder(cell="gru", bidirectional=True)),
-    small(RNNEncoder(cell="lstm", bidirectional=True)),
-    small(CRNNEncoder(cell="lstm", time_pools=4)),
-    small(ConvTransformerEncoder(positions="none", num_stages=1)),
-    small(TDNNEncoder(scale=1)),
+    with_sizes(RNNEncoder(cell="gru", bidirectional=True), SMALL),
+    with_sizes(RNNEncoder(cell="lstm", bidirectional=True), SMALL),
+    with_sizes(CRNNEncoder(cell="lstm", time_pools=4), SMALL),
+    with_sizes(ConvTransformerEncoder(positions="none", num_stages=1), SMALL),
+    with_sizes(TDNNEncoder(scale=1), SMALL),
 ]
 
 every_variant = pytest.mark.parametrize("encoder", VARIANTS, ids=lambda e: f"{e.name}-{VARIANTS.index(e)}")
 
 
 def built(encoder, n_features, max_frames=MAX_FRAMES, seed=0):
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with torch_seed(seed):
         return encoder.build(n_features, max_frames)
-
-
-def random_frames(lengths, n_features, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return pad([torch.randn(length, n_features, generator=generator) for length in lengths])
 
 
 def n_parameters(module):

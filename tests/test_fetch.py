@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import importlib.util
 import io
 import os
 import resource
@@ -21,8 +20,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import soundfile
 
+from helpers import encode, run_in_child, start_child
 from skastw.audio import decode
 from skastw.datasets import (
     _archive,
@@ -56,13 +55,7 @@ TRANSPORT = "airplane car_horn engine helicopter train".split()  # noqa: SIM905
 (TONE,), _ = make_tones(n_clips=1, duration=(0.01, 0.01), sample_rate=8000, random_state=0)
 
 
-def encoded(form, subtype=None):
-    buffer = io.BytesIO()
-    soundfile.write(buffer, TONE, 8000, format=form, subtype=subtype)
-    return buffer.getvalue()
-
-
-WAV, FLAC, OGG = encoded("WAV"), encoded("FLAC"), encoded("OGG", "VORBIS")
+WAV, FLAC, OGG = encode(TONE, 8000), encode(TONE, 8000, "FLAC"), encode(TONE, 8000, "OGG", "VORBIS")
 
 
 # ------------------------------------------------------------------ small sets in the layouts of their authors
@@ -201,18 +194,6 @@ CASES = [
 ]
 ARCHIVES = [case for case in CASES if case.module is not minds14]
 FSDD = next(case for case in CASES if case.name == "fsdd")
-
-
-@pytest.fixture(scope="module")
-def hub_server():
-    spec = importlib.util.spec_from_file_location("hub_server", Path(__file__).parent / "hub_server.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["hub_server"] = module  # its dataclasses look there
-    spec.loader.exec_module(module)
-    server = module.HubServer()
-    server.start()
-    yield server
-    server.stop()
 
 
 @pytest.fixture
@@ -858,23 +839,6 @@ def test_modes_are_not_taken_over(server, monkeypatch, tmp_path):
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that fork")
 
 
-def in_a_child(function):
-    """Run a function in a process of its own; return how that ended."""
-    child = os.fork()
-    if not child:
-        try:
-            function()
-        except BaseException as error:
-            os.write(2, f"{type(error).__name__}: {error}\n".encode())
-            os._exit(1)
-        os._exit(0)
-    return child
-
-
-def ended(child):
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
 def killed_at(step, function):
     """Run a function in a process that kills itself at its ``step``-th dealing with the system."""
 
@@ -891,7 +855,7 @@ def killed_at(step, function):
         sys.addaudithook(hook)
         function()
 
-    return ended(in_a_child(run))
+    return run_in_child(run)
 
 
 @forks
@@ -939,7 +903,7 @@ def limited(size, function):
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
         function()
 
-    return ended(in_a_child(run))
+    return run_in_child(run)
 
 
 @forks
@@ -1004,8 +968,10 @@ def test_processes_at_the_same_time_wait_for_one_that_fetches(server, monkeypatc
     def run():
         assert len(fetch(FSDD, tmp_path).data) == FSDD.n_clips
 
-    children = [in_a_child(run) for _ in range(4)]
-    assert [ended(child) for child in children] == [0] * 4
+    children = [start_child(run) for _ in range(4)]
+    for child in children:
+        child.join()
+    assert [child.exitcode for child in children] == [0] * 4
     assert len(server.seen) == 1
     whole(FSDD, tmp_path)
 
@@ -1014,7 +980,7 @@ def test_processes_at_the_same_time_wait_for_one_that_fetches(server, monkeypatc
 def test_two_sets_do_not_wait_for_each_other(server, monkeypatch, tmp_path):
     offer(FSDD, server, monkeypatch)
     server.fail("GET /data.bin", delay=30)
-    child = in_a_child(lambda: fetch(FSDD, tmp_path))
+    child = start_child(lambda: fetch(FSDD, tmp_path))
     for _ in range(3000):
         if server.seen:
             break
@@ -1022,8 +988,9 @@ def test_two_sets_do_not_wait_for_each_other(server, monkeypatch, tmp_path):
     assert server.seen
     unpacked(emodb_files(), tmp_path / "emodb")
     assert len(fetch(CASES[2], tmp_path).data) == CASES[2].n_clips
-    os.kill(child, signal.SIGKILL)
-    assert ended(child) == -signal.SIGKILL
+    child.kill()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
     server.rules.clear()
     fetch(FSDD, tmp_path)  # the lock of the one that was killed is open
     assert len(fetch(FSDD, tmp_path, download_if_missing=False).data) == FSDD.n_clips

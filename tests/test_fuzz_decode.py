@@ -1,7 +1,6 @@
 """Damaged and hostile audio files: decoding in this process survives them, and workers take what it would not."""
 
 import gc
-import importlib.util
 import os
 import signal
 import subprocess
@@ -17,7 +16,7 @@ import soundfile
 
 from skastw import ASTWClassifier, ASTWFeaturizer
 from skastw.audio import Limits, decode, isolated_decoding, isolation, load_waveform
-from skastw.datasets import load_spoken_digits, make_tones
+from skastw.datasets import load_spoken_digits
 from skastw.encoders import ASTWEncoder
 from skastw.errors import ClipValueError, MissingDependencyError, SkastwError
 from skastw.features import LogMel
@@ -27,34 +26,27 @@ PATHS = [str(path) for path in load_spoken_digits().data[:6]]
 linux_only = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is limited on Linux only")
 
 
-def _fuzzer():
-    spec = importlib.util.spec_from_file_location("fuzz_decode", Path(__file__).with_name("fuzz_decode.py"))
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
 # ------------------------------------------------------------------ fuzzing
 
 
 @linux_only
 @pytest.mark.parametrize("seed", range(4))
 def test_damaged_files_are_samples_or_an_error_in_little_memory_and_time(seed):
-    fuzzer = _fuzzer()
-    report = fuzzer.fuzz(6000, seed, seconds=120)  # a case that fails, hangs or is not shielded names itself
+    import fuzz_decode
+
+    report = fuzz_decode.fuzz(6000, seed, seconds=120)  # a case that fails, hangs or is not shielded names itself
     assert report.counts.total() + len(report.crashes) == 6000
     for family in ("wav", "flac", "ogg", "mp3"):
         assert report.counts[f"{family}: refused"] > 300
         assert report.counts[f"{family}: decoded"] > 100
     assert report.peak < 128  # MiB: decoded samples of 16 MiB at most, a few copies, the new rate
-    assert report.slowest[0] < fuzzer.TIMEOUT
+    assert report.slowest[0] < fuzz_decode.TIMEOUT
 
 
 @linux_only
 @pytest.mark.filterwarnings("ignore:An audio file in memory", "ignore:.*clip': ")
 def test_workers_say_of_damaged_files_what_this_process_says():
-    fuzzer = _fuzzer()
+    import fuzz_decode
 
     def outcome(decode_, content):
         try:
@@ -63,11 +55,11 @@ def test_workers_say_of_damaged_files_what_this_process_says():
         except SkastwError as error:
             return type(error), str(error)
 
-    contents = [fuzzer.damaged(4, case)[1] for case in range(600)]
-    here = [outcome(lambda content: decode(content, limits=fuzzer.LIMITS), content) for content in contents]
+    contents = [fuzz_decode.damaged(4, case)[1] for case in range(600)]
+    here = [outcome(lambda content: decode(content, limits=fuzz_decode.LIMITS), content) for content in contents]
     gc.collect()  # what earlier tests left open may be closed at any time
     open_before = set(os.listdir("/proc/self/fd"))
-    with isolated_decoding(workers=2, limits=fuzzer.LIMITS) as isolated, ThreadPoolExecutor(4) as threads:
+    with isolated_decoding(workers=2, limits=fuzz_decode.LIMITS) as isolated, ThreadPoolExecutor(4) as threads:
         assert list(threads.map(lambda content: outcome(isolated, content), contents)) == here
     assert set(os.listdir("/proc/self/fd")) <= open_before
 
@@ -75,11 +67,12 @@ def test_workers_say_of_damaged_files_what_this_process_says():
 @linux_only
 @pytest.mark.filterwarnings("ignore:An audio file in memory", "ignore:.*clip': ")
 def test_a_case_can_be_repeated():
-    fuzzer = _fuzzer()
-    cases = [fuzzer.damaged(3, case) for case in range(50)]
-    fuzzer.corpus.cache_clear()
-    assert cases == [fuzzer.damaged(3, case) for case in range(50)]
-    assert all(fuzzer.outcome_of(content) == "decoded" for content in fuzzer.corpus().values())
+    import fuzz_decode
+
+    cases = [fuzz_decode.damaged(3, case) for case in range(50)]
+    fuzz_decode.corpus.cache_clear()
+    assert cases == [fuzz_decode.damaged(3, case) for case in range(50)]
+    assert all(fuzz_decode.outcome_of(content) == "decoded" for content in fuzz_decode.corpus().values())
 
 
 # ------------------------------------------------------------------ what stands in for a library with a hole
@@ -337,8 +330,8 @@ def classifier(**settings):
 
 
 @pytest.fixture
-def tones(tmp_path):
-    clips, y = make_tones(n_clips=24, random_state=0)
+def tone_files(tone_clips, tmp_path):
+    clips, y = tone_clips
     paths = [str(tmp_path / f"{i}.flac") for i in range(len(clips))]
     for path, clip in zip(paths, clips, strict=True):
         soundfile.write(path, clip, 16000)
@@ -346,8 +339,8 @@ def tones(tmp_path):
 
 
 @pytest.mark.parametrize("n_jobs", [None, 3])
-def test_estimators_fit_and_predict_the_same(n_jobs, tones):
-    paths, y = tones
+def test_estimators_fit_and_predict_the_same(n_jobs, tone_files):
+    paths, y = tone_files
     expected = classifier(n_jobs=n_jobs).fit(paths, y).predict_proba(paths)
     with isolated_decoding(workers=2) as isolated:
         clf = classifier(n_jobs=n_jobs).fit(paths, y)
@@ -361,8 +354,8 @@ def test_estimators_fit_and_predict_the_same(n_jobs, tones):
 
 
 @pytest.mark.parametrize("n_jobs", [None, 3])
-def test_estimators_name_the_clip_that_crashes(n_jobs, tones, stubborn):
-    paths, y = tones
+def test_estimators_name_the_clip_that_crashes(n_jobs, tone_files, stubborn):
+    paths, y = tone_files
     paths[7] = stubborn("segfault")
     with isolated_decoding(workers=2):
         for use in (

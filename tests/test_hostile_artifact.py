@@ -1,6 +1,5 @@
 """Folders that somebody else wrote: whatever they hold, they load as they were saved or are refused."""
 
-import importlib.util
 import json
 import os
 import resource
@@ -14,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import fuzz_artifact
 from skastw import ASTWClassifier, ASTWRegressor
 from skastw.artifact.folder import FILES, MAX_JSON_BYTES, seal
 from skastw.core.component import component_names, resolve_component
@@ -28,17 +28,9 @@ TINY = ASTWEncoder(d_model=16, num_heads=2, num_layers=1)
 CLIPS, Y = make_tones(n_clips=12, random_state=0)
 
 
-def _fuzzer():
-    spec = importlib.util.spec_from_file_location("fuzz_artifact", Path(__file__).parent / "fuzz_artifact.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory):
-    clf = ASTWClassifier(encoder=TINY, epochs=1).fit(CLIPS, np.array(["low", "mid", "high"])[Y])
-    return Path(clf.save_pretrained(tmp_path_factory.mktemp("models") / "tones"))
+def saved(fitted_classifier, tmp_path_factory):
+    return Path(fitted_classifier.save_pretrained(tmp_path_factory.mktemp("models") / "tones"))
 
 
 @pytest.fixture
@@ -425,12 +417,11 @@ ASTWClassifier.from_pretrained(sys.argv[1])
 
 @pytest.mark.parametrize("seed", range(5))
 def test_damaged_and_attacked_folders_load_as_saved_or_are_refused(seed):
-    fuzzer = _fuzzer()
-    fuzzer.fuzz(20, seed=-1)
-    before = fuzzer.peak_memory()
-    outcomes = fuzzer.fuzz(1200, seed, seconds=120)
+    fuzz_artifact.fuzz(20, seed=-1)
+    before = fuzz_artifact.peak_memory()
+    outcomes = fuzz_artifact.fuzz(1200, seed, seconds=120)
     assert sum(outcomes.values()) == 1200
     assert outcomes["accident: refused"] > 300
     assert outcomes["attack: refused"] > 200
     assert outcomes["attack: loaded"] > 50
-    assert fuzzer.peak_memory() < 2 * before
+    assert fuzz_artifact.peak_memory() < 2 * before

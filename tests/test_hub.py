@@ -1,6 +1,5 @@
 """Pushing and pulling with huggingface_hub's own requests, through a small Hub on 127.0.0.1 where things go wrong."""
 
-import importlib.util
 import json
 import os
 import shutil
@@ -16,12 +15,11 @@ import pytest
 from skastw import ASTWClassifier
 from skastw.artifact.folder import FILES
 from skastw.datasets import make_tones
-from skastw.encoders import ASTWEncoder
 from skastw.errors import ArtifactError
 from skastw.storage import hub
 
 WRITE, READ, STRANGER = "hf_writesTheTones", "hf_mayReadThem", "hf_isAStranger"
-CLIPS, Y = make_tones(n_clips=6, random_state=0)
+CLIPS, _ = make_tones(n_clips=6, random_state=0)
 
 # huggingface_hub reads where the Hub is when it is imported, so what is tested runs in a process of its own: one for
 # all tests, which does what it is told in a line of JSON. It only waits less than it would between its attempts.
@@ -122,16 +120,9 @@ class Client:
 
 
 @pytest.fixture(scope="module")
-def hub_server():
-    spec = importlib.util.spec_from_file_location("hub_server", Path(__file__).parent / "hub_server.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["hub_server"] = module  # its dataclasses look there
-    spec.loader.exec_module(module)
-    server = module.HubServer()
-    server.users = {WRITE: "user", READ: "reader", STRANGER: "stranger"}
-    server.start()
-    yield server
-    server.stop()
+def hub_server(hub_server):
+    hub_server.users = {WRITE: "user", READ: "reader", STRANGER: "stranger"}
+    return hub_server
 
 
 @pytest.fixture
@@ -150,12 +141,10 @@ def client(hub_server, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory):
+def models(two_classifiers, tmp_path_factory):
     """Return two models: their folders, their files and what they say of the clips."""
     found = []
-    for seed in range(2):
-        clf = ASTWClassifier(encoder=ASTWEncoder(d_model=16, num_heads=2, num_layers=1), epochs=1, random_state=seed)
-        clf.fit(CLIPS, np.array(["low", "mid", "high"])[Y])
+    for clf in two_classifiers:
         folder = Path(clf.save_pretrained(tmp_path_factory.mktemp("model") / "tones"))
         files = {name: (folder / name).read_bytes() for name in FILES}
         found.append(SimpleNamespace(folder=folder, files=files, says=clf.predict_proba(CLIPS).tolist()))

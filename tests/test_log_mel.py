@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import WhisperFeatureExtractor
 
+from helpers import white_noise
 from skastw.audio import load_waveform
 from skastw.datasets import load_spoken_digits
 from skastw.errors import ComponentError
@@ -32,10 +33,6 @@ def log_mel(waveform, sample_rate=16000, **settings):
     frames, lengths = LogMel(**settings).build(sample_rate)(waveform[None], torch.tensor([len(waveform)]))
     assert frames.shape[:2] == (1, int(lengths))
     return frames[0]
-
-
-def noise(n_samples, level=0.1, seed=0):
-    return (level * np.random.default_rng(seed).normal(size=n_samples)).astype(np.float32)
 
 
 def tone(frequency, sample_rate, seconds=0.3, level=0.5):
@@ -76,7 +73,7 @@ def test_a_tone_outside_the_range_of_the_bands_is_heard_less():
 
 
 def test_ten_times_the_amplitude_adds_a_half_to_every_unfloored_value():
-    waveform = noise(8000, level=0.01)
+    waveform = white_noise(8000, level=0.01)
     quiet, loud = log_mel(waveform), log_mel(10 * waveform)
     assert quiet.max() - quiet.min() < 2, "nothing is floored in this signal"
     torch.testing.assert_close(loud, quiet + 2 / 4, atol=1e-5, rtol=0)
@@ -97,7 +94,7 @@ def test_silence_lies_at_the_absolute_floor():
 @pytest.mark.parametrize("n_samples", [1, 159, 160, 161, 320, 16000])
 @pytest.mark.parametrize("hop_length", [1, 160, 441])
 def test_there_is_a_frame_for_every_begun_hop(n_samples, hop_length):
-    assert len(log_mel(noise(n_samples), hop_length=hop_length)) == -(-n_samples // hop_length)
+    assert len(log_mel(white_noise(n_samples), hop_length=hop_length)) == -(-n_samples // hop_length)
 
 
 @pytest.mark.parametrize("frame", [2, 10, 30, 48])
@@ -123,13 +120,13 @@ def test_a_shorter_window_sees_a_click_in_fewer_frames():
 
 
 def test_a_delay_by_hops_shifts_the_frames():
-    waveform = np.concatenate([np.zeros(800), noise(4000), np.zeros(1600)])
+    waveform = np.concatenate([np.zeros(800), white_noise(4000), np.zeros(1600)])
     late = np.concatenate([np.zeros(160 * 7), waveform])
     torch.testing.assert_close(log_mel(late)[7 + 2 :], log_mel(waveform)[2:], atol=1e-5, rtol=0)
 
 
 def test_the_sign_of_the_waveform_does_not_matter():
-    waveform = noise(4000)
+    waveform = white_noise(4000)
     assert torch.equal(log_mel(waveform), log_mel(-waveform))
 
 
@@ -185,7 +182,7 @@ def test_a_filter_passes_about_as_much_of_white_noise_as_every_other(sample_rate
 @pytest.mark.parametrize("n_samples", [250, 4001, 16000])
 def test_the_spectrogram_is_that_of_librosa(sample_rate, settings, n_samples):
     words = {"n_fft": 400, "hop_length": 160, "n_mels": 80, **settings}
-    waveform = noise(n_samples)
+    waveform = white_noise(n_samples)
     followed_by_silence = np.pad(waveform, (0, words["n_fft"]))
     power = librosa.feature.melspectrogram(y=followed_by_silence, sr=sample_rate, pad_mode="reflect", **words)
     log = np.log10(np.maximum(power.T[: -(-n_samples // words["hop_length"])], 1e-10))
@@ -194,7 +191,7 @@ def test_the_spectrogram_is_that_of_librosa(sample_rate, settings, n_samples):
 
 
 def test_the_power_spectrum_keeps_the_energy():
-    waveform, window = torch.from_numpy(noise(2000))[None], torch.ones(400)
+    waveform, window = torch.from_numpy(white_noise(2000))[None], torch.ones(400)
     power = power_spectrum(centred_windows(waveform, 400, 400), window)[0, 1:5]  # four frames side by side
     energy = (2 * power.sum() - power[:, 0].sum() - power[:, -1].sum()) / 400
     torch.testing.assert_close(energy, waveform[0, 200:1800].square().sum(), rtol=1e-4, atol=0)
@@ -211,8 +208,8 @@ def assert_equal_to_whisper(extractor, waveform, **settings):
 
 @pytest.mark.parametrize("n_samples", [1, 3, 100, 159, 160, 161, 201, 399, 400, 401, 5000, 16000, 479_000])
 def test_frames_are_those_of_whisper(whisper, n_samples):
-    assert_equal_to_whisper(whisper, noise(n_samples))
-    rising = (noise(n_samples) * np.linspace(1e-3, 1, n_samples)).astype(np.float32)
+    assert_equal_to_whisper(whisper, white_noise(n_samples))
+    rising = (white_noise(n_samples) * np.linspace(1e-3, 1, n_samples)).astype(np.float32)
     assert_equal_to_whisper(whisper, rising)
 
 
@@ -230,7 +227,7 @@ def test_frames_of_recordings_are_those_of_whisper(whisper):
 def test_whispers_extractor_reads_the_settings(settings, chunk_length):
     preprocessor = LogMel(**settings).to_preprocessor(16000, chunk_length)
     assert preprocessor.pop("feature_extractor_type") == "WhisperFeatureExtractor"
-    assert_equal_to_whisper(WhisperFeatureExtractor(**preprocessor), noise(20_000), **settings)
+    assert_equal_to_whisper(WhisperFeatureExtractor(**preprocessor), white_noise(20_000), **settings)
 
 
 @pytest.mark.parametrize(
@@ -241,7 +238,7 @@ def test_settings_that_whispers_extractor_lacks_are_not_passed_off_as_its_own(sa
     """It has bands from 0 to 8000 Hz at any rate and a window of n_fft samples, whatever the file says."""
     preprocessor = LogMel(**settings).to_preprocessor(sample_rate, 30.0)
     if preprocessor.pop("feature_extractor_type") == "WhisperFeatureExtractor":
-        assert_equal_to_whisper(WhisperFeatureExtractor(**preprocessor), noise(8000), **settings)
+        assert_equal_to_whisper(WhisperFeatureExtractor(**preprocessor), white_noise(8000), **settings)
 
 
 # ------------------------------------------------------------------ errors

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from helpers import white_noise
 from skastw import ASTWClassifier
 from skastw.audio import load_waveform
 from skastw.datasets import load_spoken_digits, make_tones
@@ -20,10 +21,6 @@ def mfcc(waveform, sample_rate=16000, **settings):
     frames, lengths = MFCC(**settings).build(sample_rate)(waveform[None], torch.tensor([len(waveform)]))
     assert frames.shape[:2] == (1, int(lengths))
     return frames[0].numpy()
-
-
-def noise(n_samples, level=0.1, seed=0):
-    return (level * np.random.default_rng(seed).normal(size=n_samples)).astype(np.float32)
 
 
 def reference(waveform, sample_rate=16000, n_mfcc=40, **settings):
@@ -49,7 +46,7 @@ def reference(waveform, sample_rate=16000, n_mfcc=40, **settings):
 )
 @pytest.mark.parametrize("n_samples", [250, 4001, 16000])
 def test_coefficients_are_those_of_librosa(sample_rate, settings, n_samples):
-    waveform = noise(n_samples)
+    waveform = white_noise(n_samples)
     found = mfcc(waveform, sample_rate, **settings)
     np.testing.assert_allclose(found, reference(waveform, sample_rate, **settings), atol=2e-3, rtol=0)
 
@@ -62,8 +59,8 @@ def test_coefficients_of_a_recording_are_those_of_librosa():
 @pytest.mark.parametrize("order", [1, 2])
 @pytest.mark.parametrize("n_samples", [1440, 1441, 16000])
 def test_deltas_are_those_of_librosa(order, n_samples):
-    coefficients = mfcc(noise(n_samples), n_mfcc=13)
-    found = mfcc(noise(n_samples), n_mfcc=13, deltas=order)
+    coefficients = mfcc(white_noise(n_samples), n_mfcc=13)
+    found = mfcc(white_noise(n_samples), n_mfcc=13, deltas=order)
     assert found.shape == (len(coefficients), 13 * (1 + order))
     np.testing.assert_array_equal(found[:, :13], coefficients)
     for n in range(1, order + 1):
@@ -93,7 +90,7 @@ def test_slopes_and_curvatures_of_a_parabola_are_its_derivatives():
 @pytest.mark.parametrize("deltas", [0, 1, 2])
 def test_padding_and_company_change_nothing_up_to_the_edges(deltas):
     module = MFCC(deltas=deltas).build(16000)
-    clips = [noise(n, seed=n) for n in (1, 500, 1300, 5000)]
+    clips = [white_noise(n, seed=n) for n in (1, 500, 1300, 5000)]
     lengths = torch.tensor([len(clip) for clip in clips])
     padded = torch.stack([torch.from_numpy(np.pad(clip, (0, 5000 - len(clip)))) for clip in clips])
     together, counts = module(padded, lengths)
@@ -103,15 +100,15 @@ def test_padding_and_company_change_nothing_up_to_the_edges(deltas):
 
 
 def test_ten_times_the_amplitude_raises_the_first_coefficient_by_twenty_decibels_in_every_band():
-    quiet, loud = mfcc(noise(8000, level=0.01), deltas=1), mfcc(10 * noise(8000, level=0.01), deltas=1)
+    quiet, loud = mfcc(white_noise(8000, level=0.01), deltas=1), mfcc(10 * white_noise(8000, level=0.01), deltas=1)
     expected = np.zeros(80)
     expected[0] = 20 * np.sqrt(80)  # a constant over 80 bands, by an orthonormal transform
     np.testing.assert_allclose(loud - quiet, np.broadcast_to(expected, quiet.shape), atol=2e-3)
 
 
 def test_all_coefficients_keep_the_energy_of_the_spectrum():
-    coefficients = mfcc(noise(4000), n_mfcc=80)
-    decibels = reference(noise(4000), n_mfcc=80)
+    coefficients = mfcc(white_noise(4000), n_mfcc=80)
+    decibels = reference(white_noise(4000), n_mfcc=80)
     np.testing.assert_allclose(np.square(coefficients).sum(axis=1), np.square(decibels).sum(axis=1), rtol=1e-5)
 
 

@@ -29,13 +29,13 @@ def tone(frequency, *, begin=0.0, end=1.0, seconds=1.0, seed=0):
     return (sound + 0.01 * np.random.default_rng(seed).standard_normal(len(time))).astype(np.float32)
 
 
-def fitted(y=Y, **params):
+def fit_small(y=Y, **params):
     return ASTWClassifier(**{"encoder": TINY, "epochs": 10, "muon_lr": 0.03, "val_split": None, **params}).fit(CLIPS, y)
 
 
 @pytest.fixture(scope="module")
 def clf():
-    return fitted()
+    return fit_small()
 
 
 @pytest.mark.parametrize("label", range(4))
@@ -85,7 +85,7 @@ def test_the_parts_lie_where_they_are_said_to_be(clf):
 @pytest.mark.parametrize("chunk_length", [30.0, 0.4])
 def test_each_number_is_the_prediction_of_the_clip_with_a_part_hidden(fill, chunk_length, monkeypatch):
     monkeypatch.setattr(occlusion, "_BLOCK", 10_000)  # so that there are many blocks
-    model = fitted(chunk_length=chunk_length, epochs=1).model_.eval()
+    model = fit_small(chunk_length=chunk_length, epochs=1).model_.eval()
     frames = LogMel().build(RATE).extract([torch.from_numpy(tone(PITCHES[1], end=0.5))])[0]
 
     @torch.inference_mode()
@@ -138,7 +138,7 @@ def test_it_does_not_depend_on_the_batches(clf):
 
 
 def test_several_labels_are_explained_one_by_one():
-    clf = fitted(np.stack([Y < 2, Y % 2], axis=1).astype(int))
+    clf = fit_small(np.stack([Y < 2, Y % 2], axis=1).astype(int))
     clip = tone(PITCHES[1])
     found = clf.explain(clip, label=1, n_times=2, n_bands=2)
     assert found.probability == pytest.approx(clf.predict_proba([clip])[0, 1], abs=1e-6)
@@ -155,7 +155,7 @@ def test_several_labels_are_explained_one_by_one():
     ids=str,
 )
 def test_it_explains_whatever_predicts(params):
-    clf = fitted(**{"epochs": 1, **params})
+    clf = fit_small(**{"epochs": 1, **params})
     clip = tone(PITCHES[0])
     found = clf.explain(clip, n_times=3, n_bands=4)
     assert found.probability == pytest.approx(clf.predict_proba([clip]).max(), abs=1e-5)
@@ -187,7 +187,7 @@ def test_arguments_that_are_not_valid_are_named(clf, arguments, message):
 
 
 def test_a_clip_that_cannot_be_read_is_an_error_whatever_on_error(clf):
-    lenient = fitted(epochs=1, on_error="ignore")
+    lenient = fit_small(epochs=1, on_error="ignore")
     with pytest.raises(ClipError, match=r"lost\.wav"):
         lenient.explain("lost.wav")
     with pytest.raises(NotFittedError):

@@ -1,6 +1,7 @@
 """Clips that cannot be read: an error, or left out, listed, and never given a label."""
 
 import warnings
+from copy import deepcopy
 
 import numpy as np
 import pandas as pd
@@ -38,11 +39,6 @@ def classifier(**params):
 def without_bfloat16(**params):
     """Return a classifier whose training turns rounding of the frames into rounding of the weights, not into more."""
     return classifier(precision="float32", muon_lr=None, **params)
-
-
-@pytest.fixture(scope="module")
-def fitted():
-    return classifier().fit(CLIPS, NAMES[Y])
 
 
 # ------------------------------------------------------------------ fit
@@ -128,31 +124,30 @@ def test_a_truncated_file_is_one_of_them(tmp_path):
 
 
 @pytest.mark.parametrize("n_jobs", [None, 2])
-def test_predictions_for_them_are_nan_and_the_others_are_unchanged(fitted, n_jobs):
-    fitted.set_params(on_error="ignore", n_jobs=n_jobs)
+def test_predictions_for_them_are_nan_and_the_others_are_unchanged(fitted_classifier, n_jobs):
+    clf = deepcopy(fitted_classifier).set_params(on_error="ignore", n_jobs=n_jobs)
     for method in ("predict_proba", "predict_log_proba", "decision_function", "transform"):
-        found = getattr(fitted, method)(with_bad())
+        found = getattr(clf, method)(with_bad())
         assert np.isnan(found[list(BAD)]).all()
-        np.testing.assert_allclose(found[GOOD], getattr(fitted, method)(CLIPS)[GOOD], atol=ROUNDING)
-        assert fitted.failed_ == []  # of the last call
-    assert (fitted.predict(with_bad())[list(BAD)] == "").all()
-    assert [clip.index for clip in fitted.failed_] == [3, 8, 21]
-    np.testing.assert_array_equal(fitted.predict(with_bad())[GOOD], fitted.predict(CLIPS)[GOOD])
-    assert "" in classification_report(NAMES[Y], fitted.predict(with_bad()), zero_division=0)
-    fitted.set_params(on_error="raise", n_jobs=None)
+        np.testing.assert_allclose(found[GOOD], getattr(clf, method)(CLIPS)[GOOD], atol=ROUNDING)
+        assert clf.failed_ == []  # of the last call
+    assert (clf.predict(with_bad())[list(BAD)] == "").all()
+    assert [clip.index for clip in clf.failed_] == [3, 8, 21]
+    np.testing.assert_array_equal(clf.predict(with_bad())[GOOD], clf.predict(CLIPS)[GOOD])
+    assert "" in classification_report(NAMES[Y], clf.predict(with_bad()), zero_division=0)
 
 
-def test_a_clip_alone_that_cannot_be_read(fitted):
-    fitted.set_params(on_error="warn")
+def test_a_clip_alone_that_cannot_be_read(fitted_classifier):
+    clf = deepcopy(fitted_classifier).set_params(on_error="warn")
     with pytest.warns(UserWarning, match="1 of 1 clips cannot be used"):
-        assert np.isnan(fitted.predict_proba(["no/such/file.wav"])).all()
+        assert np.isnan(clf.predict_proba(["no/such/file.wav"])).all()
     with pytest.warns(UserWarning, match="1 of 1"):
-        [[(label, probability)]] = fitted.predict_top_k(["no/such/file.wav"])
+        [[(label, probability)]] = clf.predict_top_k(["no/such/file.wav"])
     assert label == ""
     assert np.isnan(probability)
-    fitted.set_params(on_error="raise")
+    clf.set_params(on_error="raise")
     with pytest.raises(ClipError):
-        fitted.predict(["no/such/file.wav"])
+        clf.predict(["no/such/file.wav"])
 
 
 @pytest.mark.parametrize(
@@ -302,12 +297,12 @@ def test_memory_that_runs_out_is_no_clips_fault(monkeypatch):
 
 
 @pytest.mark.parametrize("amplitude", [1e18, 1e20, 1e30])
-def test_a_level_that_overflows_is_an_error_and_no_label(fitted, amplitude):
+def test_a_level_that_overflows_is_an_error_and_no_label(fitted_classifier, amplitude):
     loud = (amplitude * CLIPS[0] / np.abs(CLIPS[0]).max()).astype(np.float32)
     lenient = classifier(epochs=1, on_error="ignore").fit([loud, *CLIPS[1:]], Y)
     assert [clip.index for clip in lenient.failed_] == [0]
     with pytest.raises(ClipValueError, match=r"Clip 1: .* expected at most 1e\+12"):
-        fitted.predict([CLIPS[0], loud])
+        fitted_classifier.predict([CLIPS[0], loud])
     with pytest.raises(ClipValueError, match=r"Clip 1: .* expected at most 1e\+12"):
         classifier(features="precomputed").fit([np.ones((9, 4)), np.full((9, 4), amplitude)], [0, 1])
 

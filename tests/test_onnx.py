@@ -14,11 +14,11 @@ import onnxruntime
 import pytest
 import torch
 from click.testing import CliRunner
-from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from torch import nn
 
+from helpers import torch_seed, with_sizes
 from skastw import ASTWClassifier, ASTWFeaturizer, ASTWRegressor, __version__
 from skastw.artifact import onnx as export
 from skastw.artifact.onnx import FourierPower, write_onnx
@@ -49,16 +49,11 @@ def waveforms(n_samples, n_clips=2):
     return (noise * np.linspace(0.5, 1e-4, n_samples)).astype(np.float32)
 
 
-def small(component):
-    return clone(component).set_params(**{k: v for k, v in SIZES.items() if k in component.get_params()})
-
-
 def trained_by_chance(features, normalization, encoder, pooling, **settings):
     """Return a model whose weights and statistics are all away from their first values."""
     generator = torch.Generator().manual_seed(0)
     settings = {"n_outputs": 3, "sample_rate": 16000, "chunk_length": CHUNK_LENGTH, **settings}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with torch_seed(0):
         model = build_model(features, normalization, encoder, pooling, **settings).eval()
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._NormBase):
@@ -120,7 +115,7 @@ def combinations():
         cycle([resolve_component(base, name) for name in component_names(base.kind)])
         for base in (Normalization, Pooling)
     )
-    encoders = [small(resolve_component(Encoder, name)) for name in component_names("encoder")]
+    encoders = [with_sizes(resolve_component(Encoder, name), SIZES) for name in component_names("encoder")]
     for encoder in (*encoders, RNNEncoder(cell="gru", num_layers=2), RNNEncoder(cell="lstm", bidirectional=False)):
         yield next(normalizations), encoder, next(poolings)
 

@@ -11,13 +11,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import soundfile
 from click.testing import CliRunner
 
+from helpers import run_in_child
 from skastw import ASTWClassifier
 from skastw.analysis.tables import write_table
 from skastw.cli import cli
-from skastw.datasets import make_tones
 from skastw.encoders import ASTWEncoder
 from skastw.errors import OutputError
 from skastw.evaluation import evaluate_predictions
@@ -179,13 +178,13 @@ def test_a_link_stays_a_link(tmp_path):
 
 @posix
 def test_what_a_killed_writer_left_is_removed_by_the_next_and_a_writer_at_work_is_not(tmp_path):
-    child = os.fork()
-    if not child:
+    def write():
         with new_file(tmp_path / "table.csv") as file:
             file.write(b"half")
             file.flush()
             os.kill(os.getpid(), signal.SIGKILL)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+    assert run_in_child(write) == -signal.SIGKILL
     assert len(only(tmp_path)) == 1
     (tmp_path / ".skastw-notes.tmp").write_text("mine")
     (tmp_path / f".skastw-{16 * '0'}.tmp").symlink_to(tmp_path)
@@ -214,18 +213,12 @@ def test_a_file_that_is_mounted_by_itself_is_written_in_place(tmp_path, monkeypa
 
 
 @pytest.fixture(scope="module")
-def tones(tmp_path_factory):
-    """Return a folder of sixteen tones of two classes, and a table of them beside it."""
-    root = tmp_path_factory.mktemp("tones")
-    clips, y = make_tones(n_clips=16, n_classes=2, random_state=0)
-    for i, (clip, label) in enumerate(zip(clips, y, strict=True)):
-        place = root / "clips" / ("low", "high")[label]
-        place.mkdir(parents=True, exist_ok=True)
-        soundfile.write(place / f"{i}.wav", clip, 16000)
-    files = sorted((root / "clips").rglob("*.wav"))
-    rows = [(str(file), file.parts[-2]) for file in files]
-    pd.DataFrame(rows, columns=["audio", "label"]).to_csv(root / "clips.csv", index=False)
-    return root / "clips"
+def tones(make_tone_folder):
+    """Return a folder of sixteen tones with a table of them beside it."""
+    folder = make_tone_folder(16)
+    rows = [(str(file), file.parts[-2]) for file in sorted(folder.rglob("*.wav"))]
+    pd.DataFrame(rows, columns=["audio", "label"]).to_csv(folder.with_name("clips.csv"), index=False)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -372,7 +365,7 @@ def test_a_run_is_not_overwritten(done, tones, no_work):
     for name in ("train", "evaluate"):
         result = skastw(*command(name, tones, done))
         assert result.exit_code == 1
-        assert "give another folder, or give --overwrite to replace them." in result.output
+        assert "another folder, or set overwrite=True to replace them." in result.output
     assert content(done) == before
 
 

@@ -8,6 +8,7 @@ import pytest
 import scipy.signal
 import torch
 
+from helpers import white_noise
 from skastw import ASTWClassifier
 from skastw.audio import load_waveform
 from skastw.datasets import load_spoken_digits, make_tones
@@ -25,10 +26,6 @@ def pcen(waveform, sample_rate=16000, **settings):
     frames, lengths = PCEN(**settings).build(sample_rate)(waveform[None], torch.tensor([len(waveform)]))
     assert frames.shape[:2] == (1, int(lengths))
     return frames[0].numpy()
-
-
-def noise(n_samples, level=0.1, seed=0):
-    return (level * np.random.default_rng(seed).normal(size=n_samples)).astype(np.float32)
 
 
 def rate_of(time_constant, sample_rate, hop_length):
@@ -62,7 +59,7 @@ def reference(waveform, sample_rate=16000, **settings):
 )
 @pytest.mark.parametrize("n_samples", [1, 250, 4001, 16000, 50_000])
 def test_frames_are_those_of_librosa(sample_rate, settings, n_samples):
-    waveform = noise(n_samples)
+    waveform = white_noise(n_samples)
     expected = reference(waveform, sample_rate, **settings)
     np.testing.assert_allclose(pcen(waveform, sample_rate, **settings), expected, rtol=1e-3, atol=1e-4)
 
@@ -89,7 +86,7 @@ def test_a_mean_of_a_range_of_a_hundred_decibels_is_exact_in_single_precision():
 
 
 def test_what_comes_later_changes_nothing_before():
-    waveform = noise(16000)
+    waveform = white_noise(16000)
     other = waveform.copy()
     other[8400:] *= 100  # frame 50 ends at sample 8200
     np.testing.assert_allclose(pcen(other)[:51], pcen(waveform)[:51], atol=1e-5)
@@ -97,13 +94,13 @@ def test_what_comes_later_changes_nothing_before():
 
 
 def test_a_steady_sound_has_about_the_same_frames_at_every_level():
-    frames = [pcen(noise(32000, level=level)) for level in (1e-4, 1e-3, 1e-2, 1e-1)]
+    frames = [pcen(white_noise(32000, level=level)) for level in (1e-4, 1e-3, 1e-2, 1e-1)]
     for softer, louder in pairwise(frames):
         assert 0 < (louder - softer).mean() < 0.05
 
 
 def test_an_onset_stands_out_and_then_fades():
-    waveform = np.concatenate([noise(16000, level=0.001), noise(32000, level=0.1, seed=1)])
+    waveform = np.concatenate([white_noise(16000, level=0.001), white_noise(32000, level=0.1, seed=1)])
     loudness = pcen(waveform).mean(axis=1)
     before, onset, after = loudness[:95].mean(), loudness[101:104].mean(), loudness[-50:].mean()
     assert onset > 5 * before
@@ -111,7 +108,7 @@ def test_an_onset_stands_out_and_then_fades():
 
 
 def test_a_clip_does_not_begin_with_an_onset():
-    frames = np.stack([pcen(noise(16000, seed=seed)) for seed in range(20)])
+    frames = np.stack([pcen(white_noise(16000, seed=seed)) for seed in range(20)])
     assert frames[:, :10].mean() == pytest.approx(frames[:, 50:].mean(), rel=0.3)
 
 

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from helpers import torch_seed
 from skastw import ASTWClassifier
 from skastw.core.component import component_names, resolve_component
 from skastw.core.functional import dropout
@@ -207,8 +208,7 @@ def test_a_network_is_built_of_the_numbers_that_a_seed_gives():
         ]
         return [*[weight for layer in layers for weight in layer.parameters()], *others]
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(3)
+    with torch_seed(3):
         expected = build()
     torch.manual_seed(5)
     before = torch.get_rng_state()

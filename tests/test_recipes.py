@@ -15,6 +15,7 @@ from skastw import ASTWClassifier, ASTWRegressor
 from skastw.datasets import make_tones
 from skastw.encoders import ASTWEncoder
 from skastw.errors import ComponentError, RecipeError
+from skastw.network.components import resolve_components
 from skastw.recipes import Recipe, load_recipe, recipe_names
 
 #: Parameters that make one step of training; what is left is the recipe's.
@@ -50,7 +51,7 @@ def test_a_packaged_recipe_is_described_and_makes_valid_estimators(name):
     for param, value in recipe.params.items():
         assert repr(getattr(estimator, param)) == repr(value)
     estimator._validate_params()
-    estimator._resolve_components()
+    resolve_components(estimator)
     assert params_of(clone(estimator)) == params_of(estimator)
 
 
@@ -65,10 +66,10 @@ def test_the_parameters_of_a_recipe_survive_saving(name, tmp_path):
     for param, value in estimator.get_params(deep=False).items():
         loaded = getattr(again, param)
         if param in ("features", "normalization", "encoder", "pooling"):
-            resolved = getattr(estimator._resolve_components(), param)
+            resolved = getattr(resolve_components(estimator), param)
             assert (type(loaded), loaded.get_params()) == (type(resolved), resolved.get_params())
         elif param == "augment":
-            resolved = estimator._resolve_components().augment
+            resolved = resolve_components(estimator).augment
             assert [repr(item) for item in loaded] == [repr(item) for item in resolved]
         elif param not in ("device", "verbose", "n_jobs"):
             assert loaded == value, param
@@ -289,3 +290,32 @@ def test_names_that_do_not_exist_are_answered_with_those_that_do(tmp_path):
 def test_yaml_is_imported_only_when_a_recipe_is_read():
     code = "import sys, skastw, skastw.recipes; skastw.recipes.recipe_names(); assert 'yaml' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("params: {}\ndescripton: owls", "has the unknown name 'descripton'; did you mean 'description'?"),
+        ("description: owls", "has no 'params', expected a mapping with 'params', 'description'."),
+        ("params: [1]", "has params: [1], expected a mapping of names to values."),
+        ("params: {1: 2}", "has params: {1: 2}, expected a mapping of names to values."),
+        ("params: {}\ndescription: 3", "has description: 3, expected text."),
+        ("just words", "holds 'just words', expected a mapping with 'params', 'description'."),
+        ("params: {encoder: 3}", "has encoder: 3, expected a name, or one name with its parameters."),
+        (
+            "params: {encoder: {astw: {}, rnn: {}}}",
+            "has encoder: {'astw': {}, 'rnn': {}}, expected a name, or one name",
+        ),
+        ("params: {augment: gain}", "has augment: 'gain', expected a list"),
+        ("params: {augment: [gain, null]}", "has augment[1]: None, expected a name, or one name with its parameters."),
+    ],
+)
+def test_the_wrong_part_of_a_recipe_is_named(tmp_path, text, problem):
+    path = write(tmp_path, text)
+    with pytest.raises(RecipeError, match=f"^{re.escape(repr(str(path)) + ' ' + problem)}"):
+        load_recipe(path)
+
+
+def test_the_recipe_that_was_meant_is_suggested():
+    with pytest.raises(RecipeError, match=r"recipe='smal', expected one of 'astw', .*; did you mean 'small'\?$"):
+        load_recipe("smal")

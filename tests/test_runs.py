@@ -12,13 +12,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import soundfile
 import yaml
 from huggingface_hub import ModelCard
 
 from skastw import ASTWClassifier
 from skastw.artifact.info import describe_model
-from skastw.datasets import load_spoken_digits, make_tones
+from skastw.datasets import load_spoken_digits
 from skastw.errors import (
     ArtifactError,
     ClipValueError,
@@ -29,6 +28,7 @@ from skastw.errors import (
     TrainingError,
 )
 from skastw.evaluation import evaluate
+from skastw.network.components import resolve_components
 from skastw.recipes import load_recipe, plain_params, recipe_names, resolve_params
 from skastw.runs import (
     Clips,
@@ -51,15 +51,8 @@ SMALL = {"encoder": {"resnet": {"width": 8, "num_stages": 2}}, "epochs": 2, "min
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Return a folder of 36 tones of two classes by six sessions: high/session_0/3.wav."""
-    root = tmp_path_factory.mktemp("tones") / "clips"
-    clips, y = make_tones(n_clips=36, n_classes=2, random_state=0)
-    for i, (clip, label) in enumerate(zip(clips, y, strict=True)):
-        place = root / ("low", "high")[label] / f"session_{i // 6}"
-        place.mkdir(parents=True, exist_ok=True)
-        soundfile.write(place / f"{i}.wav", clip, RATE)
-    return root
+def folder(make_tone_folder):
+    return make_tone_folder(36, session_size=6)
 
 
 @pytest.fixture(scope="module")
@@ -291,7 +284,7 @@ def test_what_a_failed_training_had_reached_is_saved_beside_earlier_results(edit
 
     def fail_after_an_epoch(self, *arguments, **metadata):
         error = TrainingError("The training loss is nan.")
-        error.trained = fit(self, *arguments, **metadata)
+        error.trained = fit(self, *arguments, **metadata).trained_
         raise error
 
     monkeypatch.setattr(ASTWClassifier, "fit", fail_after_an_epoch)
@@ -411,7 +404,7 @@ def test_clips_without_labels_are_found(folder, table):
 
 def test_files_are_found_in_folders(folder, tmp_path):
     assert find_clips([folder, "lost.wav"]) == [*sorted(map(str, folder.rglob("*.wav"))), "lost.wav"]
-    with pytest.raises(RunError, match="holds no audio files"):
+    with pytest.raises(RunError, match="contains no audio files"):
         find_clips([tmp_path])
 
 
@@ -419,7 +412,9 @@ def test_audio_files_that_are_not_decoded_are_told(folder):
     expected = find_clips([folder])
     for name in ("song.mid", "call.APE", ".hidden.mid", "notes.txt"):
         (folder / name).write_bytes(b"x")
-    with pytest.warns(UserWarning, match=r"2 files in .* are audio or video .*the first is '.*call\.APE'"):
+    with pytest.warns(
+        UserWarning, match=r"2 files in .* are left out \(the first is '.*call\.APE'\): .*audio or video"
+    ):
         assert find_clips([folder]) == expected
 
 
@@ -483,7 +478,7 @@ def test_written_out_parameters_are_read_back(name):
     estimator = ASTWClassifier.from_recipe(name)
     plain = yaml.safe_load(yaml.safe_dump(plain_params(estimator.get_params(deep=False))))
     again = ASTWClassifier(**resolve_params(plain, "again"))
-    before, after = estimator._resolve_components(), again._resolve_components()
+    before, after = resolve_components(estimator), resolve_components(again)
     assert repr(before) == repr(after)
     rest = set(estimator.get_params(deep=False)) - {"features", "normalization", "encoder", "pooling", "augment"}
     assert all(getattr(again, param) == getattr(estimator, param) for param in rest)
@@ -532,28 +527,54 @@ PAGE = {"data": {"folder": "owls"}, "output": "out"}
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"epochs": 3}, r"\['epochs'\] in the run, expected some of \['data', 'description', 'output', 'params'"),
+        (
+            {"epochs": 3},
+            "unknown name 'epochs', expected some of 'data', 'output', 'split', 'recipe', 'params', 'descr",
+        ),
+        ({"recipes": "small"}, r"unknown name 'recipes'; did you mean 'recipe'\?$"),
+        ({3: 4}, "unknown name 3, expected some of 'data'"),
         ({"data": None}, "data: None, expected a mapping"),
         ({"data": {}}, r"\[\] in data, expected exactly one of \['set', 'folder', 'table'\]"),
         ({"data": {"folder": "a", "table": "b"}}, r"\['folder', 'table'\] in data, expected exactly one"),
         (
-            {"data": {"folder": "a", "data_home": "b"}},
-            r"\['data_home'\] in data, expected some of \['folder', 'groups'\]",
+            {"data": {"fodler": "a"}},
+            r"\['fodler'\] in data, expected exactly one of \['set', .*; did you mean 'folder'\?$",
         ),
-        ({"data": {"folder": ["a"]}}, "expected text"),
+        (
+            {"data": {"folder": "a", "data_home": "b"}},
+            "unknown name 'data_home' in data, expected some of 'folder', 'gr",
+        ),
+        ({"data": {"folder": ["a"]}}, r"data\.folder: \['a'\], expected text"),
+        ({"data": {"folder": "a", "groups": 3}}, r"data\.groups: 3, expected text or null"),
+        ({"data": {"folder": None}}, r"data\.folder: None, expected text"),
+        ({"data": {3: "a"}}, "data: {3: 'a'}, expected a mapping of names"),
         ({"split": {"test_size": 0.2, "folds": 3}}, "expected exactly one of"),
-        ({"split": {"test_groups": "ann"}}, "test_groups: 'ann' in split, expected a list"),
-        ({"split": {"test_groups": [], "random_state": 1}}, r"\['random_state'\] in split"),
-        ({"split": {"test_size": 1.5}}, "expected a share between 0 and 1"),
-        ({"split": {"test_size": True}}, "expected a share"),
-        ({"split": {"folds": 1}}, "expected a number of at least 2, or 'own'"),
-        ({"split": {"folds": 3, "random_state": -1}}, "random_state: -1"),
+        ({"split": {"test_groups": "ann"}}, r"split\.test_groups: 'ann', expected a list of groups"),
+        (
+            {"split": {"test_groups": ["a"], "random_state": 1}},
+            "unknown name 'random_state' in split, expected some of 'tes",
+        ),
+        ({"split": {"test_groups": []}}, r"split\.test_groups: \[\], expected a list of groups"),
+        ({"split": {"test_size": 1.5}}, r"split\.test_size: 1\.5, expected a share between 0 and 1"),
+        ({"split": {"test_size": 1}}, r"split\.test_size: 1, expected a share between 0 and 1"),
+        ({"split": {"test_size": True}}, r"split\.test_size: True, expected a share"),
+        ({"split": {"test_size": float("nan")}}, r"split\.test_size: nan, expected a share"),
+        ({"split": {"folds": 1}}, r"split\.folds: 1, expected a number of at least 2, or 'own'"),
+        ({"split": {"folds": True}}, r"split\.folds: True, expected a number of at least 2, or 'own'"),
+        ({"split": {"folds": "all"}}, r"split\.folds: 'all', expected a number of at least 2, or 'own'"),
+        ({"split": {"folds": 3.5}}, r"split\.folds: 3\.5, expected a number of at least 2, or 'own'"),
+        ({"split": {"folds": 3, "random_state": -1}}, r"split\.random_state: -1, expected an integer of at least 0"),
+        (
+            {"split": {"folds": 3, "random_state": True}},
+            r"split\.random_state: True, expected an integer of at least 0",
+        ),
         ({"split": {"test_fold": None}}, "expected the number or name of a fold"),
         ({"params": ["epochs"]}, "params: .* expected a mapping"),
         ({"params": {3: 4}}, "expected a mapping of names"),
         ({"recipe": 3}, "recipe: 3, expected text"),
-        ({"output": ""}, "empty output"),
+        ({"output": ""}, "output: '', expected text that is not empty"),
         ({"output": None}, "output: None, expected text"),
+        ({"description": 3}, "description: 3, expected text"),
     ],
 )
 def test_what_is_unknown_or_out_of_range_is_named(tmp_path, changes, message):

@@ -10,6 +10,7 @@ import stat
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,15 +19,15 @@ import numpy as np
 import pytest
 import torch
 
+from helpers import needs_fork, run_in_child, start_child
 from skastw import ASTWClassifier
 from skastw.artifact.folder import FILES, Artifact, check_target, read_artifact, read_files, write_artifact
 from skastw.datasets import make_tones
-from skastw.encoders import ASTWEncoder
 from skastw.errors import ArtifactError
 from skastw.storage import commit as _commit
 from skastw.storage import weights
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that fork")
+pytestmark = needs_fork
 
 CLIPS, Y = make_tones(n_clips=12, random_state=0)
 CARD = "---\nlibrary_name: skastw\ntags:\n- audio\n---\n\n# Model {}\n"
@@ -197,7 +198,7 @@ def test_killed_at_any_call_the_folder_is_whole_and_the_next_save_tidies_up(fold
     for step in range(1, 1000):
         if not exists:
             shutil.rmtree(folder)
-        end = in_a_child(lambda step=step: killed_at(step, lambda: save(folder, NEW)))
+        end = run_in_child(lambda step=step: killed_at(step, lambda: save(folder, NEW)))
         try:
             outcomes.append(load(folder))
         except ArtifactError:
@@ -222,19 +223,6 @@ def killed_at(step, function):
 
     with system(action):
         function()
-
-
-def in_a_child(function):
-    """Run a function in a process of its own; return how that ended."""
-    child = os.fork()
-    if not child:
-        try:
-            function()
-        except BaseException as error:
-            os.write(2, f"{type(error).__name__}: {error}\n".encode())
-            os._exit(1)
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def test_everything_is_on_the_disk_before_it_counts(folder):
@@ -446,24 +434,12 @@ def test_eight_writers_and_a_reader(folder):
         for _ in range(10):
             save(folder, number)
 
-    children = []
-    for number in range(8):
-        child = os.fork()
-        if not child:
-            with contextlib.suppress(BaseException):
-                write(number)
-                os._exit(0)
-            os._exit(1)
-        children.append(child)
+    children = [start_child(partial(write, number)) for number in range(8)]
     n_loaded = 0
-    while children:
-        for child in list(children):
-            done, status = os.waitpid(child, os.WNOHANG)
-            if done:
-                assert status == 0
-                children.remove(child)
+    while any(child.is_alive() for child in children):
         assert load(folder) in range(8)
         n_loaded += 1
+    assert [child.exitcode for child in children] == [0] * 8
     assert n_loaded > 10
     holds_only(folder, load(folder))
 
@@ -765,11 +741,11 @@ def test_other_files_and_folders_stay_what_they_are(folder):
     assert load(folder) == NEW
 
 
-def test_a_link_that_leads_to_itself_is_no_folder(fitted, tmp_path):
+def test_a_link_that_leads_to_itself_is_no_folder(two_classifiers, tmp_path):
     link = tmp_path / "link"
     link.symlink_to(link)
     with pytest.raises(ArtifactError, match=r"Cannot save to .*link"):
-        fitted[0].save_pretrained(link)
+        two_classifiers[0].save_pretrained(link)
 
 
 def test_a_link_to_a_folder_and_the_working_folder_are_like_any_other(folder, tmp_path, monkeypatch):
@@ -878,7 +854,7 @@ def test_a_full_disk_leaves_the_old_model(folder):
         with pytest.raises(ArtifactError, match="too large"):
             save(folder, NEW)
 
-    assert in_a_child(run) == 0
+    assert run_in_child(run) == 0
     holds_only(folder, OLD)
 
 
@@ -998,38 +974,34 @@ def test_weights_that_could_not_be_loaded_are_not_saved(folder, monkeypatch):
 # ------------------------------------------------------------------ models
 
 
-@pytest.fixture(scope="module")
-def fitted():
-    tiny = ASTWEncoder(d_model=16, num_heads=2, num_layers=1)
-    return [ASTWClassifier(encoder=tiny, epochs=1, random_state=seed).fit(CLIPS, Y) for seed in range(2)]
-
-
-def test_models_survive_kills_at_any_moment_and_readers_never_see_a_mixture(fitted, tmp_path):
+def test_models_survive_kills_at_any_moment_and_readers_never_see_a_mixture(two_classifiers, tmp_path):
     folder = tmp_path / "model"
-    expected = [clf.predict_proba(CLIPS) for clf in fitted]
-    fitted[0].save_pretrained(folder)
+    expected = [clf.predict_proba(CLIPS) for clf in two_classifiers]
+    two_classifiers[0].save_pretrained(folder)
+
+    def save_for_ever():
+        while True:
+            for clf in two_classifiers:
+                clf.save_pretrained(folder)
+
     for kill in range(10):
-        child = os.fork()
-        if not child:
-            while True:
-                for clf in fitted:
-                    clf.save_pretrained(folder)
+        child = start_child(save_for_ever)
         for _ in range(3 + kill % 3):
             found = ASTWClassifier.from_pretrained(folder).predict_proba(CLIPS)
             assert any(np.array_equal(found, known) for known in expected)
             time.sleep(0.003 * kill)
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        child.kill()
+        child.join()
         found = ASTWClassifier.from_pretrained(folder).predict_proba(CLIPS)
         assert any(np.array_equal(found, known) for known in expected)
-    fitted[0].save_pretrained(folder)
+    two_classifiers[0].save_pretrained(folder)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
     assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
 
 
-def test_no_space_and_no_permission_are_said_and_leave_the_old_model(fitted, tmp_path):
+def test_no_space_and_no_permission_are_said_and_leave_the_old_model(two_classifiers, tmp_path):
     folder = tmp_path / "model"
-    fitted[0].save_pretrained(folder)
+    two_classifiers[0].save_pretrained(folder)
     before = files_of(folder)
     for error in (DISK_FULL, PermissionError(errno.EACCES, "Permission denied")):
 
@@ -1038,18 +1010,18 @@ def test_no_space_and_no_permission_are_said_and_leave_the_old_model(fitted, tmp
                 raise error
 
         with system(refuse), pytest.raises(ArtifactError, match=rf"Cannot save to .*model'.*{error.strerror}"):
-            fitted[1].save_pretrained(folder)
+            two_classifiers[1].save_pretrained(folder)
         assert files_of(folder) == before
         assert sorted(os.listdir(folder)) == sorted(FILES)
 
 
-def test_estimators_pass_overwrite_on_and_refuse_broken_weights(fitted, tmp_path, monkeypatch):
+def test_estimators_pass_overwrite_on_and_refuse_broken_weights(two_classifiers, tmp_path, monkeypatch):
     (tmp_path / "README.md").write_text("# My project", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ArtifactError, match="overwrite=True"):
-        fitted[0].save_pretrained(".")
+        two_classifiers[0].save_pretrained(".")
     assert os.listdir(tmp_path) == ["README.md"]
-    fitted[0].save_pretrained(".", overwrite=True)
+    two_classifiers[0].save_pretrained(".", overwrite=True)
     before = files_of(tmp_path)
 
     broken = ASTWClassifier.from_pretrained(".")

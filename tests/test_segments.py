@@ -2,37 +2,23 @@
 
 import tracemalloc
 
-import av
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile
 
+from helpers import WAVEFORM, encode_by_pyav
 from skastw.audio import decode, isolated_decoding, load_waveform
 from skastw.errors import ClipTypeError, ClipValueError
 
 RATE = 16000
-INT16 = np.random.default_rng(0).integers(-20000, 20000, size=1600, dtype=np.int16)
-WAVEFORM = (INT16 / 32768).astype(np.float32)  # exact in 16-bit PCM
-
-
-@pytest.fixture
-def wav(tmp_path):
-    path = tmp_path / "clip.wav"
-    soundfile.write(path, INT16, RATE)
-    return path
 
 
 def write(path, samples, rate):
-    if path.suffix != ".m4a":
+    if path.suffix == ".m4a":
+        path.write_bytes(encode_by_pyav(samples.T, rate, "ipod", "aac"))
+    else:
         soundfile.write(path, samples, rate)
-        return
-    with av.open(path, "w", format="ipod") as container:
-        stream = container.add_stream("aac", rate=rate, layout="stereo")
-        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples.T), format="fltp", layout="stereo")
-        frame.sample_rate = rate
-        for packet in [*stream.encode(frame), *stream.encode(None)]:
-            container.mux(packet)
 
 
 @pytest.mark.parametrize("form", ["wav", "flac", "ogg", "mp3", "m4a"])

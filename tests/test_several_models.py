@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from helpers import torch_seed
 from skastw import ASTWClassifier, ASTWRegressor
 from skastw.datasets import make_tones
 from skastw.encoders import ASTWEncoder
@@ -17,8 +18,7 @@ TINY = ASTWEncoder(d_model=16, num_heads=2, num_layers=1, dropout=0.0)
 
 @pytest.fixture(scope="module")
 def model():
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with torch_seed(0):
         parts = LogMel(), PerBinNormalization(), TINY, AttentiveStatsPooling()
         return build_model(*parts, n_outputs=3, sample_rate=16000, chunk_length=1.0, n_models=3).eval()
 

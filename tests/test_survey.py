@@ -2,7 +2,6 @@
 
 import contextlib
 import fractions
-import importlib.util
 import io
 import os
 import struct
@@ -14,8 +13,9 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-import soundfile
 
+import decode_corpus as corpus
+from helpers import encode
 from skastw import ASTWFeaturizer
 from skastw.audio import Limits, decode, isolated_decoding, load_waveform, stream_waveform
 from skastw.audio.decode import decode_blocks
@@ -28,21 +28,8 @@ SOUND = (np.where(TIME < 1, 0.01, 0.5) * np.sin(2 * np.pi * (200 * TIME + 500 * 
 SOUND += (np.where(TIME < 1, 1e-4, 0.1) * np.random.default_rng(0).standard_normal(len(TIME))).astype(np.float32)
 
 
-def _corpus():
-    spec = importlib.util.spec_from_file_location("decode_corpus", Path(__file__).with_name("decode_corpus.py"))
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-corpus = _corpus()
-
-
 def encoded(form, subtype=None, samples=SOUND, rate=RATE, **options):
-    file = io.BytesIO()
-    soundfile.write(file, samples, rate, format=form, subtype=subtype, **options)
-    return file.getvalue()
+    return encode(samples, rate, form, subtype, **options)
 
 
 def by_ffmpeg(form, codec, samples=SOUND, rate=RATE, options=None):

@@ -4,6 +4,7 @@ import copy
 import math
 import re
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,10 +12,12 @@ import torch
 from sklearn.metrics import f1_score
 from torch.nn import functional as F
 
+from helpers import torch_seed, with_sizes
 from skastw import ASTWClassifier
 from skastw.augment import SpecAugment
 from skastw.core.batching import Batch, length_mask
 from skastw.core.component import component_names, resolve_component
+from skastw.data.dataset import Data
 from skastw.data.frames import FrameSet, FrameStore
 from skastw.data.split import split_validation
 from skastw.datasets import make_tones
@@ -25,12 +28,14 @@ from skastw.network.inference import ROUNDING, embed_clips
 from skastw.network.model import build_model
 from skastw.normalization import NoNormalization
 from skastw.pooling import MeanPooling, Pooling
-from skastw.training import TASKS, Muon, Task, TrainingConfig, loop, train
+from skastw.targets import SingleLabel
+from skastw.training import Muon, Run, TrainingSettings, loop, train
 from skastw.training.muon import orthogonalize
-from skastw.training.optim import build_optimizers, matrix_weights
+from skastw.training.optim import OptimizerParams, build_optimizers, matrix_weights
 from skastw.training.schedule import warmup_cosine
 
 CPU = torch.device("cpu")
+TARGETS = SingleLabel(np.arange(2))
 N_FEATURES = 6
 TINY = ASTWEncoder(d_model=16, num_heads=2, num_layers=1, dropout=0.0)
 #: Settings under which training changes no weight.
@@ -164,18 +169,14 @@ def test_muon_leaves_weights_without_gradient_and_refuses_vectors():
 # ------------------------------------------------------------------ which optimiser takes which weight
 
 
-def small(encoder):
-    sizes = {"d_model": 16, "num_heads": 2, "num_layers": 1}
-    return encoder.set_params(**{name: value for name, value in sizes.items() if name in encoder.get_params()})
-
-
 @pytest.mark.parametrize("encoder", component_names("encoder"))
 @pytest.mark.parametrize("pooling", component_names("pooling"))
 def test_each_parameter_has_exactly_one_optimiser(encoder, pooling):
-    encoder, pooling = small(resolve_component(Encoder, encoder)), resolve_component(Pooling, pooling)
+    encoder = with_sizes(resolve_component(Encoder, encoder), {"d_model": 16, "num_heads": 2, "num_layers": 1})
+    pooling = resolve_component(Pooling, pooling)
     parts = Precomputed(), NoNormalization(), encoder, pooling
     model = build_model(*parts, n_outputs=3, sample_rate=16000, chunk_length=1, n_features=8)
-    muon, adam = build_optimizers(model, muon_lr=0.1, adam_lr=0.2, weight_decay=0.3)
+    muon, adam = build_optimizers(model, OptimizerParams(muon_lr=0.1, adam_lr=0.2, weight_decay=0.3))
     taken = [id(weight) for optimizer in (muon, adam) for group in optimizer.param_groups for weight in group["params"]]
     assert sorted(taken) == sorted(id(weight) for weight in model.parameters())
 
@@ -193,7 +194,7 @@ def test_each_parameter_has_exactly_one_optimiser(encoder, pooling):
 
 def test_without_muon_adamw_has_every_parameter_and_the_history_its_rate_alone():
     config = {"epochs": 2, "muon_lr": None, "adam_lr": 0.001}
-    model, result, _ = fitted(bumps(16), None, **config)
+    model, result, _ = train_tiny(bumps(16), None, **config)
     [adam] = result.optimizers
     assert isinstance(adam, torch.optim.AdamW)
     taken = {id(weight): group for group in adam.param_groups for weight in group["params"]}
@@ -357,8 +358,7 @@ def test_a_class_of_two_groups_is_on_both_sides():
 
 def tiny_model(n_outputs=2, seed=0, encoder=TINY, n_features=N_FEATURES):
     """Return a model of at most 20 frames at a time."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with torch_seed(seed):
         options = {"n_outputs": n_outputs, "sample_rate": 16000, "chunk_length": 0.2, "n_features": n_features}
         return build_model(Precomputed(), NoNormalization(), encoder, MeanPooling(), **options)
 
@@ -383,14 +383,13 @@ def config(**changes):
         "adam_lr": 3e-4,
         "weight_decay": 0.01,
         "warmup_ratio": 0.1,
-        "label_smoothing": 0.0,
         "patience": None,
         "device": CPU,
         "precision": "float32",
         "seed": 0,
         "verbose": 0,
     }
-    return TrainingConfig(**{**settings, **changes})
+    return TrainingSettings(**{**settings, **changes})
 
 
 class Snapshots:
@@ -405,19 +404,24 @@ class Snapshots:
     def begin_epoch(self):
         self.begun += 1
 
-    def end_epoch(self, model):
-        self.weights.append(copy.deepcopy(model.state_dict()))
+    def end_epoch(self, run):
+        self.weights.append(copy.deepcopy(run.average.model.state_dict()))
         return len(self.weights) == self.stop_after
 
 
-def fitted(train_set, valid_set=None, augment=(), stop_after=None, model=None, **changes):
-    """Train a tiny model; return it with the result and the snapshots."""
+def train_tiny(train_set, valid_set=None, augment=(), stop_after=None, model=None, label_smoothing=0.0, **changes):
+    """Train a tiny model; return it with the run and the snapshots."""
     model = tiny_model() if model is None else model
     snapshots = Snapshots(model, stop_after)
-    run = config(**changes)
-    transforms = [augmentation.apply for augmentation in augment]
-    result = train(model, train_set, valid_set, TASKS["classification"], run, transforms, monitor=snapshots)
-    return model, result, snapshots
+    run = Run(
+        model,
+        TARGETS,
+        config(**changes),
+        loss=partial(TARGETS.loss, label_smoothing=label_smoothing),
+        transforms=[augmentation.apply for augmentation in augment],
+    )
+    train(run, Data(train_set, valid_set, "by hand"), monitor=snapshots)
+    return model, run, snapshots
 
 
 def same_weights(first, second):
@@ -435,7 +439,7 @@ def misleading(data):
 
 
 def test_the_loss_falls_and_the_classes_are_learned():
-    model, result, _ = fitted(bumps(48), bumps(32, seed=1), epochs=12)
+    model, result, _ = train_tiny(bumps(48), bumps(32, seed=1), epochs=12)
     losses = [row["loss"] for row in result.history]
     assert losses[0] > 0.5
     assert losses[-1] < 0.5 * losses[0]
@@ -448,16 +452,16 @@ def test_the_loss_falls_and_the_classes_are_learned():
 def test_the_model_is_left_with_the_weights_of_the_best_epoch(turned):
     valid_set = bumps(31, seed=1, spread=2.0)
     valid_set = misleading(valid_set) if turned else valid_set
-    model, result, snapshots = fitted(bumps(48), valid_set, epochs=10)
+    model, result, snapshots = train_tiny(bumps(48), valid_set, epochs=10)
     assert len(result.history) == snapshots.begun == 10
     scores = [(row["val_macro_f1"], -row["val_loss"]) for row in result.history]
-    assert result.best_epoch == 1 + scores.index(max(scores))
-    assert same_weights(model.state_dict(), snapshots.weights[result.best_epoch - 1])
+    assert result.best["epoch"] == 1 + scores.index(max(scores))
+    assert same_weights(model.state_dict(), snapshots.weights[result.best["epoch"] - 1])
     if turned:
-        assert result.best_epoch < 10
+        assert result.best["epoch"] < 10
         assert not same_weights(model.state_dict(), snapshots.weights[-1])
 
-    best = result.history[result.best_epoch - 1]
+    best = result.history[result.best["epoch"] - 1]
     logits = logits_of(model, valid_set)
     predicted = logits.argmax(dim=1)
     assert f1_score(valid_set.targets, predicted, average="macro") == pytest.approx(best["val_macro_f1"])
@@ -466,34 +470,40 @@ def test_the_model_is_left_with_the_weights_of_the_best_epoch(turned):
 
 
 def test_of_equal_scores_the_lowest_validation_loss_wins():
-    _, result, _ = fitted(bumps(48, spread=0.1), bumps(16, seed=1, spread=0.1), epochs=15)
+    _, result, _ = train_tiny(bumps(48, spread=0.1), bumps(16, seed=1, spread=0.1), epochs=15)
     tied = [row for row in result.history if row["val_macro_f1"] == 1.0]
     assert len(tied) > 1
-    assert result.best_epoch == min(tied, key=lambda row: row["val_loss"])["epoch"]
+    assert result.best["epoch"] == min(tied, key=lambda row: row["val_loss"])["epoch"]
 
 
 def test_the_tasks_score_chooses_the_epoch_and_the_first_of_equals_wins():
     script = [0.1, 0.6, 0.2, 0.6, 0.3]
     scores = iter(script)
-    task = Task(loss=TASKS["classification"].loss, scores=lambda *_: {"taste": next(scores)}, selects="taste")
-    model = tiny_model()
-    result = train(model, bumps(16), misleading(bumps(8, seed=1)), task, config(epochs=5))
+
+    class Tasted(SingleLabel):
+        monitor = "taste"
+
+        def scores(self, *_):
+            return {"taste": next(scores)}
+
+    run = Run(tiny_model(), Tasted(TARGETS.classes), config(epochs=5))
+    result = train(run, Data(bumps(16), misleading(bumps(8, seed=1)), "by hand"))
     assert [row["val_taste"] for row in result.history] == script
     losses = {epoch: result.history[epoch - 1]["val_loss"] for epoch in (1, 2, 4)}
     assert losses[1] < losses[2] < losses[4], "the loss alone would choose otherwise"
-    assert result.best_epoch == 2
+    assert result.best["epoch"] == 2
 
-    _, result, _ = fitted(bumps(16), bumps(8, seed=1), **{**STILL, "epochs": 9}, patience=3)
-    assert (result.best_epoch, len(result.history)) == (1, 4), "nothing changes when nothing is learned"
+    _, result, _ = train_tiny(bumps(16), bumps(8, seed=1), **{**STILL, "epochs": 9}, patience=3)
+    assert (result.best["epoch"], len(result.history)) == (1, 4), "nothing changes when nothing is learned"
 
 
 def test_a_run_is_the_steps_that_one_would_write_by_hand():
     data = bumps(6)
     data = FrameSet(FrameStore(clip[:5] for clip in data.frames), data.targets, torch.linspace(0.5, 2, 6))
-    trained, _, _ = fitted(data, None, model=tiny_model().double(), epochs=4, label_smoothing=0.1)
+    trained, _, _ = train_tiny(data, None, model=tiny_model().double(), epochs=4, label_smoothing=0.1)
 
     model = tiny_model().double()  # so that the order of the clips in a batch does not matter
-    muon, adam = build_optimizers(model, muon_lr=0.01, adam_lr=3e-4, weight_decay=0.01)
+    muon, adam = build_optimizers(model, OptimizerParams())
     for step in range(4):
         factor = warmup_cosine(step, 4, 0.1)
         for optimizer, rate in ((muon, 0.01), (adam, 3e-4)):
@@ -511,26 +521,26 @@ def test_a_run_is_the_steps_that_one_would_write_by_hand():
 
 @pytest.mark.parametrize("patience", [1, 3])
 def test_training_stops_when_patience_ends(patience):
-    _, result, _ = fitted(bumps(48), misleading(bumps(32, seed=1)), epochs=60, muon_lr=0.05, patience=patience)
-    assert len(result.history) == result.best_epoch + patience
+    _, result, _ = train_tiny(bumps(48), misleading(bumps(32, seed=1)), epochs=60, muon_lr=0.05, patience=patience)
+    assert len(result.history) == result.best["epoch"] + patience
     assert len(result.history) < 60
 
 
 def test_patience_is_no_matter_without_validation():
-    model, result, snapshots = fitted(bumps(16), None, epochs=5, patience=1)
-    assert len(result.history) == result.best_epoch == 5
+    model, result, snapshots = train_tiny(bumps(16), None, epochs=5, patience=1)
+    assert len(result.history) == result.best["epoch"] == 5
     assert same_weights(model.state_dict(), snapshots.weights[-1])
     assert not same_weights(model.state_dict(), snapshots.weights[-2])
     assert not any(name.startswith("val_") for row in result.history for name in row)
 
 
 def test_a_monitor_may_end_training():
-    _, result, snapshots = fitted(bumps(16), None, epochs=50, stop_after=2)
+    _, result, snapshots = train_tiny(bumps(16), None, epochs=50, stop_after=2)
     assert len(result.history) == snapshots.begun == 2
 
 
 def test_learning_rates_in_the_history_follow_the_schedule():
-    _, result, _ = fitted(bumps(20), None, epochs=7, batch_size=8, muon_lr=0.02, adam_lr=0.001, warmup_ratio=0.3)
+    _, result, _ = train_tiny(bumps(20), None, epochs=7, batch_size=8, muon_lr=0.02, adam_lr=0.001, warmup_ratio=0.3)
     last_steps = [3 * epoch - 1 for epoch in range(1, 8)]  # three batches an epoch
     factors = [warmup_cosine(step, 21, 0.3) for step in last_steps]
     assert [row["muon_lr"] for row in result.history] == pytest.approx([0.02 * f for f in factors])
@@ -541,15 +551,15 @@ def test_learning_rates_in_the_history_follow_the_schedule():
 
 
 def test_constant_learning_rates_stay():
-    _, result, _ = fitted(bumps(20), None, epochs=3, constant_lr=True)
+    _, result, _ = train_tiny(bumps(20), None, epochs=3, constant_lr=True)
     assert [row["muon_lr"] for row in result.history] == [0.01] * 3
 
 
 def test_a_loss_that_is_not_finite_ends_training_with_advice():
-    _, result, _ = fitted(bumps(16), None, epochs=5, muon_lr=1e30)
+    _, result, _ = train_tiny(bumps(16), None, epochs=5, muon_lr=1e30)
     assert isinstance(result.stopped, TrainingError)
     assert re.search(r"at step \d+ of epoch 1.*muon_lr=.*\(of 1e\+30\) and adam_lr=.*the clips \[", str(result.stopped))
-    assert result.best_epoch == 0
+    assert result.best["epoch"] == 0
 
 
 def test_one_seed_repeats_training_bit_for_bit():
@@ -557,7 +567,7 @@ def test_one_seed_repeats_training_bit_for_bit():
 
     def weights(seed):
         model = tiny_model(encoder=encoder)
-        return fitted(bumps(20), None, [SpecAugment()], model=model, epochs=2, seed=seed)[0].state_dict()
+        return train_tiny(bumps(20), None, [SpecAugment()], model=model, epochs=2, seed=seed)[0].state_dict()
 
     assert same_weights(weights(0), weights(0))
     assert not same_weights(weights(0), weights(1))
@@ -600,7 +610,7 @@ def test_the_training_loss_is_the_weighted_mean_over_clips(label_smoothing):
         reduction="none",
     )
     for batch_size in (20, 6):
-        _, result, _ = fitted(
+        _, result, _ = train_tiny(
             FrameSet(FrameStore(short), data.targets, weights),
             None,
             model=model,
@@ -617,7 +627,7 @@ def test_the_validation_loss_and_scores_are_weighted():
     data = bumps(15)
     weights = torch.linspace(0.1, 3.0, 15)
     model = tiny_model()
-    _, result, _ = fitted(bumps(8), FrameSet(data.frames, data.targets, weights), model=model, **STILL)
+    _, result, _ = train_tiny(bumps(8), FrameSet(data.frames, data.targets, weights), model=model, **STILL)
     logits = logits_of(model, data)
     losses = F.cross_entropy(logits, data.targets, reduction="none")
     right = (logits.argmax(dim=1) == data.targets).float()
@@ -628,7 +638,7 @@ def test_the_validation_loss_and_scores_are_weighted():
 def step_with(frames, targets, weights):
     """Return the weights after training on one batch."""
     data = FrameSet(FrameStore(frames), torch.tensor(targets), torch.tensor(weights))
-    return fitted(data, None, epochs=2, batch_size=16)[0].state_dict()
+    return train_tiny(data, None, epochs=2, batch_size=16)[0].state_dict()
 
 
 def test_a_clip_of_weight_zero_has_no_influence():
@@ -823,7 +833,7 @@ def test_no_step_waits_for_the_device():
     batch = data.batch(np.arange(4), model.max_frames, np.random.default_rng(0)).to(meta)
     for augmentation in (SpecAugment(freq_width=2, time_width=2),):
         batch = augmentation.apply(batch, torch.Generator().manual_seed(0))
-    optimizers = build_optimizers(model, muon_lr=0.01, adam_lr=3e-4, weight_decay=0.01)
-    losses = [loop._step(model, batch, TASKS["classification"], config(device=meta), optimizers) for _ in range(2)]
+    optimizers = build_optimizers(model, OptimizerParams())
+    losses = [loop._step(model, batch, TARGETS.loss, config(device=meta), optimizers) for _ in range(2)]
     assert [tuple(loss.shape) for loss in losses] == [(2,), (2,)]
     assert batch.lengths.device == CPU

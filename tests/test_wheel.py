@@ -16,7 +16,8 @@ from skastw.datasets import load_spoken_digits
 from skastw import ASTWClassifier
 from skastw.encoders import ASTWEncoder
 assert skastw.__file__.startswith(sys.argv[1]), skastw.__file__
-assert files("skastw.serving").joinpath("page.html").is_file()
+for place, name in (("artifact", "card.md"), ("evaluation", "report.html"), ("serving", "page.html")):
+    assert files(f"skastw.{place}").joinpath("templates", name).is_file(), name
 clips = load_spoken_digits()
 assert len(clips.data) == 400 and clips.data[0].startswith(sys.argv[1])
 clf = ASTWClassifier(encoder=ASTWEncoder(d_model=16, num_heads=2, num_layers=1), epochs=1)

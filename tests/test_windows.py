@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import soundfile
 
+from helpers import tone_sequence
 from skastw import ASTWClassifier
 from skastw.analysis.windows import cut_windows
 from skastw.audio import isolated_decoding, load_waveform, stream_waveform
@@ -28,13 +29,6 @@ def clf():
     clips, y = make_tones(n_clips=48, n_classes=3, sample_rate=RATE, random_state=0)
     params = {"encoder": TINY, "epochs": 40, "muon_lr": 0.03, "sample_rate": RATE, "val_split": None}
     return ASTWClassifier(**params).fit(clips, NAMES[y])
-
-
-def tones(*classes, seconds=1.0, rate=RATE):
-    """Return a recording of one tone after the other, in the noise that ``make_tones`` has."""
-    time = np.arange(round(seconds * rate)) / rate
-    sound = np.concatenate([0.5 * np.sin(2 * np.pi * 300 * 2**k * time) for k in classes])
-    return (sound + 0.01 * np.random.default_rng(1).standard_normal(len(sound))).astype(np.float32)
 
 
 def noise(seconds, rate, channels=1):
@@ -133,7 +127,7 @@ def test_windows_cover_a_waveform_to_its_end(n, hop, pieces):
 
 
 def test_each_window_is_predicted_as_a_clip_of_its_own(clf):
-    recording = tones(0, 1, 2, 1)
+    recording = tone_sequence(0, 1, 2, 1)
     table = clf.predict_windows([recording, recording[:3000]], window=0.5, hop=0.25)
     assert table.columns.tolist() == ["clip", "start", "end", "end (label)", "low", "middle"]
     assert table["clip"].tolist() == [0] * 15 + [1]
@@ -146,10 +140,11 @@ def test_each_window_is_predicted_as_a_clip_of_its_own(clf):
 
 
 def test_a_recording_of_tones_is_heard_in_its_order(clf):
-    table = clf.predict_windows([tones(0, 1, 0, 2)], window=0.5, hop=0.5)
+    table = clf.predict_windows([tone_sequence(0, 1, 0, 2)], window=0.5, hop=0.5)
     assert table.iloc[:, 3:].idxmax(axis=1).tolist() == np.repeat(["low", "middle", "low", "end (label)"], 2).tolist()
     by_mean, by_max, by_vote = (
-        clf.predict_windows([tones(0, 1, 0, 2)], window=0.5, hop=0.5, aggregate=how) for how in ("mean", "max", "vote")
+        clf.predict_windows([tone_sequence(0, 1, 0, 2)], window=0.5, hop=0.5, aggregate=how)
+        for how in ("mean", "max", "vote")
     )
     np.testing.assert_allclose(by_vote[["low", "middle", "end (label)"]], [[0.5, 0.25, 0.25]])
     np.testing.assert_allclose(by_mean.iloc[0, 3:].astype(float), table.iloc[:, 3:].mean(), atol=1e-6)
@@ -158,7 +153,10 @@ def test_a_recording_of_tones_is_heard_in_its_order(clf):
 
 
 def test_windows_do_not_depend_on_blocks_or_on_the_other_clips(clf, tmp_path, monkeypatch):
-    paths = [write(tmp_path / f"{i}.flac", tones(*order), RATE) for i, order in enumerate([(0, 1, 2), (2, 2), (1, 0)])]
+    paths = [
+        write(tmp_path / f"{i}.flac", tone_sequence(*order), RATE)
+        for i, order in enumerate([(0, 1, 2), (2, 2), (1, 0)])
+    ]
     together = clf.predict_windows(paths, window=0.4)
     assert together["clip"].unique().tolist() == [str(path) for path in paths]
     monkeypatch.setattr(sys.modules["skastw.analysis.windows"], "_BLOCK", 5000)
@@ -168,7 +166,7 @@ def test_windows_do_not_depend_on_blocks_or_on_the_other_clips(clf, tmp_path, mo
 
 @pytest.mark.parametrize("aggregate", [None, "mean", "vote"])
 def test_a_clip_that_cannot_be_read_has_a_row_without_numbers(clf, tmp_path, aggregate):
-    good = write(tmp_path / "good.wav", tones(0), RATE)
+    good = write(tmp_path / "good.wav", tone_sequence(0), RATE)
     cut = tmp_path / "cut.wav"  # found out at its end, when windows of it were there already
     cut.write_bytes(good.read_bytes()[:-5000])
     clips = [str(cut), str(good), "missing.wav"]
@@ -202,7 +200,7 @@ def test_a_clip_that_cannot_be_read_has_a_row_without_numbers(clf, tmp_path, agg
 )
 def test_lengths_and_names_that_mean_nothing_are_errors(clf, params, match):
     with pytest.raises(ValueError, match=match):
-        clf.predict_windows([tones(0)], **params)
+        clf.predict_windows([tone_sequence(0)], **params)
 
 
 def test_windows_need_a_front_end_and_a_fit(clf):
@@ -211,7 +209,7 @@ def test_windows_need_a_front_end_and_a_fit(clf):
     with pytest.raises(ValueError, match="expected a front end"):
         network.predict_windows(frames, window=1)
     with pytest.raises(AttributeError, match="not fitted"):
-        ASTWClassifier().predict_windows([tones(0)], window=1)
+        ASTWClassifier().predict_windows([tone_sequence(0)], window=1)
 
 
 MEMORY = """

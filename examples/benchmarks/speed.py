@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,15 +34,18 @@ from skastw.augment import Augment
 from skastw.core.batching import Batch, round_length, shuffled_buckets
 from skastw.core.component import component_names, resolve_component
 from skastw.core.device import autocast, has_native_bfloat16, resolve_device
+from skastw.data.dataset import Data
 from skastw.data.extraction import extract_frames
 from skastw.data.frames import FrameSet, FrameStore
 from skastw.encoders import ASTWEncoder
 from skastw.features import LogMel
+from skastw.network.components import resolve_components
 from skastw.network.model import build_model
 from skastw.normalization import NoNormalization
 from skastw.pooling import MeanPooling
-from skastw.training import TASKS, TrainingConfig, train
-from skastw.training.optim import build_optimizers
+from skastw.targets import SingleLabel
+from skastw.training import Run, TrainingSettings, train
+from skastw.training.optim import OptimizerParams, build_optimizers
 
 Row = dict[str, Any]
 BATCH = 16
@@ -117,7 +121,7 @@ def chosen(paths: list[str], n: int | None, data_dir: Path) -> list[str]:
 
 def log_mel(paths: list[str]) -> list[torch.Tensor]:
     """Return the frames of clips."""
-    return list(extract_frames(paths, LogMel().build(16000), sample_rate=16000))
+    return [outcome.result for outcome in extract_frames(paths, LogMel().build(16000), sample_rate=16000)]
 
 
 def default_model(n_outputs: int = 8) -> torch.nn.Module:
@@ -169,19 +173,16 @@ def training(options: argparse.Namespace) -> Iterator[Row]:
     data = FrameSet(FrameStore(frames), targets, torch.ones(len(frames)))
     model = default_model()
     plain = references.PlainEncoder(8)
-    ours, theirs = (
-        build_optimizers(model, muon_lr=0.01, adam_lr=3e-4, weight_decay=0.01),
-        references.plain_optimizers(plain),
-    )
-    config = training_config()
-    transforms = [augmentation.apply for augmentation in ASTWClassifier()._resolve_components().augment]
+    theirs = references.plain_optimizers(plain)
+    run = default_run(model, 8, training_settings())
     rng = np.random.default_rng(0)
 
     def skastw_epoch() -> None:
         from skastw.core.device import retained_heap
 
+        run.epoch, run.done = 0, False
         with retained_heap():
-            train(model, data, None, TASKS["classification"], config, transforms, optimizers=ours)
+            train(run, Data(data, None, "no validation"))
 
     def plain_steps(n: int, pad_to: int | None) -> None:
         for _ in range(n):
@@ -204,21 +205,18 @@ def training(options: argparse.Namespace) -> Iterator[Row]:
     yield row("training / R2 (float32, padded to the batch's longest)", rates["skastw"] / rates["R2"], target=">= 2")
 
 
-def training_config() -> TrainingConfig:
+def training_settings() -> TrainingSettings:
     """Return the default settings, for one epoch."""
-    defaults = {**ASTWClassifier().get_params(deep=False), "epochs": 1, "patience": None}
-    names = (
-        "epochs",
-        "batch_size",
-        "muon_lr",
-        "adam_lr",
-        "weight_decay",
-        "warmup_ratio",
-        "label_smoothing",
-        "patience",
-    )
-    settings = {name: defaults[name] for name in names}
-    return TrainingConfig(**settings, device=resolve_device("cpu"), precision="auto", seed=0, verbose=0)
+    machine = {"device": resolve_device("cpu"), "precision": "auto", "seed": 0, "verbose": 0}
+    return TrainingSettings(epochs=1, patience=None, batch_size=BATCH, **machine)
+
+
+def default_run(model: torch.nn.Module, n_classes: int, settings: TrainingSettings) -> Run:
+    """Return a run of the default classifier's training."""
+    clf, targets = ASTWClassifier(), SingleLabel(np.arange(n_classes))
+    transforms = [augmentation.apply for augmentation in resolve_components(clf).augment]
+    loss = partial(targets.loss, label_smoothing=clf.label_smoothing)
+    return Run(model, targets, settings, loss=loss, transforms=transforms)
 
 
 def model_flops(n_frames: int, batch: int, *, d_model: int = 384, num_layers: int = 8) -> float:
@@ -236,7 +234,7 @@ def step(options: argparse.Namespace) -> Iterator[Row]:
 
     n_frames = 376
     model = default_model().train()
-    optimizers = build_optimizers(model, muon_lr=0.01, adam_lr=3e-4, weight_decay=0.01)
+    optimizers = build_optimizers(model, OptimizerParams())
     frames, targets = torch.randn(BATCH, n_frames, 80), torch.randint(8, (BATCH,))
     lengths = torch.full((BATCH,), n_frames) - torch.arange(BATCH)
 
@@ -532,9 +530,9 @@ def search(options: argparse.Namespace) -> Iterator[Row]:
 def augmentations(options: argparse.Namespace) -> Iterator[Row]:
     """Each augmentation with its defaults, as a share of a training step of the recipe ``small``."""
     recipe = ASTWClassifier.from_recipe("small")
-    components, device = recipe._resolve_components(), torch.device("cpu")
-    model = build_model(*components.parts, n_outputs=4, sample_rate=16000, chunk_length=30.0).train()
-    optimizers = build_optimizers(model, muon_lr=0.01, adam_lr=1e-3, weight_decay=0.01)
+    components, device = resolve_components(recipe), torch.device("cpu")
+    model = components.build(4).train()
+    optimizers = build_optimizers(model, OptimizerParams(adam_lr=1e-3))
     inputs = torch.rand(BATCH, 224, components.features.n_mels)
     batch = Batch(inputs, torch.full((BATCH,), 224), torch.arange(BATCH) % 4, torch.ones(BATCH))
     generator = torch.Generator().manual_seed(0)
@@ -577,12 +575,11 @@ def gpu(options: argparse.Namespace) -> Iterator[Row]:
         FrameStore([torch.randn(n_frames, 80) for _ in range(1600)]), torch.arange(1600) % 50, torch.ones(1600)
     )
     model = default_model(50).to(device)
-    optimizers = build_optimizers(model, muon_lr=0.01, adam_lr=3e-4, weight_decay=0.01)
-    settings = {**vars(training_config()), "batch_size": batch, "device": device}
-    transforms = [augmentation.apply for augmentation in ASTWClassifier()._resolve_components().augment]
+    training_run = default_run(model, 50, replace(training_settings(), batch_size=batch, device=device))
 
     def epoch() -> None:
-        train(model, data, None, TASKS["classification"], TrainingConfig(**settings), transforms, optimizers=optimizers)
+        training_run.epoch, training_run.done = 0, False
+        train(training_run, Data(data, None, "no validation"))
         torch.cuda.synchronize()
 
     run, flops = products(n_frames, batch, torch.bfloat16, "cuda")

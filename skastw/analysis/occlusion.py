@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,16 @@ import torch
 from torch import Tensor
 
 from skastw.core.batching import split_evenly
+from skastw.core.device import resolve_device
+from skastw.data.extraction import read_frames
 from skastw.data.frames import FrameStore, blocks
-from skastw.network.inference import embed_clips
+from skastw.errors import plain
+from skastw.network.inference import InferenceParams, check_outputs, embed_clips, on_device
 from skastw.network.model import AudioModel
+from skastw.network.trained import Trained
+from skastw.targets import ClassTargets
 
-__all__ = ["FILLS", "Occlusion", "cell_centres", "occluded_logits"]
+__all__ = ["FILLS", "Occlusion", "cell_centres", "explain", "occluded_logits"]
 
 #: What hidden frames are replaced by: the mean of the whole clip, or of each bin over time.
 FILLS = {"clip": (0, 1), "band": (0,)}
@@ -52,6 +58,89 @@ class Occlusion:
     times: np.ndarray
     bands: np.ndarray
     frequencies: np.ndarray | None
+
+
+def explain(
+    trained: Trained,
+    clip: Any,
+    params: InferenceParams,
+    *,
+    label: Any = None,
+    n_times: int = 20,
+    n_bands: int = 16,
+    fill: str = "clip",
+) -> Occlusion:
+    """Return which parts of a clip speak for a class: how its probability drops when they are hidden.
+
+    Parameters
+    ----------
+    trained : Trained
+        A model of classes.
+    clip : clip
+        Or its frames, if the model has no front end.
+    params : InferenceParams
+    label : label, optional
+        One of the classes; by default the most probable.
+    n_times, n_bands : int, default=20 and 16
+        Parts in time and in frequency; no more are made than there are frames and bins.
+    fill : {"clip", "band"}, default="clip"
+        See :func:`occluded_logits`.
+
+    Returns
+    -------
+    Occlusion
+
+    Raises
+    ------
+    ClipError
+        If the clip cannot be used.
+    ValueError
+        If ``label`` is not a class, or another argument is not valid.
+    """
+    for name, value in (("n_times", n_times), ("n_bands", n_bands)):
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+            raise ValueError(f"Got {name}={plain(value)!r}, expected an integer of at least 1.")
+    if fill not in FILLS:
+        raise ValueError(f"Got fill={fill!r}, expected one of {', '.join(map(repr, FILLS))}.")
+    targets, components = trained.targets, trained.components
+    assert isinstance(targets, ClassTargets)
+    labels = targets.labels
+    if label is not None and label not in labels:
+        raise ValueError(f"Got label={plain(label)!r}, expected one of the classes: {plain(labels[:10])}.")
+
+    device = resolve_device(params.device)
+    model = on_device(trained.model, device)
+    reading = replace(params, on_error="raise")
+    [(_, frames, _)] = read_frames(
+        [clip], [0], components.features, components.sample_rate, reading, n_features=trained.model.features.n_features
+    )
+    assert isinstance(frames, Tensor)
+    n_times, n_bands = min(n_times, len(frames)), min(n_bands, frames.shape[1])
+    logits, occluded = occluded_logits(
+        model,
+        frames,
+        n_times=n_times,
+        n_bands=n_bands,
+        fill=fill,
+        batch_size=params.batch_size,
+        device=device,
+        precision=params.number_format,
+    )
+    check_outputs(logits[None], np.zeros(1, dtype=np.int64))
+
+    index = int(logits.argmax()) if label is None else labels.index(label)
+    logarithm = targets.log_probabilities(logits[None])[0, index]
+    drops = logarithm - targets.log_probabilities(occluded.flatten(0, 1))[:, index]
+    bands = cell_centres(frames.shape[1], n_bands)
+    hz = components.features.frequencies(components.sample_rate)
+    return Occlusion(
+        label=labels[index],
+        probability=float(logarithm.exp()),
+        saliency=drops.view(n_times, n_bands).numpy(),
+        times=cell_centres(len(frames), n_times) / components.features.frames_per_second(components.sample_rate),
+        bands=bands,
+        frequencies=None if hz is None else np.interp(bands, np.arange(len(hz)), hz),
+    )
 
 
 def cell_centres(length: int, n_cells: int) -> np.ndarray:
@@ -148,8 +237,8 @@ def occluded_logits(
 
     means = embedded.mean(dim=0).repeat(len(patches), 1)
     where = iter(touched)
-    for block in blocks(versions(), _BLOCK):
-        for version in embed_clips(model, block, **settings):
+    for block in blocks(versions(), _BLOCK, n_bytes=lambda version: version.nbytes):
+        for version in embed_clips(model, FrameStore(block), **settings):
             patch, chunk = next(where)
             means[patch] += (version - embedded[chunk]) / len(chunks)
     head = model.head

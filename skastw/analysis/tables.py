@@ -65,7 +65,7 @@ def prediction_table(classifier: Any, X: Any) -> DataFrame:
     probabilities = classifier.predict_proba(clips)
     columns = [f"p({label})" for label in classifier.classes_.tolist()]
     table = pd.DataFrame(probabilities, columns=columns)
-    if classifier.task_ == "classification":
+    if classifier.trained_.targets.exclusive:
         heard = ~np.isnan(probabilities).any(axis=1)
         best = classifier.classes_[probabilities.argmax(axis=1)]
         table.insert(0, "predicted", pd.Series(best).where(heard))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from numbers import Real
 from typing import Any
 
@@ -11,8 +13,10 @@ import pandas as pd
 
 from skastw.audio import clip_path, stream_waveform
 from skastw.core.text import readable
-from skastw.data.failures import Failures
+from skastw.data.failures import FailedClip, report_failures
 from skastw.errors import ClipError, plain
+from skastw.network.inference import InferenceParams, embed, outputs_of
+from skastw.network.trained import Trained
 
 __all__ = ["AGGREGATES", "cut_windows", "window_table"]
 
@@ -63,70 +67,78 @@ def cut_windows(pieces: Iterable[np.ndarray], size: int, hop: int) -> Iterator[t
 
 
 def window_table(
+    trained: Trained,
     clips: Sequence[Any],
-    predict: Callable[[list[np.ndarray]], np.ndarray],
+    params: InferenceParams,
     *,
-    labels: Sequence[Any],
-    sample_rate: int,
     window: float,
-    hop: float | None,
-    aggregate: str | None,
-    failures: Failures,
-) -> pd.DataFrame:
+    hop: float | None = None,
+    aggregate: str | None = None,
+) -> tuple[pd.DataFrame, list[FailedClip]]:
     """Return the probabilities of the windows of clips, in memory that does not depend on the clips' lengths.
 
     Parameters
     ----------
+    trained : Trained
+        A model of classes.
     clips : sequence of clips
-    predict : callable
-        Takes waveforms, returns an ndarray of shape (n_windows, n_labels).
-    labels : sequence
-        Names of the columns.
-    sample_rate : int
-        Hz.
+    params : InferenceParams
     window, hop : float
         Seconds of a window, and from the start of one to that of the next; by default half a window.
     aggregate : {"mean", "max", "vote"} or None
-        Make one row of a clip's windows: by mean or maximum of a label's probabilities, or by the share of windows in
-        which it is the most probable one.
-    failures : Failures
-        What to do about clips that cannot be read.
+        Return one row for each clip: the mean or maximum of the windows' probabilities, or the share of windows in
+        which a label is the most probable one.
 
     Returns
     -------
-    DataFrame
-        A row a window: ``clip`` (path, or position), ``start`` and ``end`` (seconds), and a column a label. A clip
-        that cannot be read has one row without numbers.
+    table : DataFrame
+        A row for each window: ``clip`` (path, or position), ``start`` and ``end`` (seconds), and a column for each
+        label. A clip that cannot be read has one row without numbers.
+    failed : list of FailedClip
+        The clips that cannot be read.
 
     Raises
     ------
     ValueError
-        If ``window`` or ``hop`` is no length of at least one sample, or ``aggregate`` is not known.
+        If ``window`` or ``hop`` is shorter than a sample, ``aggregate`` is not known, or the model has no front end.
     ClipError
-        For the first clip that cannot be read, if ``failures`` says so.
+        For the first clip that cannot be read, if ``on_error`` is ``"raise"``.
     """
+    if trained.components.precomputed:
+        raise ValueError("Got features='precomputed', expected a front end: windows are cut from clips.")
     if aggregate not in (None, *AGGREGATES):
         raise ValueError(f"Got aggregate={aggregate!r}, expected None or one of {', '.join(map(repr, AGGREGATES))}.")
+    sample_rate = trained.components.sample_rate
     size = _samples("window", window, sample_rate)
     step = _samples("hop", window / 2 if hop is None else hop, sample_rate)
+    predict = partial(_probabilities, trained, replace(params, verbose=0, on_error="raise"))
+
     rows: list[tuple[int, float, float]] = []
-    found: list[np.ndarray] = []
+    probabilities: list[np.ndarray] = []
     waiting: list[np.ndarray] = []
-    n_waiting = 0
+    failed: list[FailedClip] = []
     for index, clip in enumerate(clips):
         try:
             for start, waveform in cut_windows(stream_waveform(clip, sample_rate, index=index), size, step):
                 rows.append((index, start / sample_rate, (start + len(waveform)) / sample_rate))
                 waiting.append(waveform)
-                n_waiting += len(waveform)
-                if n_waiting >= _BLOCK:
-                    found.append(predict(waiting))
-                    waiting, n_waiting = [], 0
+                if sum(map(len, waiting)) >= _BLOCK:
+                    probabilities.append(predict(waiting))
+                    waiting = []
         except ClipError as error:
-            failures.note(error)
-    found += [predict(waiting)] if waiting else []
-    table = _as_table(rows, found, clips, labels, failed=[clip.index for clip in failures.clips])
-    return (table if aggregate is None else _aggregated(table, aggregate)).reset_index(drop=True)
+            failed.append(FailedClip.from_error(error))
+            failed[-1].check(params.on_error)
+    probabilities += [predict(waiting)] if waiting else []
+
+    report_failures(failed, len(clips), params.on_error)
+    unread = [clip.index for clip in failed]
+    table = _as_table(rows, probabilities, clips, trained.targets.labels, failed=unread)
+    return (table if aggregate is None else _aggregated(table, aggregate)).reset_index(drop=True), failed
+
+
+def _probabilities(trained: Trained, params: InferenceParams, waveforms: list[np.ndarray]) -> np.ndarray:
+    embeddings, _ = embed(trained, waveforms, params)
+    return trained.targets.finish(outputs_of(trained, embeddings)).numpy()
 
 
 def _samples(name: str, seconds: Any, sample_rate: int) -> int:

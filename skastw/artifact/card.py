@@ -2,248 +2,147 @@
 
 from __future__ import annotations
 
-import html
-from collections.abc import Mapping, Sequence
+import re
+from html import escape
 from typing import Any
+
+from msgspec import to_builtins
+
+from skastw.core.templates import render
+from skastw.core.version import __version__
+from skastw.network.model import count_parameters
+from skastw.network.trained import Trained, TrainingRecord
 
 __all__ = ["model_card"]
 
-_TEXT = """\
-# {title}
-
-A compact audio model trained from scratch with [skastw](https://pypi.org/project/skastw/) {version}: no pretrained
-weights, {n_parameters:,} parameters, {n_labels} {labels_noun}.
-
-## Use
-
-```python
-from {module} import {estimator}
-
-model = {estimator}.from_pretrained("path-or-user/name")
-model.predict(["clip.wav"])
-```
-{more_use}
-Clips may be of any length, rate and number of channels: they are averaged to mono and resampled to {sample_rate} Hz.
-
-## Intended use
-
-{intended_use}
-
-## {labels_title}
-
-{labels}
-
-## Training
-
-{training}
-
-| component | settings |
-| --- | --- |
-{components}
-
-## Evaluation
-
-{evaluation}
-
-## Limits
-
-{limits} It hears what its training clips held, so check it on speakers, rooms and microphones of your own before
-relying on it. It is not made to decide about people by itself.
-"""
-
-_WORDS: dict[str, dict[str, str]] = {
-    "classification": {
-        "labels_noun": "classes",
-        "labels_title": "Labels",
-        "more_use": "\nor, in a shell, `skastw predict clip.wav --model path-or-user/name`.\n",
-        "intended_use": (
-            "Telling apart the classes below in recordings like those that the model was trained on: sorting, "
-            "searching and pre-labelling, with somebody who listens to what matters."
-        ),
-        "limits": (
-            "The model knows the classes above and nothing else: it gives every sound one of these labels. Its "
-            "probabilities rank clips; they are not calibrated."
-        ),
-    },
-    "multilabel": {
-        "labels_noun": "labels, any number of which may apply",
-        "labels_title": "Labels",
-        "more_use": "\nor, in a shell, `skastw predict clip.wav --model path-or-user/name`.\n",
-        "intended_use": (
-            "Finding the labels below in recordings like those that the model was trained on: sorting, searching and "
-            "pre-labelling, with somebody who listens to what matters."
-        ),
-        "limits": (
-            "The model knows the labels above and nothing else. Its probabilities rank clips; they are not calibrated."
-        ),
-    },
-    "regression": {
-        "labels_noun": "values",
-        "labels_title": "Values",
-        "more_use": "",
-        "intended_use": "Estimating the values below for recordings like those that the model was trained on.",
-        "limits": "The model gives every sound these values, whether or not they mean anything for it.",
-    },
-}
-
-#: Scores of ``metrics.json`` that the Hub's metadata have a word for: that word, and what to show.
+#: Scores in ``metrics.json`` with a metric of the Hub, as fields of ``huggingface_hub.EvalResult``.
 _HUB_METRICS: dict[str, dict[str, Any]] = {
-    "accuracy": {"type": "accuracy", "name": "Accuracy"},
-    "macro_f1": {"type": "f1", "name": "Macro-F1", "args": {"average": "macro"}},
-    "uar": {"type": "recall", "name": "Unweighted average recall", "args": {"average": "macro"}},
-    "r2": {"type": "r_squared", "name": "R2"},
+    "accuracy": {"metric_type": "accuracy", "metric_name": "Accuracy"},
+    "macro_f1": {"metric_type": "f1", "metric_name": "Macro-F1", "metric_args": {"average": "macro"}},
+    "uar": {"metric_type": "recall", "metric_name": "Unweighted average recall", "metric_args": {"average": "macro"}},
+    "r2": {"metric_type": "r_squared", "metric_name": "R2"},
 }
 
-#: What a way to choose the validation clips means for their scores.
+#: How far the validation scores can be trusted, by how the validation clips were chosen.
 _SPLITS = {
     "random split, stratified where possible": (
         "They were drawn at random from the same clips, so they may share speakers, rooms and recordings with the "
-        "training clips; on new ones expect less."
+        "training clips. Expect lower scores on new ones."
     ),
     "whole groups held out": (
-        "They are whole groups, such as speakers or recordings, and the model was trained on no clip of theirs."
+        "They are whole groups, such as speakers or recordings, and the model was not trained on any clip of these "
+        "groups."
     ),
-    "validation clips given by the caller": "They were chosen by whoever trained the model.",
+    "validation clips given by the caller": "They were chosen by the person who trained the model.",
 }
 
+#: A quote and the folders of an absolute path behind it, on any system.
+_FOLDERS = re.compile(r"""(['"])(?:/|\\\\|[A-Za-z]:[\\/])(?:(?:(?!\1).)*[\\/](?!\1))?""")
 
-def model_card(
-    *,
-    title: str,
-    module: str,
-    estimator: str,
-    version: str,
-    task: str,
-    labels: Sequence[Any],
-    sample_rate: int,
-    n_parameters: int,
-    components: Mapping[str, str],
-    params: Mapping[str, Any],
-    metrics: Mapping[str, Any],
-) -> str:
+
+def model_card(trained: Trained, *, title: str, estimator: str) -> str:
     """Write the model card.
 
     Parameters
     ----------
+    trained : Trained
     title : str
-    module, estimator : str
-        Where the loading class is imported from, and its name.
-    version : str
-        Release of skastw.
-    task : {"classification", "multilabel", "regression"}
-    labels : sequence
-        The classes, or the names of the values.
-    sample_rate : int
-        Hz.
-    n_parameters : int
-    components : mapping of kind to settings
-    params : mapping
-        The estimator's parameters.
-    metrics : mapping
-        Content of ``metrics.json``.
+    estimator : str
+        Name of the class that loads the model.
 
     Returns
     -------
     str
         Markdown with a YAML header.
     """
-    text = _TEXT.format(
+    from markupsafe import Markup
+
+    title = " ".join(title.split())
+    record, components, targets = trained.record, trained.components, trained.targets
+    described = {**components.parts, "augment": list(components.augment)}
+    return render(
+        "skastw.artifact",
+        "card.md",
+        header=Markup(_header(title, record)),
         title=title,
-        module=module,
         estimator=estimator,
-        version=version,
-        n_parameters=n_parameters,
-        n_labels=len(labels),
-        **_WORDS[task],
-        sample_rate=sample_rate,
-        labels=", ".join(map(_cell, labels)),
-        training=_training(params, metrics),
-        components="\n".join(f"| {kind} | `{settings}` |" for kind, settings in components.items()),
-        evaluation=_evaluation(params, metrics),
-    )
-    import yaml
-
-    header = yaml.safe_dump(_metadata(title, metrics), sort_keys=False, allow_unicode=True)
-    return f"---\n{header}---\n\n{text}"
-
-
-def _metadata(title: str, metrics: Mapping[str, Any]) -> dict[str, Any]:
-    metadata: dict[str, Any] = {
-        "library_name": "skastw",
-        "pipeline_tag": "audio-classification",
-        "tags": ["audio-classification", "skastw", "scikit-learn", "trained-from-scratch"],
-    }
-    scores, dataset = metrics["validation"], {"name": "validation split of the training data", "split": "validation"}
-    if metrics.get("test"):
-        scores, dataset = metrics["test"], {"name": "clips held out for testing", "split": "test"}
-    found = [name for name in _HUB_METRICS if scores and name in scores]
-    if found:
-        results = {
-            "task": {"type": "audio-classification", "name": "Audio classification"},
-            "dataset": {"type": "private", **dataset},
-            "metrics": [{**_HUB_METRICS[name], "value": round(scores[name], 4)} for name in found],
-        }
-        metadata["metrics"] = [_HUB_METRICS[name]["type"] for name in found]
-        metadata["model-index"] = [{"name": title, "results": [results]}]
-    return metadata
-
-
-def _training(params: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
-    most, rate, seed = metrics.get("max_epochs", params["epochs"]), params["muon_lr"], metrics.get("seed")
-    muon = "" if rate is None else f"Muon (learning rate {rate}) updates matrix-shaped weights, "
-    return (
-        f"{metrics['n_train']} clips trained and {metrics['n_validation']} validated ({metrics['split']}). "
-        f"{metrics['n_epochs']}{f' of {most}' if most else ''} epochs in batches of "
-        f"{metrics.get('batch_size', params['batch_size'])}"
-        f"{', when it was interrupted' if metrics.get('interrupted') else ''}; the weights are those of epoch "
-        f"{metrics['best_epoch']}. {muon}AdamW (learning rate {params['adam_lr']}) "
-        f"{'the rest' if muon else 'updates all'}, weight decay {params['weight_decay']}, "
-        f"label smoothing {params.get('label_smoothing', 0.0)}, warm-up over {params['warmup_ratio']:.0%} of the "
-        f"steps, then cosine.{'' if seed is None else f' The seed is {seed}.'}"
-        f"{_trained_with(metrics.get('versions', {}))}"
+        version=__version__,
+        noun=targets.noun,
+        purpose=targets.purpose,
+        limits=targets.limits,
+        classifies=targets.estimator == "classifier",
+        labels=targets.labels,
+        n_parameters=count_parameters(trained.model),
+        components=components,
+        settings={kind: _without_folders(repr(part)) for kind, part in described.items()},
+        params=trained.params,
+        record=record,
+        epochs=f"{record.n_epochs}{f' of {record.max_epochs}' if record.max_epochs else ''} epochs",
+        batch_size=trained.params["batch_size"],
+        scores=("accuracy", "macro_f1", "uar"),
+        chosen_by_validation=trained.params.get("keep", "best") == "best",
+        split_words=_SPLITS.get(record.split),
+        code=_code,
+        text=_text,
     )
 
 
-def _trained_with(versions: Mapping[str, str]) -> str:
-    return f" Trained with {', '.join(f'{_cell(k)} {_cell(v)}' for k, v in versions.items())}." if versions else ""
+def _header(title: str, record: TrainingRecord) -> str:
+    """Return the YAML header, which the Hub reads."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    scores: dict[str, Any] = record.validation or {}
+    dataset, split = "validation split of the training data", "validation"
+    if record.test is not None:
+        scores, dataset, split = to_builtins(record.test), "clips held out for testing", "test"
+
+    results = [
+        EvalResult(
+            task_type="audio-classification",
+            task_name="Audio classification",
+            dataset_type="private",
+            dataset_name=dataset,
+            dataset_split=split,
+            metric_value=round(float(scores[name]), 4),
+            **metric,
+        )
+        for name, metric in _HUB_METRICS.items()
+        if name in scores
+    ]
+    data = ModelCardData(
+        library_name="skastw",
+        pipeline_tag="audio-classification",
+        tags=["audio-classification", "skastw", "scikit-learn", "trained-from-scratch"],
+        metrics=[result.metric_type for result in results] or None,
+        eval_results=results or None,
+        model_name=title if results else None,
+    )
+    return data.to_yaml()
 
 
-def _evaluation(params: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
-    validation, test, parts = metrics["validation"], metrics.get("test"), []
-    if test:
-        parts.append(f"On {test['n_clips']} clips that were held out for testing. {_prose(test['split'])}".rstrip())
-        names = ("accuracy", "macro_f1", "uar")
-        values = [(name, f"{test[name]:.4f}{_range(test['intervals'].get(name))}") for name in names]
-        parts += [_table(("score", "value (95 % interval)"), values), *_classes(test["per_class"])]
-    if validation:
-        chosen = ", which also chose the epoch, so a little optimistic" if params.get("keep", "best") == "best" else ""
-        words = f"On the {metrics['n_validation']} validation clips{chosen}. {_SPLITS.get(metrics['split'], '')}"
-        rows = [(name, f"{value:.4f}") for name, value in validation.items()]
-        parts += [words.rstrip(), _table(("score", "value"), rows), *_classes(metrics.get("per_class"))]
-    return "\n\n".join(parts) or "No clips were held out in training; evaluate on clips of your own."
+def _without_folders(settings: str) -> str:
+    """Return the ``repr`` of a component in which an absolute path is its last part, so that no folder is published.
+
+    Examples
+    --------
+    >>> from skastw.artifact.card import _without_folders
+    >>> _without_folders("[Background(paths=['/home/anna/hum.wav', 'rain.wav'])]")
+    "[Background(paths=['hum.wav', 'rain.wav'])]"
+    """
+    return _FOLDERS.sub(r"\1", settings)
 
 
-def _prose(text: str) -> str:
-    """Return somebody's sentence on one line, without HTML."""
-    return html.escape(" ".join(text.split()), quote=False)
+def _text(value: str) -> Any:
+    """Return a text on one line, as Markdown without HTML."""
+    from markupsafe import Markup
+
+    return Markup(escape(" ".join(value.split()), quote=False))
 
 
-def _range(interval: Sequence[float] | None) -> str:
-    return "" if interval is None else f" ({interval[0]:.3f} to {interval[1]:.3f})"
+def _code(value: Any) -> Any:
+    """Return a value as a span of code that stays in its cell of a table, whatever characters it has."""
+    from markupsafe import Markup
 
-
-def _classes(per_class: Sequence[Mapping[str, Any]] | None) -> list[str]:
-    """Return the table of the scores of each class, if there are any."""
-    names = ("precision", "recall", "f1")
-    rows = [(_cell(row["label"]), *(f"{row[n]:.3f}" for n in names), str(row["support"])) for row in per_class or []]
-    return [_table(("label", *names, "clips"), rows)] if rows else []
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows))
-
-
-def _cell(label: Any) -> str:
-    """Return a label as code that stays in its cell, whatever it holds."""
-    text = " ".join(str(label).split()).replace("|", "\\|").replace("`", "'")
-    return f"`{text}`"
+    text = " ".join(str(value).split()).replace("`", "'")
+    text = re.sub(r"\\+(?=\|)", lambda slashes: slashes[0] + " ", text)  # in "\\|" it would escape the backslash
+    return Markup("`" + text.replace("|", "\\|") + "`")

@@ -31,7 +31,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
 from torch import Tensor
 
 from skastw.core.warn import warn_user
@@ -47,13 +46,9 @@ __all__ = [
     "Artifact",
     "StoredArtifact",
     "check_target",
-    "held_out_from_json",
-    "labels_from_json",
-    "labels_to_json",
     "read_artifact",
     "read_files",
     "seal",
-    "training_from_json",
     "write_artifact",
 ]
 
@@ -72,12 +67,6 @@ _JSON = (CONFIG, PREPROCESSOR, LABELS, METRICS)
 _SEALED = (WEIGHTS, PREPROCESSOR, LABELS, METRICS)
 #: What people may edit after it is saved.
 _EDITABLE = (CARD,)
-_MAX_LABEL_BYTES = 2**28
-#: Numbers of each class, and of a test as a whole.
-_CLASS_SCORES = ("precision", "recall", "f1", "support")
-_TEST_SCORES = ("n_clips", "accuracy", "macro_f1", "uar")
-_NO_TEST = "The scores of clips held out for testing (test) are expected as evaluate(...).to_dict() gives them"
-_DTYPE = re.compile(r"[<>|=]?[biufU]\d{1,9}")
 _SHA256 = re.compile("[0-9a-f]{64}")
 _FRONT_MATTER = re.compile(rb"---\r?\n(.*?\n)---\r?\n", re.DOTALL)
 _LIBRARY_NAME = re.compile(rb"^library_name:[ \t]*[\"']?skastw[\"']?[ \t]*\r?$", re.MULTILINE)
@@ -465,142 +454,6 @@ def _canonical_sha256(value: dict[str, Any]) -> str:
     """Return the SHA-256 of a JSON value, whatever its white space and the order of its keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=os.fspath)
     return _sha256(text.encode())
-
-
-def labels_to_json(classes: np.ndarray) -> dict[str, Any]:
-    """Return the JSON form of an array of classes.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skastw.artifact.folder import labels_to_json
-    >>> labels_to_json(np.array(["cat", "dog"]))
-    {'dtype': '<U3', 'labels': ['cat', 'dog']}
-    """
-    values = classes.tolist()
-    if classes.dtype.kind not in "biufU" and not all(isinstance(value, str) for value in values):
-        raise ArtifactError(
-            f"Cannot save classes of dtype {classes.dtype} ({values[:3]}), expected strings, integers, booleans or "
-            "floats."
-        )
-    return {"dtype": classes.dtype.str if classes.dtype.kind in "biufU" else "object", "labels": values}
-
-
-def labels_from_json(labels: dict[str, Any]) -> np.ndarray:
-    """Return the classes that :func:`labels_to_json` described.
-
-    Raises
-    ------
-    ArtifactError
-        If the form is not valid.
-    """
-    try:
-        name, values = labels["dtype"], labels["labels"]
-        if name != "object" and not _DTYPE.fullmatch(name):  # numpy reads more into a string than a type
-            raise TypeError(f"dtype {name[:50]!r}")
-        if not isinstance(values, list) or not all(isinstance(value, str | int | float) for value in values):
-            raise TypeError("the labels are not a list of strings or numbers")
-        dtype = np.dtype(name)
-        if len(values) * dtype.itemsize > _MAX_LABEL_BYTES:
-            raise ValueError(f"{len(values)} labels of dtype {dtype} take more than {_MAX_LABEL_BYTES} bytes")
-        classes = np.array(values, dtype=dtype)
-        if not len(classes) or len(np.unique(classes)) < len(classes) or classes.tolist() != values:
-            raise ValueError("no labels, one that is there twice, or one that its dtype cannot hold")
-        return classes
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise ArtifactError(f"{LABELS} is not valid: {repr(error)[:300]}.") from error
-
-
-def training_from_json(metrics: dict[str, Any]) -> dict[str, Any]:
-    """Return what ``metrics.json`` says of training, as the attributes of a fitted estimator.
-
-    Raises
-    ------
-    ArtifactError
-        If the form is not valid.
-    """
-    history, best = metrics.get("history"), metrics.get("best_epoch")
-    rows = history if isinstance(history, list) else []
-    if not rows or not all(isinstance(row, dict) and all(_is_number(v) for v in row.values()) for row in rows):
-        raise ArtifactError(f"{METRICS} is not valid: its history is not a list of rows of numbers.")
-    if type(best) is not int or not 1 <= best <= len(rows) or metrics.get("n_epochs") != len(rows):
-        raise ArtifactError(f"{METRICS} is not valid: best_epoch or n_epochs do not fit {len(rows)} epochs.")
-    summary = {name: metrics.get(name) for name in ("n_train", "n_validation", "split", "data_sha256", "clips_sha256")}
-    if not all(isinstance(summary[name], int | str) for name in ("n_train", "n_validation", "split")):
-        raise ArtifactError(f"{METRICS} is not valid: n_train, n_validation or split are missing.")
-    if not isinstance(summary["data_sha256"], str | None):
-        raise ArtifactError(f"{METRICS} is not valid: data_sha256 is no text.")
-    clips = summary["clips_sha256"] or []  # earlier releases did not write them
-    if not isinstance(clips, list) or not all(isinstance(sha256, str) for sha256 in clips):
-        raise ArtifactError(f"{METRICS} is not valid: clips_sha256 is no list of texts.")
-    versions = metrics.get("versions", {})  # earlier releases did not write them
-    if not isinstance(versions, dict) or not all(isinstance(version, str) for version in versions.values()):
-        raise ArtifactError(f"{METRICS} is not valid: versions is no table of texts.")
-    most, interrupted = metrics.get("max_epochs"), metrics.get("interrupted", False)  # nor these
-    if not isinstance(interrupted, bool) or not (most is None or (type(most) is int and most >= 1)):
-        raise ArtifactError(f"{METRICS} is not valid: max_epochs or interrupted have other types.")
-    for name in ("seed", "batch_size"):  # nor these
-        if metrics.get(name) is not None and type(metrics[name]) is not int:
-            raise ArtifactError(f"{METRICS} is not valid: {name} is no integer.")
-    return {
-        "history_": rows,
-        "best_epoch_": best,
-        "n_epochs_": len(rows),
-        "interrupted_": interrupted,
-        "_max_epochs": most,
-        "_test": held_out_from_json(metrics.get("test")),
-        "_data_summary": {**summary, "versions": versions},
-        "_class_scores": _class_scores(metrics.get("per_class")),
-    }
-
-
-def held_out_from_json(test: Any) -> dict[str, Any] | None:
-    """Return what is kept of the scores on clips that were held out for testing, or None where there are none.
-
-    Parameters
-    ----------
-    test : dict or None
-        ``n_clips``, ``accuracy``, ``macro_f1`` and ``uar``; and, where known, ``split`` (which clips they were),
-        ``intervals`` and ``per_class``, as :meth:`skastw.evaluation.Evaluation.to_dict` gives them.
-
-    Raises
-    ------
-    ArtifactError
-        If the form is not valid.
-    """
-    if test is None:
-        return None
-    try:
-        kept = {
-            "split": test.get("split", ""),
-            **{name: test[name] for name in _TEST_SCORES},
-            "intervals": {name: [low, high] for name, (low, high) in test.get("intervals", {}).items()},
-            "per_class": [{name: row[name] for name in ("label", *_CLASS_SCORES)} for row in test.get("per_class", [])],
-        }
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(f"{_NO_TEST}, and not {repr(test)[:100]} ({repr(error)[:100]}).") from error
-    numbers = [kept[name] for name in _TEST_SCORES] + [end for pair in kept["intervals"].values() for end in pair]
-    numbers += [row[name] for row in kept["per_class"] for name in _CLASS_SCORES]
-    labels = [kept["split"], *(row["label"] for row in kept["per_class"])]
-    finite = all(_is_number(value) and abs(value) < 2**63 for value in numbers)  # neither NaN nor infinite
-    if not finite or not all(isinstance(label, str | int | float) for label in labels):
-        raise ArtifactError(f"{_NO_TEST}; it has scores that are no finite numbers, or labels that are none.")
-    return kept
-
-
-def _class_scores(rows: Any) -> list[dict[str, float]] | None:
-    """Return the scores of each class without its label, which ``labels.json`` has; earlier releases saved none."""
-    if rows is None:
-        return None
-    if not isinstance(rows, list) or not all(
-        isinstance(row, dict) and all(_is_number(row.get(name)) for name in _CLASS_SCORES) for row in rows
-    ):
-        raise ArtifactError(f"{METRICS} is not valid: per_class is not a list of rows of scores.")
-    return [{name: row[name] for name in _CLASS_SCORES} for row in rows]
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _to_json(value: dict[str, Any], name: str) -> bytes:

@@ -34,12 +34,15 @@ from skastw.artifact.onnx_operators import Operators
 from skastw.core.batching import split_evenly, unpadded
 from skastw.core.compiler import removed_traces
 from skastw.core.optional import import_optional
+from skastw.core.version import __version__
 from skastw.core.warn import ignored_warnings
 from skastw.errors import ExportError
 from skastw.features import FeaturesModule
 from skastw.features.log_mel import MelModule
 from skastw.network.model import AudioModel
+from skastw.network.trained import Trained
 from skastw.storage.outputs import check_file, write_file
+from skastw.targets import Targets
 
 __all__ = ["FourierPower", "write_onnx"]
 
@@ -54,30 +57,15 @@ _FRAMES = 331
 _LONGEST_CHECK = 40.0
 
 
-def write_onnx(
-    path: str | os.PathLike[str],
-    model: AudioModel,
-    front_end: FeaturesModule,
-    *,
-    labels: Mapping[str, Any],
-    metadata: Mapping[str, Any],
-    names: Mapping[str, str],
-) -> Path:
+def write_onnx(path: str | os.PathLike[str], trained: Trained) -> Path:
     """Write a model as one ONNX file, after checking in onnxruntime that it computes what the model does.
 
     Parameters
     ----------
     path : path
         Ends in ``.onnx``. An existing file is replaced in one step, and its folder is made if missing.
-    model : AudioModel
-    front_end : FeaturesModule
-        What computes the frames.
-    labels : mapping
-        Content of ``labels.json``: ``task`` and ``labels``, and of values their ``mean`` and ``scale``.
-    metadata : mapping
-        What else the file says of itself, with ``sample_rate`` and ``chunk_length``.
-    names : mapping
-        Kinds of components to names, for messages.
+    trained : Trained
+        With a front end.
 
     Returns
     -------
@@ -86,7 +74,7 @@ def write_onnx(
     Raises
     ------
     OutputError
-        If there can be no such file, which is noticed before anything is computed, or it cannot be written.
+        If the file cannot be written; a path that cannot be a file is noticed before anything is computed.
     ExportError
         If a component has no form in ONNX, or the file would compute something else.
     MissingDependencyError
@@ -97,23 +85,37 @@ def write_onnx(
         import_optional(package, extra="onnx", purpose="Exporting to ONNX")
     from onnx import helper
 
-    model = copy.deepcopy(model).cpu().float().eval().requires_grad_(False)
-    front_end = copy.deepcopy(front_end).cpu().eval()
+    components, targets = trained.components, trained.targets
+    names = {kind: part.name for kind, part in components.parts.items()}
+    model = copy.deepcopy(trained.model).float().requires_grad_(False)
+    front_end = components.features.build(components.sample_rate).eval()
     with _quiet(), removed_traces(), torch.no_grad():
-        parts = _front_end_graph(front_end, names), _network_graph(model, front_end.n_features, names)
-    described = {**metadata, "task": labels["task"], "labels": labels["labels"]}
+        parts = (
+            _front_end_graph(front_end, names),
+            _network_graph(model, front_end.n_features, names),
+            _graph(_Final(targets), torch.zeros(2, targets.n_outputs), n_dynamic=1),
+        )
     proto = helper.make_model(
-        _assembled(*parts, model.max_frames, labels),
+        _assembled(*parts, model.max_frames, targets),
         opset_imports=[helper.make_opsetid("", _OPSET)],
         ir_version=10,
         producer_name="skastw",
     )
-    helper.set_model_props(proto, {name: _as_text(value) for name, value in described.items()})
+    metadata = {
+        "library": "skastw",
+        "library_version": __version__,
+        "sample_rate": components.sample_rate,
+        "chunk_length": float(components.chunk_length),
+        "task": targets.name,
+        "labels": targets.labels,
+    }
+    helper.set_model_props(proto, {name: _as_text(value) for name, value in metadata.items()})
     if proto.ByteSize() >= 2**31:
         raise ExportError("The model has 2 GB of weights or more, which one ONNX file cannot hold.")
+
     content = proto.SerializeToString()
-    longest = min(1.25 * metadata["chunk_length"], _LONGEST_CHECK)
-    _check(content, model, front_end, labels, [1 + int(s * metadata["sample_rate"]) for s in (0.0, 0.3, longest)])
+    seconds = (0.0, 0.3, min(1.25 * components.chunk_length, _LONGEST_CHECK))
+    _check(content, model, front_end, targets, [1 + int(length * components.sample_rate) for length in seconds])
     write_file(target, content)
     return target
 
@@ -192,6 +194,17 @@ class _Network(nn.Module):
         return getattr(self.module, self.function)(frames, _lengths(frames))
 
 
+class _Final(nn.Module):
+    """Outputs of the network (B, K) to probabilities or values."""
+
+    def __init__(self, targets: Targets) -> None:
+        super().__init__()
+        self.targets = targets
+
+    def forward(self, outputs: Tensor) -> Tensor:
+        return self.targets.finish(outputs)
+
+
 def _lengths(items: Tensor) -> Tensor:
     """Return the lengths (B,) of items (B, T, ...) without padding."""
     return torch.ones(items.shape[0], dtype=torch.int64) * items.shape[1]
@@ -222,9 +235,9 @@ def _network_graph(model: AudioModel, n_features: int, names: Mapping[str, str])
         raise ExportError(f"The network has no form in ONNX: {_first_line(error)}") from error
 
 
-def _graph(module: nn.Module, example: Tensor) -> Any:
-    """Return the ONNX graph of ``module`` for inputs like ``example``, of any size along the first two axes."""
-    sizes = ({0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC},)
+def _graph(module: nn.Module, example: Tensor, *, n_dynamic: int = 2) -> Any:
+    """Return the ONNX graph of ``module`` for inputs like ``example``, of any size along the first axes."""
+    sizes = (dict.fromkeys(range(n_dynamic), torch.export.Dim.DYNAMIC),)
     with unpadded(), Operators():
         program = torch.export.export(module.eval(), (example,), dynamic_shapes=sizes, strict=False)
     exported = torch.onnx.export(program, opset_version=_OPSET, verbose=False)
@@ -261,15 +274,16 @@ def _quiet() -> Iterator[None]:
 # ------------------------------------------------------------------ what is put around it
 
 
-def _assembled(front_end: Any, network: Any, max_frames: int, labels: Mapping[str, Any]) -> Any:
-    """Return the graph from waveforms to logits and probabilities, or to values."""
+def _assembled(front_end: Any, network: Any, final: Any, max_frames: int, targets: Targets) -> Any:
+    """Return the graph from waveforms to the results of the targets."""
     from onnx import TensorProto, compose, helper, numpy_helper
 
     node = helper.make_node
     front_end = compose.add_prefix_graph(front_end, "features/")
     network = compose.add_prefix_graph(network, "network/")
+    final = compose.add_prefix_graph(final, "final/")
     frames, chunk, chunk_logits = front_end.output[0].name, network.input[0].name, network.output[0].name
-    n_outputs = len(labels["labels"])
+    n_outputs = targets.n_outputs
 
     def of_outputs(name: str) -> Any:
         return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", n_outputs])
@@ -306,22 +320,21 @@ def _assembled(front_end: Any, network: Any, max_frames: int, labels: Mapping[st
         node("Div", ["sum", "divisor"], ["logits"]),
     ]
     constants = {"one": np.array([1]), "max_frames": np.array([max_frames]), "n_outputs": np.array([n_outputs])}
-    if labels["task"] == "regression":
-        constants |= {name: np.array(labels[name], dtype=np.float32) for name in ("mean", "scale")}
-        last = [node("Mul", ["logits", "scale"], ["deviation"]), node("Add", ["deviation", "mean"], ["values"])]
-        outputs = ["values"]
-    else:
-        last = [node("Sigmoid" if labels["task"] == "multilabel" else "Softmax", ["logits"], ["probabilities"])]
-        outputs = ["probabilities", "logits"]
+    last = [
+        node("Identity", ["logits"], [final.input[0].name]),
+        *final.node,
+        node("Identity", [final.output[0].name], [targets.exported[0]]),
+    ]
     return helper.make_graph(
         [node("Identity", ["waveform"], [front_end.input[0].name]), *front_end.node, *mean_of_chunks, *last],
         "skastw",
         [helper.make_tensor_value_info("waveform", TensorProto.FLOAT, ["batch", "n_samples"])],
-        [of_outputs(name) for name in outputs],
+        [of_outputs(name) for name in targets.exported],
         [
             *(numpy_helper.from_array(value, name) for name, value in constants.items()),
             *front_end.initializer,
             *network.initializer,
+            *final.initializer,
         ],
     )
 
@@ -335,7 +348,7 @@ def _check(
     content: bytes,
     model: AudioModel,
     front_end: FeaturesModule,
-    labels: Mapping[str, Any],
+    targets: Targets,
     sizes: Sequence[int],
 ) -> None:
     """Compare a file with the model on two clips of each of ``sizes``: noise that fades."""
@@ -349,10 +362,10 @@ def _check(
         chunks = [frames[:, start:stop] for start, stop in split_evenly(int(lengths[0]), model.max_frames)]
         expected = torch.stack([_Network(model, "classify")(chunk) for chunk in chunks]).mean(dim=0).numpy()
 
-        found = session.run(None, {"waveform": waveform.numpy()})[-1]
-        if labels["task"] == "regression":
-            found = (found - np.float32(labels["mean"])) / np.float32(labels["scale"])
-        difference = np.abs(found - expected).max() / max(1.0, np.abs(expected).max())
+        outputs = session.run(None, {"waveform": waveform.numpy()})[-1]
+        if targets.exported[-1] != "logits":
+            outputs = targets.encode(outputs)
+        difference = np.abs(outputs - expected).max() / max(1.0, np.abs(expected).max())
         if not difference < _TOLERANCE:
             raise ExportError(
                 f"The file would differ from the model by {difference:.2g} on a clip of {n_samples} samples, expected "

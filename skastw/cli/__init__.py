@@ -1,4 +1,4 @@
-"""The ``skastw`` command. Arguments in, library calls, text out; no logic of its own."""
+"""The ``skastw`` command: it parses arguments, calls the library and prints the results."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from skastw.cli._output import INTERRUPTED, with_plain_words
+from skastw.cli._output import INTERRUPTED, with_short_errors
 from skastw.cli.bench import bench
 from skastw.cli.completion import completion
 from skastw.cli.demo import demo
@@ -41,11 +41,11 @@ for command in (
     bench,
     completion,
 ):
-    cli.add_command(with_plain_words(command))
+    cli.add_command(with_short_errors(command))
 
 
 def main() -> None:
-    """Run the command; what goes wrong is told in one line, and in the exit status."""
+    """Run the command. An error is one line on standard error, and sets the exit status."""
     try:
         sys.exit(cli.main(prog_name="skastw", standalone_mode=False))
     except click.exceptions.Abort:

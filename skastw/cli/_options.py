@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Options that several commands have."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ __all__ = [
 Command = Callable[..., Any]
 Options = tuple[Callable[[Command], Command], ...]
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
-device = click.option("--device", default="auto", show_default=True, help="Where to compute: auto, cpu, cuda, ...")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+device = click.option("--device", default="auto", show_default=True, help="Device to compute on: auto, cpu, cuda, ...")
 overwrite = click.option(
-    "--overwrite", is_flag=True, help="Replace results that the output folder holds; other files in it stay."
+    "--overwrite", is_flag=True, help="Replace earlier results in the output folder; other files are kept."
 )
 revision = click.option("--revision", metavar="REV", help="Branch, tag or commit hash of the repository.")
 model_option = click.option(
@@ -38,14 +38,14 @@ model_option = click.option(
     required=True,
     type=click.Path(),
     metavar="DIR_OR_REPO",
-    help="A saved folder, or a repository of the Hub.",
+    help="Folder of a saved model, or repository on the Hub.",
 )
 recipe_option = functools.partial(
     click.option,
     "--recipe",
     shell_complete=complete_recipe,
     metavar="RECIPE",
-    help="A name (see skastw recipes), or a file of your own.",
+    help="Name of a recipe (see skastw recipes), or YAML file.",
 )
 
 _CLIPS = (
@@ -53,44 +53,45 @@ _CLIPS = (
         "--data",
         metavar="DATA",
         shell_complete=complete_data,
-        help="A folder, a table, or the name of a set.",
+        help="Folder, table, or name of a data set.",
     ),
-    click.option("--data-home", type=click.Path(), metavar="DIR", help="Where the set is, or is downloaded to."),
-    click.option("--audio-column", metavar="NAME", help="Column of a table with the files, by default audio."),
+    click.option("--data-home", type=click.Path(), metavar="DIR", help="Folder of downloaded data sets."),
+    click.option("--audio-column", metavar="NAME", help="Column of the files in a table; by default audio."),
 )
 _LABELS = (
-    click.option("--groups", metavar="HOW", help="What clips of a folder have in common: parent, or a pattern."),
-    click.option("--label-column", metavar="NAME", help="Column of a table with the labels, by default label."),
-    click.option("--group-column", metavar="NAME", help="Column of a table with speakers or recordings."),
+    click.option("--groups", metavar="HOW", help="Groups in a folder: parent, or a regular expression."),
+    click.option("--label-column", metavar="NAME", help="Column of the labels in a table; by default label."),
+    click.option("--group-column", metavar="NAME", help="Column of speakers or recordings in a table."),
 )
 _SPLIT = (
-    click.option("--test-fold", metavar="FOLD", help="Hold out a fold of the set's own."),
+    click.option("--test-fold", metavar="FOLD", help="Hold out an official fold of the data set."),
     click.option("--test-groups", metavar="A,B,...", help="Hold out these speakers or recordings."),
-    click.option("--test-size", type=float, metavar="SHARE", help="Hold out a share, of whole groups if any."),
-    click.option("--seed", type=click.IntRange(0), help="What draws the clips that are held out; by default 0."),
+    click.option("--test-size", type=float, metavar="SHARE", help="Hold out a share of the clips, or of the groups."),
+    click.option("--seed", type=click.IntRange(0), help="Seed of a random split; by default 0."),
 )
-_FOLDS = (click.option("--folds", metavar="N", help="Cross-validate in N folds, or in the set's own."),)
+_FOLDS = (click.option("--folds", metavar="N", help="Cross-validate in N folds, or in the official folds (own)."),)
 
 
 def data_options(command: Command) -> Command:
-    """Give a command ``data``, which says where labelled clips are, or None."""
+    """Give a command the argument ``data``: the source of labelled clips, or None."""
     return _source_options((*_CLIPS, *_LABELS), command)
 
 
 def split_options(command: Command) -> Command:
-    """Give a command ``split``, which says what is held out, once or in folds, or None."""
+    """Give a command the argument ``split``: one test set or several folds, or None."""
     return _split_options((*_SPLIT, *_FOLDS), command)
 
 
 def part_options(command: Command) -> Command:
-    """Give a command ``split``, which says what one part is held out, or None."""
+    """Give a command the argument ``split``: one test set, or None."""
     return _split_options(_SPLIT, command)
 
 
 def clip_options(command: Command) -> Command:
-    """Give a command ``clips``, which need no labels, and a ``classifier`` that leaves out unreadable ones.
+    """Give a command the arguments ``clips``, ``classifier`` and ``output``.
 
-    Its ``output``, a file or None, can be written, and is none of the clips.
+    The clips need no labels. The classifier leaves out unreadable clips. The output, a file or None, is checked: it can
+    be written, and is not one of the clips.
     """
 
     @functools.wraps(command)
@@ -111,6 +112,7 @@ def clip_options(command: Command) -> Command:
         if (data is None) == (not files):
             raise click.UsageError("Expected FILE... or --data, and not both.")
         check_output(output, files if files else table_of(data))
+
         classifier = ASTWClassifier.from_pretrained(model, revision=revision, device=device)
         classifier.set_params(on_error="ignore", verbose=verbosity())
 
@@ -123,21 +125,25 @@ def clip_options(command: Command) -> Command:
 
 
 def _source_options(options: Options, command: Command) -> Command:
+    """Give a command options, and pass their values as the argument ``data``."""
+
     @functools.wraps(command)
     def wrapped(*, data: str | None, **rest: Any) -> Any:
         from skastw.runs import source_of
 
-        given = {name: rest.pop(name) for name in _names(options) if name != "data"}
-        return command(data=None if data is None else source_of(data, **given), **rest)
+        values = {name: rest.pop(name) for name in _names(options) if name != "data"}
+        return command(data=None if data is None else source_of(data, **values), **rest)
 
     return _with(options, wrapped)
 
 
 def _split_options(options: Options, command: Command) -> Command:
+    """Give a command options, and pass their values as the argument ``split``."""
+
     @functools.wraps(command)
     def wrapped(**rest: Any) -> Any:
-        given = {name: rest.pop(name) for name in _names(options)}
-        split = {"random_state" if name == "seed" else name: v for name, v in given.items() if v is not None}
+        values = {name: rest.pop(name) for name in _names(options)}
+        split = {"random_state" if name == "seed" else name: v for name, v in values.items() if v is not None}
         if "test_groups" in split:
             split["test_groups"] = split["test_groups"].split(",")
         if split.get("folds", "").isdecimal():
@@ -148,15 +154,13 @@ def _split_options(options: Options, command: Command) -> Command:
 
 
 def _with(options: Options, command: Command) -> Command:
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
 
 
 def _names(options: Options) -> list[str]:
-    """Return the names of the parameters that options give."""
+    """Return the names of the parameters of options."""
 
-    def taker() -> None:
+    def command() -> None:
         pass
 
-    return [option.name for option in reversed(_with(options, taker).__click_params__)]  # type: ignore[attr-defined]
+    return [option.name for option in reversed(_with(options, command).__click_params__)]  # type: ignore[attr-defined]

@@ -1,11 +1,9 @@
-"""What commands print: tables for people, JSON for machines, one line for what went wrong."""
+"""Output of the commands: tables for people, JSON for machines, and one line for an error or a warning."""
 
 from __future__ import annotations
 
 import functools
 import json
-import re
-import shlex
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -16,7 +14,6 @@ import click
 __all__ = [
     "INTERRUPTED",
     "check_output",
-    "in_options",
     "print_failures",
     "print_json",
     "print_line",
@@ -25,21 +22,15 @@ __all__ = [
     "print_table",
     "print_warning",
     "verbosity",
-    "with_plain_words",
+    "with_short_errors",
 ]
 
 #: Exit status after Ctrl-C.
 INTERRUPTED = 130
-#: An argument as messages of the library write it, ``name=value``, and whether they say to set it.
-_ARGUMENT = re.compile(r"(?<![^\s(])(set )?([a-z][a-z_]*)=('[^']*'|\"[^\"]*\"|\.\.\.|\w(?:[\w.+-]*\w)?)")
-#: Options that are not called as the argument is.
-_OTHER_NAMES = {"seed": "random_state", "top_k": "k", "data": "name"}
-#: Values of Python as YAML writes them.
-_IN_YAML = {"None": "null", "True": "true", "False": "false"}
 
 
-def with_plain_words(command: click.Command) -> click.Command:
-    """Let a command tell the errors and warnings of the library in one line each, in the words of the shell."""
+def with_short_errors(command: click.Command) -> click.Command:
+    """Let a command print the errors and warnings of the library in one line each, without a traceback."""
     callback = command.callback
     assert callback is not None
 
@@ -52,36 +43,18 @@ def with_plain_words(command: click.Command) -> click.Command:
             try:
                 return callback(*args, **options)
             except (SkastwError, ValueError, OSError) as error:
-                sys.exit(f"skastw: {in_options(' '.join(str(error).split()))}")
+                sys.exit(f"skastw: {_in_one_line(error)}")
 
     command.callback = wrapped
     return command
 
 
-def in_options(text: str) -> str:
-    """Return a message of the library with its arguments as options: those of the command, or of ``train --param``.
-
-    >>> in_options("Mend the clips, or set on_error='warn'.")
-    'Mend the clips, or give --param on_error=warn.'
-    """
-    context = click.get_current_context(silent=True)
-    parameters = [] if context is None else context.command.params
-    flags = {max(p.opts, key=len) for p in parameters if isinstance(p, click.Option) and p.is_flag}
-    options = {_OTHER_NAMES.get(p.name or "", p.name): max(p.opts, key=len) for p in parameters if p.opts[0][0] == "-"}
-
-    def worded(argument: re.Match[str]) -> str:
-        advice, name, value = argument.groups()
-        given = shlex.quote(_IN_YAML.get(value, value.strip("'\"")))
-        if name in options:
-            option = options[name]
-            return f"{'give ' if advice else ''}{option if option in flags else f'{option} {given}'}"
-        return f"give --param {name}={given}" if advice else argument[0]
-
-    return _ARGUMENT.sub(worded, text)
+def _in_one_line(message: object) -> str:
+    return " ".join(str(message).split())
 
 
 def check_output(output: str | None, inputs: Sequence[Any]) -> None:
-    """Raise unless a file can be written that a command was given, and is none of the clips and files it reads."""
+    """Raise if the output file of a command cannot be written, or is one of the clips and files that it reads."""
     from skastw.analysis.tables import TABLE_SUFFIXES, check_table
     from skastw.audio import clip_path
     from skastw.storage.outputs import check_file
@@ -92,8 +65,8 @@ def check_output(output: str | None, inputs: Sequence[Any]) -> None:
 
 
 def print_warning(text: str) -> None:
-    """Tell of what may be wrong, in one line on standard error."""
-    click.echo(f"warning: {in_options(' '.join(text.split()))}", err=True)
+    """Print a warning in one line on standard error."""
+    click.echo(f"warning: {_in_one_line(text)}", err=True)
 
 
 def print_table(rows: Sequence[tuple[str, ...]], alignment: str) -> None:
@@ -110,7 +83,7 @@ def print_pairs(values: Mapping[str, Any]) -> None:
 
 
 def print_line(text: str, *, err: bool = False) -> None:
-    """Print a line, with escapes for names of files that are not Unicode."""
+    """Print a line, with escapes for file names that are not Unicode."""
     from skastw.core.text import readable
 
     click.echo(readable(text), err=err)
@@ -124,38 +97,40 @@ def print_json(value: Any) -> None:
 
 
 def print_scores(evaluation: Any) -> None:
-    """Print the scores of an evaluation with their intervals, what to know of them, and those of each class."""
-    rows: list[tuple[str, ...]] = [("score", "value", "95 % from", "to")]
-    for name in ("accuracy", "macro_f1", "uar"):
-        interval = (f"{end:.3f}" for end in evaluation.intervals.get(name, ()))
-        rows.append((name, f"{getattr(evaluation, name):.3f}", *interval))
-    print_table([row[: len(rows[-1])] for row in rows], "<>>>"[: len(rows[-1])])
-    drawn = f"; intervals from resampling {evaluation.resampled}" if evaluation.intervals else ""
-    click.echo(f"{evaluation.n_clips} clips{drawn}")
+    """Print the scores of an evaluation with their intervals, notes on them, and the scores of each class."""
+    intervals = evaluation.intervals
+    header = ("score", "value", "95 % from", "to")[: 4 if intervals else 2]
+    rows = [
+        (name, *(f"{score:.3f}" for score in (getattr(evaluation, name), *intervals.get(name, ()))))
+        for name in ("accuracy", "macro_f1", "uar")
+    ]
+    print_table([header, *rows], "<>>>"[: len(header)])
+    resampled = f"; intervals from resampling {evaluation.resampled}" if intervals else ""
+    click.echo(f"{evaluation.n_clips} clips{resampled}")
     for note in evaluation.notes:
         click.echo(f"* {note}")
-    header = ("class", "precision", "recall", "f1", "clips")
+
     tested = evaluation.per_class[evaluation.per_class["support"] > 0]
-    scores = tested[["precision", "recall", "f1"]].to_numpy()
+    columns = ["precision", "recall", "f1"]
     classes = [
-        (str(label), *(f"{score:.3f}" for score in own), str(support))
-        for label, own, support in zip(tested.index, scores, tested["support"], strict=True)
+        (str(label), *(f"{score:.3f}" for score in scores), str(support))
+        for label, scores, support in zip(tested.index, tested[columns].to_numpy(), tested["support"], strict=True)
     ]
     click.echo()
-    print_table([header, *classes], "<>>>>")
+    print_table([("class", *columns, "clips"), *classes], "<>>>>")
 
 
 def print_failures(clips: Sequence[Any], failed: Sequence[Any]) -> None:
-    """Tell of clips that could not be read; exit with status 1 if there are any."""
+    """Print the clips that could not be read; exit with status 1 if there are any."""
     from skastw.analysis.tables import clip_names
 
     names = clip_names(clips)
     for clip in failed:
-        click.echo(f"skastw: {names[clip.index]}: {in_options(clip.reason)}", err=True)
+        click.echo(f"skastw: {names[clip.index]}: {_in_one_line(clip.reason)}", err=True)
     if failed:
         raise click.exceptions.Exit(1)
 
 
 def verbosity() -> int:
-    """Return 1, for progress bars, where somebody is looking."""
+    """Return 1, for progress bars, if standard error is a terminal, and 0 if not."""
     return int(sys.stderr.isatty())

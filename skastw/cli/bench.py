@@ -12,14 +12,16 @@ __all__ = ["bench"]
 
 @click.command()
 @recipe_option(default="small", show_default=True)
-@click.option("--clips", type=click.IntRange(2), default=32, show_default=True, help="Clips to measure with.")
-@click.option("--duration", type=click.FloatRange(0.01), default=5.0, show_default=True, help="Seconds of each.")
+@click.option("--clips", type=click.IntRange(2), default=32, show_default=True, help="Number of clips.")
+@click.option(
+    "--duration", type=click.FloatRange(0.01), default=5.0, show_default=True, help="Length of a clip in seconds."
+)
 @device
 @as_json
 def bench(recipe: str, clips: int, duration: float, device: str, as_json: bool) -> None:
-    """Measure how fast a recipe is on this machine.
+    """Measure the speed of a recipe on this machine.
 
-    The clips are generated. Other work on the machine shows in the numbers.
+    The clips are generated. Other programs that run at the same time lower the numbers.
 
     \b
     skastw bench --recipe small
@@ -30,6 +32,7 @@ def bench(recipe: str, clips: int, duration: float, device: str, as_json: bool) 
     if as_json:
         print_json(speed)
         return
+
     rates = ("features", "training", "prediction")
     print_pairs(
         {

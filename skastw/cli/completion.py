@@ -1,4 +1,4 @@
-"""``skastw completion``, and what the tab key completes."""
+"""``skastw completion``, and the values that the tab key completes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import click
 
 __all__ = ["SETS", "complete_data", "complete_recipe", "completion"]
 
-#: The names that :func:`skastw.datasets.load_named` takes; to ask it takes a second, and the tab key does not wait.
+#: The names for :func:`skastw.datasets.load_named`, which takes too long to import for the tab key.
 SETS = ("emodb", "esc50", "fsdd", "minds14", "ravdess", "speech_commands", "spoken_digits", "urbansound8k")
 
 
 def complete_recipe(_: click.Context, __: click.Parameter, incomplete: str) -> list[Any]:
-    """Return the recipes and the YAML files that begin with ``incomplete``."""
+    """Return the names of recipes and YAML files that begin with ``incomplete``."""
     files = resources.files("skastw").joinpath("recipes").iterdir()
     names = sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
     own = sorted(glob(f"{escape(incomplete)}*.yaml"))
@@ -24,22 +24,22 @@ def complete_recipe(_: click.Context, __: click.Parameter, incomplete: str) -> l
 
 
 def complete_data(_: click.Context, __: click.Parameter, incomplete: str) -> list[Any]:
-    """Return the sets that begin with ``incomplete``, and let the shell add files and folders."""
+    """Return the names of data sets that begin with ``incomplete``, and let the shell add files and folders."""
     return _names_or_files(SETS, incomplete)
 
 
 def _names_or_files(names: Sequence[str], incomplete: str) -> list[Any]:
     from click.shell_completion import CompletionItem
 
-    found = [CompletionItem(name) for name in names if name.startswith(incomplete)]
-    return [CompletionItem(incomplete, type="file"), *found]  # in this order, or bash forgets the names
+    items = [CompletionItem(name) for name in names if name.startswith(incomplete)]
+    return [CompletionItem(incomplete, type="file"), *items]  # in the other order, bash ignores the names
 
 
 @click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print what a shell needs to complete with the tab key.
+    """Print the script that lets a shell complete commands with the tab key.
 
     \b
     eval "$(skastw completion bash)"           # in ~/.bashrc
@@ -48,6 +48,6 @@ def completion(context: click.Context, shell: str) -> None:
     """
     from click.shell_completion import get_completion_class
 
-    found = get_completion_class(shell)
-    assert found is not None
-    click.echo(found(context.find_root().command, {}, "skastw", "_SKASTW_COMPLETE").source())
+    completion_class = get_completion_class(shell)
+    assert completion_class is not None
+    click.echo(completion_class(context.find_root().command, {}, "skastw", "_SKASTW_COMPLETE").source())

@@ -14,13 +14,28 @@ __all__ = ["demo"]
 @click.command()
 @model_option
 @revision
-@click.option("--port", type=click.IntRange(0, 65535), default=7860, show_default=True, help="0 takes a free one.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address; the default is for this machine only.")
-@click.option("--max-upload", metavar="SIZE", default="50MB", show_default=True, help="Largest clip.")
-@click.option("--window", metavar="SECONDS", type=float, help="Windows along a clip; by default a fifth of it.")
-@click.option("--top-k", "-k", type=click.IntRange(1), default=5, show_default=True, help="Classes to show.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=7860,
+    show_default=True,
+    help="Port of the page; 0 for any free port.",
+)
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Address to listen on; by default only for this machine."
+)
+@click.option(
+    "--max-upload", metavar="SIZE", default="50MB", show_default=True, help="Size of the largest accepted file."
+)
+@click.option(
+    "--window",
+    metavar="SECONDS",
+    type=float,
+    help="Length of the windows along a clip; by default a fifth of the clip.",
+)
+@click.option("--top-k", "-k", type=click.IntRange(1), default=5, show_default=True, help="Number of classes to show.")
 @device
-@click.option("--no-browser", is_flag=True, help="Do not open the page.")
+@click.option("--no-browser", is_flag=True, help="Do not open the page in a browser.")
 def demo(
     model: str,
     revision: str | None,
@@ -32,9 +47,9 @@ def demo(
     device: str,
     no_browser: bool,
 ) -> None:
-    """Serve a page to try a saved classifier on.
+    """Serve a web page for trying a saved classifier.
 
-    Record or drop a clip, and see what the model hears in it, and when.
+    Record or upload a clip to see the predicted classes, for the whole clip and over time.
 
     \b
     skastw demo --model exports/animals

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from skastw.cli._options import as_json, data_options, split_options
-from skastw.cli._output import in_options, print_json, verbosity
+from skastw.cli._output import print_json, verbosity
 
 __all__ = ["describe"]
 
@@ -17,9 +17,9 @@ __all__ = ["describe"]
 @split_options
 @as_json
 def describe(*, data: dict[str, Any] | None, split: dict[str, Any] | None, as_json: bool) -> None:
-    """Look at labelled clips before training on them.
+    """Check labelled clips before training on them.
 
-    How many there are, how long and how loud, what is wrong with them, and what a split would leak.
+    Prints the number of clips, their lengths and levels, problems with them, and leakage between the parts of a split.
 
     \b
     skastw describe --data sounds/
@@ -31,8 +31,8 @@ def describe(*, data: dict[str, Any] | None, split: dict[str, Any] | None, as_js
 
     clips = load_clips(data)
     folds = [] if split is None else make_folds(clips.y, clips.groups, clips.folds, split)
-    found = clips.describe(folds, verbose=verbosity())
+    description = clips.describe(folds, verbose=verbosity())
     if as_json:
-        print_json(found.to_dict())
+        print_json(description.to_dict())
     else:
-        click.echo(in_options(str(found)))
+        click.echo(str(description))

@@ -1,4 +1,4 @@
-"""``skastw info``, ``export`` and ``push``: what can be done with a saved model."""
+"""``skastw info``, ``export`` and ``push``: inspect, convert and upload a saved model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ __all__ = ["export", "info", "push"]
 @revision
 @as_json
 def info(model: str, revision: str | None, as_json: bool) -> None:
-    """Print what a saved model is, without its weights.
+    """Print a summary of a saved model: components, parameters, classes and scores.
+
+    The weights are not loaded.
 
     \b
     skastw info exports/animals
@@ -25,21 +27,24 @@ def info(model: str, revision: str | None, as_json: bool) -> None:
     from skastw.artifact.info import describe_model
     from skastw.storage.hub import fetch
 
-    found = describe_model(fetch(model, revision=revision))
+    model_info = describe_model(fetch(model, revision=revision))
     if as_json:
-        print_json(found)
+        print_json(model_info)
         return
-    components, weights, n_parameters = (found.pop(name) for name in ("components", "weights", "n_parameters"))
-    found |= {kind: _call(component) for kind, component in components.items()}
-    found["augment"] = ", ".join(map(_call, found["augment"]))
-    found["labels"] = f"{len(found['labels'])}: {', '.join(map(str, found['labels']))}"
-    if isinstance(n_parameters, int):  # earlier releases did not write it
-        found["parameters"] = f"{n_parameters:,}"
-    found["weights"] = f"{weights['tensors']} tensors, {weights['bytes']:,} bytes"
-    found["test"] = {name: value for name, value in (found["test"] or {}).items() if isinstance(value, float | int)}
+
+    components, weights, n_parameters = (model_info.pop(name) for name in ("components", "weights", "n_parameters"))
+    lines = model_info | {kind: _call(component) for kind, component in components.items()}
+    lines["augment"] = ", ".join(map(_call, model_info["augment"]))
+    lines["labels"] = f"{len(model_info['labels'])}: {', '.join(map(str, model_info['labels']))}"
+    if isinstance(n_parameters, int):  # models of earlier releases do not have it
+        lines["parameters"] = f"{n_parameters:,}"
+    lines["weights"] = f"{weights['tensors']} tensors, {weights['bytes']:,} bytes"
+
+    test = model_info["test"] or {}
+    tables = model_info | {"test": {name: value for name, value in test.items() if isinstance(value, float | int)}}
     for name in ("params", "validation", "test", "versions"):
-        found[name] = ", ".join(f"{key} {_rounded(value)}" for key, value in (found[name] or {}).items())
-    print_pairs({name: value for name, value in found.items() if value not in (None, "")})
+        lines[name] = ", ".join(f"{key} {_rounded(value)}" for key, value in (tables[name] or {}).items())
+    print_pairs({name: value for name, value in lines.items() if value not in (None, "")})
 
 
 def _call(component: dict[str, Any]) -> str:
@@ -58,7 +63,7 @@ def _rounded(value: object) -> str:
 def export(model: str, output: str, revision: str | None) -> None:
     """Write a saved classifier as one ONNX file.
 
-    It runs without torch, from waveform to probabilities.
+    The file computes probabilities from a waveform, and does not need PyTorch.
 
     \b
     skastw export exports/animals animals.onnx
@@ -78,7 +83,7 @@ def export(model: str, output: str, revision: str | None) -> None:
 def push(folder: str, repository: str, private: bool | None) -> None:
     """Upload a saved model to the Hugging Face Hub.
 
-    The address of the commit is printed. The token is HF_TOKEN, or the one that `hf auth login` stored.
+    Prints the URL of the commit. The token comes from HF_TOKEN or from `hf auth login`.
 
     \b
     skastw push exports/animals user/animals --private
@@ -86,5 +91,5 @@ def push(folder: str, repository: str, private: bool | None) -> None:
     from skastw.artifact.folder import read_artifact
     from skastw.storage.hub import push as push_folder
 
-    read_artifact(folder)  # what is damaged stays at home
+    read_artifact(folder)  # a damaged model is not uploaded
     click.echo(push_folder(folder, repository, private=private))

@@ -1,4 +1,4 @@
-"""``skastw predict``, ``windows`` and ``embed``: what a saved model says of clips."""
+"""``skastw predict``, ``windows`` and ``embed``: apply a saved model to clips."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["embed", "predict", "windows"]
 
 
 def _ends_in(*suffixes: str) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
-    """Return what checks the name of an output before anything is computed."""
+    """Return a callback of click that checks the suffix of an output file."""
 
     def check(_: click.Context, __: click.Parameter, name: str | None) -> str | None:
         if name is not None and not name.lower().endswith(suffixes):
@@ -30,14 +30,14 @@ _OUTPUT = click.option(
     type=click.Path(),
     metavar="FILE",
     callback=_ends_in(".csv", ".parquet"),
-    help="Write a table: .csv or .parquet.",
+    help="Write a .csv or .parquet table.",
 )
 
 
 @click.command()
 @clip_options
 @click.option(
-    "--top-k", "-k", type=click.IntRange(1), default=3, show_default=True, help="Classes to show for each clip."
+    "--top-k", "-k", type=click.IntRange(1), default=3, show_default=True, help="Number of classes for each clip."
 )
 @_OUTPUT
 @as_json
@@ -51,8 +51,8 @@ def predict(
 ) -> None:
     """Print the most probable classes of audio files.
 
-    With --output, the probabilities of all classes are written, a row a file. A folder stands for the audio files in
-    it. Files that cannot be read are told on standard error, and the exit status is then 1.
+    A folder is replaced by the audio files in it. --output writes the probabilities of all classes, one row for each
+    file. Unreadable files are listed on standard error, and the exit status is then 1.
 
     \b
     skastw predict dog.wav cat.flac --model exports/animals --top-k 3
@@ -65,17 +65,19 @@ def predict(
         print_line(write_table(prediction_table(classifier, clips), output))
         print_failures(clips, classifier.failed_)
         return
+
     predictions = classifier.predict_top_k(clips, k=top_k)
     failed = {clip.index for clip in classifier.failed_}
     named = zip(clip_names(clips), predictions, strict=True)
-    heard = [(name, top) for i, (name, top) in enumerate(named) if i not in failed]
+    predicted = [(name, top) for i, (name, top) in enumerate(named) if i not in failed]
+
     if as_json:
-        for name, top in heard:
+        for name, top in predicted:
             ranked = [{"label": label, "probability": probability} for label, probability in top]
             print_json({"clip": name, "predictions": ranked})
-    elif heard:
+    elif predicted:
         rows = [("clip", "predicted", "probability")]
-        for name, top in heard:
+        for name, top in predicted:
             rows += [(str(name) if i == 0 else "", str(label), f"{p:.4f}") for i, (label, p) in enumerate(top)]
         print_table(rows, "<<>")
     print_failures(clips, classifier.failed_)
@@ -83,15 +85,19 @@ def predict(
 
 @click.command()
 @clip_options
-@click.option("--window", "-w", type=float, required=True, metavar="SECONDS", help="Length of a window.")
-@click.option("--hop", type=float, metavar="SECONDS", help="From one window to the next; by default half a window.")
-@click.option("--aggregate", type=click.Choice(["mean", "max", "vote"]), help="Print a row a clip, not one a window.")
+@click.option("--window", "-w", type=float, required=True, metavar="SECONDS", help="Length of a window in seconds.")
+@click.option(
+    "--hop", type=float, metavar="SECONDS", help="Time from one window to the next; by default half a window."
+)
+@click.option(
+    "--aggregate", type=click.Choice(["mean", "max", "vote"]), help="Combine the windows of a clip into one row."
+)
 @click.option(
     "--min-probability",
     type=click.FloatRange(0, 1),
     default=0.0,
     show_default=True,
-    help="Leave out what is less probable.",
+    help="Leave out less probable windows.",
 )
 @click.option(
     "--output",
@@ -99,7 +105,7 @@ def predict(
     type=click.Path(),
     metavar="FILE",
     callback=_ends_in(".csv", ".parquet", ".txt"),
-    help="Write a table, .csv or .parquet, or Audacity's labels, .txt.",
+    help="Write a .csv or .parquet table, or a .txt label track for Audacity.",
 )
 @as_json
 def windows(
@@ -113,10 +119,10 @@ def windows(
     output: str | None,
     as_json: bool,
 ) -> None:
-    """Tell what is heard where in long recordings.
+    """Print the most probable class of each window of long recordings.
 
-    Labels for Audacity join windows of one label that touch or overlap. Windows overlap by half unless --hop says
-    otherwise, and so do labels that differ; with the hop as long as the window they follow one another.
+    In a label track for Audacity, touching or overlapping windows of the same class become one label. Labels of
+    different classes overlap as their windows do: by half a window, or not at all if --hop equals --window.
 
     \b
     skastw windows night.flac --model exports/owls --window 3
@@ -128,16 +134,16 @@ def windows(
     as_labels = output is not None and output.lower().endswith(".txt")
     if as_labels:
         check_label_track(len(clips))
-    found = classifier.predict_windows(clips, window=window, hop=hop, aggregate=aggregate)
-    table = labelled_windows(found, min_probability=min_probability)
+    probabilities = classifier.predict_windows(clips, window=window, hop=hop, aggregate=aggregate)
+    table = labelled_windows(probabilities, min_probability=min_probability)
+
     if output is not None and as_labels:
-        write_file(output, label_track(found, min_probability=min_probability))
+        write_file(output, label_track(probabilities, min_probability=min_probability))
         print_line(output)
     elif output is not None:
         print_line(write_table(table, output))
     elif as_json:
-        for row in table.dropna().to_dict(orient="records"):
-            print_json(row)
+        _print_rows(table)
     else:
         rows = table.dropna().iloc[:, :5].itertuples(index=False)
         print_table([("clip", "start", "end", "predicted", "probability"), *map(_in_words, rows)], "<>><>")
@@ -155,9 +161,9 @@ def embed(
     output: str | None,
     as_json: bool,
 ) -> None:
-    """Write the embeddings of clips, a row a clip.
+    """Write the embeddings of clips, one row for each clip.
 
-    Without --output, they are CSV on standard output.
+    Without --output, they are printed as CSV.
 
     \b
     skastw embed *.wav --model exports/animals --output embeddings.parquet
@@ -168,11 +174,16 @@ def embed(
     if output is not None:
         print_line(write_table(table, output))
     elif as_json:
-        for row in table.dropna().to_dict(orient="records"):
-            print_json(row)
+        _print_rows(table)
     else:
         click.echo(table.dropna().to_csv(index=False), nl=False)
     print_failures(clips, classifier.failed_)
+
+
+def _print_rows(table: Any) -> None:
+    """Print the complete rows of a table as lines of JSON."""
+    for row in table.dropna().to_dict(orient="records"):
+        print_json(row)
 
 
 def _in_words(row: tuple[Any, ...]) -> tuple[str, ...]:

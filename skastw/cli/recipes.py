@@ -17,7 +17,7 @@ __all__ = ["recipes"]
 def recipes(recipe: str | None, as_json: bool) -> None:
     """List the recipes, or print one as YAML.
 
-    A recipe is a named set of parameters; a printed one is a start for your own.
+    A recipe is a named set of parameters. Edit a printed recipe to write your own.
 
     \b
     skastw recipes
@@ -28,9 +28,10 @@ def recipes(recipe: str | None, as_json: bool) -> None:
     if recipe is not None and not as_json:
         click.echo(recipe_text(recipe), nl=False)
         return
-    found = [load_recipe(name) for name in (recipe_names() if recipe is None else [recipe])]
+
+    chosen = [load_recipe(name) for name in (recipe_names() if recipe is None else [recipe])]
     if as_json:
-        for item in found:
+        for item in chosen:
             print_json({"name": item.name, "description": item.description})
-        return
-    print_table([("name", "description"), *((item.name, item.description) for item in found)], "<<")
+    else:
+        print_table([("name", "description"), *((item.name, item.description) for item in chosen)], "<<")

@@ -35,10 +35,12 @@ __all__ = ["evaluate", "train"]
 @data_options
 @split_options
 @recipe_option()
-@click.option("--param", "-p", "params", multiple=True, metavar="NAME=VALUE", help="Change a parameter of the recipe.")
-@click.option("--output", "-o", type=click.Path(), metavar="DIR", help="Folder of the model and the reports.")
+@click.option(
+    "--param", "-p", "params", multiple=True, metavar="NAME=VALUE", help="Set a parameter, in YAML; may be repeated."
+)
+@click.option("--output", "-o", type=click.Path(), metavar="DIR", help="Folder for the model and the reports.")
 @overwrite
-@click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
+@click.option("--quiet", "-q", is_flag=True, help="Do not show progress.")
 @as_json
 def train(
     *,
@@ -54,9 +56,9 @@ def train(
 ) -> None:
     """Train a model and test it on held-out clips.
 
-    The model is saved, with a report on clips that it was not trained on. A run file says everything in YAML; options
-    replace what it says. An output folder that holds results is refused at once, unless --overwrite is given. Ctrl-C
-    ends the training: what was learned until then is tested and saved, and the exit status is 130.
+    Writes the model and a report on the held-out clips to the output folder. A run file contains all settings in YAML;
+    options replace settings of the file. Earlier results in the output folder are an error unless --overwrite is given.
+    Ctrl-C ends the training: the best model until then is tested and saved, and the exit status is 130.
 
     \b
     skastw train run.yaml
@@ -71,13 +73,14 @@ def train(
     result = run(plan, verbose=0 if quiet else verbosity() or 2, overwrite=overwrite)
     for warning in result.description.warnings:
         print_warning(warning)
+
     if as_json:
         print_json({"folder": result.folder, "interrupted": result.interrupted, **result.evaluation.to_dict()})
     else:
         print_scores(result.evaluation)
         print_line(f"wrote {result.folder}")
     if result.interrupted:
-        click.echo("skastw: interrupted; what was learned until then is tested and saved", err=True)
+        click.echo("skastw: interrupted; the best model until then is tested and saved", err=True)
         raise click.exceptions.Exit(INTERRUPTED)
 
 
@@ -88,7 +91,7 @@ def train(
 @data_options
 @part_options
 @click.option(
-    "--output", "-o", type=click.Path(), metavar="DIR", help="Write metrics, predictions, pictures and a page there."
+    "--output", "-o", type=click.Path(), metavar="DIR", help="Folder for metrics, predictions, plots and a report."
 )
 @overwrite
 @as_json
@@ -105,8 +108,8 @@ def evaluate(
 ) -> None:
     """Score a saved model on labelled clips.
 
-    All of them are scored, or those that a split holds out. Clips that cannot be read are told on standard error, and
-    the exit status is then 1.
+    The options of a split select the held-out clips; by default, all clips are scored. Unreadable clips are listed on
+    standard error, and the exit status is then 1.
 
     \b
     skastw evaluate --model exports/animals/model --data esc50:animals --test-fold 1
@@ -122,12 +125,14 @@ def evaluate(
     if output is not None:
         check_outside(output, data)
         check_report(output, overwrite=overwrite, inputs=table_of(data))
+
     classifier = ASTWClassifier.from_pretrained(model, revision=revision, device=device)
     classifier.set_params(on_error="ignore", verbose=verbosity())
     clips = load_clips(data)
     if split is not None:
         _, clips = clips.split(split)
     evaluation = score(classifier, clips.X, clips.y, groups=clips.groups)
+
     if as_json:
         print_json(evaluation.to_dict())
     else:

@@ -23,15 +23,27 @@ if TYPE_CHECKING:
     from typing import Self
 
 __all__ = [
+    "KINDS",
     "Component",
     "ComponentParams",
+    "component_base",
     "component_from_config",
     "component_names",
     "component_to_config",
-    "export_components",
+    "export_named",
     "resolve_component",
 ]
 
+#: Every kind of component, in the order of a clip's path through the model, and the module that defines it.
+KINDS = {
+    "features": "skastw.features",
+    "augment": "skastw.augment",
+    "normalization": "skastw.normalization",
+    "encoder": "skastw.encoders",
+    "pooling": "skastw.pooling",
+}
+#: The base class of each kind, and the components of each kind by name.
+_BASES: dict[str, type[Component]] = {}
 _REGISTRY: dict[str, dict[str, type[Component]]] = {}
 
 C = TypeVar("C", bound="Component")
@@ -88,6 +100,8 @@ class Component(_Parameters):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if "kind" in cls.__dict__:
+            _BASES[cls.kind] = cls
         if "name" in cls.__dict__:
             _REGISTRY.setdefault(cls.kind, {})[cls.name] = cls
 
@@ -108,13 +122,11 @@ class Component(_Parameters):
 
 
 class ComponentParams(_Parameters):
-    """Base of estimators that have components among their parameters.
+    """Base of estimators that have components among their parameters, each under the name of its kind.
 
     A component may be given by name. Its parameters are then listed and set as if its object with default
     parameters had been given, so that grids over ``encoder__d_model`` need no ceremony.
     """
-
-    _components: ClassVar[dict[str, type[Component]]] = {}
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the parameters, with ``deep=True`` also those of components, named or not.
@@ -128,15 +140,15 @@ class ComponentParams(_Parameters):
         dict of str to value
         """
         params = super().get_params(deep=deep)
-        if deep:
-            for param, base in self._components.items():
-                named = _REGISTRY.get(base.kind, {}).get(params[param]) if isinstance(params[param], str) else None
-                if named is not None:
-                    params |= {f"{param}__{key}": value for key, value in named().get_params().items()}
+        for kind in KINDS.keys() & params.keys() if deep else ():
+            value = params[kind]
+            if isinstance(value, str) and value in component_names(kind):
+                named = resolve_component(component_base(kind), value)
+                params |= {f"{kind}__{key}": setting for key, setting in named.get_params().items()}
         return params
 
     def set_params(self, **params: Any) -> Self:
-        """Set parameters, ``encoder__d_model`` also where ``encoder`` is a name.
+        """Set parameters, ``encoder__d_model`` also if ``encoder`` is a name.
 
         Parameters
         ----------
@@ -146,20 +158,20 @@ class ComponentParams(_Parameters):
         -------
         self
         """
-        for param, base in self._components.items():
-            value = params.get(param, getattr(self, param))
-            if isinstance(value, str) and any(key.startswith(f"{param}__") for key in params):
-                params[param] = resolve_component(base, value)
+        for kind in KINDS.keys() & set(self._get_param_names()):
+            value = params.get(kind, getattr(self, kind))
+            if isinstance(value, str) and any(key.startswith(f"{kind}__") for key in params):
+                params[kind] = resolve_component(component_base(kind), value)
         return super().set_params(**params)
 
     def _sk_visual_block_(self) -> Any:
         """Show the components as boxes in an HTML diagram, named or not."""
         objects = []
-        for param, base in self._components.items():
-            value = getattr(self, param)
+        for kind in (kind for kind in KINDS if kind in self._get_param_names()):
+            value = getattr(self, kind)
             for item in value if isinstance(value, list | tuple) else [value]:
-                if isinstance(item, base) or (isinstance(item, str) and item in _REGISTRY[base.kind]):
-                    objects.append(resolve_component(base, item))
+                if isinstance(item, component_base(kind)) or item in component_names(kind):
+                    objects.append(resolve_component(component_base(kind), item))
         return boxes_in_a_row(objects)
 
 
@@ -174,17 +186,30 @@ def _check_names(owner: BaseEstimator, names: Iterable[str]) -> None:
         raise ValueError(f"{type(owner).__name__} has no parameter {name!r}; {expected}")
 
 
+def component_base(kind: str) -> type[Component]:
+    """Return the base class of a kind of component.
+
+    Examples
+    --------
+    >>> from skastw.core.component import component_base
+    >>> component_base("encoder").__name__
+    'Encoder'
+    """
+    importlib.import_module(KINDS[kind])
+    return _BASES[kind]
+
+
 def component_names(kind: str) -> list[str]:
     """Return the registered names of a kind of component, sorted.
 
     Examples
     --------
-    >>> import skastw.pooling
     >>> from skastw.core.component import component_names
     >>> component_names("pooling")
     ['attentive_stats', 'max', 'mean']
     """
-    return sorted(_REGISTRY.get(kind, {}))
+    component_base(kind)
+    return sorted(_REGISTRY[kind])
 
 
 def resolve_component(base: type[C], value: object) -> C:
@@ -209,11 +234,12 @@ def resolve_component(base: type[C], value: object) -> C:
     """
     if isinstance(value, base):
         return value
-    if isinstance(value, str) and value in _REGISTRY.get(base.kind, {}):
-        found = _REGISTRY[base.kind][value]
-        assert issubclass(found, base)
-        return found()
-    known = ", ".join(repr(name) for name in component_names(base.kind))
+    if isinstance(value, str) and value in component_names(base.kind):
+        component = _REGISTRY[base.kind][value]()
+        assert isinstance(component, base)
+        return component
+
+    known = ", ".join(map(repr, component_names(base.kind)))
     raise ComponentError(f"Got {base.kind}={value!r}, expected one of {known}, or a {base.__name__} object.")
 
 
@@ -244,8 +270,8 @@ def component_from_config(base: type[C], config: object) -> C:
     return component
 
 
-def export_components(package: str, path: Iterable[str], base: type[Component], namespace: dict[str, Any]) -> list[str]:
-    """Import every module of a package and put the components found there in its namespace.
+def export_named(package: str, path: Iterable[str], base: Any, namespace: dict[str, Any]) -> list[str]:
+    """Import every module of a package and put the subclasses of ``base`` that have a ``name`` in its namespace.
 
     A new component is then one new file: its package exports it, and the registry knows its name.
 
@@ -256,7 +282,7 @@ def export_components(package: str, path: Iterable[str], base: type[Component], 
     path : iterable of str
         Its ``__path__``.
     base : type
-        The kind of component that lives there.
+        With a class attribute ``name``.
     namespace : dict
         The package's ``globals()``.
 
@@ -265,16 +291,11 @@ def export_components(package: str, path: Iterable[str], base: type[Component], 
     list of str
         Names of the exported classes, sorted.
     """
-    found = {}
+    named: dict[str, type] = {}
     for module_info in pkgutil.iter_modules(path):
         module = importlib.import_module(f"{package}.{module_info.name}")
-        for name, value in vars(module).items():
-            if (
-                isinstance(value, type)
-                and issubclass(value, base)
-                and value.__module__ == module.__name__
-                and value.name
-            ):
-                found[name] = value
-    namespace.update(found)
-    return sorted(found)
+        own = (value for value in vars(module).values() if getattr(value, "__module__", None) == module.__name__)
+        classes: Iterable[Any] = (value for value in own if isinstance(value, type) and issubclass(value, base))
+        named |= {value.__name__: value for value in classes if value.name}
+    namespace.update(named)
+    return sorted(named)

@@ -71,7 +71,7 @@ class FitCallbacks:
         Further arguments of ``fit``, such as ``sample_weight``.
     max_epochs : int
     reconstruct : callable
-        Returns the attributes that make a copy of the estimator fitted, from the model as it is now.
+        Returns the attributes that make a copy of the estimator fitted, from the run as it is now.
     """
 
     def __init__(
@@ -98,15 +98,15 @@ class FitCallbacks:
             self._epoch = self._fit.subcontext(task_name="epoch")
             self._epoch.call_on_fit_task_begin(**self._arguments)
 
-    def end_epoch(self, model: Any) -> bool:
-        """Call the callbacks after an epoch that left ``model``; return whether one of them stops training."""
+    def end_epoch(self, run: Any) -> bool:
+        """Call the callbacks after an epoch of ``run``; return whether one of them stops training."""
         if self._epoch is None:
             return False
-        attributes = partial(self._reconstruct, model)
+        attributes = partial(self._reconstruct, run)
         return bool(self._epoch.call_on_fit_task_end(**self._arguments, reconstruction_attributes=attributes))
 
-    def end_fit(self, model: Any) -> None:
-        """Call the callbacks after the last epoch, with ``model`` as it stays."""
+    def end_fit(self, run: Any) -> None:
+        """Call the callbacks after the last epoch of ``run``."""
         if self._fit is not None:
-            attributes = partial(self._reconstruct, model)
+            attributes = partial(self._reconstruct, run)
             self._fit.call_on_fit_task_end(**self._arguments, reconstruction_attributes=attributes)

@@ -6,13 +6,14 @@ cannot be encoded as UTF-8 again. Such names are printed and saved with escapes:
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-__all__ = ["column_type", "original_text", "readable", "readable_values"]
+__all__ = ["column_type", "did_you_mean", "listed", "original_text", "readable", "readable_values"]
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _ESCAPE = re.compile(r"\\(?:(\\)|x([89a-f][0-9a-f])|u(d[89a-f][0-9a-f]{2}))")
@@ -76,6 +77,45 @@ def _unescaped(escape: re.Match[str]) -> str:
     if backslash:
         return "\\"
     return chr(_BYTE + int(byte, 16)) if byte else chr(int(code, 16))
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return the end of an error about an unknown name: a suggestion, or nothing if no known name is similar.
+
+    Parameters
+    ----------
+    name : str
+        The unknown name.
+    known : iterable of str
+
+    Examples
+    --------
+    >>> from skastw.core.text import did_you_mean
+    >>> "No parameter 'epoch'" + did_you_mean("epoch", ["epochs", "patience"])
+    "No parameter 'epoch'; did you mean 'epochs'?"
+    >>> did_you_mean("size", ["epochs", "patience"])
+    ''
+    """
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def listed(texts: Iterable[str], n_shown: int = 3) -> str:
+    """Return the first texts of a list, and an ellipsis if there are more.
+
+    Parameters
+    ----------
+    texts : iterable of str
+    n_shown : int, default=3
+
+    Examples
+    --------
+    >>> from skastw.core.text import listed
+    >>> listed(["owl", "wren"]), listed(map(str, range(9)), 2)
+    ('owl, wren', '0, 1, ...')
+    """
+    shown = list(texts)
+    return ", ".join(shown[:n_shown]) + ", ..." * (len(shown) > n_shown)
 
 
 def column_type(texts: Iterable[str]) -> type | None:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from functools import partial
-from typing import Any, TypeVar
+from numbers import Integral
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -15,16 +16,18 @@ from joblib import effective_n_jobs
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
-from skastw.audio import as_clips, clip_path, is_array_input
+from skastw.audio import as_clips, is_array_input
 from skastw.audio.clips import MAX_AMPLITUDE, MIN_MONO_SHARE, UnreadableClip, load_mono, naming_clip, unreadable_reason
-from skastw.core.device import is_out_of_memory
+from skastw.core.device import is_out_of_memory, resolve_device
+from skastw.core.parameters import param, parameters
 from skastw.core.progress import ProgressBar
+from skastw.core.sklearn_private import StrOptions
 from skastw.core.warn import HeldWarning, hold_warnings, issue_held, warn_user
-from skastw.data.failures import Failures
+from skastw.data.failures import POLICIES, FailedClip
 from skastw.errors import ClipError, ClipTypeError, ClipValueError
-from skastw.features import FeaturesModule
+from skastw.features import Features, FeaturesModule, Precomputed
 
-__all__ = ["ahead", "check_clips", "check_frames", "extract_frames"]
+__all__ = ["Outcome", "ReadParams", "ahead", "check_clips", "check_frames", "extract_frames", "read_frames"]
 
 #: Clips whose windows are transformed together, and the samples at which there are fewer.
 _GROUP, _MAX_SAMPLES = 8, 2**20
@@ -33,13 +36,59 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 
+@parameters
+class ReadParams:
+    """How clips are read."""
+
+    device: str | torch.device = param(
+        default="auto",
+        valid=[str, torch.device],
+        doc='Where to compute. ``"auto"`` is the GPU, if the machine has one, or else the CPU.',
+        saved=False,
+    )
+    n_jobs: int | None = param(
+        default=None, valid=[Integral, None], doc="Threads that decode clips, counted as joblib counts.", saved=False
+    )
+    on_error: str = param(
+        default="raise",
+        valid=[StrOptions(set(POLICIES))],
+        doc="What to do about clips that cannot be read: raise an error, or leave them out, with a warning or without. "
+        "``failed_`` lists them. Training stops if more than a fifth of the clips cannot be read, or all clips of a "
+        "class.",
+    )
+    verbose: int = param(
+        default=0,
+        valid=["verbose"],
+        doc="1 shows progress bars; 2 writes a line for each epoch to standard error, for logs.",
+        saved=False,
+    )
+
+
+class Outcome(NamedTuple):
+    """What became of a clip.
+
+    Attributes
+    ----------
+    position : int
+        Of the clip in X.
+    result : Tensor of shape (T, F), or FailedClip
+        Its frames, or why there are none.
+    cancelled : bool
+        Whether its channels cancel each other in their mean; it is used all the same.
+    """
+
+    position: int
+    result: Tensor | FailedClip
+    cancelled: bool = False
+
+
 def check_clips(estimator: Any, X: Any, *, reset: bool) -> Sequence[Any]:
     """Return X as a sequence of clips; check a numeric array as scikit-learn checks any array.
 
     Parameters
     ----------
     estimator : estimator
-        Gets ``n_features_in_`` when ``reset`` and X is an array.
+        Gets ``n_features_in_`` if ``reset`` and X is an array.
     X : clips
         See :mod:`skastw.audio.clips`.
     reset : bool
@@ -68,6 +117,58 @@ def check_clips(estimator: Any, X: Any, *, reset: bool) -> Sequence[Any]:
     return clips
 
 
+def read_frames(
+    clips: Sequence[Any],
+    index: Iterable[int],
+    features: Features,
+    sample_rate: int,
+    settings: ReadParams,
+    *,
+    n_features: int | None = None,
+) -> Iterator[Outcome]:
+    """Yield the frames of clips, or why they cannot be used, as a model with the front end ``features`` reads them.
+
+    Parameters
+    ----------
+    clips : sequence of clips, or of frames if ``features`` is ``Precomputed``
+    index : iterable of int
+        Positions of the clips to read.
+    features : Features
+    sample_rate : int
+        Rate of the waveforms that the front end takes (Hz).
+    settings : ReadParams
+    n_features : int, optional
+        Expected width of precomputed frames; by default that of the first clip.
+
+    Yields
+    ------
+    Outcome
+        In the order of ``index``.
+
+    Raises
+    ------
+    ClipError
+        For the first clip that cannot be used, if ``settings.on_error`` is ``"raise"``.
+    """
+    if isinstance(features, Precomputed):
+        outcomes = check_frames(clips, n_features, indices=index)
+    else:
+        device = resolve_device(settings.device)
+        outcomes = extract_frames(
+            clips,
+            features.build(sample_rate),
+            sample_rate=sample_rate,
+            indices=index,
+            device=device if device.type == "cuda" else None,
+            n_jobs=settings.n_jobs,
+            verbose=int(settings.verbose),
+        )
+    for outcome in outcomes:
+        if isinstance(outcome.result, FailedClip):
+            outcome.result.check(settings.on_error)
+        yield outcome
+
+
 def extract_frames(
     clips: Sequence[Any],
     front_end: FeaturesModule,
@@ -77,9 +178,8 @@ def extract_frames(
     device: torch.device | None = None,
     n_jobs: int | None = None,
     verbose: int = 0,
-    failures: Failures | None = None,
-) -> Iterator[Tensor]:
-    """Yield the frames of each clip that can be used, in order.
+) -> Iterator[Outcome]:
+    """Yield the frames of each clip, or why it cannot be used, in order.
 
     A clip's frames do not depend on the others.
 
@@ -92,76 +192,76 @@ def extract_frames(
     sample_rate : int
         Rate of the waveforms that the front end takes (Hz).
     indices : iterable of int, optional
-        Which clips, by default all; errors name these positions.
+        Which clips, by default all.
     device : torch.device, optional
         Where the front end runs, the CPU by default; frames come back to the CPU.
     n_jobs : int, optional
         Threads, counted as joblib counts.
     verbose : int
         At least 1 shows a progress bar.
-    failures : Failures, optional
-        What to do about clips that cannot be used; by default the first of them is an error.
 
     Yields
     ------
-    Tensor of shape (T_i, F), float32
-
-    Raises
-    ------
-    ClipError
-        For the first clip that cannot be used, with its index and path.
+    Outcome
+        Frames are Tensors of shape (T_i, F), float32.
     """
-    failures = failures or Failures("raise")
     front_end = front_end.to(device)
     chosen = list(range(len(clips)) if indices is None else indices)
     groups = [chosen[i : i + _GROUP] for i in range(0, len(chosen), _GROUP)]
 
-    def frames_of(group: list[int]) -> list[Tensor]:
-        frames: list[Tensor] = []
-        waveforms: dict[int, Tensor] = {}
-        for index in group:
-            try:
-                clip = load_mono(clips[index], sample_rate, index=index)
-                if clip.share < MIN_MONO_SHARE:
-                    failures.note_cancelled(index, clip_path(clips[index]))
-                waveform = torch.from_numpy(clip.waveform)
-                waveforms[index] = waveform if device is None else waveform.to(device)
-            except ClipError as error:
-                failures.note(error)
-            if waveforms and (index == group[-1] or sum(map(len, waveforms.values())) > _MAX_SAMPLES):
-                frames += _extracted(front_end, waveforms, clips, failures)
-                waveforms = {}
-        return frames
+    def outcomes_of(group: list[int]) -> list[Outcome]:
+        return _group_outcomes(clips, group, front_end, sample_rate, device)
 
     n_threads = effective_n_jobs(n_jobs)
-    one_by_one = (hold_warnings(frames_of, group) for group in groups)
-    results = one_by_one if n_threads == 1 else _map_in_threads(frames_of, groups, n_threads)
+    one_by_one = (hold_warnings(outcomes_of, group) for group in groups)
+    results = one_by_one if n_threads == 1 else _map_in_threads(outcomes_of, groups, n_threads)
     with ProgressBar(total=len(chosen), desc="features", unit="clip", disable=verbose != 1) as bar:
-        for frames in issue_held(results):
-            yield from frames
-            bar.update(min(_GROUP, len(chosen) - bar.n))
+        for outcomes in issue_held(results):
+            yield from outcomes
+            bar.update(len(outcomes))
+
+
+def _group_outcomes(
+    clips: Sequence[Any], group: list[int], front_end: FeaturesModule, sample_rate: int, device: torch.device | None
+) -> list[Outcome]:
+    """Decode a few clips, and run the front end on as many of them at once as memory should hold."""
+    outcomes: dict[int, Outcome] = {}
+    waveforms: dict[int, Tensor] = {}
+    cancelled: set[int] = set()
+    for index in group:
+        try:
+            clip = load_mono(clips[index], sample_rate, index=index)
+        except ClipError as error:
+            outcomes[index] = Outcome(index, FailedClip.from_error(error))
+        else:
+            cancelled |= {index} if clip.share < MIN_MONO_SHARE else set()
+            waveforms[index] = torch.from_numpy(clip.waveform).to(device or "cpu")
+
+        if waveforms and (index == group[-1] or sum(map(len, waveforms.values())) > _MAX_SAMPLES):
+            results = _extracted(front_end, waveforms, clips)
+            outcomes |= {i: Outcome(i, result, i in cancelled) for i, result in results.items()}
+            waveforms = {}
+    return [outcomes[index] for index in group]
 
 
 def _extracted(
-    front_end: FeaturesModule, waveforms: dict[int, Tensor], clips: Sequence[Any], failures: Failures
-) -> list[Tensor]:
-    """Return the frames of waveforms, given by their positions in ``clips``, that the front end can take."""
+    front_end: FeaturesModule, waveforms: dict[int, Tensor], clips: Sequence[Any]
+) -> dict[int, Tensor | FailedClip]:
+    """Return the frames of waveforms, given by their positions in ``clips``, or why the front end cannot take them."""
     try:
-        together = _finite_frames(front_end, list(waveforms.values()))
+        return dict(zip(waveforms, _finite_frames(front_end, list(waveforms.values())), strict=True))
     except Exception as error:
         if is_out_of_memory(error):
             raise
-    else:
-        return together
 
-    frames = []
+    results: dict[int, Tensor | FailedClip] = {}
     for index, waveform in waveforms.items():  # one by one, to find the clip that is at fault
         try:
             with naming_clip(clips[index], index):
-                frames += _finite_frames(front_end, [waveform])
+                [results[index]] = _finite_frames(front_end, [waveform])
         except ClipError as error:
-            failures.note(error)
-    return frames
+            results[index] = FailedClip.from_error(error)
+    return results
 
 
 def _finite_frames(front_end: FeaturesModule, waveforms: list[Tensor]) -> list[Tensor]:
@@ -217,43 +317,32 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
 
 
 def check_frames(
-    items: Sequence[Any],
-    n_features: int | None,
-    *,
-    indices: Iterable[int] | None = None,
-    failures: Failures | None = None,
-) -> list[Tensor]:
-    """Return those precomputed frames that can be used.
+    items: Sequence[Any], n_features: int | None, *, indices: Iterable[int] | None = None
+) -> Iterator[Outcome]:
+    """Yield precomputed frames, or why they cannot be used.
 
     Parameters
     ----------
     items : sequence of arrays of shape (T_i, F)
     n_features : int or None
-        Expected F; None takes that of the first item.
+        Expected F; None takes that of the first usable item.
     indices : iterable of int, optional
-        Which items, by default all; errors name these positions.
-    failures : Failures, optional
-        What to do about the others; by default the first of them is an error.
+        Which items, by default all.
 
-    Returns
-    -------
-    list of Tensors of shape (T_i, F), float32
-
-    Raises
+    Yields
     ------
-    ClipTypeError, ClipValueError
-        Naming the index, the shape and what was expected.
+    Outcome
+        Frames are Tensors of shape (T_i, F), float32.
     """
-    failures = failures or Failures("raise")
-    checked: list[Tensor] = []
-    for index in range(len(items)) if indices is None else indices:
-        expected = n_features if n_features is not None else checked[0].shape[1] if checked else None
+    for index in map(int, range(len(items)) if indices is None else indices):
         try:
-            with naming_clip(None, int(index)):
-                checked.append(_as_frames(items[index], expected))
+            with naming_clip(None, index):
+                frames = _as_frames(items[index], n_features)
         except ClipError as error:
-            failures.note(error)
-    return checked
+            yield Outcome(index, FailedClip.from_error(error))
+        else:
+            n_features = frames.shape[1]
+            yield Outcome(index, frames)
 
 
 def _as_frames(item: Any, n_features: int | None) -> Tensor:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import numpy as np
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Self
 
 from skastw.core.warn import warn_user
 from skastw.errors import ClipError, DataError
 
-__all__ = ["MAX_FAILED_SHARE", "POLICIES", "FailedClip", "Failures"]
+__all__ = ["MAX_FAILED_SHARE", "POLICIES", "FailedClip", "report_cancelled", "report_failures"]
 
 #: Values of the parameter ``on_error``.
 POLICIES = ("raise", "warn", "ignore")
-#: Training stops where a larger share of the clips cannot be used.
+#: Training stops if a larger share of the clips cannot be used.
 MAX_FAILED_SHARE = 0.2
 
 
@@ -29,113 +29,84 @@ class FailedClip:
         Its file.
     reason : str
         What is wrong with it, and what to do about it.
+    error : ClipError or None
+        The error that ``on_error="raise"`` raises.
+
+    Examples
+    --------
+    >>> from skastw.data.failures import FailedClip
+    >>> from skastw.errors import ClipValueError
+    >>> FailedClip.from_error(ClipValueError("the file is empty.", index=3, path="dog.wav"))
+    FailedClip(index=3, path='dog.wav', reason='the file is empty.')
     """
 
     index: int
     path: str | None
     reason: str
+    error: ClipError | None = field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def from_error(cls, error: ClipError) -> Self:
+        """Return the clip of an error; an error without the position of a clip is raised."""
+        if error.index is None:
+            raise error
+        return cls(error.index, error.path, error.reason, error)
+
+    def check(self, policy: str) -> None:
+        """Raise the error of the clip if the policy is ``"raise"``."""
+        if policy == "raise" and self.error is not None:
+            self.error.failed = [self]
+            raise self.error
 
 
-class Failures:
-    """What happens to clips that cannot be used.
+def report_failures(failed: Sequence[FailedClip], n_clips: int, policy: str, *, training: bool = False) -> None:
+    """Warn about clips that were left out.
 
     Parameters
     ----------
+    failed : sequence of FailedClip
+    n_clips : int
+        All clips, usable or not.
     policy : {"raise", "warn", "ignore"}
-        ``"raise"`` ends with the first of them.
+        ``"warn"`` warns.
+    training : bool, default=False
+        Raise if too many clips were left out.
 
-    Attributes
-    ----------
-    clips : list of FailedClip
-        Those that were left out, in the order of X.
-
-    Examples
-    --------
-    >>> from skastw.errors import ClipValueError
-    >>> from skastw.data.failures import Failures
-    >>> failures = Failures("ignore")
-    >>> failures.note(ClipValueError("the file is empty.", index=3, path="dog.wav"))
-    >>> failures.clips
-    [FailedClip(index=3, path='dog.wav', reason='the file is empty.')]
+    Raises
+    ------
+    DataError
+        In training, if more than :data:`MAX_FAILED_SHARE` of the clips were left out.
     """
-
-    def __init__(self, policy: str) -> None:
-        self.policy = policy
-        self._clips: list[FailedClip] = []
-        self._cancelled: list[tuple[int, str | None]] = []
-
-    @property
-    def clips(self) -> list[FailedClip]:
-        """Return what was left out."""
-        return sorted(self._clips, key=lambda clip: clip.index)
-
-    def note(self, error: ClipError) -> None:
-        """Raise an error, or list its clip.
-
-        Parameters
-        ----------
-        error : ClipError
-            Of a clip whose index is known.
-        """
-        if error.index is None:
-            raise error
-        clip = FailedClip(error.index, error.path, error.reason)
-        if self.policy == "raise":
-            error.failed = [clip]
-            raise error
-        self._clips.append(clip)
-
-    def note_cancelled(self, index: int, path: str | None) -> None:
-        """List a clip that is used, though its channels cancel each other.
-
-        Parameters
-        ----------
-        index : int
-            Its position in X.
-        path : str or None
-            Its file.
-        """
-        self._cancelled.append((index, path))
-
-    def without(self, index: np.ndarray) -> np.ndarray:
-        """Return ``index``, positions in X of shape (n,), without those of clips that were left out."""
-        return index[~np.isin(index, [clip.index for clip in self._clips])]
-
-    def tell(self, n_clips: int, *, training: bool = False) -> None:
-        """Warn of what was left out of ``n_clips`` clips.
-
-        Parameters
-        ----------
-        n_clips : int
-        training : bool
-            Warn of channels that cancel each other, and stop where too many clips were left out.
-
-        Raises
-        ------
-        DataError
-            In training, with more than :data:`MAX_FAILED_SHARE` of the clips left out.
-        """
-        if training and self._cancelled:
-            self._tell_of_cancelled(n_clips)
-        if not self._clips:
-            return
-        examples = "; ".join(str(ClipError(c.reason, index=c.index, path=c.path)) for c in self.clips[:3])
-        found = f"{len(self._clips)} of {n_clips} clips cannot be used ({examples}{'; ...' * (len(self._clips) > 3)})"
-        if training and len(self._clips) > MAX_FAILED_SHARE * n_clips:
-            error = DataError(
-                f"{found}, more than {MAX_FAILED_SHARE:.0%}: something is wrong with the whole collection, or with how "
-                "it is read; error.failed lists them."
-            )
-            error.failed = self.clips
-            raise error
-        if self.policy == "warn":
-            warn_user(f"{found} and are left out; failed_ lists them.")
-
-    def _tell_of_cancelled(self, n_clips: int) -> None:
-        cancelled = sorted(self._cancelled)
-        examples = ", ".join(f"clip {index}" + (f" ({path!r})" if path else "") for index, path in cancelled[:3])
-        warn_user(
-            f"The channels of {len(cancelled)} of {n_clips} clips cancel each other ({examples}"
-            f"{', ...' * (len(cancelled) > 3)}): less than 1 % of their energy is left in their mean, which the model "
-            "hears. Pass one channel, as in (array[0], sample_rate), or invert one."
+    if not failed:
+        return
+    examples = "; ".join(str(ClipError(c.reason, index=c.index, path=c.path)) for c in failed[:3])
+    summary = f"{len(failed)} of {n_clips} clips cannot be used ({examples}{'; ...' * (len(failed) > 3)})"
+    if training and len(failed) > MAX_FAILED_SHARE * n_clips:
+        error = DataError(
+            f"{summary}, more than {MAX_FAILED_SHARE:.0%}: something is wrong with the whole collection, or with how "
+            "it is read; error.failed lists them."
         )
+        error.failed = list(failed)
+        raise error
+    if policy == "warn":
+        warn_user(f"{summary} and are left out; failed_ lists them.")
+
+
+def report_cancelled(cancelled: Sequence[tuple[int, str | None]], n_clips: int) -> None:
+    """Warn about clips whose channels cancel each other in their mean.
+
+    Parameters
+    ----------
+    cancelled : sequence of (int, str or None)
+        Position in X and file of each.
+    n_clips : int
+        All clips.
+    """
+    if not cancelled:
+        return
+    examples = ", ".join(f"clip {index}" + (f" ({path!r})" if path else "") for index, path in cancelled[:3])
+    warn_user(
+        f"The channels of {len(cancelled)} of {n_clips} clips cancel each other ({examples}"
+        f"{', ...' * (len(cancelled) > 3)}): less than 1 % of their energy is left in their mean, which the model "
+        "hears. Pass one channel, as in (array[0], sample_rate), or invert one."
+    )

@@ -6,9 +6,10 @@ import hashlib
 import tempfile
 import threading
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ from torch import Tensor
 from skastw.core.batching import Batch, pad, round_length
 
 __all__ = ["MEMORY_LIMIT", "FrameSet", "FrameStore", "blocks", "clip_digests", "clips_sha256"]
+
+T = TypeVar("T")
 
 #: Bytes of frames that ``cache="auto"`` keeps in memory.
 MEMORY_LIMIT = 128 * 2**20
@@ -34,11 +37,6 @@ class FrameStore:
     limit : int, optional
         Bytes in memory; None keeps everything there.
 
-    Attributes
-    ----------
-    lengths : ndarray of shape (n,), int64
-        T_i.
-
     Raises
     ------
     OSError
@@ -53,22 +51,30 @@ class FrameStore:
     ([3, 4], 8.0)
     """
 
-    def __init__(self, items: Iterable[Tensor], *, limit: int | None = None) -> None:
+    def __init__(self, items: Iterable[Tensor] = (), *, limit: int | None = None) -> None:
+        self._limit = limit
+        self._n_bytes = 0
         self._file: _FrameFile | None = None
-        self._items: list[Tensor | tuple[int, int]] = []  # frames, or where they begin in the file and their width
-        lengths: list[int] = []
-        in_memory = 0
+        self._items: list[Tensor | tuple[int, tuple[int, int]]] = []  # frames, or their place and shape in the file
         for item in items:
-            lengths.append(len(item))
-            in_memory += item.nbytes
-            if limit is None or in_memory <= limit:
-                self._items.append(item)
-                continue
+            self.append(item)
 
-            if self._file is None:
-                self._file = _FrameFile()
-            self._items.append((self._file.append(item), item.shape[1]))
-        self.lengths = np.array(lengths, dtype=np.int64)
+    def append(self, item: Tensor) -> None:
+        """Add the frames of a clip, shape (T, F), float32."""
+        self._n_bytes += item.nbytes
+        if self._limit is None or self._n_bytes <= self._limit:
+            self._items.append(item)
+            return
+
+        if self._file is None:
+            self._file = _FrameFile()
+        self._items.append((self._file.append(item), (item.shape[0], item.shape[1])))
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """The number of frames of each clip, shape (n,), int64."""
+        lengths = [len(item) if isinstance(item, Tensor) else item[1][0] for item in self._items]
+        return np.array(lengths, dtype=np.int64)
 
     def __len__(self) -> int:
         return len(self._items)
@@ -79,19 +85,16 @@ class FrameStore:
         if isinstance(item, Tensor):
             return item
         assert self._file is not None
-        begin, width = item
-        return self._file.read(begin, (int(self.lengths[index]), width))
+        return self._file.read(*item)
 
     def __iter__(self) -> Iterator[Tensor]:
         return (self[i] for i in range(len(self)))
 
     def subset(self, index: Iterable[int]) -> FrameStore:
         """Return a view of the clips at ``index``."""
-        index = list(index)
-        view = FrameStore(())
+        view = FrameStore()
         view._file = self._file
         view._items = [self._items[i] for i in index]
-        view.lengths = self.lengths[index]
         return view
 
 
@@ -139,26 +142,26 @@ def _naming_the_folder() -> Iterator[None]:
         raise OSError(error.errno, f"{reason}; {remedy}") from error
 
 
-def blocks(frames: Iterable[Tensor], size: int) -> Iterator[FrameStore]:
-    """Yield frames in stores of at least ``size`` bytes, so that not all are in memory together.
+def blocks(items: Iterable[T], size: int, n_bytes: Callable[[T], int]) -> Iterator[list[T]]:
+    """Yield items in lists of at least ``size`` bytes, so that not all are in memory together.
 
     Examples
     --------
     >>> import torch
     >>> from skastw.data.frames import blocks
-    >>> [store.lengths.tolist() for store in blocks(torch.zeros(3, 5, 2), size=80)]
-    [[5, 5], [5]]
+    >>> [len(block) for block in blocks(torch.zeros(3, 5, 2), size=80, n_bytes=lambda frames: frames.nbytes)]
+    [2, 1]
     """
-    items: list[Tensor] = []
-    held = 0
-    for item in frames:
-        items.append(item)
-        held += item.nbytes
-        if held >= size:
-            yield FrameStore(items)
-            items, held = [], 0
-    if items:
-        yield FrameStore(items)
+    block: list[T] = []
+    total = 0
+    for item in items:
+        block.append(item)
+        total += n_bytes(item)
+        if total >= size:
+            yield block
+            block, total = [], 0
+    if block:
+        yield block
 
 
 def clip_digests(frames: Iterable[Tensor]) -> list[bytes]:

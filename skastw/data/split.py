@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
+from skastw.core.parameters import param, parameters
+from skastw.core.sklearn_private import Interval
 from skastw.core.warn import ignored_warnings, warn_user
 from skastw.errors import plain
 
-__all__ = ["split_validation"]
+__all__ = ["SplitParams", "split_validation"]
+
+
+@parameters
+class SplitParams:
+    """How validation clips are chosen."""
+
+    val_split: float | None = param(
+        default=0.2,
+        valid=[Interval(Real, 0, 1, closed="neither"), None],
+        doc="Share of the clips to choose the best epoch on: stratified if possible, and whole groups if ``fit`` gets "
+        "``groups``. None trains on all clips for all epochs.",
+    )
 
 
 def split_validation(

@@ -1,4 +1,4 @@
-"""A folder of recordings, one folder a class, as a data set."""
+"""Load a folder of recordings with one folder for each class."""
 
 from __future__ import annotations
 
@@ -11,37 +11,22 @@ from typing import Any
 import numpy as np
 from sklearn.utils import Bunch
 
-from skastw.core.text import column_type, readable
+from skastw.core.text import column_type, listed, readable
 from skastw.core.warn import warn_user
 from skastw.errors import DataError
 
 __all__ = ["AUDIO_EXTENSIONS", "UNKNOWN_EXTENSIONS", "load_audio_folder"]
 
-#: Of the files that :func:`skastw.audio.decode` reads: by libsndfile, and by FFmpeg's libraries (the extra ``av``).
+#: Extensions of files that :func:`skastw.audio.decode` reads, with libsndfile or FFmpeg's libraries (the extra ``av``).
 AUDIO_EXTENSIONS = (
-    *(".wav", ".wave", ".w64", ".rf64", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc"),
-    *(".au", ".snd", ".caf", ".mp2", ".voc", ".sph", ".m4a", ".m4b", ".m4r", ".mp4", ".m4v", ".mov", ".3gp", ".3g2"),
-    *(".aac", ".webm", ".weba", ".mka", ".mkv", ".wma", ".wmv", ".asf", ".ac3", ".eac3", ".amr", ".awb", ".wv", ".tta"),
+    *(".wav", ".wave", ".w64", ".rf64", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au"),
+    *(".snd", ".caf", ".mp2", ".voc", ".sph", ".m4a", ".m4b", ".m4r", ".mp4", ".m4v", ".mov", ".3gp", ".3g2", ".aac"),
+    *(".webm", ".weba", ".mka", ".mkv", ".wma", ".wmv", ".asf", ".ac3", ".eac3", ".amr", ".awb", ".wv", ".tta"),
 )
-#: Of audio and video files that are not decoded.
+#: Extensions of audio and video files that are not decoded.
 UNKNOWN_EXTENSIONS = (
-    *(
-        ".aifr",
-        ".ape",
-        ".avi",
-        ".dff",
-        ".dsf",
-        ".dts",
-        ".flv",
-        ".gsm",
-        ".m2ts",
-        ".mid",
-        ".midi",
-        ".mpc",
-        ".mpeg",
-        ".mpg",
-    ),
-    *(".mts", ".ogv", ".pcm", ".ra", ".raw", ".rm", ".sd2", ".spx", ".ts", ".vob", ".vox"),
+    *(".aifr", ".ape", ".avi", ".dff", ".dsf", ".dts", ".flv", ".gsm", ".m2ts", ".mid", ".midi", ".mpc", ".mpeg"),
+    *(".mpg", ".mts", ".ogv", ".pcm", ".ra", ".raw", ".rm", ".sd2", ".spx", ".ts", ".vob", ".vox"),
 )
 
 
@@ -55,22 +40,23 @@ def load_audio_folder(
 ) -> Any:
     r"""Load a folder that has one folder for each class.
 
-    A recording's class is the first folder of its path below ``root``; deeper folders are searched too. Files and
-    folders whose names begin with a dot are skipped. Nothing is decoded. Classes and groups from names that are not
-    Unicode have escapes (``caf\xe9``).
+    The class of a recording is the first folder of its path below ``root``; subfolders are searched too. Files and
+    folders with a leading dot in their names are skipped. The files are not decoded. If a name is not Unicode, its
+    class and group have escapes (``caf\xe9``).
 
     Parameters
     ----------
     root : path
         The folder of the class folders.
     groups : str, re.Pattern or None, default=None
-        What clips of one speaker, recording or place have in common. A regular expression, searched in each path
-        below ``root`` (such as ``dog/anna_3.wav``): its group called ``group``, or else its first, is the clip's group.
-        ``"parent"`` is the folder directly above the file, as in ``dog/anna/3.wav``.
+        The part of a path that clips of one speaker, recording or place have in common: a regular expression, which is
+        searched in each path below ``root`` (such as ``dog/anna_3.wav``). The group of a clip is the match of the
+        parentheses named ``group``, or else of the first parentheses. ``"parent"`` takes the folder of the file, such
+        as ``anna`` in ``dog/anna/3.wav``.
     extensions : str or sequence of str
-        Which files are recordings, whether in small letters or capitals; by default :data:`AUDIO_EXTENSIONS`.
+        Extensions of the recordings, in lower or upper case; by default :data:`AUDIO_EXTENSIONS`.
     return_X_y : bool, default=False
-        Return ``(data, target)`` in place of a Bunch.
+        Return ``(data, target)`` instead of a Bunch.
     as_frame : bool, default=False
         Make ``data`` a DataFrame with the column ``audio`` and ``target`` a Series.
 
@@ -81,23 +67,23 @@ def load_audio_folder(
         ``target`` : ndarray of shape (n,) of str, or Series;
         ``target_names`` : list of the classes, sorted;
         ``groups`` : ndarray of shape (n,) of str, or None;
-        ``frame`` : DataFrame with the columns ``audio``, ``target``, ``group`` where there are groups, and one for each
-        other name that the pattern gives, ``(?P<take>\d+)``;
-        ``DESCR`` : what was found.
+        ``frame`` : DataFrame with the columns ``audio`` and ``target``, with ``groups`` also ``group``, and a column
+        for each other name in the pattern, such as ``(?P<take>\d+)``;
+        ``DESCR`` : number of recordings and classes.
     (data, target) : tuple
         With ``return_X_y=True``.
 
     Raises
     ------
     DataError
-        If there is no such folder; no class folder, or one without recordings; a recording outside the class
-        folders, or that ``groups`` does not match.
+        If the folder does not exist or has no class folders, a class folder has no recordings, a recording lies outside
+        the class folders, or ``groups`` does not match a path.
 
     Warns
     -----
     UserWarning
-        If there is one class only; links that are not followed: those to folders, and those out of ``root``; or files
-        in class folders that are audio or video by their names, and not of ``extensions``.
+        If there is only one class; if links are not followed, because they lead to folders or out of ``root``; or if
+        class folders contain audio or video files with other extensions.
 
     Examples
     --------
@@ -130,79 +116,83 @@ def load_audio_folder(
     if return_X_y:
         return data, target
     names = sorted(set(columns["target"].tolist()))
-    description = f"{len(files)} recordings of {len(names)} classes in {str(root)!r}."
     return Bunch(
-        data=data, target=target, target_names=names, groups=columns.get("group"), frame=frame, DESCR=description
+        data=data,
+        target=target,
+        target_names=names,
+        groups=columns.get("group"),
+        frame=frame,
+        DESCR=f"{len(files)} recordings of {len(names)} classes in {str(root)!r}.",
     )
 
 
 def _suffixes(extensions: str | Sequence[str]) -> tuple[str, ...]:
-    given = [extensions] if isinstance(extensions, str) else list(extensions)
-    if not given or not all(isinstance(extension, str) and extension.strip(".") for extension in given):
+    names = [extensions] if isinstance(extensions, str) else list(extensions)
+    if not names or not all(isinstance(name, str) and name.strip(".") for name in names):
         raise DataError(f"Got extensions={extensions!r}, expected names such as '.wav'.")
-    return tuple("." + extension.lower().lstrip(".") for extension in given)
+    return tuple("." + name.lower().lstrip(".") for name in names)
 
 
 def _recordings(root: Path, suffixes: tuple[str, ...]) -> list[PurePosixPath]:
-    """Return the paths of the recordings below ``root``, sorted; check that each class has some."""
+    """Return the sorted paths of the recordings below ``root``; check that each class has recordings."""
     if not root.is_dir():
-        what = "which is a file" if root.is_file() else f"which does not exist (looked in {os.getcwd()!r})"
-        raise DataError(f"Got root={str(root)!r}, {what}, expected a folder with a folder for each class.")
-    links: list[str] = []
-    others: list[str] = []
-    found = sorted(_walk(root, suffixes, links, others), key=lambda file: file.parts)
-    if links:
-        message = f"{len(links)} links to folders or out of {str(root)!r} are not followed ({_examples(links)})."
-        warn_user(message)
-    classes = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not _is_skipped(entry))
-    stray = [str(file) for file in found if len(file.parts) == 1]
-    if stray:
+        problem = "which is a file" if root.is_file() else f"which does not exist (looked in {os.getcwd()!r})"
+        raise DataError(f"Got root={str(root)!r}, {problem}, expected a folder with a folder for each class.")
+    entries: dict[str, list[Path]] = {"recording": [], "other": [], "link": []}
+    for kind, path in _walk(root, suffixes):
+        entries[kind].append(path)
+    recordings = [PurePosixPath(path.relative_to(root).as_posix()) for path in entries["recording"]]
+    recordings.sort(key=lambda file: file.parts)
+
+    if links := sorted(map(str, entries["link"])):
+        warn_user(f"{len(links)} links to folders or out of {str(root)!r} are not followed ({_examples(links)}).")
+    if outside := [str(file) for file in recordings if len(file.parts) == 1]:
         raise DataError(
-            f"{len(stray)} recordings lie directly in {str(root)!r} ({_examples(stray)}) and have no class: "
+            f"{len(outside)} recordings lie directly in {str(root)!r} ({_examples(outside)}) and have no class: "
             "move them into class folders, or list them in a table (load_audio_table)."
         )
+
+    classes = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not _is_skipped(entry))
     if not classes:
         raise DataError(f"{str(root)!r} has no class folders, expected one for each class, with recordings in it.")
-    if empty := sorted(set(classes) - {file.parts[0] for file in found}):
+    if empty := sorted(set(classes) - {file.parts[0] for file in recordings}):
         raise DataError(
             f"{len(empty)} of {len(classes)} class folders have no recordings ({_examples(empty)}), expected files "
-            f"that end in {', '.join(suffixes)}: remove the folders, or set extensions."
+            f"that end in {', '.join(suffixes)}: remove the folders, or change the parameter extensions."
         )
-    if others:
+
+    if others := sorted(str(path.relative_to(root)) for path in entries["other"]):
         warn_user(
-            f"{len(others)} files in the class folders of {str(root)!r} are audio or video by their names and are left "
-            f"out ({_examples(sorted(others))}): their endings are not among the extensions; convert them, or set "
+            f"{len(others)} audio or video files in the class folders of {str(root)!r} are left out "
+            f"({_examples(others)}): their endings are not among the extensions; convert them, or change the parameter "
             "extensions."
         )
     if len(classes) == 1:
-        message = f"{str(root)!r} has one class folder only, {classes[0]!r}: is it one folder too deep or too high?"
-        warn_user(message)
-    return found
+        warn_user(f"{str(root)!r} has only one class folder, {classes[0]!r}: is it the folder of the class folders?")
+    return recordings
 
 
-def _walk(root: Path, suffixes: tuple[str, ...], links: list[str], others: list[str]) -> Iterator[PurePosixPath]:
-    """Yield the recordings below ``root``; list links that are not followed, and audio of other endings."""
+def _walk(root: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
+    """Yield each recording, each audio or video file with another extension, and each link that is not followed."""
     known = (*AUDIO_EXTENSIONS, *UNKNOWN_EXTENSIONS)
     for folder, folders, names in os.walk(root, onerror=_refuse):
         here = Path(folder)
-        links += sorted(str(here / name) for name in folders if (here / name).is_symlink())
+        yield from (("link", here / name) for name in folders if (here / name).is_symlink())
         folders[:] = [name for name in folders if not _is_skipped(here / name)]
+
         for name in names:
-            path = here / name
+            path, lower = here / name, name.lower()
             if name.startswith("."):
                 continue
-            if not name.lower().endswith(suffixes):
-                if here != root and name.lower().endswith(known):
-                    others.append(str(path.relative_to(root)))
-                continue
-            if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
-                links.append(str(path))
-                continue
-            yield PurePosixPath(path.relative_to(root).as_posix())
+            if lower.endswith(suffixes):
+                leads_out = path.is_symlink() and not path.resolve().is_relative_to(root.resolve())
+                yield "link" if leads_out else "recording", path
+            elif here != root and lower.endswith(known):
+                yield "other", path
 
 
 def _is_skipped(folder: Path) -> bool:
-    """Say whether a folder is hidden, left by an archive of macOS, or a link."""
+    """Return whether a folder is hidden, a link, or a by-product of an archive from macOS."""
     return folder.name.startswith(".") or folder.name == "__MACOSX" or folder.is_symlink()
 
 
@@ -214,26 +204,27 @@ def _parent(file: PurePosixPath) -> str:
     if len(file.parts) < 3:
         raise DataError(
             f"Got groups='parent', and {str(file)!r} lies directly in its class folder, expected class/group/file: "
-            "give a regular expression, or no groups."
+            "use a regular expression, or no groups."
         )
     return file.parts[-2]
 
 
 def _named_parts(files: Sequence[PurePosixPath], groups: str | re.Pattern[str]) -> dict[str, np.ndarray]:
-    """Return the groups, as ``group``, and what else a pattern names."""
+    """Return a column for ``group``, and for each other name in the pattern."""
     try:
         pattern = re.compile(groups)
     except (re.error, TypeError) as error:
         raise DataError(f"Got groups={groups!r}, expected 'parent' or a regular expression ({error}).") from error
     taken = sorted({"audio", "target"} & set(pattern.groupindex))
     if not pattern.groups or taken:
-        problem = f"names {taken[0]!r}, a column that there is already" if taken else "has no group in parentheses"
+        problem = f"names {taken[0]!r}, which is another column" if taken else "has no group in parentheses"
         raise DataError(
-            f"Got groups={pattern.pattern!r}, which {problem}; write what clips have in common as '(?P<group>...)'."
+            f"Got groups={pattern.pattern!r}, which {problem}; write the common part of the paths as '(?P<group>...)'."
         )
+
     matches = [pattern.search(readable(str(file))) for file in files]
-    wanted = {"group": pattern.groupindex.get("group", 1), **pattern.groupindex}
-    parts = {name: [match and match[number] for match in matches] for name, number in wanted.items()}
+    numbers = {"group": pattern.groupindex.get("group", 1), **pattern.groupindex}
+    parts = {name: [match and match[number] for match in matches] for name, number in numbers.items()}
     if missed := [str(file) for file, group in zip(files, parts["group"], strict=True) if group is None]:
         raise DataError(
             f"Got groups={pattern.pattern!r}, which does not match {len(missed)} of {len(files)} paths "
@@ -243,4 +234,4 @@ def _named_parts(files: Sequence[PurePosixPath], groups: str | re.Pattern[str]) 
 
 
 def _examples(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names[:3])) + ", ..." * (len(names) > 3)
+    return listed(map(repr, names))

@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING, Any
 
-from skastw.core.component import export_components
+from skastw.core.component import export_named
 from skastw.encoders._base import Encoder, EncoderModule
 
-__all__ = ["Encoder", "EncoderModule", *export_components(__name__, __path__, Encoder, globals())]
+__all__ = ["Encoder", "EncoderModule", *export_named(__name__, __path__, Encoder, globals())]
 
 if TYPE_CHECKING:  # the classes are exported when the package is imported
 

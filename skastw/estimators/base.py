@@ -1,4 +1,4 @@
-"""What the estimators share: parameters, fitting a network, batched inference."""
+"""What the estimators that train a network share: ``fit``, predictions, saving, and the protocol of scikit-learn."""
 
 from __future__ import annotations
 
@@ -6,124 +6,125 @@ import copy
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import field, fields, replace
 from functools import partial
-from numbers import Integral, Real
+from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
-import torch
+from msgspec import structs
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from torch import Tensor
 
-from skastw.artifact.transfer import Start, start_from, transfer_weights
-from skastw.augment import Augment
-from skastw.core.compiler import import_compiler
-from skastw.core.device import PRECISIONS, on_device, resolve_device, retained_heap
-from skastw.core.generators import OwnDraws, seeded_generators
+from skastw.artifact.documents import Loaded, with_front_end
+from skastw.artifact.onnx import write_onnx
+from skastw.artifact.pretrained import load, push, save
+from skastw.core.component import KINDS, ComponentParams
+from skastw.core.device import resolve_device, weight_dtype
+from skastw.core.parameters import check_params, param, parameters, params_where, take_params
 from skastw.core.sklearn_private import (
     CallbackSupportMixin,
     FitCallbacks,
-    Interval,
     InvalidParameterError,
-    StrOptions,
+    check_sample_weight,
     fit_context,
-    validate_parameter_constraints,
 )
 from skastw.core.version import __version__
 from skastw.core.warn import warn_user
-from skastw.data.extraction import ahead, check_clips
-from skastw.data.failures import POLICIES, FailedClip, Failures
-from skastw.data.frames import FrameSet, FrameStore, blocks, clip_digests, clips_sha256
-from skastw.encoders import Encoder
-from skastw.errors import RecipeError, SkastwError
-from skastw.estimators.inputs import CACHES, AudioInputs, Components, Data, Fitted, Labelled
-from skastw.features import Features
-from skastw.network.inference import check_outputs, embed_clips, varied
-from skastw.network.model import AudioModel, build_model
-from skastw.normalization import Normalization
-from skastw.pooling import Pooling
+from skastw.data.dataset import CACHES, CacheParams, Data, Labelled, Read, make_data, make_frame_set
+from skastw.data.extraction import Outcome, check_clips, read_frames
+from skastw.data.failures import FailedClip
+from skastw.data.split import SplitParams
+from skastw.errors import ArtifactError, RecipeError, SkastwError, plain
+from skastw.estimators.attempt import Attempt
+from skastw.network.components import Components, ModelParams, resolve_components
+from skastw.network.inference import InferenceParams, embed, outputs_of
+from skastw.network.trained import Trained, held_out_scores
 from skastw.recipes import load_recipe
-from skastw.training import TASKS, Checkpoint, Monitor, TrainingConfig, train
+from skastw.targets import Targets, learn_targets
+from skastw.targets.checks import check_complete, group_array, numpy_targets
+from skastw.training import Run, TrainingParams, TrainingSettings, load_state, start_run
+from skastw.training.checkpoint import CheckpointParams
+from skastw.training.run import Loss
+from skastw.training.transfer import check_front_end
 
-if TYPE_CHECKING:
-    from typing import Self
+__all__ = ["AudioEstimator", "StartParams"]
 
-__all__ = ["RUN_PARAMS", "AudioEstimator"]
+#: Parameters that may be a mapping, which JSON holds as pairs: its keys may be numbers.
+_MAPPINGS = ("class_weight",)
 
 E = TypeVar("E", bound="AudioEstimator")
 
-#: Parameters that say how a fitted estimator runs; changes of others act at the next ``fit``.
-RUN_PARAMS = ("batch_size", "device", "n_jobs", "on_error", "precision", "tta", "verbose")
-#: Parameters that may differ when a run goes on from its checkpoint.
-_ELSEWHERE = ("cache", "checkpoint_dir", "device", "n_jobs", "verbose")
-#: Bytes of frames that are in memory at once in prediction.
-_BLOCK = 64 * 2**20
+
+@parameters
+class StartParams:
+    """What training starts from."""
+
+    warm_start: bool = param(
+        default=False,
+        valid=["boolean"],
+        doc="Let ``fit`` go on from the weights of the last ``fit``; the head is new if the labels differ.",
+        saved=False,
+    )
+    init_from: str | os.PathLike[str] | None = param(
+        default=None,
+        valid=[str, os.PathLike, None],
+        doc="Start from the weights of a saved model, a folder or a repository of the Hub; the head is new if the "
+        "labels differ.",
+        saved=False,
+    )
+    random_state: int | np.random.RandomState | None = param(
+        default=42,
+        valid=["random_state"],
+        doc="Seed of the weights, the split, the order and the augmentations. Runs with one seed repeat bit for bit on "
+        "one machine, also in threads, and leave torch's own random generator alone. A saved model keeps an integer.",
+    )
 
 
-class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, CallbackSupportMixin, AudioInputs):
-    """Base of the estimators that train a network.
+@parameters
+class AudioEstimator(
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    CallbackSupportMixin,
+    ComponentParams,
+    CheckpointParams,
+    CacheParams,
+    StartParams,
+    InferenceParams,
+    SplitParams,
+    TrainingParams,
+    ModelParams,
+):
+    """Base of the estimators that train a network."""
 
-    A subclass says what its targets are: ``_encode_target``, ``_labels_to_json``, ``_n_outputs``, ``_strata``, and
-    the attribute ``task_``, which names a row of :data:`skastw.training.TASKS`.
-    """
+    # attributes of fitted estimators, not parameters
+    trained_: Trained = field(init=False)
+    failed_: list[FailedClip] = field(init=False)
+    _momenta: list[dict[str, Any]] = field(init=False)
 
-    task_: str
-    model_: AudioModel
-    failed_: list[FailedClip]
-    history_: list[dict[str, Any]]
-    best_epoch_: int
-    n_epochs_: int
-    _fitted: Fitted
-    _optimizers: list[torch.optim.Optimizer] | None
+    _learns: ClassVar[str]  # which kinds of targets: those of "classifier", or of "regressor"
 
     # With metadata routing switched on, these reach ``fit`` unless the user says otherwise.
     __metadata_request__fit: ClassVar = {"groups": True, "X_val": True, "y_val": True, "sample_weight_val": True}
 
-    _components: ClassVar = {
-        "features": Features,
-        "augment": Augment,
-        "normalization": Normalization,
-        "encoder": Encoder,
-        "pooling": Pooling,
-    }
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "sample_rate": [Interval(Integral, 1000, 1_000_000, closed="both")],
-        "chunk_length": [Interval(Real, 0, 3600, closed="right")],
-        "features": [str, Features],
-        "augment": [str, Augment, "array-like", None],
-        "normalization": [str, Normalization],
-        "encoder": [str, Encoder],
-        "pooling": [str, Pooling],
-        "n_models": [Interval(Integral, 1, 64, closed="both")],
-        "epochs": [Interval(Integral, 1, None, closed="left")],
-        "min_steps": [Interval(Integral, 0, None, closed="left")],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
-        "muon_lr": [Interval(Real, 0, None, closed="left"), None],
-        "adam_lr": [Interval(Real, 0, None, closed="left")],
-        "weight_decay": [Interval(Real, 0, None, closed="left")],
-        "warmup_ratio": [Interval(Real, 0, 1, closed="left")],
-        "ema_decay": [Interval(Real, 0, 1, closed="neither"), None],
-        "keep": [StrOptions({"best", "last"})],
-        "tta": [Interval(Integral, 1, 1000, closed="both")],
-        "val_split": [Interval(Real, 0, 1, closed="neither"), None],
-        "patience": [Interval(Integral, 1, None, closed="left"), None],
-        "warm_start": ["boolean"],
-        "init_from": [str, os.PathLike, None],
-        "device": [str, torch.device],
-        "precision": [StrOptions(set(PRECISIONS))],
-        "cache": [StrOptions(set(CACHES))],
-        "n_jobs": [Integral, None],
-        "on_error": [StrOptions(set(POLICIES))],
-        "checkpoint_dir": [str, os.PathLike, None],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
-    }
+    # What is known of a fitted model, as scikit-learn names such attributes.
+    model_ = property(lambda self: self.trained_.model)
+    task_ = property(lambda self: self.trained_.targets.name)
+    history_ = property(lambda self: self.trained_.record.history)
+    best_epoch_ = property(lambda self: self.trained_.record.best_epoch)
+    n_epochs_ = property(lambda self: self.trained_.record.n_epochs)
+    interrupted_ = property(lambda self: self.trained_.record.interrupted)
+    seed_ = property(lambda self: self.trained_.record.seed)
+    features_ = property(lambda self: self.trained_.components.features)
+    augment_ = property(lambda self: list(self.trained_.components.augment))
+    sample_rate_ = property(lambda self: self.trained_.components.sample_rate)
+    chunk_length_ = property(lambda self: self.trained_.components.chunk_length)
+    _n_features_out = property(lambda self: self.trained_.model.head.in_features)
 
     @classmethod
     def from_recipe(cls: type[E], recipe: str | os.PathLike[str]) -> E:
@@ -142,7 +143,7 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         Raises
         ------
         RecipeError
-            If there is no such recipe, or it has parameters that this estimator has not.
+            If the recipe is not known, or has parameters that this estimator does not have.
 
         Examples
         --------
@@ -150,15 +151,15 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         >>> ASTWClassifier.from_recipe("small").set_params(epochs=10).epochs
         10
         """
-        found = load_recipe(recipe)
+        params = load_recipe(recipe).params
         estimator = cls()
-        unknown = sorted(set(found.params) - set(estimator.get_params(deep=False)))
+        unknown = sorted(set(params) - set(estimator.get_params(deep=False)))
         if unknown:
             raise RecipeError(
                 f"The recipe {os.fspath(recipe)!r} has {unknown}, expected parameters of {cls.__name__}: "
                 f"{sorted(estimator.get_params(deep=False))}."
             )
-        estimator.set_params(**found.params)
+        estimator.set_params(**params)
         try:
             estimator._validate_params()
         except InvalidParameterError as error:
@@ -211,7 +212,7 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
             If a clip cannot be used, naming its index and path, before training starts.
         DataError
             If labels, groups or weights are missing, or labels of a type that cannot be saved; or if, with another
-            ``on_error``, more than a fifth of the clips cannot be used, or none of a class.
+            ``on_error``, more than a fifth of the clips or all clips of a class cannot be used.
         ValueError, TypeError
             If a parameter or an argument is not valid.
         TrainingError
@@ -227,177 +228,193 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
         Notes
         -----
         If an exception ends ``fit``, the estimator stays as it was before the call. The exception has the attributes
-        ``failed``, a list of the clips that could not be used, and ``trained``: a fitted copy of the estimator with the
-        best weights that were reached, or None if no epoch had ended.
+        ``failed``, a list of the clips that could not be used, and ``trained``: a :class:`~skastw.network.Trained` with
+        the best weights that were reached, or None if no epoch had ended. ``estimator.trained_ = error.trained`` makes
+        an estimator that predicts with it.
         """
         _warn_of_many_processes()
-        with self._attempt() as attempt:
-            components = attempt._resolve_components()
-            start = attempt._starting_point(components)
-            training = attempt._check_training(X, y, sample_weight)
-            validation = attempt._check_validation(X_val, y_val, sample_weight_val)
-            seed = attempt._seed()
-            attempt._fitted = attempt._keep_params(components, seed)
+        components = resolve_components(self, weight_dtype(self.precision))
+        seed = self._draw_seed()
+        with self._attempt(components, seed) as attempt:
+            start = self._starting_point(components)
+            clips = attempt.check_clips(self, X, reset=True)
+            targets = learn_targets(y, self._learns, sample_weight)
+            labelled = self._labelled(clips, targets, y, sample_weight, groups)
+            validation = self._check_validation(attempt, targets, X_val, y_val, sample_weight_val)
 
-            data = attempt._data_sets(training, validation, groups, components, seed)
-            config = attempt._config(seed).lasting(len(data.train), self.min_steps)
-            checkpoint = attempt._checkpoint(data, start)
+            data = self._make_data(attempt, labelled, validation, targets)
+            settings = self._settings(seed).lasting(len(data.train))
+            run = self._start_run(attempt, targets, settings, start)
+            checkpoint = self._checkpoint(data, start)
+            if checkpoint is not None and (state := load_state(checkpoint)) is not None:
+                run.load_state_dict(state)
 
-            # the callbacks see this estimator, and copies that are fitted as far as the attempt is
             metadata = {"sample_weight": sample_weight, "groups": groups, "X_val": X_val, "y_val": y_val}
             callbacks = FitCallbacks(
                 self,
                 X,
                 y,
                 metadata={name: value for name, value in metadata.items() if value is not None},
-                max_epochs=config.epochs,
-                reconstruct=attempt._learned_so_far,
+                max_epochs=settings.epochs,
+                reconstruct=attempt.copy,
             )
-            attempt._train(data, config, start=start, fresh=True, monitor=callbacks, checkpoint=checkpoint)
-            callbacks.end_fit(attempt.model_)
+            attempt.train(callbacks, checkpoint)
+            callbacks.end_fit(run)
         return self
 
-    def _partial_fit(self, X: Any, targets: np.ndarray, sample_weight: Any, *, fresh: bool) -> None:
+    def _partial_fit(self, X: Any, y: Any, targets: Targets, sample_weight: Any) -> None:
         """Train one epoch at constant learning rates, going on from the last instalment."""
-        components = self._resolve_components() if fresh else self._fitted.components
-        start = self._starting_point(components) if fresh else None
-        if fresh:
+        before: Trained | None = vars(self).get("trained_")
+        if before is None:
             _warn_of_many_processes()
-        training = Labelled(check_clips(self, X, reset=fresh), targets, self._loss_weights(targets, sample_weight))
-        seed = self._seed() if fresh else (self._seed() + self.n_epochs_) % 2**31
-        self._fitted = self._keep_params(components, seed if fresh else self._fitted.seed)
-        if not fresh:  # what training changes belongs to the estimator that this one is a copy of
-            self.model_, self._optimizers = copy.deepcopy((self.model_, self._optimizers))
-            self.history_ = list(self.history_)
-        config = replace(self._config(seed), epochs=1, constant_lr=True, patience=None, ema_decay=None)
+            components = resolve_components(self, weight_dtype(self.precision))
+        else:
+            components = before.components
+        seed = self._draw_seed()
+        with self._attempt(components, seed if before is None else before.record.seed) as attempt:
+            start = before or self._starting_point(components)
+            clips = attempt.check_clips(self, X, reset=before is None)
+            labelled = self._labelled(clips, targets, y, sample_weight)
+            width = None if before is None else before.model.features.n_features
+            train_set, attempt.failed = make_frame_set(
+                labelled,
+                np.flatnonzero(labelled.weights > 0),
+                self._reader(components),
+                limit=self._limit(components),
+                on_error=self.on_error,
+                dtype=components.dtype,
+                n_features=width,
+            )
+            attempt.data = Data(train_set, None, "trained in instalments", attempt.failed)
 
-        n_features = None if fresh else self.model_.features.n_features
-        train_set, self.failed_ = self._frame_set(training, training.used(), components, n_features)
-        data = Data(train_set, None, "trained in instalments")
-        self._optimizers = self._train(data, config, start=start, fresh=fresh)
+            n_epochs = 0 if before is None else before.record.n_epochs
+            settings = self._settings((seed + n_epochs) % 2**31)
+            settings = replace(settings, epochs=1, constant_lr=True, patience=None, ema_decay=None)
+            run = self._start_run(attempt, targets, settings, start)
+            if before is not None:
+                run.history = list(before.record.history)
+                run.load_momenta(copy.deepcopy(vars(self).get("_momenta", [])))  # a loaded model has none
+            attempt.train()
 
     @contextmanager
-    def _attempt(self) -> Iterator[Self]:
-        """Yield a copy to be fitted, and take over at the end what it learned.
+    def _attempt(self, components: Components, seed: int | None) -> Iterator[Attempt]:
+        """Yield an attempt to fit, and take over at the end what it learned.
 
         An exception leaves this estimator as it was, and gets the attributes ``failed`` and ``trained``.
         """
-        attempt = copy.copy(self)
-        attempt.best_epoch_, attempt.failed_ = 0, []
+        attempt = Attempt(components, seed, self._params_to_save())
         try:
             yield attempt
         except BaseException as error:
             failed = error.failed if isinstance(error, SkastwError) else ()
             with suppress(AttributeError):  # the user's own exception may have such a property
-                error.failed = list(failed) or attempt.failed_  # type: ignore[attr-defined]
-                error.trained = attempt if attempt.best_epoch_ else None  # type: ignore[attr-defined]
+                error.failed = list(failed) or attempt.failed  # type: ignore[attr-defined]
+                error.trained = attempt.trained()  # type: ignore[attr-defined]
             raise
 
-        # what an earlier fit learned and this one did not is dropped, such as n_features_in_ if X was a list of paths;
-        # all in one assignment, since another thread may predict meanwhile
-        learned = attempt._learned()
-        others = {name: value for name, value in vars(self).items() if name in learned or not name.endswith("_")}
-        self.__dict__ = {**others, **learned}
-
-    def _learned(self) -> dict[str, Any]:
-        """Return all attributes but the parameters."""
-        return {name: value for name, value in vars(self).items() if name not in self._get_param_names()}
-
-    def _keep_params(self, components: Components, seed: int | None) -> Fitted:
-        """Return the components and, as they are now, the parameters that do not shape the network."""
-        params = {name: value for name, value in self.get_params(deep=False).items() if name not in self._components}
-        params |= {name: getattr(components, name) for name in ("sample_rate", "chunk_length", "n_models")}
-        return Fitted(components, copy.deepcopy(params), seed)
-
-    def _train(
-        self,
-        data: Data,
-        config: TrainingConfig,
-        *,
-        start: Start | None,
-        fresh: bool,
-        monitor: Monitor | None = None,
-        checkpoint: Checkpoint | None = None,
-    ) -> list[torch.optim.Optimizer]:
-        """Train a fresh network or the present one, and set what ``fit`` sets."""
-        components = self._fitted.components
-        generators = seeded_generators(config.seed, config.device)
-        if fresh:
-            import_compiler()  # or the first operation under OwnDraws would
-            with OwnDraws(generators):
-                model = self._new_model(start, data.train)
-            self.model_ = model.to(config.device, components.dtype)
-            self.history_, self._optimizers = [], None
-
-        # what is known before training, so that a callback can save the model
-        self.interrupted_, self._class_scores, self._test = False, None, None
-        self._max_epochs = None if config.constant_lr else config.epochs  # instalments have no end
-        self._n_features_out = self.model_.head.in_features
-        self._data_summary = data.summary()
-
-        read = partial(self._frames_of_files, components=components)
-        with retained_heap():
-            result = train(
-                self.model_,
-                data.train,
-                data.valid,
-                TASKS[self.task_],
-                config,
-                [augmentation.prepare(read) for augmentation in components.augment],
-                history=self.history_,
-                optimizers=self._optimizers,
-                generators=generators,
-                monitor=monitor,
-                checkpoint=checkpoint,
-            )
-
-        self.best_epoch_ = result.best_epoch
-        self.n_epochs_ = len(self.history_)
-        self._class_scores = result.class_scores
-        self.interrupted_ = isinstance(result.stopped, KeyboardInterrupt) and result.best_epoch > 0
-        if self.interrupted_:
-            epoch = min(self.n_epochs_ + 1, config.epochs)
-            at = f"Training was interrupted in epoch {epoch} of {config.epochs}"
-            warn_user(f"{at}; the weights of epoch {self.best_epoch_} are kept.")
-        elif result.stopped is not None:
-            raise result.stopped
-        return result.optimizers
+        # an earlier fit may have learned what this one did not, such as n_features_in_ if X is a list of paths now;
+        # in one assignment, because another thread may predict meanwhile
+        others = {name: value for name, value in vars(self).items() if not name.endswith("_")}
+        self.__dict__ = {**others, **attempt.learned()}
 
     # ------------------------------------------------- what fit is made of
 
-    def _labels_to_json(self) -> dict[str, Any]:
-        """Return what was learned of the targets, for the artifact."""
-        raise AttributeError("a subclass says what its labels are")
+    def _draw_seed(self) -> int:
+        return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
 
-    def _starting_point(self, components: Components) -> Start | None:
-        """Return the weights that ``warm_start`` or ``init_from`` ask to start from."""
-        if self.warm_start and hasattr(self, "model_"):
-            return Start(copy.deepcopy(self.model_.state_dict()), self._labels_to_json())
-        return None if self.init_from is None else start_from(self.init_from, components.features)
+    def _starting_point(self, components: Components) -> Trained | None:
+        """Return the model that ``warm_start`` or ``init_from`` ask to start from."""
+        if self.warm_start and "trained_" in vars(self):
+            return self.trained_
+        if self.init_from is None:
+            return None
+        start = load(self.init_from, lambda loaded: loaded.trained)
+        check_front_end(start, components.features)
+        return start
 
-    def _new_model(self, start: Start | None, train_set: FrameSet) -> AudioModel:
-        model = self._build(self._fitted.components, self._n_outputs(), train_set.frames[0].shape[1])
-        if start is None:
-            model.normalization.learn(train_set.frames)
-        else:
-            transfer_weights(start, model, self._labels_to_json())
-        return model
+    def _labelled(
+        self, clips: Sequence[Any], targets: Targets, y: Any, sample_weight: Any, groups: Any = None
+    ) -> Labelled:
+        """Return clips with their encoded targets, checked."""
+        check_complete(y, "y")
+        encoded = targets.encode(y)
+        check_consistent_length(clips, encoded, groups)
+        weights = _weights(sample_weight, encoded, "sample_weight") * self._target_weights(targets, encoded)
+        return Labelled(clips, encoded, weights, group_array(groups))
 
-    def _n_outputs(self) -> int:
-        raise AttributeError("a subclass says how many outputs it has")
+    def _check_validation(
+        self, attempt: Attempt, targets: Targets, X_val: Any, y_val: Any, sample_weight: Any
+    ) -> Labelled | None:
+        """Return the validation clips of the caller, if there are any."""
+        if (X_val is None) != (y_val is None):
+            given = "X_val" if y_val is None else "y_val"
+            raise ValueError(f"Got {given} alone, expected X_val and y_val together.")
+        if X_val is None and sample_weight is not None:
+            raise ValueError("Got sample_weight_val without X_val and y_val, expected all three together.")
+        if X_val is None:
+            return None
+        check_complete(y_val, "y_val")
+        clips, encoded = attempt.check_clips(self, X_val, reset=False), targets.encode(y_val)
+        check_consistent_length(clips, encoded)
+        return Labelled(clips, encoded, _weights(sample_weight, encoded, "sample_weight_val"))
 
-    def _build(self, components: Components, n_outputs: int, n_features: int) -> AudioModel:
-        return build_model(
-            *components.parts,
-            n_outputs=n_outputs,
-            sample_rate=components.sample_rate,
-            chunk_length=components.chunk_length,
-            n_features=n_features,
-            n_models=components.n_models,
+    def _target_weights(self, targets: Targets, encoded: np.ndarray) -> np.ndarray:
+        """Return the weight of each clip in the loss by its target, shape (n,)."""
+        return np.ones(len(encoded))
+
+    def _loss(self, targets: Targets) -> Loss:
+        """Return the loss of training."""
+        return targets.loss
+
+    def _make_data(self, attempt: Attempt, labelled: Labelled, validation: Labelled | None, targets: Targets) -> Data:
+        """Compute the frames, and split."""
+        components = attempt.components
+        attempt.data = make_data(
+            labelled,
+            validation,
+            targets,
+            self._reader(components),
+            limit=self._limit(components),
+            on_error=self.on_error,
+            dtype=components.dtype,
+            split=self,
+            seed=attempt.seed or 0,
+        )
+        attempt.failed = attempt.data.failed
+        return attempt.data
+
+    def _reader(self, components: Components) -> Read:
+        """Return the function that yields the outcome of each clip."""
+
+        def read(clips: Sequence[Any], index: np.ndarray, n_features: int | None = None) -> Iterator[Outcome]:
+            rate = components.sample_rate
+            return read_frames(clips, index, components.features, rate, self, n_features=n_features)
+
+        return read
+
+    def _limit(self, components: Components) -> int | None:
+        """Return the bytes of frames to keep in memory; precomputed frames are in memory already."""
+        return None if components.precomputed else CACHES[self.cache]
+
+    def _settings(self, seed: int) -> TrainingSettings:
+        return take_params(
+            TrainingSettings,
+            self,
+            batch_size=self.batch_size,
+            device=resolve_device(self.device),
+            precision=self.precision,
+            seed=seed,
+            verbose=int(self.verbose),
         )
 
-    def _checkpoint(self, data: Data, start: Start | None) -> Checkpoint | None:
-        """Return where this very run is written: the name says what it was given."""
+    def _start_run(self, attempt: Attempt, targets: Targets, settings: TrainingSettings, start: Trained | None) -> Run:
+        """Return a run with fresh weights, or with those of ``start``."""
+        assert attempt.data is not None
+        attempt.run = start_run(attempt.components, targets, settings, attempt.data, start, self._loss(targets))
+        return attempt.run
+
+    def _checkpoint(self, data: Data, start: Trained | None) -> Path | None:
+        """Return the file for the state of this very run: its name is a hash of everything that decides the run."""
         if self.checkpoint_dir is None:
             return None
         if not isinstance(self.random_state, Integral):
@@ -405,82 +422,12 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
                 f"Got random_state={self.random_state!r} with checkpoint_dir, expected an integer: only then is a run "
                 "that is started again the same run."
             )
-        given = {name: repr(value) for name, value in self.get_params().items() if name not in _ELSEWHERE}
-        run = hashlib.sha256(json.dumps([type(self).__name__, __version__, data.fingerprint, given]).encode())
-        for tensor in () if start is None else start.weights.values():
-            run.update(tensor.contiguous().cpu().numpy().data)
-        return Checkpoint(Path(self.checkpoint_dir) / f"{run.hexdigest()[:16]}.safetensors")
-
-    def _seed(self) -> int:
-        return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
-
-    def _config(self, seed: int) -> TrainingConfig:
-        names = ("epochs", "batch_size", "muon_lr", "adam_lr", "weight_decay", "warmup_ratio", "patience", "precision")
-        settings = {name: getattr(self, name) for name in (*names, "ema_decay", "keep")}
-        smoothing = getattr(self, "label_smoothing", 0.0)
-        return TrainingConfig(
-            **settings,
-            label_smoothing=smoothing,
-            device=resolve_device(self.device),
-            seed=seed,
-            verbose=int(self.verbose),
-        )
-
-    def _learned_so_far(self, model: AudioModel) -> dict[str, Any]:
-        """Return the attributes that make another estimator fitted with ``model``, in the middle of training."""
-        return {
-            **self._learned(),
-            "model_": copy.deepcopy(model).eval(),
-            "history_": list(self.history_),
-            "n_epochs_": len(self.history_),
-            "best_epoch_": self.best_epoch_ or len(self.history_),
-        }
-
-    def __copy__(self) -> Self:
-        """Return an estimator that shares everything, also the network where it is (pickling would move it)."""
-        twin: Self = type(self).__new__(type(self))
-        twin.__dict__ = dict(vars(self))
-        return twin
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave the GPU before being pickled, so that the copy loads on any machine."""
-        state = super().__getstate__()
-        if "model_" in state and state["model_"].head.weight.device.type != "cpu":
-            state = {**state, "model_": copy.deepcopy(state["model_"]).cpu(), "_optimizers": None}
-        return state
-
-    # ------------------------------------------------- what was fitted
-
-    @property
-    def features_(self) -> Features:
-        """The front end that the model was fitted with."""
-        return self._fitted.components.features
-
-    @property
-    def augment_(self) -> list[Augment]:
-        """The augmentations that the model was fitted with."""
-        return list(self._fitted.components.augment)
-
-    @property
-    def sample_rate_(self) -> int:
-        """The sample rate that the model was fitted with (Hz)."""
-        return self._fitted.components.sample_rate
-
-    @property
-    def chunk_length_(self) -> float:
-        """The length of a chunk that the model was fitted with (s)."""
-        return self._fitted.components.chunk_length
-
-    @property
-    def seed_(self) -> int | None:
-        """The seed that ``random_state`` gave; None for a model that an earlier release saved."""
-        return self._fitted.seed
-
-    def _check_run_params(self) -> None:
-        """Check the parameters that may be changed after ``fit``."""
-        constraints = {name: self._parameter_constraints[name] for name in RUN_PARAMS}
-        values = {name: getattr(self, name) for name in RUN_PARAMS}
-        validate_parameter_constraints(constraints, values, caller_name=type(self).__name__)
+        of_machine = params_where(type(self), saved=False)
+        params = {name: repr(value) for name, value in self.get_params().items() if name not in of_machine}
+        run = hashlib.sha256(json.dumps([type(self).__name__, __version__, data.fingerprint, params]).encode())
+        for tensor in () if start is None else start.model.state_dict().values():
+            run.update(tensor.contiguous().numpy().data)
+        return Path(self.checkpoint_dir) / f"{run.hexdigest()[:16]}.safetensors"
 
     # ------------------------------------------------------------ inference
 
@@ -499,58 +446,250 @@ class AudioEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Callback
 
     def _embed(self, X: Any) -> Tensor:
         """Return the embedding of each clip, shape (n_clips, D)."""
-        check_is_fitted(self, "model_")
-        self._check_run_params()
+        check_is_fitted(self)
         clips = check_clips(self, X, reset=False)
-        components = self._fitted.components
-        device = resolve_device(self.device)
-        model = on_device(self.model_, device)
-        precision = "float32" if self.precision == "auto" else self.precision
-        failures, everything = Failures(self.on_error), np.arange(len(clips))
-        frames = self._frames(clips, everything, components, failures, model.features.n_features)
-        settings = {"batch_size": self.batch_size, "device": device, "precision": precision}
-        transforms = [augmentation.apply for augmentation in components.augment if augmentation.test_time]
-        embeddings = []
-        in_blocks = blocks(frames, _BLOCK)
-        for block in ahead(in_blocks) if len(clips) > 1 else in_blocks:
-            versions = [FrameStore(varied(block, transforms, seed)) for seed in range(1, self.tta if transforms else 1)]
-            embedded = [embed_clips(model, version, **settings) for version in (block, *versions)]
-            embeddings.append(torch.stack(embedded).mean(dim=0))
-        if self.on_error != "raise":
-            self.failed_ = failures.clips
-        if not failures.clips:
-            return check_outputs(torch.cat(embeddings), everything)
-        failures.tell(len(clips))
-        head = model.head
-        all_embeddings = torch.full((len(clips), head.in_features), torch.nan, dtype=head.weight.dtype)
-        usable = failures.without(everything)
-        all_embeddings[usable] = check_outputs(torch.cat([all_embeddings[:0], *embeddings]), usable)
-        return all_embeddings
-
-    def _was_fitted_on(self, X: Any, index: np.ndarray) -> bool:
-        """Return whether the clips at ``index`` are those of ``fit``, or all that trained, or all that validated.
-
-        Frames are computed for it only where there are as many clips.
-        """
-        summary = getattr(self, "_data_summary", {})
-        counts = [summary.get(name, 0) for name in ("n_train", "n_validation")]
-        known = summary.get("clips_sha256")
-        if not known or len(index) not in (*counts, sum(counts)):
-            return False
-        clips, components = check_clips(self, X, reset=False), self._fitted.components
-        quiet = copy.copy(self).set_params(verbose=0)
-        frames = quiet._frames(clips, index, components, Failures("raise"), self.model_.features.n_features)
-        return clips_sha256(clip_digests(frames)) in known
+        embeddings, failed = embed(self.trained_, clips, self._inference())
+        self._note(failed)
+        return embeddings
 
     def _outputs(self, X: Any) -> Tensor:
-        """Return the outputs of the head for each clip, shape (n_clips, n_outputs)."""
+        """Return the outputs of the network for each clip, shape (n_clips, K)."""
         embeddings = self._embed(X)
-        head = self.model_.head
-        with torch.inference_mode():
-            outputs = head(embeddings.to(head.weight.device)).cpu()
-        usable = np.flatnonzero(embeddings.isfinite().all(dim=1))  # the others were left out
-        check_outputs(outputs[usable], usable)
-        return outputs
+        return outputs_of(self.trained_, embeddings)
+
+    def _inference(self) -> InferenceParams:
+        """Return the parameters that say how the fitted model runs, checked: they may have been changed since."""
+        params = take_params(InferenceParams, self)
+        check_params(params, type(self).__name__)
+        return params
+
+    def _note(self, failed: list[FailedClip]) -> None:
+        """Keep the list of clips that a prediction has left out."""
+        if self.on_error != "raise":
+            self.failed_ = failed
+
+    # ---------------------------------------------------------------- disk
+
+    def save_pretrained(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        featurizer: Any = None,
+        title: str | None = None,
+        test: Mapping[str, Any] | None = None,
+        overwrite: bool = False,
+    ) -> str:
+        """Save the fitted estimator as a folder of six files, ready for the Hugging Face Hub.
+
+        Parameters
+        ----------
+        folder : path
+            Made if missing. The six files of a model that was saved there before are replaced in one step; other
+            files and sub-folders stay as they are.
+        featurizer : ASTWFeaturizer, optional
+            What computed the frames, needed with ``features="precomputed"``; the saved model then takes clips.
+        title : str, optional
+            Name of the model in its card, by default the name of the folder.
+        test : mapping, optional
+            Scores on clips that the model was not trained on, for the model card and ``metrics.json``:
+            ``evaluate(...).to_dict()``, and under ``split`` a sentence that says which clips they are.
+        overwrite : bool, default=False
+            Replace also files of these names that do not belong to a saved model, such as the README.md of a project,
+            and a model card that was edited after it was saved. Otherwise they are an error.
+
+        Returns
+        -------
+        str
+            The folder.
+
+        Raises
+        ------
+        ArtifactError
+            If the folder cannot be written or holds files that are not replaced unasked, the weights are NaN or
+            infinite in places, precomputed frames come without their featurizer, or ``test`` holds something else.
+            The folder then holds the model that it held before.
+        sklearn.exceptions.NotFittedError
+            Before ``fit``.
+
+        Warns
+        -----
+        UserWarning
+            If the model is saved, but another program keeps one of the old files from being replaced. The model can
+            be loaded, and the next save completes the replacement.
+        """
+        check_is_fitted(self)
+        trained = with_front_end(self.trained_, featurizer)
+        if test is not None:
+            trained = replace(trained, record=structs.replace(trained.record, test=held_out_scores(test)))
+        return save(trained, folder, title=title, overwrite=overwrite, **self._saved_as(trained))
+
+    def export_onnx(self, path: str | os.PathLike[str], *, featurizer: Any = None) -> str:
+        """Save the fitted estimator as one ONNX file that takes waveforms and runs without torch.
+
+        Its input ``waveform``, float32 of shape (batch, n_samples), holds mono clips of one length, whatever that is,
+        at the estimator's ``sample_rate``. Its outputs are ``probabilities`` and ``logits`` of shape (batch, n_classes)
+        or, of a regressor, ``values`` of shape (batch, n_targets). Its metadata hold ``labels``, as JSON, ``task``,
+        ``sample_rate``, ``chunk_length``, ``library`` and ``library_version``. Needs the extra ``onnx``.
+
+        Parameters
+        ----------
+        path : path
+            The file; its name ends in ``.onnx``. An existing one is replaced in one step, when all is computed.
+        featurizer : ASTWFeaturizer, optional
+            What computed the frames, needed with ``features="precomputed"``; the file then takes waveforms.
+
+        Returns
+        -------
+        str
+            The file.
+
+        Raises
+        ------
+        OutputError
+            If the file cannot be written. A path that cannot be a file is refused before anything is computed.
+        ExportError
+            If a component has no form in ONNX; the message names it.
+        ArtifactError
+            If precomputed frames come without their featurizer.
+        MissingDependencyError
+            Without the extra ``onnx``.
+        sklearn.exceptions.NotFittedError
+            Before ``fit``.
+
+        Notes
+        -----
+        The file predicts in float32, and from the clip alone: ``precision`` and ``tta`` stay behind.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> import onnxruntime
+        >>> from skastw import ASTWClassifier
+        >>> from skastw.datasets import make_tones
+        >>> from skastw.encoders import ASTWEncoder
+        >>> clips, y = make_tones(n_clips=12, n_classes=2, random_state=0)
+        >>> clf = ASTWClassifier(encoder=ASTWEncoder(d_model=16, num_heads=2, num_layers=1), epochs=1).fit(clips, y)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     session = onnxruntime.InferenceSession(clf.export_onnx(Path(folder) / "tones.onnx"))
+        >>> probabilities, logits = session.run(None, {"waveform": clips[0][None]})
+        >>> bool(np.allclose(probabilities, clf.predict_proba(clips[:1]), atol=1e-5))
+        True
+        """
+        check_is_fitted(self)
+        return str(write_onnx(path, with_front_end(self.trained_, featurizer)))
+
+    def push_to_hub(self, repo_id: str, *, private: bool | None = None, token: str | None = None) -> str:
+        """Save the fitted estimator to a repository of the Hugging Face Hub.
+
+        Parameters
+        ----------
+        repo_id : str
+            ``"user/name"``; made if missing.
+        private : bool, optional
+            Visibility of a new repository; with True, one that exists and is public is refused.
+        token : str, optional
+            Access token; by default ``HF_TOKEN``, or the one that ``hf auth login`` stored. It is not kept.
+
+        Returns
+        -------
+        str
+            Address of the commit, which ends in the hash that ``from_pretrained(..., revision=...)`` takes.
+
+        Raises
+        ------
+        HubError
+            If the repository cannot be written.
+        """
+        check_is_fitted(self)
+        trained = with_front_end(self.trained_, None)
+        return push(trained, repo_id, private=private, token=token, **self._saved_as(trained))
+
+    @classmethod
+    def from_pretrained(
+        cls: type[E],
+        model: str | os.PathLike[str],
+        *,
+        revision: str | None = None,
+        token: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        device: str = "auto",
+    ) -> E:
+        """Load an estimator from a folder or from the Hugging Face Hub.
+
+        Parameters
+        ----------
+        model : path or str
+            A folder that ``save_pretrained`` wrote, or a repository ``"user/name"``.
+        revision : str, optional
+            Branch, tag or, to get the same bytes for ever, full commit hash of the repository.
+        token : str, optional
+            Access token for a private repository; by default ``HF_TOKEN``, or the one that ``hf auth login`` stored.
+        cache_dir : path, optional
+            Where downloads are kept, and found again without the network; by default the Hub's own cache.
+        device : str, default="auto"
+            Where to predict.
+
+        Returns
+        -------
+        estimator
+            Fitted.
+
+        Raises
+        ------
+        ArtifactError
+            If the folder is incomplete, inconsistent or holds another kind of estimator.
+        HubError
+            If the repository cannot be read.
+
+        Warns
+        -----
+        UserWarning
+            Once for a revision that may change (a branch or a tag), with the commit to pin.
+        """
+        build = partial(cls._from_loaded, device=device)
+        return load(model, build, revision=revision, token=token, cache_dir=cache_dir)
+
+    @classmethod
+    def _from_loaded(cls: type[E], loaded: Loaded, device: str) -> E:
+        """Return the fitted estimator of a model that was read."""
+        if loaded.estimator != cls.__name__:
+            raise ArtifactError(f"The folder holds a model of {loaded.estimator!r}, expected {cls.__name__!r}.")
+        unknown = sorted(set(loaded.params) - {*params_where(cls, saved=True)})
+        if unknown:
+            raise ArtifactError(f"config.json has the parameters {unknown[:5]}, which {cls.__name__} does not save.")
+        pairs = {name: dict(loaded.params[name]) for name in _MAPPINGS if isinstance(loaded.params.get(name), list)}
+        estimator = cls(**{**loaded.params, **pairs, "device": device})
+        estimator._validate_params()
+        estimator.trained_ = loaded.trained
+        return estimator
+
+    def _saved_as(self, trained: Trained) -> dict[str, Any]:
+        """Return what is saved beside the model: the class, and its parameters, which run as they do now."""
+        self._inference()
+        runs = [item.name for item in fields(InferenceParams) if item.name in trained.params]
+        now = self._params_to_save()
+        shape = {name: getattr(trained.components, name) for name in ("sample_rate", "chunk_length", "n_models")}
+        params = {**trained.params, **{name: now[name] for name in runs}, **shape}
+        return {"estimator": type(self).__name__, "params": {name: plain(value) for name, value in params.items()}}
+
+    def _params_to_save(self) -> dict[str, Any]:
+        """Return the parameters that travel with a model as JSON values, without the components."""
+        names = [name for name in params_where(type(self), saved=True) if name not in KINDS]
+        params = {name: copy.deepcopy(getattr(self, name)) for name in names}
+        seed = params["random_state"]
+        params["random_state"] = int(seed) if isinstance(seed, Integral) else None  # no state of a RandomState
+        return {
+            name: list(map(list, value.items())) if isinstance(value, dict) else plain(value)
+            for name, value in params.items()
+        }
+
+
+def _weights(sample_weight: Any, targets: np.ndarray, name: str) -> np.ndarray:
+    """Return the weight of each clip, shape (n,)."""
+    check_complete(sample_weight, name)
+    return check_sample_weight(numpy_targets(sample_weight), targets, ensure_non_negative=True)
 
 
 def _warn_of_many_processes() -> None:

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from skastw.core.component import ComponentParams, resolve_component
 from skastw.core.sklearn_private import Interval, StrOptions, fit_context
 from skastw.data.extraction import check_clips, extract_frames
-from skastw.data.failures import POLICIES, Failures
+from skastw.data.failures import POLICIES, FailedClip, report_failures
 from skastw.errors import ComponentError
 from skastw.features import Features, Precomputed
 from skastw.features.statistics import frame_statistics, statistic_names
@@ -73,7 +73,6 @@ class ASTWFeaturizer(TransformerMixin, ComponentParams):
     80
     """
 
-    _components: ClassVar = {"features": Features}
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "sample_rate": [Interval(Integral, 1000, 1_000_000, closed="both")],
         "features": [str, Features],
@@ -145,32 +144,29 @@ class ASTWFeaturizer(TransformerMixin, ComponentParams):
         check_is_fitted(self, "n_bands_")
         clips = check_clips(self, X, reset=False)
         front_end = self.resolve_features().build(self.sample_rate)
-        failures = Failures(self.on_error)
-        frames = extract_frames(
-            clips,
-            front_end,
-            sample_rate=self.sample_rate,
-            n_jobs=self.n_jobs,
-            verbose=int(self.verbose),
-            failures=failures,
+        outcomes = extract_frames(
+            clips, front_end, sample_rate=self.sample_rate, n_jobs=self.n_jobs, verbose=int(self.verbose)
         )
-        if self.output == "statistics":
-            rows = [frame_statistics(item).numpy() for item in frames]
-            nothing = np.full(len(statistic_names(front_end.n_features)), np.nan, dtype=np.float32)
-        else:
-            rows = [item.numpy() for item in frames]
-            nothing = np.empty((0, front_end.n_features), dtype=np.float32)
-        items = [nothing] * len(clips)
-        for index, row in zip(failures.without(np.arange(len(clips))), rows, strict=True):
-            items[index] = row
-        return self._told(failures, np.stack(items) if self.output == "statistics" else _as_array(items))
+        table = self.output == "statistics"
+        empty = (
+            np.full(len(statistic_names(front_end.n_features)), np.nan, dtype=np.float32)
+            if table
+            else np.empty((0, front_end.n_features), dtype=np.float32)
+        )
 
-    def _told(self, failures: Failures, result: np.ndarray) -> np.ndarray:
-        """Say which clips failed, and return the result."""
+        items, failed = [], []
+        for outcome in outcomes:
+            if isinstance(outcome.result, FailedClip):
+                outcome.result.check(self.on_error)
+                failed.append(outcome.result)
+                items.append(empty)
+            else:
+                items.append((frame_statistics(outcome.result) if table else outcome.result).numpy())
+
         if self.on_error != "raise":
-            self.failed_ = failures.clips
-            failures.tell(len(result))
-        return result
+            self.failed_ = failed
+        report_failures(failed, len(clips), self.on_error)
+        return np.stack(items) if table else _as_array(items)
 
     @available_if(_makes_a_table)
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:

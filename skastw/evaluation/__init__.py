@@ -1,4 +1,4 @@
-"""What a model reaches on clips that it was not trained on, and how sure that is."""
+"""Scores of a model on new clips, with confidence intervals and reports."""
 
 from skastw.evaluation.evaluation import Evaluation, evaluate, evaluate_predictions
 from skastw.evaluation.scores import SCORES, class_scores, part_scores, score_intervals, total_scores

@@ -1,4 +1,4 @@
-"""How fast a recipe is on this machine: a minute of measuring before hours of training."""
+"""Speed of a recipe on this machine, measured in a minute before hours of training."""
 
 from __future__ import annotations
 
@@ -20,36 +20,36 @@ __all__ = ["measure_speed"]
 def measure_speed(
     recipe: str | os.PathLike[str] = "astw", *, n_clips: int = 32, duration: float = 5.0, device: str = "auto"
 ) -> dict[str, Any]:
-    """Measure how many clips a second a recipe reads, trains on and predicts.
+    """Measure how many clips per second a recipe reads, trains on and predicts.
 
     Parameters
     ----------
     recipe : str or path, default="astw"
         See :func:`skastw.recipes.load_recipe`.
     n_clips : int, default=32
-        Generated FLAC files, in memory, to measure with; more are steadier.
+        Number of generated FLAC files, in memory; more give steadier results.
     duration : float, default=5.0
-        Seconds of each.
+        Length of each clip (s).
     device : str, default="auto"
-        Where to compute.
+        Device of the computation.
 
     Returns
     -------
     dict
-        ``recipe``, ``device``, ``n_clips``, ``duration``, ``n_parameters`` (of a model of two classes) and, in clips a
-        second, ``features`` (decoding and front end, which training does once), ``training`` (one epoch, frames at
-        hand) and ``prediction`` (from the file to the probabilities).
+        ``recipe``, ``device``, ``n_clips``, ``duration``, ``n_parameters`` (of a model with two classes) and, in clips
+        per second, ``features`` (decoding and front end, which training does once), ``training`` (one epoch with
+        computed frames) and ``prediction`` (from the file to the probabilities).
 
     Raises
     ------
     RecipeError
-        If there is no such recipe.
+        If the recipe is unknown.
     ValueError
-        If there are fewer than 2 clips, or they have no length.
+        If ``n_clips`` is less than 2, or ``duration`` is not positive.
 
     Notes
     -----
-    The fastest of three equal rounds counts, or of two epochs. Other work on the machine shows in the numbers.
+    The result is the fastest of three equal rounds, or of two epochs. Other work on the machine makes it slower.
 
     Examples
     --------
@@ -60,14 +60,17 @@ def measure_speed(
     """
     if n_clips < 2 or duration <= 0:
         raise ValueError(f"Got n_clips={n_clips} and duration={duration}, expected at least 2 clips and some seconds.")
+
     classifier = ASTWClassifier.from_recipe(recipe).set_params(
         epochs=2, min_steps=0, val_split=None, ema_decay=None, device=device
     )
     featurizer = ASTWFeaturizer(sample_rate=classifier.sample_rate, features=classifier.features)
     clips, y = _flac_tones(n_clips, duration, classifier.sample_rate)
+
     feature_seconds = _seconds(lambda: featurizer.fit_transform(clips))
     classifier.fit(clips, y)
     prediction_seconds = _seconds(lambda: classifier.predict_proba(clips))
+
     return {
         "recipe": os.fspath(recipe),
         "device": str(resolve_device(device)),
@@ -81,7 +84,7 @@ def measure_speed(
 
 
 def _flac_tones(n_clips: int, duration: float, sample_rate: int) -> tuple[list[dict[str, bytes]], Any]:
-    """Return the content of FLAC files, in memory: nothing is left behind if the process is killed."""
+    """Return FLAC files in memory, which leave nothing behind if the process is killed."""
     import soundfile
 
     waveforms, y = make_tones(

@@ -1,4 +1,4 @@
-"""Evaluating a model: scores with their intervals, classes, groups, every prediction; as values, files or a page."""
+"""Evaluation of a model: scores with intervals, for classes and groups too, as values, files or a page."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ import numpy as np
 
 from skastw.analysis.tables import clip_names
 from skastw.audio import as_clips, is_array_input
+from skastw.core.parameters import take_params
 from skastw.core.text import readable_values
 from skastw.core.warn import ignored_warnings, warn_user
+from skastw.data.extraction import check_clips
 from skastw.data.failures import FailedClip
 from skastw.errors import plain
 from skastw.estimators.classifier import ASTWClassifier
 from skastw.evaluation.scores import SCORES, class_scores, part_scores, score_intervals, total_scores
+from skastw.network.inference import InferenceParams, was_trained_on
 from skastw.targets.checks import check_complete, check_label_texts, check_label_types, group_array, numpy_targets
 
 if TYPE_CHECKING:
@@ -28,41 +31,42 @@ __all__ = ["Evaluation", "evaluate", "evaluate_predictions"]
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What predictions are worth.
+    """Scores of predictions, with their uncertainty.
 
     Attributes
     ----------
     accuracy, macro_f1, uar : float
-        UAR is the unweighted average recall, which is the balanced accuracy.
+        Scores of all clips. UAR is the unweighted average recall, also called balanced accuracy.
     intervals : dict of str to (float, float)
-        Bootstrap interval of 95 % of each of the three; empty where nothing can be resampled.
+        Bootstrap interval of 95 % of each score; empty without resampling.
     resampled : {"clips", "groups"}
-        What was drawn for them.
+        Unit of the resampling.
     n_clips : int
-        Clips that were scored.
+        Number of scored clips.
     labels : ndarray of shape (n_classes,)
-        The classes that occur, as what a clip is or was taken for, sorted.
+        Sorted classes, each the label or the prediction of at least one clip.
     untested : list
-        Classes that could have been predicted and that no clip is of: no score tells how well they are recognised.
+        Classes that could have been predicted but are not the label of any clip. The scores do not show how well they
+        are recognised.
     per_class : DataFrame of shape (n_classes, 4)
         Columns ``precision``, ``recall``, ``f1``, ``support``.
     confusion_matrix : ndarray of shape (n_classes, n_classes), int
-        Rows are what the clips are, columns what was predicted.
+        Rows are true classes, columns are predicted classes.
     predictions : DataFrame of n_clips rows
-        Columns ``clip`` (file, or position), ``label``, ``predicted``, ``correct`` and, where known, ``probability`` of
-        the prediction, ``group`` and ``fold``.
+        Columns ``clip`` (file or position), ``label``, ``predicted``, ``correct`` and, if known, ``probability`` of the
+        prediction, ``group`` and ``fold``.
     per_group, per_fold : DataFrame or None
-        Columns ``n_clips``, ``accuracy``, ``macro_f1``, ``uar``; None where there were no groups or folds.
+        Columns ``n_clips``, ``accuracy``, ``macro_f1``, ``uar``; None without groups or folds.
     failed : list of FailedClip
-        Clips that could not be read; no score counts them.
+        Clips that could not be read; the scores do not include them.
     seconds : float or None
-        Time of predicting.
+        Time of prediction (s).
     history : list of dict
-        One row for each epoch of training, where the estimator has it.
+        One row for each epoch of training, if the estimator has them.
     best_epoch : int or None
-        The epoch whose weights were kept.
+        Epoch of the selected weights.
     trained_on : bool
-        Whether the estimator was fitted on these very clips: the scores then tell what it remembers.
+        Whether the estimator was fitted on these clips, so that the scores do not apply to new clips.
     """
 
     accuracy: float
@@ -91,47 +95,49 @@ class Evaluation:
 
     @property
     def n_tested(self) -> int:
-        """Number of classes that clips are of."""
+        """Number of classes with clips."""
         return int((self.per_class["support"] > 0).sum())
 
     @property
     def n_known(self) -> int:
-        """Number of classes that a clip could be taken for."""
+        """Number of classes that could be predicted."""
         return self.n_tested + len(self.untested)
 
     @property
     def notes(self) -> list[str]:
-        """What to know before the scores are believed, a sentence or two each; often nothing."""
-        found = []
+        """Limits of the scores, in one or two sentences each; often none."""
+        notes = []
         if self.trained_on:
-            found.append(
-                "The model was trained on these very clips: the scores tell what it remembers, and not what it reaches "
-                "on new ones."
+            notes.append(
+                "The model was trained on these very clips: the scores do not show how well it works on new clips."
             )
+
         if self.untested:
             more = len(self.untested) - 10
-            shown = ", ".join(map(str, self.untested[:10])) + (f" and {more} more" if more > 0 else "")
-            taken = len(np.intersect1d(self.labels, self.untested))
-            found.append(
-                f"{len(self.untested)} of {self.n_known} classes have no clip here, and no score tells how well they "
-                f"are recognised: {shown}."
-                + (f" Clips were taken for {taken} of them; each counts as 0 in macro-F1." if taken else "")
+            names = ", ".join(map(str, self.untested[:10])) + (f" and {more} more" if more > 0 else "")
+            predicted = len(np.intersect1d(self.labels, self.untested))
+            notes.append(
+                f"{len(self.untested)} of {self.n_known} classes have no clip here, so the scores do not show how well "
+                f"they are recognised: {names}."
+                + (f" Clips were taken for {predicted} of them; each counts as 0 in macro-F1." if predicted else "")
             )
+
         if self.per_group is not None and len(self.per_group) < 2:
-            found.append(
-                "There are no intervals: they come from drawing whole groups anew, which needs at least two groups, "
-                "and all clips are of one."
+            notes.append(
+                "There are no intervals: resampling whole groups needs at least two groups, and all clips are of one."
             )
-        return found
+        return notes
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything but the single predictions and the history, as JSON values.
+        """Return everything except the predictions and the history, as JSON values.
 
         Returns
         -------
         dict
         """
         tables = {"per_class": self.per_class, "per_group": self.per_group, "per_fold": self.per_fold}
+        rows = {name: None if t is None else t.reset_index().to_dict(orient="records") for name, t in tables.items()}
+
         return {
             "n_clips": self.n_clips,
             **{name: getattr(self, name) for name in SCORES},
@@ -140,7 +146,7 @@ class Evaluation:
             "notes": self.notes,
             "trained_on": self.trained_on,
             "untested": self.untested,
-            **{name: None if table is None else _rows(table) for name, table in tables.items()},
+            **rows,
             "labels": self.labels.tolist(),
             "confusion_matrix": self.confusion_matrix.tolist(),
             "failed": [readable_values(asdict(clip)) for clip in self.failed],
@@ -152,17 +158,17 @@ class Evaluation:
     ) -> str:
         """Write ``metrics.json``, ``predictions.csv``, pictures and ``report.html``, a page that needs no network.
 
-        The pictures are ``confusion_matrix.png``, with a history ``learning_curves.png``, and with groups
-        ``group_scores.png``. Needs the extra ``plot``.
+        The pictures are ``confusion_matrix.png``, ``learning_curves.png`` (with a history) and ``group_scores.png``
+        (with groups). Needs the extra ``plot``.
 
         Parameters
         ----------
         folder : path
-            Made if missing. Files of these names in it are replaced, each in one step; others stay as they are.
+            Made if missing. Files of these names are replaced, each in one step; other files are not changed.
         title : str, default="Evaluation"
-            Of the page.
+            Title of the page.
         about : mapping of str to JSON values, optional
-            What to tell of the model and the clips, in the page and under ``about`` in ``metrics.json``.
+            Facts about the model and the clips, for the page and for ``about`` in ``metrics.json``.
 
         Returns
         -------
@@ -174,7 +180,7 @@ class Evaluation:
         MissingDependencyError
             Without the extra ``plot``.
         OutputError
-            If a file cannot be written; it is then unchanged.
+            If a file cannot be written; the old file is then unchanged.
         """
         from skastw.evaluation.report import save_report
 
@@ -193,26 +199,26 @@ def evaluate_predictions(
     n_bootstrap: int = 2000,
     random_state: Any = 0,
 ) -> Evaluation:
-    """Score predictions that are there already.
+    """Score existing predictions.
 
     Parameters
     ----------
     y_true, y_pred : array-like of shape (n_clips,)
-        What the clips are, and what was predicted: one label a clip.
+        True labels and predicted labels, one for each clip.
     groups : array-like of shape (n_clips,), optional
-        Speaker or recording of each clip: each is scored by itself, and intervals come from resampling whole groups.
+        Speaker or recording of each clip. Each group is scored, and intervals come from resampling whole groups.
     folds : array-like of shape (n_clips,), optional
-        Which model of a cross-validation predicted each clip.
+        Fold of a cross-validation in which each clip was predicted.
     clips : sequence of n_clips files or names, optional
-        What to call the clips; by default their positions.
+        Names of the clips; by default their positions.
     probabilities : array-like of shape (n_clips,), optional
-        Of each prediction.
+        Probability of each prediction.
     classes : array-like of shape (n_classes,), optional
-        All that could have been predicted, to tell which of them no clip is of; by default those that were.
+        All classes that could have been predicted, to find classes without clips; by default the predicted classes.
     n_bootstrap : int, default=2000
-        Resamples behind each interval; 0 for none.
+        Number of resamples for the intervals; 0 for no intervals.
     random_state : int, RandomState or None, default=0
-        Of the resampling.
+        Seed of the resampling.
 
     Returns
     -------
@@ -221,7 +227,7 @@ def evaluate_predictions(
     Raises
     ------
     ValueError
-        If the lengths differ, there are no clips, or y holds anything but one label a clip.
+        If the lengths differ, no clips are given, or y is not one label per clip.
 
     Examples
     --------
@@ -238,20 +244,20 @@ def evaluate_predictions(
     from sklearn.utils.multiclass import unique_labels
 
     truth, predicted = _labels_of(y_true, "y_true"), _labels_of(y_pred, "y_pred")
-    columns = {"probability": probabilities, "group": group_array(groups), "fold": folds}
-    given = {name: np.asarray(values) for name, values in columns.items() if values is not None}
+    optional = {"probability": probabilities, "group": group_array(groups), "fold": folds}
+    columns = {name: np.asarray(values) for name, values in optional.items() if values is not None}
     names = readable_values(list(range(len(truth)) if clips is None else clips))
-    check_consistent_length(truth, predicted, names, *given.values())
+    check_consistent_length(truth, predicted, names, *columns.values())
+
     labels = unique_labels(truth, predicted)
-    groups, folds = given.get("group"), given.get("fold")
-    scores = total_scores(truth, predicted)
+    groups, folds = columns.get("group"), columns.get("fold")
     known = predicted if classes is None else np.union1d(predicted, classes)
-    with ignored_warnings("A single label was found"):  # that is told by the numbers
+    with ignored_warnings("A single label was found"):  # the scores show it
         matrix = confusion_matrix(truth, predicted, labels=labels)
+
+    scores: dict[str, Any] = total_scores(truth, predicted)
     return Evaluation(
-        accuracy=scores["accuracy"],
-        macro_f1=scores["macro_f1"],
-        uar=scores["uar"],
+        **scores,
         intervals=score_intervals(truth, predicted, groups=groups, n_bootstrap=n_bootstrap, random_state=random_state),
         resampled="clips" if groups is None else "groups",
         n_clips=len(truth),
@@ -259,7 +265,7 @@ def evaluate_predictions(
         per_class=class_scores(truth, predicted, labels),
         confusion_matrix=matrix,
         predictions=pd.DataFrame(
-            {"clip": names, "label": truth, "predicted": predicted, "correct": truth == predicted, **given}
+            {"clip": names, "label": truth, "predicted": predicted, "correct": truth == predicted, **columns}
         ),
         untested=plain(np.setdiff1d(known, truth)),
         per_group=None if groups is None else part_scores(truth, predicted, groups, "group"),
@@ -275,36 +281,35 @@ def evaluate(
     Parameters
     ----------
     estimator : fitted classifier
-        An :class:`~skastw.ASTWClassifier`, or anything of scikit-learn that predicts from clips, such as a pipeline.
+        An :class:`~skastw.ASTWClassifier`, or any scikit-learn classifier that predicts from clips, such as a pipeline.
     X : sequence of clips, or ndarray of shape (n_clips, n_samples)
-        None of them may have trained the estimator, or the scores say nothing. This is noticed where they are all the
-        clips of ``fit``, or all that trained or that validated; of a part, or of more, it is not.
+        Clips that the estimator was not trained on; otherwise the scores do not apply to new clips. The result notes
+        it if X is all clips of ``fit``, all training clips or all validation clips, but not if X is another selection.
     y : array-like of shape (n_clips,)
-        What they are: one label a clip.
+        True labels, one for each clip.
     groups : array-like of shape (n_clips,), optional
         Speaker or recording of each clip; see :func:`evaluate_predictions`.
     n_bootstrap : int, default=2000
-        Resamples behind each interval; 0 for none.
+        Number of resamples for the intervals; 0 for no intervals.
     random_state : int, RandomState or None, default=0
-        Of the resampling.
+        Seed of the resampling.
 
     Returns
     -------
     Evaluation
-        Clips that cannot be read are listed in ``failed`` where the estimator's ``on_error`` leaves them out.
+        If ``on_error`` of the estimator leaves out clips that cannot be read, ``failed`` lists them.
 
     Raises
     ------
     ClipError
         If a clip cannot be used and ``on_error`` is ``"raise"``.
     ValueError
-        If no clip is left, the lengths differ, y holds anything but one label a clip, or no label that the estimator
-        knows.
+        If no clip is left, the lengths differ, y is not one label per clip, or the estimator knows none of the labels.
 
     Warns
     -----
     UserWarning
-        If y holds labels that the estimator does not know, and cannot get right.
+        If y has labels that the estimator does not know and so cannot predict.
 
     Examples
     --------
@@ -322,21 +327,24 @@ def evaluate(
     truth, classes = _labels_of(y, "y"), getattr(estimator, "classes_", None)
     groups = group_array(groups)
     _check_known(truth, classes)
+
     began = time.perf_counter()
     predicted, probabilities = _predict(estimator, X)
     seconds = time.perf_counter() - began
-    # failed_ is of this prediction only where clips may be left out
+
+    # with on_error="raise", failed_ is still the list of an earlier call
     failed = estimator.failed_ if getattr(estimator, "on_error", "raise") != "raise" else []
     names = np.array(clip_names(clips), dtype=object)
-    heard = np.setdiff1d(np.arange(len(names)), [clip.index for clip in failed])
+    read = np.setdiff1d(np.arange(len(names)), [clip.index for clip in failed])
     if len(predicted) != len(truth):
         raise ValueError(f"Got {len(truth)} labels in y for {len(predicted)} clips in X, expected one a clip.")
+
     result = evaluate_predictions(
-        truth[heard],
-        _labels_of(predicted[heard], "the predictions"),
-        groups=None if groups is None else groups[heard],
-        clips=names[heard].tolist(),
-        probabilities=None if probabilities is None else probabilities[heard],
+        truth[read],
+        _labels_of(predicted[read], "the predictions"),
+        groups=None if groups is None else groups[read],
+        clips=names[read].tolist(),
+        probabilities=None if probabilities is None else probabilities[read],
         classes=classes,
         n_bootstrap=n_bootstrap,
         random_state=random_state,
@@ -347,27 +355,36 @@ def evaluate(
         seconds=seconds,
         history=getattr(estimator, "history_", []),
         best_epoch=getattr(estimator, "best_epoch_", None),
-        trained_on=isinstance(estimator, ASTWClassifier) and estimator._was_fitted_on(X, heard),
+        trained_on=_trained_on(estimator, X, read),
     )
 
 
 def _check_known(truth: np.ndarray, classes: Any) -> None:
-    """Raise where a classifier knows none of the labels, and warn where it does not know some."""
+    """Raise an error if a classifier knows none of the labels, and warn if it does not know some of them."""
     if classes is None:
         return
-    known, found = plain(np.asarray(classes)), plain(np.unique(truth))
-    foreign = [label for label in found if label not in known]
-    if not foreign:
+    known, labels = plain(np.asarray(classes)), plain(np.unique(truth))
+    unknown = [label for label in labels if label not in known]
+    if not unknown:
         return
-    told = f"Got clips of {foreign[:5]}, which the classifier does not know: its classes are {known[:10]}"
-    if len(foreign) == len(found):
-        raise ValueError(f"{told}. Give the labels that it was trained with.")
-    warn_user(f"{told}; these clips can only be wrong.")
+
+    message = f"Got clips of {unknown[:5]}, which the classifier does not know: its classes are {known[:10]}"
+    if len(unknown) == len(labels):
+        raise ValueError(f"{message}. Give the labels that it was trained with.")
+    warn_user(f"{message}; these clips can only be wrong.")
+
+
+def _trained_on(estimator: Any, X: Any, index: np.ndarray) -> bool:
+    """Return whether a network was trained on the clips at ``index``."""
+    if not isinstance(estimator, ASTWClassifier):
+        return False
+    clips = check_clips(estimator, X, reset=False)
+    return was_trained_on(estimator.trained_, clips, index, take_params(InferenceParams, estimator))
 
 
 def _predict(estimator: Any, X: Any) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return the label of each clip and, where one pass tells, its probability."""
-    if isinstance(estimator, ASTWClassifier) and estimator.task_ == "classification":
+    """Return the predicted label of each clip and, if one pass gives both, its probability."""
+    if isinstance(estimator, ASTWClassifier) and estimator.trained_.targets.exclusive:
         probabilities = estimator.predict_proba(X)
         return estimator.classes_[probabilities.argmax(axis=1)], probabilities.max(axis=1)
     return np.asarray(estimator.predict(X)), None
@@ -392,8 +409,3 @@ def _labels_of(values: Any, name: str) -> np.ndarray:
 
 def _brackets(interval: tuple[float, float] | None) -> str:
     return "" if interval is None else f" [{interval[0]:.3f}, {interval[1]:.3f}]"
-
-
-def _rows(table: DataFrame) -> list[dict[str, Any]]:
-    """Return a table as JSON: one object for each row, its index among the values."""
-    return [{str(name): value for name, value in row.items()} for row in table.reset_index().to_dict(orient="records")]

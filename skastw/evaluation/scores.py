@@ -1,4 +1,4 @@
-"""Scores of predictions: of the whole, of each class, of each part, and how far they may be off."""
+"""Scores of predictions, for all clips, each class and each group, and their bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 
 __all__ = ["SCORES", "class_scores", "part_scores", "score_intervals", "total_scores"]
 
-#: The scores of the whole, by name.
+#: Names of the scores of all clips.
 SCORES = ("accuracy", "macro_f1", "uar")
-#: Resamples that are in memory at once.
+#: Resamples in memory at a time.
 _BLOCK = 100
 
 
@@ -20,13 +20,13 @@ def total_scores(y_true: np.ndarray, y_pred: np.ndarray) -> dict[str, float]:
     Parameters
     ----------
     y_true, y_pred : ndarray of shape (n_clips,)
-        What the clips are, and what was predicted.
+        True labels and predicted labels.
 
     Returns
     -------
     dict of str to float
-        As scikit-learn's ``accuracy_score``, ``f1_score(average="macro")`` and ``balanced_accuracy_score``: macro-F1
-        is the mean over the classes that occur in either, UAR over those that occur in ``y_true``.
+        The values of scikit-learn's ``accuracy_score``, ``f1_score(average="macro")`` and ``balanced_accuracy_score``.
+        Macro-F1 is the mean over the classes in ``y_true`` or ``y_pred``, UAR the mean over the classes in ``y_true``.
 
     Examples
     --------
@@ -50,7 +50,7 @@ def class_scores(y_true: np.ndarray, y_pred: np.ndarray, labels: np.ndarray) -> 
     Returns
     -------
     DataFrame of shape (n_classes, 4)
-        Columns ``precision``, ``recall``, ``f1``, ``support``; a score that nothing says anything about is 0.
+        Columns ``precision``, ``recall``, ``f1``, ``support``; an undefined score is 0.
     """
     import pandas as pd
     from sklearn.metrics import precision_recall_fscore_support
@@ -61,15 +61,15 @@ def class_scores(y_true: np.ndarray, y_pred: np.ndarray, labels: np.ndarray) -> 
 
 
 def part_scores(y_true: np.ndarray, y_pred: np.ndarray, parts: np.ndarray, name: str) -> Any:
-    """Return the scores of each part of the clips, such as each speaker or each fold.
+    """Return the scores of each part of the clips, such as a speaker or a fold.
 
     Parameters
     ----------
     y_true, y_pred : ndarray of shape (n_clips,)
     parts : ndarray of shape (n_clips,)
-        Which part each clip is in.
+        Part of each clip.
     name : str
-        Of the index.
+        Name of the index.
 
     Returns
     -------
@@ -95,21 +95,21 @@ def score_intervals(
 ) -> dict[str, tuple[float, float]]:
     """Return the bootstrap interval of 95 % of each score.
 
-    Clips are drawn with replacement, as many as there are, and scored; or whole groups, as many as there are, since
-    clips of one speaker or recording succeed and fail together.
+    Each resample draws n_clips clips with replacement. With groups, it draws n_groups whole groups instead, because
+    the predictions for one speaker or recording depend on each other.
 
     Parameters
     ----------
     y_true, y_pred : ndarray of shape (n_clips,)
     groups : ndarray of shape (n_clips,), optional
     n_bootstrap : int, default=2000
-        Draws.
+        Number of resamples.
     random_state : int, RandomState or None, default=0
 
     Returns
     -------
     dict of str to (float, float)
-        Empty where nothing can be drawn: without draws, or with a single group.
+        Empty if ``n_bootstrap`` is 0 or all clips are of one group.
 
     References
     ----------
@@ -133,43 +133,46 @@ def score_intervals(
     per_group = None if groups is None else _counts_of_groups(y_true, y_pred, groups)
     if not n_bootstrap or (per_group is not None and per_group.shape[0] < 2):
         return {}
-    drawn = []
+
+    blocks = []
     for start in range(0, n_bootstrap, _BLOCK):
         size = min(_BLOCK, n_bootstrap - start)
-        if per_group is None:  # to draw clips is to draw how many have each pair of labels
+        if per_group is None:  # only the number of clips with each pair of labels matters
             resampled = rng.multinomial(len(y_true), counts / counts.sum(), size=size)
         else:
             n_groups = per_group.shape[0]
             resampled = rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=size) @ per_group
-        drawn.append(_scores_of_counts(resampled, cells))
-    values = {name: np.concatenate([scores[name] for scores in drawn]) for name in SCORES}
+        blocks.append(_scores_of_counts(resampled, cells))
+
+    values = {name: np.concatenate([scores[name] for scores in blocks]) for name in SCORES}
     return {name: tuple(np.percentile(values[name], [2.5, 97.5]).tolist()) for name in SCORES}
 
 
 def _cells(y_true: np.ndarray, y_pred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the pairs of labels that occur, as positions among the labels (2, n_cells), and how often (n_cells,)."""
+    """Return the distinct pairs of labels, as positions (2, n_cells), and the count of each pair (n_cells,)."""
     return np.unique(_positions(y_true, y_pred), axis=1, return_counts=True)
 
 
 def _positions(y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
-    """Return both sides as positions among the labels of both, shape (2, n_clips)."""
+    """Return true and predicted labels as positions among the sorted labels, shape (2, n_clips)."""
     return np.unique(np.concatenate([y_true, y_pred]), return_inverse=True)[1].reshape(2, -1)
 
 
 def _counts_of_groups(y_true: np.ndarray, y_pred: np.ndarray, groups: np.ndarray) -> Any:
-    """Return how often each group has each pair of labels, sparse of shape (n_groups, n_cells)."""
+    """Return the count of each pair of labels in each group, a sparse array of shape (n_groups, n_cells)."""
     cell = np.unique(_positions(y_true, y_pred), axis=1, return_inverse=True)[1].reshape(-1)
     group = np.unique(groups, return_inverse=True)[1]
     return (_one_hot(group, group.max() + 1).T @ _one_hot(cell, cell.max() + 1)).tocsr()
 
 
 def _scores_of_counts(counts: np.ndarray, cells: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the scores of each row of ``counts`` (n_rows, n_cells): how often it has each pair of labels."""
+    """Return the scores of each row of ``counts``, an array of shape (n_rows, n_cells) with counts of label pairs."""
     true, predicted = (_one_hot(side, cells.max() + 1) for side in cells)  # (n_cells, n_classes)
     correct = counts @ true.multiply(predicted)
-    support, named = counts @ true, counts @ predicted
-    with np.errstate(invalid="ignore"):  # a class that does not occur is not counted
-        recall, f1 = correct / support, 2 * correct / (support + named)
+    n_true, n_predicted = counts @ true, counts @ predicted
+    with np.errstate(invalid="ignore"):  # 0 / 0 of an absent class is NaN, which nanmean ignores
+        recall, f1 = correct / n_true, 2 * correct / (n_true + n_predicted)
+
     return {
         "accuracy": correct.sum(axis=1) / counts.sum(axis=1),
         "macro_f1": np.nanmean(f1, axis=1),
@@ -178,7 +181,7 @@ def _scores_of_counts(counts: np.ndarray, cells: np.ndarray) -> dict[str, np.nda
 
 
 def _one_hot(positions: np.ndarray, n: int) -> Any:
-    """Return the sparse indicator of positions below ``n``, shape (len(positions), n): tables stay small."""
+    """Return the sparse indicator of positions below ``n``, shape (len(positions), n)."""
     from sklearn.preprocessing import OneHotEncoder
 
     return OneHotEncoder(categories=[np.arange(n)], dtype=np.int64).fit_transform(positions[:, None])

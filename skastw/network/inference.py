@@ -1,8 +1,13 @@
-"""Batched inference: frames of many clips -> one embedding each."""
+"""Batched inference: clips -> frames -> embeddings -> outputs."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from numbers import Integral
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -10,17 +15,181 @@ from torch import Tensor
 
 from skastw.augment import Transform
 from skastw.core.batching import Batch, pad, round_length, sorted_buckets, split_evenly
-from skastw.core.device import autocast
-from skastw.data.frames import FrameStore
+from skastw.core.device import PRECISIONS, autocast, resolve_device
+from skastw.core.parameters import param, parameters
+from skastw.core.sklearn_private import Interval, StrOptions
+from skastw.data.extraction import ReadParams, ahead, read_frames
+from skastw.data.failures import FailedClip, report_failures
+from skastw.data.frames import FrameStore, blocks, clip_digests, clips_sha256
 from skastw.errors import PredictionError
 from skastw.network.model import AudioModel
+from skastw.network.trained import Trained
 
-__all__ = ["ROUNDING", "check_outputs", "embed_clips", "varied"]
+__all__ = [
+    "ROUNDING",
+    "InferenceParams",
+    "check_outputs",
+    "embed",
+    "embed_clips",
+    "on_device",
+    "outputs_of",
+    "varied",
+    "was_trained_on",
+]
 
 #: Largest change of a float32 probability, or of a coordinate of an embedding, if the same clip is predicted in another
 #: batch, in another order, alone or in another form. Matrix products of other shapes round differently, and how they
 #: round depends on the processor.
 ROUNDING = 1e-5
+#: Bytes of frames that are in memory at once.
+_BLOCK = 64 * 2**20
+#: Copies of models on other devices than the CPU.
+_COPIES: WeakKeyDictionary[AudioModel, dict[torch.device, AudioModel]] = WeakKeyDictionary()
+
+
+@parameters
+class InferenceParams(ReadParams):
+    """How a fitted model runs; a change acts without another ``fit``."""
+
+    precision: str = param(
+        default="auto",
+        valid=[StrOptions(set(PRECISIONS))],
+        doc='Number format of the matrix products: ``"auto"`` trains in bfloat16 if the hardware has native '
+        "instructions for it, and predicts in float32. Weights are float32, or float64 if ``fit`` had "
+        '``"float64"``.',
+    )
+    batch_size: int = param(
+        default=16,
+        valid=[Interval(Integral, 1, None, closed="left")],
+        doc="Clips in a step of training and in a batch of prediction.",
+    )
+    tta: int = param(
+        default=1,
+        valid=[Interval(Integral, 1, 1000, closed="both")],
+        doc="Versions of a clip that predictions average over: the clip itself, and versions that those augmentations "
+        "make that warp, stretch or crop. Each takes the time of a prediction.",
+    )
+
+    @property
+    def number_format(self) -> str:
+        """The precision of predictions."""
+        return "float32" if self.precision == "auto" else self.precision
+
+
+def embed(trained: Trained, clips: Sequence[Any], params: InferenceParams) -> tuple[Tensor, list[FailedClip]]:
+    """Return the embeddings of clips, in blocks of limited memory.
+
+    Parameters
+    ----------
+    trained : Trained
+    clips : sequence of clips
+        Or of frames, if the model has no front end.
+    params : InferenceParams
+
+    Returns
+    -------
+    embeddings : Tensor of shape (n_clips, D), on the CPU
+        NaN for clips that could not be used.
+    failed : list of FailedClip
+        These clips.
+
+    Raises
+    ------
+    ClipError
+        For the first clip that cannot be used, if ``on_error`` is ``"raise"``.
+    PredictionError
+        If the network gives NaN or infinite values for a usable clip.
+    """
+    device, components = resolve_device(params.device), trained.components
+    model = on_device(trained.model, device)
+    settings: dict[str, Any] = {"batch_size": params.batch_size, "device": device, "precision": params.number_format}
+    transforms = [augmentation.apply for augmentation in components.augment if augmentation.test_time]
+
+    outcomes = read_frames(
+        clips,
+        range(len(clips)),
+        components.features,
+        components.sample_rate,
+        params,
+        n_features=trained.model.features.n_features,
+    )
+    in_blocks = blocks(outcomes, _BLOCK, n_bytes=lambda outcome: getattr(outcome.result, "nbytes", 0))
+
+    embeddings = torch.full((len(clips), model.head.in_features), torch.nan, dtype=model.head.weight.dtype)
+    failed: list[FailedClip] = []
+    for block in ahead(in_blocks) if len(clips) > 1 else in_blocks:
+        failed += [result for _, result, _ in block if isinstance(result, FailedClip)]
+        frames = {position: result for position, result, _ in block if isinstance(result, Tensor)}
+        if not frames:
+            continue
+        stores = [FrameStore(frames.values())]
+        stores += [FrameStore(varied(stores[0], transforms, seed)) for seed in range(1, params.tta) if transforms]
+        versions = [embed_clips(model, store, **settings) for store in stores]
+        embeddings[list(frames)] = torch.stack(versions).mean(dim=0)
+
+    usable = np.setdiff1d(np.arange(len(clips)), [clip.index for clip in failed])
+    check_outputs(embeddings[usable], usable)
+    report_failures(failed, len(clips), params.on_error)
+    return embeddings, failed
+
+
+def outputs_of(trained: Trained, embeddings: Tensor) -> Tensor:
+    """Return the outputs of the head of ``trained``, shape (n_clips, K), for embeddings (n_clips, D), on the CPU.
+
+    Raises
+    ------
+    PredictionError
+        If an output of a clip with an embedding is NaN or infinite.
+    """
+    with torch.inference_mode():
+        outputs = trained.model.head(embeddings)
+    usable = np.flatnonzero(embeddings.isfinite().all(dim=1))  # the others were left out
+    check_outputs(outputs[usable], usable)
+    return outputs
+
+
+def on_device(model: AudioModel, device: torch.device) -> AudioModel:
+    """Return a model on ``device``: the model itself on the CPU, or else a copy that is kept as long as the model.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastw.network.inference import on_device
+    >>> from skastw import ASTWClassifier
+    >>> from skastw.datasets import make_tones
+    >>> model = ASTWClassifier(epochs=1, encoder="rnn", val_split=None).fit(*make_tones(8, random_state=0)).model_
+    >>> on_device(model, torch.device("cpu")) is model
+    True
+    """
+    if device.type == "cpu":
+        return model
+    copies = _COPIES.setdefault(model, {})
+    if device not in copies:
+        copies[device] = copy.deepcopy(model).to(device)
+    return copies[device]
+
+
+def was_trained_on(trained: Trained, clips: Sequence[Any], index: np.ndarray, params: InferenceParams) -> bool:
+    """Say whether the clips at ``index`` are all clips of ``fit``, or all its training or all its validation clips.
+
+    Frames are computed only if there are as many clips.
+
+    Parameters
+    ----------
+    trained : Trained
+    clips : sequence of clips
+    index : ndarray of int
+        Positions of clips that can be used.
+    params : InferenceParams
+    """
+    record, components = trained.record, trained.components
+    counts = (record.n_train, record.n_validation, record.n_train + record.n_validation)
+    if not record.clips_sha256 or len(index) not in counts:
+        return False
+    quiet = replace(params, verbose=0, on_error="raise")
+    outcomes = read_frames(clips, index, components.features, components.sample_rate, quiet)
+    digests = clip_digests(outcome.result for outcome in outcomes if isinstance(outcome.result, Tensor))
+    return clips_sha256(digests) in record.clips_sha256
 
 
 def check_outputs(outputs: Tensor, positions: np.ndarray) -> Tensor:

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from skastw.core.component import resolve_component
 from skastw.core.decibels import UNIT
-from skastw.data.extraction import check_frames, extract_frames
-from skastw.features import Features, Precomputed
+from skastw.data.extraction import ReadParams, read_frames
+from skastw.features import Features
 from skastw.plots._canvas import one_panel, pyplot
 from skastw.plots._plane import Plane
 
@@ -247,10 +247,10 @@ def clip_frames(clip: Any, features: Any, sample_rate: int) -> Tensor:
         If the clip cannot be used.
     """
     features = resolve_component(Features, features)
-    if isinstance(features, Precomputed):
-        return check_frames([clip], None)[0]
     features.check_params()
-    return next(extract_frames([clip], features.build(sample_rate), sample_rate=sample_rate))
+    [outcome] = read_frames([clip], [0], features, sample_rate, ReadParams(device="cpu"))
+    assert isinstance(outcome.result, Tensor)
+    return outcome.result
 
 
 def fitted_or_set(estimator: Any, name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Reading recipes: YAML files that hold the parameters of an estimator, and nothing else."""
+"""Read recipes: YAML files with the parameters of an estimator."""
 
 from __future__ import annotations
 
@@ -7,17 +7,21 @@ import os
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
+from msgspec import Meta
 
 from skastw.augment import Augment
 from skastw.core.component import Component, component_from_config, resolve_component
+from skastw.core.text import did_you_mean
 from skastw.encoders import Encoder
 from skastw.errors import RecipeError
 from skastw.features import Features
 from skastw.normalization import Normalization
 from skastw.pooling import Pooling
+from skastw.storage.schema import check
 from skastw.storage.yaml_file import parse_yaml, read_page
 
 __all__ = ["Recipe", "load_recipe", "plain_params", "recipe_names", "recipe_text", "resolve_params"]
@@ -28,6 +32,21 @@ _KINDS: dict[str, type[Component]] = {
     "encoder": Encoder,
     "pooling": Pooling,
 }
+_Spec = Annotated[
+    str | Annotated[dict[str, Any], Meta(min_length=1, max_length=1)],
+    Meta(description="a name, or one name with its parameters"),
+]
+#: The parameters that stand for components; the other parameters are checked by the estimator.
+_COMPONENTS = msgspec.defstruct(
+    "_COMPONENTS", [*((kind, _Spec, "") for kind in _KINDS), ("augment", list[_Spec] | None, None)]
+)
+
+
+class _Page(msgspec.Struct, forbid_unknown_fields=True):
+    """The content of a recipe file."""
+
+    params: dict[str, Any]
+    description: str = ""
 
 
 @dataclass(frozen=True)
@@ -38,7 +57,7 @@ class Recipe:
     ----------
     name : str
     description : str
-        What it is for, in a sentence.
+        The purpose, in a sentence.
     params : dict
         Parameters of an estimator; components are objects.
     """
@@ -49,7 +68,7 @@ class Recipe:
 
 
 def recipe_names() -> list[str]:
-    """Return the names of the recipes that come with the library, sorted.
+    """Return the sorted names of the recipes of the library.
 
     Examples
     --------
@@ -64,13 +83,13 @@ def recipe_names() -> list[str]:
 def load_recipe(recipe: str | os.PathLike[str]) -> Recipe:
     """Read a recipe.
 
-    A recipe is a YAML mapping with a ``description`` and ``params``. A component is its name, or a mapping
-    from its name to its parameters; ``augment`` is a list of these.
+    A recipe is a YAML mapping with ``params`` and an optional ``description``. A component is written as its name, or
+    as a mapping from its name to its parameters; ``augment`` is a list of components.
 
     Parameters
     ----------
     recipe : str or path
-        A name from :func:`recipe_names`, or the path of a file of one's own.
+        A name from :func:`recipe_names`, or the path of a ``.yaml`` file.
 
     Returns
     -------
@@ -79,9 +98,9 @@ def load_recipe(recipe: str | os.PathLike[str]) -> Recipe:
     Raises
     ------
     RecipeError
-        If there is no such recipe, or the file is not one.
+        If the recipe does not exist, or the file is not a recipe.
     ComponentError
-        If a component or one of its parameters is not known.
+        If a component or one of its parameters is unknown.
 
     Examples
     --------
@@ -90,12 +109,13 @@ def load_recipe(recipe: str | os.PathLike[str]) -> Recipe:
     'resnet'
     """
     name = os.fspath(recipe)
-    content = _parse(recipe_text(recipe), name)
-    return Recipe(Path(name).stem, str(content.get("description", "")), resolve_params(content["params"], name))
+    content = parse_yaml(recipe_text(recipe), name, RecipeError, expected="a mapping with 'description' and 'params'")
+    page = check(content, _Page, name, RecipeError)
+    return Recipe(Path(name).stem, page.description, resolve_params(page.params, name))
 
 
 def recipe_text(recipe: str | os.PathLike[str]) -> str:
-    """Return a recipe as it is written, to start one's own from.
+    """Return the text of a recipe, for example as a start for a new one.
 
     Parameters
     ----------
@@ -110,7 +130,7 @@ def recipe_text(recipe: str | os.PathLike[str]) -> str:
     Raises
     ------
     RecipeError
-        If there is no such recipe, or the file is not a page of text.
+        If the recipe does not exist, or the file is too large or not text.
 
     Examples
     --------
@@ -119,42 +139,27 @@ def recipe_text(recipe: str | os.PathLike[str]) -> str:
     description: The ASTW model and its training as announced; the defaults of the estimators.
     params: {}
     """
-    name = os.fspath(recipe)
-    if name in recipe_names():
+    name, names = os.fspath(recipe), recipe_names()
+    if name in names:
         return resources.files(__package__).joinpath(f"{name}.yaml").read_text(encoding="utf-8")
-    return _read(Path(name))
 
-
-def _read(path: Path) -> str:
+    path = Path(name)
     if path.suffix not in (".yaml", ".yml") or not path.is_file():
-        known = ", ".join(map(repr, recipe_names()))
-        raise RecipeError(f"Got recipe={str(path)!r}, expected one of {known}, or the path of a .yaml file.")
+        meant = did_you_mean(name, names) or "."
+        known = ", ".join(map(repr, names))
+        raise RecipeError(f"Got recipe={str(path)!r}, expected one of {known}, or the path of a .yaml file{meant}")
     return read_page(path, RecipeError)
 
 
-def _parse(text: str, name: str) -> dict[str, Any]:
-    content = parse_yaml(text, name, RecipeError, expected="a mapping with 'description' and 'params'")
-    if (
-        not isinstance(content, dict)
-        or not set(content) <= {"description", "params"}
-        or not isinstance(content.get("params"), dict)
-        or not all(isinstance(param, str) for param in content["params"])
-    ):
-        raise RecipeError(
-            f"{name!r} is not a recipe: expected a mapping with 'description' and 'params', a mapping too."
-        )
-    return content
-
-
-def resolve_params(given: dict[str, Any], name: str) -> dict[str, Any]:
-    """Return parameters with objects in place of the names and mappings that stand for components.
+def resolve_params(params: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return parameters of an estimator with objects for the components.
 
     Parameters
     ----------
-    given : dict
+    params : dict
         As under ``params`` in a recipe.
     name : str
-        Where they are from, for errors.
+        Source of the parameters, for errors.
 
     Returns
     -------
@@ -163,7 +168,7 @@ def resolve_params(given: dict[str, Any], name: str) -> dict[str, Any]:
     Raises
     ------
     RecipeError, ComponentError
-        If a component is not known or not valid.
+        If a component is unknown or not valid.
 
     Examples
     --------
@@ -171,39 +176,31 @@ def resolve_params(given: dict[str, Any], name: str) -> dict[str, Any]:
     >>> resolve_params({"encoder": {"resnet": {"width": 8}}}, "mine")["encoder"].width
     8
     """
-    params = dict(given)
-    for kind, base in _KINDS.items():
-        if kind in params:
-            params[kind] = _component(base, params[kind], name)
+    check(params, _COMPONENTS, name, RecipeError)
+    resolved = params | {kind: _component(base, params[kind]) for kind, base in _KINDS.items() if kind in params}
     if params.get("augment") is not None:
-        if not isinstance(params["augment"], list):
-            raise RecipeError(f"{name!r} has augment: {params['augment']!r}, expected a list.")
-        params["augment"] = [_component(Augment, item, name) for item in params["augment"]]
-    return params
+        resolved["augment"] = [_component(Augment, spec) for spec in params["augment"]]
+    return resolved
 
 
-def _component(base: type[Component], given: Any, name: str) -> Component:
-    """Return the component that a name, or a mapping from a name to parameters, stands for."""
-    if isinstance(given, str):
-        given = {given: None}
-    if not isinstance(given, dict) or len(given) != 1:
-        raise RecipeError(f"{name!r} has {base.kind}: {given!r}, expected a name, or one name with its parameters.")
-    [(component, params)] = given.items()
-    return component_from_config(base, {"name": component, "params": {} if params is None else params})
+def _component(base: type[Component], spec: str | dict[str, Any]) -> Component:
+    """Return the component for a name, or for a mapping from a name to parameters."""
+    [(name, params)] = spec.items() if isinstance(spec, dict) else [(spec, None)]
+    return component_from_config(base, {"name": name, "params": {} if params is None else params})
 
 
 def plain_params(params: dict[str, Any]) -> dict[str, Any]:
-    """Return parameters as a recipe writes them, what :func:`resolve_params` undoes.
+    """Return parameters of an estimator as a recipe writes them: the inverse of :func:`resolve_params`.
 
     Parameters
     ----------
     params : dict
-        Of an estimator; a component is an object or its name.
+        Parameters; a component is an object or its name.
 
     Returns
     -------
     dict
-        Values of YAML: a component is a mapping from its name to all its parameters.
+        Values that YAML can write. A component is a mapping from its name to all its parameters.
 
     Examples
     --------
@@ -212,18 +209,18 @@ def plain_params(params: dict[str, Any]) -> dict[str, Any]:
     >>> plain_params({"encoder": RNNEncoder(hidden=8), "epochs": 3})["encoder"]["rnn"]["hidden"]
     8
     """
-    plain = dict(params)
-    for kind, base in _KINDS.items():
-        if kind in plain:
-            plain[kind] = _as_mapping(resolve_component(base, plain[kind]))
-    if plain.get("augment") is not None:
-        given = plain["augment"] if isinstance(plain["augment"], list | tuple) else [plain["augment"]]
-        plain["augment"] = [_as_mapping(resolve_component(Augment, item)) for item in given if item is not None]
+    kinds = {kind: base for kind, base in _KINDS.items() if kind in params}
+    plain = params | {kind: _as_mapping(resolve_component(base, params[kind])) for kind, base in kinds.items()}
+
+    augment = params.get("augment")
+    if augment is not None:
+        items = augment if isinstance(augment, list | tuple) else [augment]
+        plain["augment"] = [_as_mapping(resolve_component(Augment, item)) for item in items if item is not None]
     return json.loads(json.dumps(plain, default=_as_yaml))  # tuples become lists
 
 
 def _as_yaml(value: Any) -> Any:
-    """Return a path as text, and a number or array of numpy as one of Python."""
+    """Return a path as text, and a NumPy number or array as a Python object."""
     return value.tolist() if isinstance(value, np.generic | np.ndarray) else os.fspath(value)
 
 

@@ -1,4 +1,4 @@
-"""Runs: from a page of YAML to a trained model, a report on what was held out, and the page beside them."""
+"""Runs: train and test a model as a YAML file describes, and save the model with a report."""
 
 from skastw.runs.file import Run, load_run, parse_run, plan_run
 from skastw.runs.run import RunResult, make_estimator, run

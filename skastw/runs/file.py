@@ -1,4 +1,4 @@
-"""The run file: a page of YAML that says on what a model is trained, how, and on what it is tested."""
+"""Run files: YAML files that describe the clips, the split, the training parameters and the output of a run."""
 
 from __future__ import annotations
 
@@ -6,54 +6,82 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
+import msgspec
+from msgspec import Meta
+
+from skastw.core.text import did_you_mean
 from skastw.errors import RunError
+from skastw.storage.schema import Count, Text, check
 from skastw.storage.yaml_file import parse_yaml, read_page
 
 __all__ = ["Run", "load_run", "parse_run", "plan_run"]
 
-#: Where clips may come from, and the options of each.
-_DATA = {
-    "set": ("data_home",),
-    "folder": ("groups",),
-    "table": ("audio_column", "label_column", "group_column"),
-}
-#: Those of them that are paths.
+#: The keys of ``data`` that are paths.
 _PATHS = ("folder", "table", "data_home")
-#: How clips may be held out, and the options of each.
+
+
+def _record(required: Mapping[str, Any], **optional: Any) -> type[msgspec.Struct]:
+    """Return the type of a mapping with the names and types of its values; other names are refused."""
+    fields: list[Any] = [*required.items(), *((name, kind, None) for name, kind in optional.items())]
+    return msgspec.defstruct("_".join(required), fields, forbid_unknown_fields=True)
+
+
+_Option = str | None
+_Share = Annotated[float, Meta(gt=0, lt=1, description="a share between 0 and 1")]
+_FoldName = Annotated[int | str, Meta(description="the number or name of a fold")]
+_Groups = Annotated[list[Any], Meta(min_length=1, description="a list of groups")]
+_Folds = Annotated[Annotated[int, Meta(ge=2)] | Literal["own"], Meta(description="a number of at least 2, or 'own'")]
+
+_RUN = _record(
+    {"data": dict[str, Any], "output": Text},
+    split=dict[str, Any],
+    recipe=Text,
+    params=dict[str, Any],
+    description=str,
+)
+#: The kinds of ``data``, each with its options.
+_DATA = {
+    "set": _record({"set": Text}, data_home=_Option),
+    "folder": _record({"folder": Text}, groups=_Option),
+    "table": _record({"table": Text}, audio_column=_Option, label_column=_Option, group_column=_Option),
+}
+#: The kinds of ``split``, each with its options.
 _SPLIT = {
-    "test_fold": (),
-    "test_groups": (),
-    "test_size": ("random_state",),
-    "folds": ("random_state",),
+    "test_fold": _record({"test_fold": _FoldName}),
+    "test_groups": _record({"test_groups": _Groups}),
+    "test_size": _record({"test_size": _Share}, random_state=Count),
+    "folds": _record({"folds": _Folds}, random_state=Count),
 }
 
 
 @dataclass(frozen=True)
 class Run:
-    """What to train and to test.
+    """The description of a run: which clips to train and test on, and how.
 
-    Relative paths start from the current folder; those in a run file start from the folder of the file.
+    Relative paths start from the current folder; in a run file, they start from the folder of the file.
 
     Attributes
     ----------
     data : dict
-        One of ``set`` (a name of :func:`skastw.datasets.load_named`, with ``data_home``), ``folder`` (with ``groups``,
-        see :func:`skastw.datasets.load_audio_folder`) and ``table`` (with ``audio_column``, ``label_column`` and
-        ``group_column``, see :func:`skastw.datasets.load_audio_table`).
+        The clips. One of ``set`` (a name for :func:`skastw.datasets.load_named`, with ``data_home``), ``folder`` (with
+        ``groups``, see :func:`skastw.datasets.load_audio_folder`) and ``table`` (with ``audio_column``,
+        ``label_column`` and ``group_column``, see :func:`skastw.datasets.load_audio_table`).
     output : str
         Folder of the results.
     split : dict
-        One of ``test_fold`` (a fold of the set's own), ``test_groups`` (a list of speakers or recordings),
-        ``test_size`` (a share of the clips; of whole groups, where there are groups) and ``folds`` (a number, for a
-        cross-validation by groups, or ``own`` for the set's own folds); the last two with ``random_state``.
+        The clips to hold out. One of ``test_fold`` (the name of an official fold of the data set), ``test_groups`` (a
+        list of speakers or recordings), ``test_size`` (a share of the clips, or of the groups if the clips have
+        groups) and ``folds`` (the number of folds of a cross-validation, or ``own`` for the official folds).
+        ``test_size`` and ``folds`` take a ``random_state``.
     recipe : str
-        A name of :func:`skastw.recipes.recipe_names`, or the path of a recipe.
+        A name from :func:`skastw.recipes.recipe_names`, or the path of a recipe file.
     params : dict
-        Parameters that replace the recipe's, as a recipe writes them; ``encoder__width`` reaches into a component.
+        Parameters that replace the recipe's, in the same form as in a recipe; ``encoder__width`` sets a parameter of
+        a component.
     description : str
-        For people: the title of the report and of the model card.
+        Title of the report and of the model card.
     """
 
     data: dict[str, Any]
@@ -64,7 +92,7 @@ class Run:
     description: str = ""
 
     def relative_to(self, folder: str | os.PathLike[str]) -> Run:
-        """Return the run as a file in ``folder`` writes it; absolute paths stay what they are.
+        """Return the run with relative paths that start from ``folder``; absolute paths are not changed.
 
         Parameters
         ----------
@@ -73,21 +101,22 @@ class Run:
         return self._with_paths(lambda path: path if os.path.isabs(path) else _relative(path, folder))
 
     def below(self, folder: str | os.PathLike[str]) -> Run:
-        """Return the run that a file in ``folder`` writes: the reverse of :meth:`relative_to`.
+        """Return the run with relative paths that start from the current folder: the inverse of :meth:`relative_to`.
 
         Parameters
         ----------
         folder : path
+            Folder that the relative paths of this run start from.
         """
         return self._with_paths(lambda path: os.path.normpath(os.path.join(folder, path)))
 
-    def _with_paths(self, changed: Callable[[str], str]) -> Run:
-        data = {
-            key: changed(os.path.expanduser(value)) if key in _PATHS and value else value
-            for key, value in self.data.items()
-        }
-        recipe = changed(os.path.expanduser(self.recipe)) if self.recipe.endswith((".yaml", ".yml")) else self.recipe
-        return replace(self, data=data, recipe=recipe, output=changed(os.path.expanduser(self.output)))
+    def _with_paths(self, change: Callable[[str], str]) -> Run:
+        def changed(path: str) -> str:
+            return change(os.path.expanduser(path))
+
+        data = {key: changed(value) if key in _PATHS and value else value for key, value in self.data.items()}
+        recipe = changed(self.recipe) if self.recipe.endswith((".yaml", ".yml")) else self.recipe
+        return replace(self, data=data, recipe=recipe, output=changed(self.output))
 
 
 def _relative(path: str, folder: str | os.PathLike[str]) -> str:
@@ -108,12 +137,12 @@ def load_run(path: str | os.PathLike[str]) -> Run:
     Returns
     -------
     Run
-        With its paths as they are from the current folder.
+        With paths that start from the current folder.
 
     Raises
     ------
     RunError
-        If there is no such file, or it is no run file; what is unknown is named, with what is known.
+        If the file does not exist or is not a run file. The message names the wrong part and the expected values.
 
     Examples
     --------
@@ -135,14 +164,14 @@ def load_run(path: str | os.PathLike[str]) -> Run:
 
 
 def parse_run(content: Any, name: str) -> Run:
-    """Return the run that plain values describe.
+    """Return a run from the content of a run file.
 
     Parameters
     ----------
     content : dict
-        As in a run file.
+        Plain values, as in a run file.
     name : str
-        Where it is from, for errors.
+        Source of the content, for errors, such as the path of a file.
 
     Returns
     -------
@@ -151,7 +180,7 @@ def parse_run(content: Any, name: str) -> Run:
     Raises
     ------
     RunError
-        Naming what is missing, unknown or out of range.
+        If a value is missing, unknown or out of range. The message names it.
 
     Examples
     --------
@@ -159,23 +188,24 @@ def parse_run(content: Any, name: str) -> Run:
     >>> parse_run({"data": {"set": "spoken_digits"}, "output": "exports/digits"}, "mine").recipe
     'astw'
     """
-    _check_mapping(content, "the run", ("data", "output", "split", "recipe", "params", "description"), name)
-    for needed in ("data", "output"):
-        if needed not in content:
-            raise RunError(f"{name!r} has no {needed!r}, expected {needed!r} and any of 'split', 'recipe', 'params'.")
-    for text in ("output", "recipe", "description"):
-        if not isinstance(content.get(text, ""), str):
-            raise RunError(f"{name!r} has {text}: {content[text]!r}, expected text.")
-    if not content["output"]:
-        raise RunError(f"{name!r} has an empty output, expected a folder.")
+    check(content, _RUN, name, RunError)
     run = Run(**content)
-    _check_mapping(run.params, "params", None, name)
-    _check_one_of(run.data, "data", _DATA, name)
-    if not all(isinstance(value, str | type(None)) for value in run.data.values()):
-        raise RunError(f"{name!r} has data: {run.data!r}, expected text for each option.")
-    _check_one_of(run.split, "split", _SPLIT, name)
-    _check_split(run.split, name)
+
+    _check_one_of(run.data, _DATA, "data", name)
+    _check_one_of(run.split, _SPLIT, "split", name)
     return run
+
+
+def _check_one_of(options: Mapping[str, Any], kinds: Mapping[str, Any], place: str, name: str) -> None:
+    """Raise unless a mapping names one kind, and apart from it only options of that kind, with valid values."""
+    named = [kind for kind in kinds if kind in options]
+    if len(named) != 1:
+        others = sorted(options)[:5]
+        suggestion = did_you_mean(others[0], kinds) if others and not named else ""
+        expected = f"expected exactly one of {list(kinds)}{suggestion or '.'}"
+        raise RunError(f"{name!r} has {named or others} in {place}, {expected}")
+
+    check(options, kinds[named[0]], name, RunError, place=place)
 
 
 def plan_run(
@@ -187,16 +217,16 @@ def plan_run(
     params: Iterable[str] = (),
     output: str | None = None,
 ) -> Run:
-    """Return a run from a file, from values in its place, or from both.
+    """Return a run from a file, from arguments, or from both.
 
     Parameters
     ----------
     run_file : path, optional
-        See :func:`load_run`; what is given beside it replaces what it says.
+        See :func:`load_run`. The other arguments replace values of the file.
     data, split, recipe, output : optional
         See :class:`Run`.
     params : iterable of str, optional
-        ``name=value``, with the value in YAML; they replace single parameters.
+        ``name=value``, with the value in YAML; each replaces one parameter.
 
     Returns
     -------
@@ -214,8 +244,8 @@ def plan_run(
     {'epochs': 3, 'encoder': {'resnet': {'width': 8}}}
     """
     content: dict[str, Any] = {} if run_file is None else asdict(load_run(run_file))
-    given = {"data": data, "split": split, "recipe": recipe, "output": output}
-    content |= {name: value for name, value in given.items() if value is not None}
+    arguments = {"data": data, "split": split, "recipe": recipe, "output": output}
+    content |= {name: value for name, value in arguments.items() if value is not None}
     content["params"] = {**content.get("params", {}), **dict(map(_assignment, params))}
     return parse_run(content, "the run")
 
@@ -225,34 +255,3 @@ def _assignment(text: str) -> tuple[str, Any]:
     if not name or not equals:
         raise RunError(f"Got the parameter {text!r}, expected NAME=VALUE, such as epochs=20.")
     return name, parse_yaml(value, text, RunError, expected="a value")
-
-
-def _check_mapping(value: Any, what: str, known: tuple[str, ...] | None, name: str) -> None:
-    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-        raise RunError(f"{name!r} has {what}: {value!r:.100}, expected a mapping of names to values.")
-    unknown = [] if known is None else sorted(set(value) - set(known))
-    if known is not None and unknown:
-        raise RunError(f"{name!r} has {unknown[:5]} in {what}, expected some of {sorted(known)}.")
-
-
-def _check_one_of(value: Any, what: str, kinds: Mapping[str, tuple[str, ...]], name: str) -> None:
-    """Raise unless a mapping names one kind, and otherwise only options of that kind."""
-    _check_mapping(value, what, tuple(dict.fromkeys([*kinds, *sum(kinds.values(), ())])), name)
-    found = [kind for kind in kinds if kind in value]
-    if len(found) != 1:
-        raise RunError(f"{name!r} has {found} in {what}, expected exactly one of {list(kinds)}.")
-    _check_mapping(value, what, (found[0], *kinds[found[0]]), name)
-
-
-def _check_split(split: Mapping[str, Any], name: str) -> None:
-    valid = {
-        "test_fold": (lambda v: isinstance(v, int | str), "the number or name of a fold"),
-        "test_groups": (lambda v: isinstance(v, list) and bool(v), "a list of groups"),
-        "test_size": (lambda v: isinstance(v, int | float) and 0 < v < 1, "a share between 0 and 1"),
-        "folds": (lambda v: v == "own" or (isinstance(v, int) and v > 1), "a number of at least 2, or 'own'"),
-        "random_state": (lambda v: isinstance(v, int) and v >= 0, "an integer of at least 0"),
-    }
-    for key, value in split.items():
-        check, expected = valid[key]
-        if isinstance(value, bool) or not check(value):
-            raise RunError(f"{name!r} has {key}: {value!r:.100} in split, expected {expected}.")

@@ -1,4 +1,4 @@
-"""Training and testing as a run file says."""
+"""Train, test and save a model as a run file describes."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from skastw.errors import ArtifactError, OutputError, RunError, SkastwError, Tra
 from skastw.estimators.classifier import ASTWClassifier
 from skastw.evaluation import Evaluation, evaluate, evaluate_predictions
 from skastw.evaluation.report import check_report
+from skastw.network.components import resolve_components
 from skastw.recipes import plain_params, recipe_names, resolve_params
 from skastw.runs.file import Run, load_run
 from skastw.runs.sources import Clips, check_outside, load_clips, table_of
@@ -30,33 +31,33 @@ from skastw.storage.outputs import check_file, check_folder, write_file
 
 __all__ = ["UNFINISHED_FOLDER", "RunResult", "run"]
 
-#: What lies beside the reports.
+#: Names in the output folder, next to the reports.
 MODEL_FOLDER, RUN_FILE = "model", "run.yaml"
-#: What a training or a test that failed had reached; earlier results stay as they are.
+#: Folder for the model of a run whose training or test failed; earlier results are not replaced.
 UNFINISHED_FOLDER = "unfinished_model"
-#: How a run file begins that a run has written.
+#: First words of a run file that a run wrote.
 _HEADER = "# Written by skastw"
-#: Parameters that say how much is told while a run goes on; they are not part of it.
-_TOLD = ("verbose",)
+#: Parameters that only control the output of progress; a run file does not have them.
+_PROGRESS = ("verbose",)
 
 
 @dataclass(frozen=True, eq=False)
 class RunResult:
-    """What a run left behind.
+    """The results of a run.
 
     Attributes
     ----------
     folder : str
-        Holds the model in ``model/``, the files of :meth:`skastw.evaluation.Evaluation.save`, and ``run.yaml``.
+        Contains the model in ``model/``, the files of :meth:`skastw.evaluation.Evaluation.save`, and ``run.yaml``.
     model : ASTWClassifier
-        Fitted; after a cross-validation on all the clips.
+        The fitted classifier; after a cross-validation, it is trained on all clips.
     evaluation : Evaluation
-        On the clips that were held out; of a cross-validation on all of them, each predicted when it was held out.
+        Scores on the held-out clips; after a cross-validation, on all clips, each predicted by the model of its fold.
     description : AudioDescription
-        Of the clips and their split: what :func:`skastw.datasets.describe_audio` found.
+        The description of the clips and their split by :func:`skastw.datasets.describe_audio`.
     interrupted : bool
-        Whether Ctrl-C ended the training: the model is what was learned until then, and of a cross-validation only the
-        folds until then are tested.
+        Whether Ctrl-C ended the training. The model then has the best weights until that moment, and only the folds
+        that were complete are tested.
     """
 
     folder: str
@@ -67,16 +68,16 @@ class RunResult:
 
 
 def run(spec: Run | str | os.PathLike[str], *, verbose: int = 0, overwrite: bool = False) -> RunResult:
-    """Train a model, test it on clips that were held out, and save both.
+    """Train a model, test it on held-out clips, and save the model and the scores.
 
     Parameters
     ----------
     spec : Run or path
-        What to do, or the file that says it.
+        The run, or the path of a run file.
     verbose : int, default=0
         1 shows progress bars; 2 writes a line for each epoch to standard error, for logs.
     overwrite : bool, default=False
-        Replace the results of an earlier run in the output folder. Other files in it stay as they are.
+        Replace the results of an earlier run in the output folder. Other files in the folder are not changed.
 
     Returns
     -------
@@ -85,21 +86,22 @@ def run(spec: Run | str | os.PathLike[str], *, verbose: int = 0, overwrite: bool
     Raises
     ------
     RunError
-        If the run asks for what there is not.
+        If the clips cannot be split as the run says, or its parameters are not valid.
     OutputError
-        If the output folder cannot be written, or holds results and ``overwrite`` is not set; before any work is done.
+        If the output folder cannot be written, or contains results and ``overwrite`` is False. It is raised before
+        the clips are loaded.
     TrainingError
-        If training cannot go on. If an epoch had ended by then, the model with the best weights so far is saved in the
-        folder :data:`UNFINISHED_FOLDER` of the output, without scores of a test.
+        If training cannot go on. If an epoch was complete, the model with the best weights is saved in the folder
+        :data:`UNFINISHED_FOLDER` of the output, without test scores.
     SkastwError, ValueError
-        As loading, training and saving raise.
+        If the clips cannot be loaded, or the model cannot be trained or saved.
 
     Warns
     -----
     UserWarning
-        If the user interrupts the training (Ctrl-C) after an epoch: what was learned until then is tested and saved. If
-        anything but a ``TrainingError`` ends the run before a trained model is tested, such as a second Ctrl-C or a
-        clip that is gone: the model is saved in :data:`UNFINISHED_FOLDER` then too.
+        If Ctrl-C ends the training after a complete epoch; the best model until then is tested and saved. Also if
+        another exception than a ``TrainingError`` ends the run before the trained model is tested, such as a second
+        Ctrl-C or a missing clip; the model is then saved in :data:`UNFINISHED_FOLDER`.
 
     Examples
     --------
@@ -117,36 +119,40 @@ def run(spec: Run | str | os.PathLike[str], *, verbose: int = 0, overwrite: bool
     plan = spec if isinstance(spec, Run) else load_run(spec)
     _check_output(plan, overwrite=overwrite)
     estimator = make_estimator(plan).set_params(verbose=verbose)
+
     clips = load_clips(plan.data)
     folds = make_folds(clips.y, clips.groups, clips.folds, plan.split)
     description = clips.describe(folds, verbose=verbose)
+
     try:
         outcome = _train_and_test(estimator, clips, folds, verbose)
         evaluation = _pooled(outcome, folds)
     except BaseException as error:
-        _save_unfinished(plan, error)
+        _save_unfinished(plan, estimator, error)
         raise
+
     folder = _save(plan, outcome, evaluation, clips, folds, description)
     return RunResult(folder, outcome.model, evaluation, description, outcome.interrupted)
 
 
 def _check_output(plan: Run, *, overwrite: bool) -> None:
-    """Raise unless the results of a run can be written where it says."""
+    """Raise unless the results of a run can be written to its output folder."""
     check_outside(plan.output, plan.data)
     folder, inputs = Path(plan.output), [*table_of(plan.data), plan.recipe]
     check_report(folder, overwrite=overwrite, inputs=inputs, others=[MODEL_FOLDER, RUN_FILE])
     check_folder(folder / MODEL_FOLDER)
     check_target(folder / MODEL_FOLDER)
+
     page = check_file(folder / RUN_FILE, inputs=inputs)
     if page.exists() and not page.read_bytes().startswith(_HEADER.encode()):
         raise OutputError(
             f"Got output {str(folder)!r}, whose {RUN_FILE} was not written by a run and would be replaced; move it, or "
-            "give another folder."
+            "choose another folder."
         )
 
 
 def make_estimator(plan: Run) -> ASTWClassifier:
-    """Return the classifier that a run trains, with its parameters checked.
+    """Return the unfitted classifier of a run, with valid parameters.
 
     Parameters
     ----------
@@ -160,17 +166,17 @@ def make_estimator(plan: Run) -> ASTWClassifier:
     Raises
     ------
     RecipeError, ComponentError, RunError
-        Naming what is unknown or out of range.
+        If the recipe, a component or a parameter is unknown, or a value is not valid.
     """
     estimator = ASTWClassifier.from_recipe(plan.recipe)
     try:
         estimator.set_params(**resolve_params(plan.params, "params"))
         estimator._validate_params()
-        estimator._resolve_components()
-        plain_params(estimator.get_params(deep=False))  # what the run file says in the end
+        resolve_components(estimator)
+        plain_params(estimator.get_params(deep=False))  # the saved run file needs plain values
     except SkastwError:
         raise
-    except (TypeError, ValueError) as error:  # scikit-learn's, which names what there is
+    except (TypeError, ValueError) as error:  # from scikit-learn; it names the parameter
         raise RunError(f"The params of the run are not valid: {error}") from None
     return estimator
 
@@ -180,7 +186,7 @@ def make_estimator(plan: Run) -> ASTWClassifier:
 
 @dataclass(frozen=True, eq=False)
 class _Outcome:
-    """What training left: a model, the evaluations of the folds that were tested, and what the model was trained on."""
+    """The trained model, the evaluation of each tested fold, and whether the model was trained on all clips."""
 
     model: ASTWClassifier
     tested: list[Evaluation]
@@ -189,7 +195,7 @@ class _Outcome:
 
 
 def _train_and_test(estimator: ASTWClassifier, clips: Clips, folds: list[Fold], verbose: int) -> _Outcome:
-    """Train on each fold and test on the rest, and after several folds train on all; Ctrl-C ends with what there is."""
+    """Train and test on each fold; if there are several, train on all clips at the end. Ctrl-C ends it early."""
     tested: list[Evaluation] = []
     model, on_all, interrupted = estimator, False, False
     try:
@@ -200,11 +206,12 @@ def _train_and_test(estimator: ASTWClassifier, clips: Clips, folds: list[Fold], 
             tested.append(_evaluated(model, clips.part(fold.test)))
             if model.interrupted_:
                 break
+
         if len(folds) > 1 and not model.interrupted_:
             if verbose:
                 ProgressBar.write("all clips", file=sys.stderr)
             model, on_all = _fitted(estimator, clips), True
-    except KeyboardInterrupt:  # before the first epoch of a fold had ended
+    except KeyboardInterrupt:  # in the first epoch of a training: the models of earlier folds remain
         if not tested:
             raise
         interrupted = True
@@ -216,54 +223,55 @@ def _fitted(estimator: ASTWClassifier, clips: Clips) -> ASTWClassifier:
 
 
 def _evaluated(model: ASTWClassifier, held_out: Clips) -> Evaluation:
-    """Test a model; an exception gets it as the attribute ``trained``, as one that ends ``fit`` does."""
+    """Test a model; an exception gets the model as its attribute ``trained``, as exceptions from ``fit`` do."""
     try:
         return evaluate(model, held_out.X, held_out.y, groups=held_out.groups, n_bootstrap=0)
     except BaseException as error:
         with contextlib.suppress(AttributeError):
-            error.trained = model  # type: ignore[attr-defined]
+            error.trained = model.trained_  # type: ignore[attr-defined]
         raise
 
 
 def _pooled(outcome: _Outcome, folds: list[Fold]) -> Evaluation:
-    """Return one evaluation of the predictions of all folds, with the training of the model that is kept."""
-    model, tested = outcome.model, outcome.tested
-    several, folds = len(folds) > 1, folds[: len(tested)]
-    names = [fold.name for fold in folds]
-    tables = [part.predictions.assign(fold=name) for part, name in zip(tested, names, strict=True)]
-    together = pd.concat(tables, ignore_index=True)
-    failed = [
-        replace(clip, index=int(fold.test[clip.index]))
-        for part, fold in zip(tested, folds, strict=True)
-        for clip in part.failed
-    ]
+    """Return one evaluation of the predictions of all tested folds, with the training history of the final model."""
+    model, several = outcome.model, len(folds) > 1
+    pairs = list(zip(outcome.tested, folds, strict=False))  # an interrupted run tested the first folds only
+
+    # positions in the test clips of a fold become positions in all clips
+    failed = [replace(clip, index=int(fold.test[clip.index])) for part, fold in pairs for clip in part.failed]
+    table = pd.concat([part.predictions.assign(fold=fold.name) for part, fold in pairs], ignore_index=True)
+
     pooled = evaluate_predictions(
-        together["label"].to_numpy(),
-        together["predicted"].to_numpy(),
-        groups=together["group"].to_numpy() if "group" in together else None,
-        folds=together["fold"].to_numpy() if several else None,
-        clips=together["clip"].tolist(),
-        probabilities=together["probability"].to_numpy(),
+        table["label"].to_numpy(),
+        table["predicted"].to_numpy(),
+        groups=table["group"].to_numpy() if "group" in table else None,
+        folds=table["fold"].to_numpy() if several else None,
+        clips=table["clip"].tolist(),
+        probabilities=table["probability"].to_numpy(),
         classes=model.classes_,
     )
-    seconds = sum(part.seconds or 0.0 for part in tested)
+    seconds = sum(part.seconds or 0.0 for part in outcome.tested)
     return replace(pooled, failed=failed, seconds=seconds, history=model.history_, best_epoch=model.best_epoch_)
 
 
-# ------------------------------------------------------------------ what is left behind
+# ------------------------------------------------------------------ saving
 
 
-def _save_unfinished(plan: Run, error: BaseException) -> None:
-    """Save the model that a failed training or test had reached, beside earlier results, and say so."""
+def _save_unfinished(plan: Run, estimator: ASTWClassifier, error: BaseException) -> None:
+    """Save the model of a failed training or test, and add its path to the error or issue a warning."""
     trained = getattr(error, "trained", None)
-    if not isinstance(trained, ASTWClassifier):
+    if trained is None:
         return
+    model = clone(estimator)
+    model.trained_ = trained
+
     folder = Path(plan.output) / UNFINISHED_FOLDER
     try:
-        trained.save_pretrained(folder, title=plan.description or Path(plan.output).resolve().name)
+        model.save_pretrained(folder, title=plan.description or Path(plan.output).resolve().name)
         outcome = f"The model with the best weights until then is saved in {str(folder)!r}."
     except ArtifactError as failure:
         outcome = str(failure)
+
     if isinstance(error, TrainingError):
         error.args = (f"{error} {outcome}",)
     else:
@@ -273,12 +281,14 @@ def _save_unfinished(plan: Run, error: BaseException) -> None:
 def _save(
     plan: Run, outcome: _Outcome, evaluation: Evaluation, clips: Clips, folds: list[Fold], description: Any
 ) -> str:
+    """Write the model, the reports and the run file, and return the folder."""
     folder = Path(plan.output)
     title = plan.description or folder.resolve().name
     test = {**evaluation.to_dict(), "split": _tested_on(plan.split, outcome, clips, folds)}
     outcome.model.save_pretrained(folder / MODEL_FOLDER, title=title, test=test)
     evaluation.save(folder, title=title, about=_about(plan, outcome, clips, folds, description))
-    header = f"{_HEADER} {__version__}; skastw train {RUN_FILE} --output FOLDER does it again. Paths start from here.\n"
+
+    header = f"{_HEADER} {__version__}; to repeat: skastw train {RUN_FILE} --output FOLDER. Paths start from here.\n"
     values = asdict(_resolved(plan, outcome.model).relative_to(folder))
     page = {key: values[key] for key in ("description", "data", "split", "output", "recipe", "params")}
     text = yaml.safe_dump(page, sort_keys=False, allow_unicode=True, width=100)
@@ -287,45 +297,47 @@ def _save(
 
 
 def _resolved(plan: Run, model: ASTWClassifier) -> Run:
-    """Return the run with every parameter and seed written out, as it was."""
-    params = {name: value for name, value in model.get_params(deep=False).items() if name not in _TOLD}
-    # a file of the user's may change, and nothing is missing without it
+    """Return the run with all parameters of the trained model and the seed of the split."""
+    params = {name: value for name, value in model.get_params(deep=False).items() if name not in _PROGRESS}
+    # the params are complete, and a recipe file of the user may change or disappear
     recipe = plan.recipe if plan.recipe in recipe_names() else "astw"
     return replace(plan, recipe=recipe, params=plain_params(params), split=complete_split(plan.split))
 
 
 def _tested_on(split: Mapping[str, Any], outcome: _Outcome, clips: Clips, folds: list[Fold]) -> str:
-    """Return which clips the scores are of, and what that is worth."""
+    """Return sentences for the model card: how the test clips were chosen, and how far to trust the scores."""
     grouped = clips.groups is not None
     if len(folds) > 1:
         n_tested = f"{len(outcome.tested)} of {len(folds)}" if len(outcome.tested) < len(folds) else str(len(folds))
         trained = "all of them" if outcome.on_all else "one part of them, since training was interrupted"
         return (
-            f"They are those of {n_tested} folds{' of whole groups' * grouped}, each predicted by a model that was "
+            f"They are the clips of {n_tested} folds{' of whole groups' * grouped}, each predicted by a model that was "
             f"trained on the other folds; the model here was trained on {trained}."
         )
+
     if "test_fold" in split:
-        return f"They are fold {split['test_fold']} of the data set's own."
+        return f"They are the official fold {split['test_fold']} of the data set."
     if "test_groups" in split:
         return f"They are all clips of {folds[0].name}."
     if grouped:
         return "They are whole groups, such as speakers or recordings, drawn at random."
     return (
         "They were drawn at random from the same clips, so they may share speakers, rooms and recordings with the "
-        "training clips; on new ones expect less."
+        "training clips; expect lower scores on new recordings."
     )
 
 
 def _about(plan: Run, outcome: _Outcome, clips: Clips, folds: list[Fold], description: Any) -> dict[str, Any]:
-    """Return what the report tells of the clips and the model."""
+    """Return the facts about the clips and the model for the report."""
     model, n_tested = outcome.model, len(outcome.tested)
+    sizes = f"trained on {len(folds[0].train)}, tested on {len(folds[0].test)}"
     return {
         "data": dict(plan.data),
         "split": complete_split(plan.split),
-        "clips": len(clips.y) if len(folds) > 1 else f"{len(folds[0].train)} trained, {len(folds[0].test)} held out",
+        "clips": len(clips.y) if len(folds) > 1 else sizes,
         "recipe": plan.recipe,
         "params": dict(plan.params),
-        "epochs": f"{model.n_epochs_} of {model._max_epochs}{', interrupted' * outcome.interrupted}",
+        "epochs": f"{model.n_epochs_} of {model.trained_.record.max_epochs}{', interrupted' * outcome.interrupted}",
         **({"folds": f"{n_tested} of {len(folds)}"} if n_tested < len(folds) else {}),
         "warnings": [str(warning) for warning in description.warnings],
         "version": __version__,

@@ -1,4 +1,4 @@
-"""Where labelled clips come from: a set by its name, a folder of one's own, or a table."""
+"""Load the clips of a run: from a named data set, a folder or a table."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class Clips:
     X : list of clips
     y : ndarray of shape (n_clips,)
     groups : ndarray of shape (n_clips,) or None
-        Speaker or recording of each.
+        Speaker or recording of each clip.
     folds : dict of str to ndarray
-        The test clips of each fold of the set's own; empty where it has none.
+        Positions of the test clips of each official fold; empty if the data set has no folds.
     """
 
     X: list[Any]
@@ -46,36 +46,36 @@ class Clips:
     folds: dict[str, np.ndarray]
 
     def split(self, how: Mapping[str, Any]) -> tuple[Clips, Clips]:
-        """Return the clips that train, and those that a split holds out.
+        """Return the training clips and the test clips of a split.
 
         Raises
         ------
         RunError
-            If there is no such part, or there are several.
+            If the clips cannot be split like this, or the split has several folds.
         """
         folds = make_folds(self.y, self.groups, self.folds, how)
         if len(folds) > 1:
-            raise RunError(f"Got {dict(how)}, which makes {len(folds)} parts, expected one, such as test_fold.")
+            raise RunError(f"Got {dict(how)}, which makes {len(folds)} folds, expected one split, such as test_fold.")
         return self.part(folds[0].train), self.part(folds[0].test)
 
     def describe(self, folds: Sequence[Fold] = (), *, verbose: int = 0) -> Any:
-        """Return what :func:`skastw.datasets.describe_audio` finds in the clips and their splits."""
+        """Return the description of the clips and their splits by :func:`skastw.datasets.describe_audio`."""
         splits = [(fold.train, fold.test) for fold in folds]
         return describe_audio(self.X, self.y, self.groups, splits=splits or None, verbose=verbose)
 
     def part(self, index: np.ndarray) -> Clips:
-        """Return the clips at some positions, without folds."""
+        """Return the clips at the positions ``index``, without official folds."""
         groups = None if self.groups is None else self.groups[index]
         return Clips([self.X[i] for i in index], self.y[index], groups, {})
 
 
 def load_clips(source: Mapping[str, Any]) -> Clips:
-    """Load what the ``data`` of a run names.
+    """Load the labelled clips of a run.
 
     Parameters
     ----------
     source : mapping
-        See :class:`skastw.runs.Run`.
+        ``data`` of :class:`skastw.runs.Run`.
 
     Returns
     -------
@@ -84,31 +84,29 @@ def load_clips(source: Mapping[str, Any]) -> Clips:
     Raises
     ------
     SkastwError
-        As the loaders of :mod:`skastw.datasets` raise.
+        If a loader of :mod:`skastw.datasets` raises it.
     """
-    found = _loaded(source)
-    groups = None if found.get("groups") is None else np.asarray(found.groups)
-    return Clips(list(found.data), np.asarray(found.target), groups, _own_folds(found))
+    bunch = _loaded(source)
+    groups = None if bunch.get("groups") is None else np.asarray(bunch.groups)
+    folds = getattr(bunch.get("cv"), "test_fold", [])  # of a PredefinedSplit; -1 is never in a test set
+    tests = {str(fold): np.flatnonzero(folds == fold) for fold in np.unique(folds) if fold != -1}
+    return Clips(list(bunch.data), np.asarray(bunch.target), groups, tests)
 
 
 def _loaded(source: Mapping[str, Any], **options: Any) -> Any:
+    """Return the Bunch of a loader; ``options`` replace options of the source."""
     kind = next(kind for kind in _LOADERS if kind in source)
-    given = {name: value for name, value in source.items() if name != kind and value is not None}
-    return _LOADERS[kind](source[kind], **{**given, **options})
-
-
-def _own_folds(found: Any) -> dict[str, np.ndarray]:
-    folds = getattr(found.get("cv"), "test_fold", [])  # of a PredefinedSplit
-    return {str(fold): np.flatnonzero(folds == fold) for fold in np.unique(folds) if fold != -1}
+    chosen = {name: value for name, value in source.items() if name != kind and value is not None}
+    return _LOADERS[kind](source[kind], **{**chosen, **options})
 
 
 def unlabelled_clips(source: Mapping[str, Any]) -> list[Any]:
-    """Return the clips that the ``data`` of a run names, whether or not they have labels.
+    """Load the clips of a run without their labels, which need not exist.
 
     Parameters
     ----------
     source : mapping
-        See :class:`skastw.runs.Run`; of a folder all audio files, and of a table the audio column.
+        ``data`` of :class:`skastw.runs.Run`. All audio files of a folder are loaded, and all rows of a table.
 
     Returns
     -------
@@ -117,7 +115,7 @@ def unlabelled_clips(source: Mapping[str, Any]) -> list[Any]:
     Raises
     ------
     SkastwError
-        As the loaders of :mod:`skastw.datasets` raise.
+        If a loader of :mod:`skastw.datasets` raises it.
     """
     if "folder" in source:
         return find_clips([source["folder"]])
@@ -127,14 +125,14 @@ def unlabelled_clips(source: Mapping[str, Any]) -> list[Any]:
 
 
 def source_of(data: str, **options: str | None) -> dict[str, str]:
-    """Return the ``data`` of a run from one word: a folder, a table, or the name of a set.
+    """Return the ``data`` of a run from the path of a folder, the path of a table, or the name of a data set.
 
     Parameters
     ----------
     data : str
-        What exists as a folder is a folder, what ends in .csv, .tsv or .parquet is a table, and the rest are names.
+        An existing folder; or a path that ends in .csv, .tsv or .parquet; or else the name of a data set.
     **options : str or None
-        Those of :class:`skastw.runs.Run`; None stands for not given.
+        Options of ``data`` in :class:`skastw.runs.Run`. An option with the value None is left out.
 
     Returns
     -------
@@ -143,7 +141,7 @@ def source_of(data: str, **options: str | None) -> dict[str, str]:
     Raises
     ------
     RunError
-        If it is a path, and nothing is there.
+        If ``data`` contains a path separator and does not exist.
 
     Examples
     --------
@@ -152,22 +150,23 @@ def source_of(data: str, **options: str | None) -> dict[str, str]:
     {'set': 'esc50:animals', 'data_home': 'sounds'}
     """
     if os.sep in data and not os.path.exists(data):
-        raise RunError(f"There is no folder or table {data!r} (looked in {os.getcwd()!r}).")
+        raise RunError(f"The folder or table {data!r} does not exist (looked in {os.getcwd()!r}).")
     kind = "folder" if os.path.isdir(data) else "table" if data.lower().endswith(_TABLES) else "set"
     return {kind: data, **{name: value for name, value in options.items() if value is not None}}
 
 
 def table_of(source: Mapping[str, Any]) -> list[str]:
-    """Return the table that the ``data`` of a run names, or nothing: results may not be written over it.
+    """Return the path of the table of a run, so that results are not written over it.
 
     Parameters
     ----------
     source : mapping
-        See :class:`skastw.runs.Run`.
+        ``data`` of :class:`skastw.runs.Run`.
 
     Returns
     -------
     list of str
+        Empty if the clips do not come from a table.
 
     Examples
     --------
@@ -179,18 +178,19 @@ def table_of(source: Mapping[str, Any]) -> list[str]:
 
 
 def check_outside(output: str | os.PathLike[str], source: Mapping[str, Any]) -> None:
-    """Raise if results are to be written into a folder of recordings, where the next run takes them for a class.
+    """Raise if results would be written into the folder of the recordings and look like one of its classes.
 
     Parameters
     ----------
     output : path
+        Folder of the results.
     source : mapping
-        See :class:`skastw.runs.Run`.
+        ``data`` of :class:`skastw.runs.Run`.
 
     Raises
     ------
     OutputError
-        Naming both folders.
+        If ``output`` lies in the folder of the recordings.
 
     Examples
     --------
@@ -199,20 +199,22 @@ def check_outside(output: str | os.PathLike[str], source: Mapping[str, Any]) -> 
     """
     if not source.get("folder"):
         return
+
     root, place = (Path(os.path.realpath(os.path.expanduser(path))) for path in (source["folder"], output))
     if place.is_relative_to(root) and not any(part.startswith(".") for part in place.relative_to(root).parts):
         raise OutputError(
-            f"Got output {os.fspath(output)!r}, which is in the folder of the recordings, {source['folder']!r}, where "
-            "it would be taken for a class; give a folder outside it."
+            f"Got output {os.fspath(output)!r}, which is in the folder of the recordings, {source['folder']!r}, and "
+            "would become one of its classes; choose a folder outside it."
         )
 
 
 def find_clips(paths: Iterable[str | os.PathLike[str]]) -> list[str]:
-    """Return files as they are, and for a folder the audio files in it and below, sorted.
+    """Return the paths of audio files; a folder is replaced by the sorted audio files in it and its subfolders.
 
     Parameters
     ----------
     paths : iterable of paths
+        Files, which need not exist, and folders.
 
     Returns
     -------
@@ -221,12 +223,12 @@ def find_clips(paths: Iterable[str | os.PathLike[str]]) -> list[str]:
     Raises
     ------
     RunError
-        If a folder holds no audio files.
+        If a folder contains no audio files.
 
     Warns
     -----
     UserWarning
-        If a folder holds audio or video files of formats that are not decoded.
+        If a folder contains audio or video files in formats that cannot be decoded.
 
     Examples
     --------
@@ -234,20 +236,23 @@ def find_clips(paths: Iterable[str | os.PathLike[str]]) -> list[str]:
     >>> find_clips(["owl.wav"])
     ['owl.wav']
     """
-    found: list[str] = []
+    clips: list[str] = []
     for path in map(Path, paths):
-        inside = _files_inside(path, AUDIO_EXTENSIONS) if path.is_dir() else [str(path)]
-        if not inside:
-            raise RunError(f"The folder {str(path)!r} holds no audio files, expected some of {AUDIO_EXTENSIONS}.")
-        if path.is_dir() and (others := _files_inside(path, UNKNOWN_EXTENSIONS)):
+        if not path.is_dir():
+            clips.append(str(path))
+            continue
+
+        files = [file for file in path.rglob("*") if not file.name.startswith(".") and file.is_file()]
+        decoded, others = (
+            sorted(str(file) for file in files if file.suffix.lower() in extensions)
+            for extensions in (AUDIO_EXTENSIONS, UNKNOWN_EXTENSIONS)
+        )
+        if not decoded:
+            raise RunError(f"The folder {str(path)!r} contains no audio files, expected some of {AUDIO_EXTENSIONS}.")
+        if others:
             warn_user(
-                f"{len(others)} files in {str(path)!r} are audio or video by their names and of formats that are not "
-                f"decoded, and are left out (the first is {others[0]!r})."
+                f"{len(others)} files in {str(path)!r} are left out (the first is {others[0]!r}): they are audio or "
+                "video files in formats that cannot be decoded. Convert them to use them."
             )
-        found += inside
-    return found
-
-
-def _files_inside(folder: Path, extensions: Sequence[str]) -> list[str]:
-    files = (file for file in folder.rglob("*") if file.suffix.lower() in extensions)
-    return sorted(str(file) for file in files if not file.name.startswith(".") and file.is_file())
+        clips += decoded
+    return clips

@@ -1,4 +1,4 @@
-"""Which clips train and which are held out."""
+"""Split the clips of a run into training clips and test clips."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from skastw.errors import RunError, plain
 
 __all__ = ["Fold", "complete_split", "make_folds"]
 
-#: What draws, unless a split says otherwise.
+#: Default ``random_state`` of a split.
 _SEED = 0
 
 
@@ -34,12 +34,12 @@ class Fold:
 
 
 def complete_split(split: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a split with the seed that it is drawn with.
+    """Return a split with its ``random_state``, if it is drawn at random.
 
     Parameters
     ----------
     split : mapping
-        See :class:`skastw.runs.Run`.
+        ``split`` of :class:`skastw.runs.Run`.
 
     Examples
     --------
@@ -54,7 +54,7 @@ def complete_split(split: Mapping[str, Any]) -> dict[str, Any]:
 def make_folds(
     y: np.ndarray, groups: np.ndarray | None, own: Mapping[str, np.ndarray], split: Mapping[str, Any]
 ) -> list[Fold]:
-    """Return the splits that a run asks for: one, or one for each fold of a cross-validation.
+    """Return the splits of a run: one, or one for each fold of a cross-validation.
 
     Parameters
     ----------
@@ -63,9 +63,9 @@ def make_folds(
     groups : ndarray of shape (n_clips,) or None
         Speaker or recording of each clip.
     own : mapping of str to ndarray
-        The test clips of each fold of the set's own, by name; empty where it has none.
+        Names of the official folds, and the positions of their test clips; empty if the data set has no folds.
     split : mapping
-        See :class:`skastw.runs.Run`.
+        ``split`` of :class:`skastw.runs.Run`.
 
     Returns
     -------
@@ -74,7 +74,7 @@ def make_folds(
     Raises
     ------
     RunError
-        If there are no such folds or groups, or nothing would train or test.
+        If the folds or groups do not exist, or no clip is left to train or to test.
 
     Examples
     --------
@@ -95,12 +95,13 @@ def make_folds(
         tests = {", ".join(names): _of_groups(groups, names)}
     elif "test_size" in split:
         tests = {f"{split['test_size']:.0%}": _drawn(y, groups, split["test_size"], split["random_state"])}
-    elif split["folds"] == "own":
-        tests = dict(own)
-        if not tests:
-            raise RunError("Got folds='own', but these clips come without folds, expected a number of folds.")
-    else:
+    elif split["folds"] != "own":
         tests = _crossed(y, groups, split["folds"], split["random_state"])
+    elif own:
+        tests = dict(own)
+    else:
+        raise RunError("Got folds='own', but these clips come without folds, expected a number of folds.")
+
     everything = np.arange(len(y))
     folds = [Fold(name, np.setdiff1d(everything, test), test) for name, test in tests.items()]
     for fold in folds:
@@ -111,19 +112,18 @@ def make_folds(
 
 def _own_fold(own: Mapping[str, np.ndarray], name: Any) -> np.ndarray:
     if str(name) not in own:
-        found = f"one of {list(own)}" if own else "another way to split: these clips come without folds"
-        raise RunError(f"Got test_fold={plain(name)!r}, expected {found}.")
+        expected = f"one of {list(own)}" if own else "another way to split: these clips come without folds"
+        raise RunError(f"Got test_fold={plain(name)!r}, expected {expected}.")
     return own[str(name)]
 
 
 def _of_groups(groups: np.ndarray | None, names: Sequence[str]) -> np.ndarray:
     if groups is None:
         raise RunError(f"Got test_groups={list(names)}, but these clips come without groups, expected another split.")
-    found = groups.astype(str)
-    unknown = sorted(set(names) - set(found))
-    if unknown:
-        raise RunError(f"Got test_groups with {unknown[:5]}, expected some of {np.unique(found).tolist()[:50]}.")
-    return np.flatnonzero(np.isin(found, list(names)))
+    texts = groups.astype(str)
+    if unknown := sorted(set(names) - set(texts)):
+        raise RunError(f"Got test_groups with {unknown[:5]}, expected some of {np.unique(texts).tolist()[:50]}.")
+    return np.flatnonzero(np.isin(texts, list(names)))
 
 
 def _drawn(y: np.ndarray, groups: np.ndarray | None, share: float, seed: int) -> np.ndarray:

@@ -1,7 +1,7 @@
-"""Who may ask: the page itself, under a name that belongs to this machine.
+"""Access: only the page itself may send requests, under a name or address of this machine.
 
-A page of another site can send requests to an address of this machine, and by a name of its own that leads here (DNS
-rebinding) it could read the answers. Browsers tell both in headers.
+A page of another site can send requests to an address of this machine. With a domain name that resolves to this
+machine (DNS rebinding) it could also read the answers. The headers ``Origin`` and ``Host`` reveal both.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import socket
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-__all__ = ["is_local", "is_own_page", "is_trusted_name", "security_headers"]
+__all__ = ["is_local", "is_own_page", "is_trusted_address", "security_headers", "trusted_names"]
 
-#: Addresses that stand for all of a machine.
+#: Addresses that mean all addresses of a machine.
 _ALL = ("", "0.0.0.0", "::")
 
 
 def is_local(host: str) -> bool:
-    """Say whether only programs on this machine reach an address.
+    """Return whether only programs on this machine can reach an address.
 
     Parameters
     ----------
@@ -34,43 +34,64 @@ def is_local(host: str) -> bool:
     >>> [is_local(host) for host in ("localhost", "127.0.0.1", "::1", "0.0.0.0", "192.168.1.7")]
     [True, True, True, False, False]
     """
-    return host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
+    address = _address(host)
+    return host == "localhost" or (address is not None and address.is_loopback)
 
 
-def is_trusted_name(header: str, host: str) -> bool:
-    """Say whether the header ``Host`` of a request names the address that is served.
+def trusted_names(host: str) -> list[str]:
+    """Return the names that the header ``Host`` of a request may have, for Starlette's ``TrustedHostMiddleware``.
+
+    Parameters
+    ----------
+    host : str
+        Name or IP address that is served. For all addresses of the machine (``0.0.0.0``), the machine's own name is
+        trusted too.
+
+    Examples
+    --------
+    >>> from skastw.serving.access import trusted_names
+    >>> trusted_names("studio.lan")
+    ['localhost', 'studio.lan']
+    """
+    if host not in _ALL:
+        return ["localhost", host]
+    own = socket.gethostname()
+    return ["localhost", own, f"{own}.local"]
+
+
+def is_trusted_address(header: str, host: str) -> bool:
+    """Return whether the header ``Host`` of a request is a trusted IP address, which a list of names cannot express.
 
     Parameters
     ----------
     header : str
-        With or without a port; which one does not matter, because ports can be forwarded.
+        With or without a port, which is ignored because ports can be forwarded.
     host : str
-        Name or IP address that is served. For all addresses of the machine (``0.0.0.0``), any IP address and the
-        machine's own name are right: a foreign name is what an attack needs.
+        Name or IP address that is served. The loopback addresses are always trusted. For all addresses of the machine
+        (``0.0.0.0``) any IP address is trusted: an attack needs a domain name.
 
     Examples
     --------
-    >>> from skastw.serving.access import is_trusted_name
-    >>> is_trusted_name("localhost:7860", "127.0.0.1"), is_trusted_name("evil.example", "127.0.0.1")
-    (True, False)
+    >>> from skastw.serving.access import is_trusted_address
+    >>> [is_trusted_address(header, "10.0.0.7") for header in ("127.0.0.1:7860", "[::1]", "10.0.0.7", "10.0.0.8")]
+    [True, True, True, False]
+    >>> is_trusted_address("10.0.0.8:7860", "0.0.0.0")
+    True
     """
     try:
-        name = urlsplit(f"//{header}").hostname or ""
+        address = _address(urlsplit(f"//{header}").hostname or "")
     except ValueError:
         return False
-    if is_local(name) or name == host.lower():
-        return True
-    own = socket.gethostname().lower()
-    return host in _ALL and (_is_address(name) or name in (own, f"{own}.local"))
+    return address is not None and (address.is_loopback or host in _ALL or address == _address(host))
 
 
 def is_own_page(headers: Mapping[str, str]) -> bool:
-    """Say whether a request comes from the page, or from a program that is no browser, and not from another site.
+    """Return whether a request comes from the page or from a program other than a browser, not from another site.
 
     Parameters
     ----------
     headers : mapping
-        Of the request, by names in lower case.
+        Headers of the request, with names in lower case.
 
     Examples
     --------
@@ -85,12 +106,12 @@ def is_own_page(headers: Mapping[str, str]) -> bool:
 
 
 def security_headers(page: str) -> dict[str, str]:
-    """Return the headers of every answer: a browser runs what is in the page, and asks nobody but this server.
+    """Return the headers of every answer: a browser runs only the script of the page, and connects only to this server.
 
     Parameters
     ----------
     page : str
-        HTML with one script and one style sheet in it, which are allowed by their hashes.
+        HTML with one script and one style sheet, which are allowed by their hashes.
     """
     hashes = {tag: _hash(page, tag) for tag in ("script", "style")}
     policy = {
@@ -120,9 +141,9 @@ def _hash(page: str, tag: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"
 
 
-def _is_address(name: str) -> bool:
+def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return the IP address that a text is, or None."""
     try:
-        ipaddress.ip_address(name)
+        return ipaddress.ip_address(name)
     except ValueError:
-        return False
-    return True
+        return None

@@ -1,33 +1,33 @@
-"""The web application: one page, what it says of the model, and the predictions for one clip at a time."""
+"""The web application: a page, facts about the model, and predictions for one clip at a time."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from skastw.audio import Limits, isolated_decoding, load_waveform
 from skastw.audio.isolation import Decoder
 from skastw.core.optional import import_optional
+from skastw.core.templates import render
 from skastw.core.version import __version__
 from skastw.errors import ClipError, SkastwError
 from skastw.estimators.classifier import ASTWClassifier
-from skastw.serving.access import is_own_page, is_trusted_name, security_headers
+from skastw.serving.access import is_own_page, is_trusted_address, security_headers, trusted_names
 from skastw.serving.listener import Listener
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.requests import Request
     from starlette.responses import Response
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ["MAX_UPLOAD", "create_app"]
 
-#: Bytes of an upload, seconds that it may take to arrive, and uploads that are held in memory while they wait.
-MAX_UPLOAD, _UPLOAD_TIME, _MOST_WAITING = 50_000_000, 60.0, 4
-#: Seconds of a clip, values (samples times channels) once decoded, and what its decoding may take.
+#: Largest upload (bytes), longest time for it to arrive (s), and most uploads in memory.
+MAX_UPLOAD, _UPLOAD_TIME, _MAX_UPLOADS = 50_000_000, 60.0, 4
+#: Longest clip (s), most decoded values (samples times channels), and limits of the decoding (s, bytes).
 _DURATION, _VALUES, _DECODING_TIME, _DECODING_MEMORY = 600.0, 2**26, 20.0, 2**30
 
 
@@ -43,27 +43,27 @@ def create_app(
 ) -> Starlette:
     """Return the demo page of a classifier as an ASGI application, which :func:`skastw.serving.serve` serves.
 
-    ``GET /`` is the page, ``GET /api/model`` says what it needs to know of the model, and ``POST /api/predict`` takes
-    the bytes of an audio file and answers with JSON: ``seconds``, ``top``, ``spectrogram`` and ``windows``, or
-    ``error``. Needs the extra ``demo``.
+    ``GET /`` returns the page and ``GET /api/model`` returns facts about the model. ``POST /api/predict`` takes the
+    bytes of an audio file and answers with JSON: ``seconds``, ``top``, ``spectrogram`` and ``windows``, or ``error``.
+    Needs the extra ``demo``.
 
     Parameters
     ----------
     classifier : ASTWClassifier
-        Fitted, and of clips.
+        Fitted on clips, not on precomputed frames.
     title : str
         Name of the model, the heading of the page.
     top_k : int
-        Classes to show.
+        Number of classes to show.
     window : float, optional
-        Seconds of the windows along a clip; by default a fifth of it, within half a second and five seconds.
+        Length of the windows along a clip (s); by default a fifth of the clip, but from 0.5 to 5 seconds.
     max_upload : int
-        Bytes of a clip.
+        Largest size of an audio file (bytes).
     upload_time : float
-        Seconds in which a clip must have arrived.
+        Longest time for an audio file to arrive (s).
     host : str
-        Name or address that it will be served at; a request for another name is refused. See
-        ``is_trusted_name`` in ``skastw.serving.access``.
+        Name or IP address to serve at. Requests for another host are refused; see ``trusted_names`` and
+        ``is_trusted_address`` in ``skastw.serving.access``.
 
     Returns
     -------
@@ -72,16 +72,16 @@ def create_app(
     Raises
     ------
     TypeError
-        If the model is no ``ASTWClassifier``, or one of precomputed frames.
+        If the model is not an ``ASTWClassifier``, or takes precomputed frames.
     ValueError
-        If ``top_k``, ``window`` or ``max_upload`` is too small.
+        If ``top_k``, ``window`` or ``max_upload`` is too small, or ``host`` is a pattern.
     MissingDependencyError
         Without the extra ``demo``.
 
     Notes
     -----
-    Clips are decoded in a process of its own, with limits: 50 MB, ten minutes. One is predicted at a time and three
-    more may wait; others are told to come back.
+    Clips are decoded in a separate process, with limits: 50 MB, ten minutes. One clip is predicted at a time and three
+    more may wait; further requests are answered with status 503.
 
     Examples
     --------
@@ -102,34 +102,40 @@ def create_app(
 
     if max_upload < 1:
         raise ValueError(f"Got max_upload={max_upload!r}, expected a number of bytes.")
+    if "*" in host:
+        raise ValueError(f"Got host={host!r}, expected a name or an IP address without '*'.")
+
     listener = Listener(classifier, top_k=top_k, window=window)
-    desk = _Desk(listener, title=title, max_upload=max_upload, upload_time=upload_time)
+    handlers = _Handlers(listener, title=title, max_upload=max_upload, upload_time=upload_time)
     return Starlette(
         routes=[
-            Route("/", desk.page),
-            Route("/api/model", desk.about),
-            Route("/api/predict", desk.predict, methods=["POST"]),
+            Route("/", handlers.page),
+            Route("/api/model", handlers.model),
+            Route("/api/predict", handlers.predict, methods=["POST"]),
         ],
-        middleware=[Middleware(_OwnNames, host=host, desk=desk)],
-        exception_handlers={HTTPException: desk.refuse, Exception: desk.fail},
-        lifespan=desk.open,
+        middleware=[Middleware(_TrustedHosts, host=host, handlers=handlers)],
+        exception_handlers={HTTPException: handlers.refuse, Exception: handlers.fail},
+        lifespan=handlers.open,
     )
 
 
-class _Desk:
-    """Where requests are answered."""
+class _Handlers:
+    """Functions that answer requests."""
 
     def __init__(self, listener: Listener, *, title: str, max_upload: int, upload_time: float) -> None:
-        self.listener = listener
-        self.title, self.max_upload, self.upload_time = title, max_upload, upload_time
-        self.html = files("skastw.serving").joinpath("page.html").read_text(encoding="utf-8")
+        self.listener, self.max_upload, self.upload_time = listener, max_upload, upload_time
+        limits = {"max_upload": max_upload, "max_seconds": _DURATION}
+        self.about = {"title": title, "version": __version__, **listener.about(), **limits}
+
+        self.html = render("skastw.serving", "page.html", title=title, model=self.about)
         self.headers = security_headers(self.html)
-        self.waiting, self.turn = 0, asyncio.Lock()
+
+        self.n_uploads, self.turn = 0, asyncio.Lock()
         self.decode: Decoder
 
     @contextlib.asynccontextmanager
     async def open(self, app: Starlette) -> AsyncIterator[None]:
-        """Keep a process that decodes while the application runs."""
+        """Run the process that decodes, as long as the application runs."""
         limits = Limits(file_size=self.max_upload, values=_VALUES, duration=_DURATION)
         with isolated_decoding(
             timeout=_DECODING_TIME, memory=_DECODING_MEMORY, workers=1, limits=limits
@@ -141,9 +147,8 @@ class _Desk:
 
         return HTMLResponse(self.html, headers=self.headers)
 
-    async def about(self, request: Request) -> Response:
-        limits = {"max_upload": self.max_upload, "max_seconds": _DURATION}
-        return self.answer({"title": self.title, "version": __version__, **self.listener.about(), **limits})
+    async def model(self, request: Request) -> Response:
+        return self.answer(self.about)
 
     async def predict(self, request: Request) -> Response:
         from starlette.concurrency import run_in_threadpool
@@ -151,9 +156,10 @@ class _Desk:
 
         if not is_own_page(request.headers):
             raise HTTPException(403, "Only the page itself may send clips, not another site.")
-        if self.waiting >= _MOST_WAITING:
+        if self.n_uploads >= _MAX_UPLOADS:
             raise HTTPException(503, "Other clips are being analysed: try again in a moment.", {"Retry-After": "2"})
-        self.waiting += 1
+
+        self.n_uploads += 1
         try:
             content = await _body(request, self.max_upload, self.upload_time)
             async with self.turn:
@@ -162,7 +168,7 @@ class _Desk:
             reason = error.reason if isinstance(error, ClipError) else str(error)
             raise HTTPException(422, " ".join(reason.split())) from error
         finally:
-            self.waiting -= 1
+            self.n_uploads -= 1
 
     def hear(self, content: bytes) -> dict[str, Any]:
         """Decode and predict; in a thread, one at a time."""
@@ -174,8 +180,8 @@ class _Desk:
         return self.answer({"error": detail}, status=status, headers=getattr(error, "headers", None))
 
     async def fail(self, request: Request, error: Exception) -> Response:
-        """Answer in the place of an error of our own, which goes to the log and not to the page."""
-        return self.answer({"error": "The server failed; what happened is in its log."}, status=500)
+        """Answer after an unexpected error, whose details go to the log and not to the page."""
+        return self.answer({"error": "The server failed; the details are in its log."}, status=500)
 
     def answer(
         self, content: Mapping[str, Any], *, status: int = 200, headers: Mapping[str, str] | None = None
@@ -185,29 +191,36 @@ class _Desk:
         return JSONResponse(content, status_code=status, headers={**self.headers, **(headers or {})})
 
 
-class _OwnNames:
-    """Refuse requests for a name that is not this server's."""
+class _TrustedHosts:
+    """Refuse requests whose header ``Host`` is not this server, in JSON as all errors."""
 
-    def __init__(self, app: ASGIApp, *, host: str, desk: _Desk) -> None:
-        self.app, self.host, self.desk = app, host, desk
+    def __init__(self, app: ASGIApp, *, host: str, handlers: _Handlers) -> None:
+        from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+        self.app, self.host, self.handlers = app, host, handlers
+        self.named = TrustedHostMiddleware(app, allowed_hosts=trusted_names(host), www_redirect=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         from starlette.datastructures import Headers
 
-        if scope["type"] == "http" and not is_trusted_name(Headers(scope=scope).get("host", ""), self.host):
+        async def send_from_routes(message: Message) -> None:
+            if "router" in scope:  # the request was not refused before it reached the routes
+                await send(message)
+
+        is_address = scope["type"] == "http" and is_trusted_address(Headers(scope=scope).get("host", ""), self.host)
+        await (self.app if is_address else self.named)(scope, receive, send_from_routes)
+        if "router" not in scope:
             refusal = {"error": "This server answers to its own names only: open the address that skastw demo printed."}
-            await self.desk.answer(refusal, status=421)(scope, receive, send)
-        else:
-            await self.app(scope, receive, send)
+            await self.handlers.answer(refusal, status=421)(scope, receive, send)
 
 
 async def _body(request: Request, most: int, seconds: float) -> bytes:
-    """Return what a request holds; never more than ``most`` bytes are read, whatever it announces."""
+    """Return the body of a request, of which at most ``most`` bytes are read, whatever length it announces."""
     from starlette.exceptions import HTTPException
     from starlette.requests import ClientDisconnect
 
     def refusal(status: int, reason: str) -> HTTPException:
-        return HTTPException(status, reason, {"Connection": "close"})  # the rest is not waited for
+        return HTTPException(status, reason, {"Connection": "close"})  # do not wait for the rest
 
     too_large = refusal(413, f"The clip is larger than {most / 1e6:g} MB: send a shorter one.")
     announced = request.headers.get("content-length", "")

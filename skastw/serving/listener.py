@@ -64,7 +64,7 @@ class Listener:
         if not isinstance(self.classifier, ASTWClassifier):
             got = type(self.classifier).__name__
             raise TypeError(f"Got a model of type {got}, expected a fitted ASTWClassifier: the page shows classes.")
-        check_is_fitted(self.classifier, "model_")
+        check_is_fitted(self.classifier)
         if self.classifier.features_.name == "precomputed":
             raise TypeError("Got features='precomputed', expected a classifier with a front end: the page takes clips.")
         if isinstance(self.top_k, bool) or not isinstance(self.top_k, int) or self.top_k < 1:
@@ -76,7 +76,7 @@ class Listener:
         """Return what the page says of the model before it hears a clip."""
         return {
             "classes": len(self.classifier.classes_),
-            "multilabel": self.classifier.task_ == "multilabel",
+            "multilabel": not self.classifier.trained_.targets.exclusive,
             "sample_rate": self.classifier.sample_rate_,
         }
 

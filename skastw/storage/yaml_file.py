@@ -1,4 +1,4 @@
-"""Pages of YAML that somebody else may have written: values only, read only up to a limit, and nothing executed."""
+"""Read untrusted YAML files: plain values only, with limits on size and depth; no code is executed."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from skastw.errors import SkastwError
 
 __all__ = ["parse_yaml", "read_page"]
 
-#: What a person writes is a page of text; a file that is larger is something else.
+#: A file that a person writes is smaller.
 _MAX_BYTES = 65536
-#: Levels of mappings and lists; a parameter of a component is on the fourth.
+#: Levels of mappings and lists; the parameters of a component are on the fourth.
 _MAX_DEPTH = 12
 
 
 def read_page(path: Path, error: type[SkastwError]) -> str:
-    """Return the text of a file that is no larger than a page.
+    """Return the text of a small file.
 
     Parameters
     ----------
     path : Path
     error : type
-        What to raise.
+        The error to raise.
 
     Raises
     ------
     SkastwError
-        Of the type ``error``, if the file is too large or no text.
+        Of the type ``error``, if the file is too large or not text.
     """
     if path.stat().st_size > _MAX_BYTES:
         raise error(f"{str(path)!r} has {path.stat().st_size} bytes, expected at most {_MAX_BYTES}.")
@@ -38,23 +38,22 @@ def read_page(path: Path, error: type[SkastwError]) -> str:
 
 
 def parse_yaml(text: str, name: str, error: type[SkastwError], *, expected: str) -> Any:
-    """Return the values in a page of YAML.
+    """Return the values in a YAML text.
 
     Parameters
     ----------
     text : str
     name : str
-        Where it is from, for errors.
+        Source of the text, for errors.
     error : type
-        What to raise.
+        The error to raise.
     expected : str
-        What should be there, for errors.
+        Description of the expected content, for errors.
 
     Raises
     ------
     SkastwError
-        Of the type ``error``, if the text is not YAML, names anything but plain values, holds an alias or is nested
-        too deeply.
+        Of the type ``error``, if the text is not YAML, has tags of Python objects or aliases, or is nested too deeply.
 
     Examples
     --------
@@ -67,17 +66,16 @@ def parse_yaml(text: str, name: str, error: type[SkastwError], *, expected: str)
 
     try:
         trap = _trap(text)
-        content = None if trap else yaml.safe_load(text)
+        if not trap:
+            return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError) as because:
-        # !!int x, 2026-99-99, ...
+        # values such as "!!int x" and 2026-99-99 raise the errors of Python
         raise error(f"{name!r} is not YAML: {' '.join(str(because).split())}") from because
-    if trap:
-        raise error(f"{name!r} has {trap}, expected {expected} written out.")
-    return content
+    raise error(f"{name!r} has {trap}, expected {expected} written out.")
 
 
 def _trap(text: str) -> str | None:
-    """Return what in a page of YAML may stand for millions of values, or take minutes to read."""
+    """Return the first part of a YAML text that could expand to millions of values or take minutes to read."""
     import yaml
 
     depth = 0

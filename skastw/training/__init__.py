@@ -1,20 +1,23 @@
-"""Training: one loop outside the estimators, its optimisers, schedule, losses and validation split."""
+"""Training: one loop outside the estimators, its optimisers and its schedule."""
 
 from skastw.training.average import MovingAverage
-from skastw.training.checkpoint import Checkpoint, Snapshot
-from skastw.training.loop import Monitor, TrainingConfig, TrainingResult, train
-from skastw.training.losses import TASKS, Task
+from skastw.training.checkpoint import load_state, save_state
+from skastw.training.loop import Monitor, train
 from skastw.training.muon import Muon
+from skastw.training.record import trained_from
+from skastw.training.run import Run, start_run
+from skastw.training.settings import TrainingParams, TrainingSettings
 
 __all__ = [
-    "TASKS",
-    "Checkpoint",
     "Monitor",
     "MovingAverage",
     "Muon",
-    "Snapshot",
-    "Task",
-    "TrainingConfig",
-    "TrainingResult",
+    "Run",
+    "TrainingParams",
+    "TrainingSettings",
+    "load_state",
+    "save_state",
+    "start_run",
     "train",
+    "trained_from",
 ]

@@ -3,20 +3,36 @@
 from __future__ import annotations
 
 import copy
+from numbers import Real
 from typing import Generic, TypeVar
 
 import torch
 from torch import nn
 
-__all__ = ["MovingAverage"]
+from skastw.core.parameters import param, parameters
+from skastw.core.sklearn_private import Interval
+
+__all__ = ["AverageParams", "MovingAverage"]
 
 M = TypeVar("M", bound=nn.Module)
+
+
+@parameters
+class AverageParams:
+    """Whether the weights of several steps are averaged."""
+
+    ema_decay: float | None = param(
+        default=None,
+        valid=[Interval(Real, 0, 1, closed="neither"), None],
+        doc="Keep an exponential moving average of the weights, over about the last ``1 / (1 - ema_decay)`` steps, "
+        "instead of the weights of the last step.",
+    )
 
 
 class MovingAverage(Generic[M]):
     """Exponential moving average of a model's weights and statistics over the steps of training.
 
-    Early in training, when there is little to average, the window is short: the decay at step t is at most
+    Early in training the window is short: the decay at step t is at most
     ``(1 + t) / (10 + t)``.
 
     Parameters
@@ -30,9 +46,9 @@ class MovingAverage(Generic[M]):
     Attributes
     ----------
     model : Module
-        Its average; the model itself where ``decay`` is None.
+        The average; the model itself if ``decay`` is None.
     steps : int
-        How many were taken in.
+        Number of averaged steps.
 
     References
     ----------

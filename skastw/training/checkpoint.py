@@ -1,100 +1,116 @@
-"""The state of a training run in a file, from which a run that was killed goes on."""
+"""The state of a training run in a file; a run that was killed goes on from it."""
 
 from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from skastw.core.parameters import param, parameters
 from skastw.errors import TrainingError
 from skastw.storage.outputs import scratch_folder
 
-__all__ = ["Checkpoint", "Snapshot"]
+__all__ = ["CheckpointParams", "load_state", "save_state"]
 
 
-@dataclass(frozen=True)
-class Snapshot:
-    """Everything that the epochs to come depend on.
+@parameters
+class CheckpointParams:
+    """Where the state of a run is kept."""
 
-    Attributes
-    ----------
-    tensors : dict of str to Tensor
-    values : dict
-        JSON values.
-    """
+    checkpoint_dir: str | os.PathLike[str] | None = param(
+        default=None,
+        valid=[str, os.PathLike, None],
+        doc="Write the state of ``fit`` to this folder after each epoch, a file for each run. If ``fit`` was killed "
+        "and is called again with the same clips and parameters, it goes on from the last epoch, and ends in the same "
+        "weights to the bit. Needs an integer ``random_state``.",
+        saved=False,
+    )
 
-    tensors: dict[str, Tensor]
-    values: dict[str, Any]
 
+def save_state(path: Path, state: dict[str, Any]) -> None:
+    """Write a state; a process that is killed meanwhile leaves the state before.
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """One file, a safetensors file with the values in its metadata, which is replaced at once.
-
-    Attributes
+    Parameters
     ----------
     path : Path
-        Its folder is made where missing.
+        Its folder is made if missing.
+    state : dict
+        Nested dicts of Tensors and of values that JSON can represent.
+
+    Raises
+    ------
+    TrainingError
+        If the file cannot be written.
 
     Examples
     --------
     >>> import tempfile, torch
     >>> from pathlib import Path
-    >>> from skastw.training import Checkpoint, Snapshot
+    >>> from skastw.training import load_state, save_state
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     checkpoint = Checkpoint(Path(folder) / "run.safetensors")
-    ...     first = checkpoint.load()
-    ...     checkpoint.save(Snapshot({"weight": torch.ones(2)}, {"epoch": 3}))
-    ...     first, checkpoint.load().values
-    (None, {'epoch': 3})
+    ...     path = Path(folder) / "run.safetensors"
+    ...     before = load_state(path)
+    ...     save_state(path, {"epoch": 3, "model": {"weight": torch.ones(2)}})
+    ...     before, load_state(path)["epoch"]
+    (None, 3)
     """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
 
-    path: Path
+    tensors: dict[str, Tensor] = {}
+    values = _without_tensors(state, "", tensors)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with scratch_folder(path.parent) as scratch:
+            new = scratch / "new"
+            save_file(tensors, new, metadata={"values": json.dumps(values)})
+            with open(new, "rb+") as file:
+                os.fsync(file.fileno())
+            new.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(f"Cannot write the checkpoint {str(path)!r}: {error}.") from error
 
-    def save(self, snapshot: Snapshot) -> None:
-        """Write a snapshot; a process that is killed meanwhile leaves the one before.
 
-        Raises
-        ------
-        TrainingError
-            If the file cannot be written.
-        """
-        from safetensors import SafetensorError
-        from safetensors.torch import save_file
+def load_state(path: Path) -> dict[str, Any] | None:
+    """Return the state that was written to ``path`` last, or None if there is no file.
 
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in snapshot.tensors.items()}
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with scratch_folder(self.path.parent) as scratch:
-                new = scratch / "new"
-                save_file(tensors, new, metadata={"values": json.dumps(snapshot.values)})
-                with open(new, "rb+") as file:
-                    os.fsync(file.fileno())
-                new.replace(self.path)
-        except (OSError, SafetensorError) as error:
-            raise TrainingError(f"Cannot write the checkpoint {str(self.path)!r}: {error}.") from error
+    Raises
+    ------
+    TrainingError
+        If the file is damaged.
+    """
+    from safetensors import SafetensorError, safe_open
 
-    def load(self) -> Snapshot | None:
-        """Return the last snapshot, or None where there is none.
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return _with_tensors(json.loads(file.metadata()["values"]), tensors)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise TrainingError(
+            f"The checkpoint {str(path)!r} cannot be read ({error}); remove it to train from the beginning."
+        ) from error
 
-        Raises
-        ------
-        TrainingError
-            If the file is damaged.
-        """
-        from safetensors import SafetensorError, safe_open
 
-        if not self.path.exists():
-            return None
-        try:
-            with safe_open(self.path, framework="pt") as file:
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                return Snapshot(tensors, json.loads(file.metadata()["values"]))
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise TrainingError(
-                f"The checkpoint {str(self.path)!r} cannot be read ({error}); remove it to train from the beginning."
-            ) from error
+def _without_tensors(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
+    """Return a state with the name of each tensor in its place, and put the tensors into ``tensors``."""
+    if isinstance(value, Tensor):
+        tensors[place] = value.detach().cpu().contiguous()
+        return {"tensor": place}
+    if isinstance(value, dict):
+        return {key: _without_tensors(item, f"{place}/{key}", tensors) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_tensors(item, f"{place}/{i}", tensors) for i, item in enumerate(value)]
+    return value
+
+
+def _with_tensors(value: Any, tensors: dict[str, Tensor]) -> Any:
+    """Return the state that :func:`_without_tensors` took apart."""
+    if isinstance(value, dict):
+        named = value.keys() == {"tensor"}
+        return tensors[value["tensor"]] if named else {key: _with_tensors(item, tensors) for key, item in value.items()}
+    return [_with_tensors(item, tensors) for item in value] if isinstance(value, list) else value

@@ -2,15 +2,45 @@
 
 from __future__ import annotations
 
+from numbers import Real
+
 import torch
 from torch import Tensor, nn
 
 from skastw.core.compiler import import_compiler
+from skastw.core.parameters import param, parameters
+from skastw.core.sklearn_private import Interval
 from skastw.training.muon import Muon
 
-__all__ = ["build_optimizers", "matrix_weights"]
+__all__ = ["OptimizerParams", "build_optimizers", "matrix_weights"]
 
 _MATRIX_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)
+
+
+@parameters
+class OptimizerParams:
+    """How the weights are updated."""
+
+    muon_lr: float | None = param(
+        default=0.01,
+        valid=[Interval(Real, 0, None, closed="left"), None],
+        doc="Peak learning rate of Muon, which updates the weights of linear and convolution layers. With None, AdamW "
+        "updates these too.",
+    )
+    adam_lr: float = param(
+        default=3e-4,
+        valid=[Interval(Real, 0, None, closed="left")],
+        doc="Peak learning rate of AdamW, which updates the rest.",
+    )
+    weight_decay: float = param(
+        default=0.01, valid=[Interval(Real, 0, None, closed="left")], doc="Decoupled weight decay of both."
+    )
+
+    @property
+    def peak_rates(self) -> dict[str, float]:
+        """The peak learning rate of each optimiser, in the order of :func:`build_optimizers`."""
+        rates = {"muon_lr": self.muon_lr, "adam_lr": self.adam_lr}
+        return {name: rate for name, rate in rates.items() if rate is not None}
 
 
 def matrix_weights(model: nn.Module) -> list[Tensor]:
@@ -26,9 +56,7 @@ def matrix_weights(model: nn.Module) -> list[Tensor]:
     return [m.weight for m in model.modules() if isinstance(m, _MATRIX_LAYERS) and m.weight.requires_grad]
 
 
-def build_optimizers(
-    model: nn.Module, *, muon_lr: float | None, adam_lr: float, weight_decay: float
-) -> list[torch.optim.Optimizer]:
+def build_optimizers(model: nn.Module, params: OptimizerParams) -> list[torch.optim.Optimizer]:
     """Return Muon for the matrix-shaped weights and AdamW for the rest, or AdamW for all.
 
     Biases, norms and other vectors are not decayed.
@@ -36,25 +64,22 @@ def build_optimizers(
     Parameters
     ----------
     model : Module
-    muon_lr : float or None
-        Learning rate of Muon; without one there is no Muon.
-    adam_lr : float
-        That of AdamW.
-    weight_decay : float
-        Decoupled weight decay.
+    params : OptimizerParams
 
     Returns
     -------
     list of Optimizer
         ``[Muon, AdamW]``, or ``[AdamW]``.
     """
-    matrices = [] if muon_lr is None else matrix_weights(model)
+    matrices = [] if params.muon_lr is None else matrix_weights(model)
     taken = {id(weight) for weight in matrices}
     rest = [weight for weight in model.parameters() if weight.requires_grad and id(weight) not in taken]
     groups = [
-        {"params": [weight for weight in rest if weight.ndim > 1], "weight_decay": weight_decay},
+        {"params": [weight for weight in rest if weight.ndim > 1], "weight_decay": params.weight_decay},
         {"params": [weight for weight in rest if weight.ndim <= 1], "weight_decay": 0.0},
     ]
     import_compiler()  # or the first optimiser would
-    adam = torch.optim.AdamW([group for group in groups if group["params"]], lr=adam_lr)
-    return [adam] if muon_lr is None else [Muon(matrices, lr=muon_lr, weight_decay=weight_decay), adam]
+    adam = torch.optim.AdamW([group for group in groups if group["params"]], lr=params.adam_lr)
+    if params.muon_lr is None:
+        return [adam]
+    return [Muon(matrices, lr=params.muon_lr, weight_decay=params.weight_decay), adam]

@@ -3,8 +3,23 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 
-__all__ = ["warmup_cosine"]
+from skastw.core.parameters import param, parameters
+from skastw.core.sklearn_private import Interval
+
+__all__ = ["ScheduleParams", "warmup_cosine"]
+
+
+@parameters
+class ScheduleParams:
+    """How the learning rates change."""
+
+    warmup_ratio: float = param(
+        default=0.1,
+        valid=[Interval(Real, 0, 1, closed="left")],
+        doc="Share of the steps in which the learning rates rise; then they follow a cosine to zero.",
+    )
 
 
 def warmup_cosine(step: int, total_steps: int, warmup_ratio: float) -> float:

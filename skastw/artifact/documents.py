@@ -1,0 +1,211 @@
+"""A fitted model as documents: what each of the six files holds, and back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import PurePath
+from typing import Any
+
+import torch
+from msgspec import to_builtins
+from torch.overrides import TorchFunctionMode
+
+from skastw.artifact.card import model_card
+from skastw.artifact.folder import Artifact, StoredArtifact
+from skastw.core.parameters import check_params
+from skastw.core.version import __version__
+from skastw.errors import ArtifactError
+from skastw.network.components import Components, ModelParams, components_from_config, resolve_components
+from skastw.network.model import AudioModel, count_parameters, frames_in_chunk
+from skastw.network.trained import Trained, TrainingRecord
+from skastw.storage.schema import check
+from skastw.targets import targets_from_json
+
+__all__ = ["Loaded", "from_documents", "to_documents", "with_front_end"]
+
+#: What other tools look for in ``config.json``.
+_MODEL_TYPE = "skastw"
+#: Most labels that ``config.json`` repeats.
+_MAX_NAMED_LABELS = 10_000
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model that was read from a folder.
+
+    Attributes
+    ----------
+    trained : Trained
+    estimator : str
+        Name of the class that saved it.
+    params : dict
+        All parameters of that estimator that were saved, with components as objects.
+    """
+
+    trained: Trained
+    estimator: str
+    params: dict[str, Any]
+
+
+def to_documents(trained: Trained, *, title: str, estimator: str, params: Mapping[str, Any]) -> Artifact:
+    """Return the content of the six files.
+
+    Parameters
+    ----------
+    trained : Trained
+        Of clips: with a front end.
+    title : str
+        Name of the model in its card.
+    estimator : str
+        Name of the class that loads it.
+    params : mapping
+        The parameters to save, as JSON values.
+
+    Returns
+    -------
+    Artifact
+    """
+    components, record, labels = trained.components, trained.record, list(map(str, trained.targets.labels))
+    scores = record.test or record.validation
+    config = {
+        "library": "skastw",
+        "library_version": __version__,
+        "model_type": _MODEL_TYPE,
+        "estimator": estimator,
+        "task": trained.targets.name,
+        **_label_names(labels),
+        **_without_local_paths(components.to_config()),
+        "params": _without_local_paths(params),
+        "seed": record.seed,
+        "metrics": {name: value for name, value in to_builtins(scores or {}).items() if isinstance(value, float)},
+        "n_parameters": count_parameters(trained.model),
+    }
+    return Artifact(
+        weights=trained.model.state_dict(),
+        config=config,
+        preprocessor=components.features.to_preprocessor(components.sample_rate, components.chunk_length),
+        labels={"task": trained.targets.name, **trained.targets.to_json()},
+        metrics=to_builtins(record),
+        card=model_card(trained, title=title, estimator=estimator),
+    )
+
+
+def from_documents(stored: StoredArtifact) -> Loaded:
+    """Return the model that the ``stored`` files of a folder describe.
+
+    Raises
+    ------
+    ArtifactError, ComponentError, ValueError
+        If a file is not valid, or the weights do not fit the network.
+    """
+    config = stored.config
+    record = check(stored.metrics, TrainingRecord, "metrics.json", ArtifactError)
+    targets = targets_from_json(stored.labels)
+    params = config["params"]
+    if not isinstance(params, dict):
+        raise ArtifactError(f"config.json has params: {params!r:.100}, expected a mapping of names to values.")
+    parts = components_from_config(config)
+    shape = ModelParams(**parts, **{name: params[name] for name in ("sample_rate", "chunk_length", "n_models")})
+    check_params(shape, config["estimator"])
+
+    # precision may have been changed after fit, and the weights not
+    head = stored.weights.specs.get("head.weight")
+    dtype = torch.float64 if head is not None and head.dtype == torch.float64 else torch.float32
+    components = resolve_components(shape, dtype)
+    model = _load_model(stored, components, targets.n_outputs)
+    fitted_with = {**params, "batch_size": record.batch_size or params["batch_size"]}
+    trained = Trained(components, model, targets, record, fitted_with)
+    return Loaded(trained, config["estimator"], {**params, **parts})
+
+
+def _load_model(stored: StoredArtifact, components: Components, n_outputs: int) -> AudioModel:
+    """Return the network with the stored weights, once it is known that they fit."""
+    front_end = components.features.build(components.sample_rate)
+    with _Shapes(most=2 * len(stored.weights.specs)):  # twice: some encoders make a tensor from another
+        model = components.build(n_outputs, front_end.n_features)
+    model.features = front_end
+    model.to(components.dtype)
+    stored.weights.check(model.state_dict())
+    model.load_state_dict(stored.weights.read(), assign=True)
+    return model.eval()
+
+
+class _Shapes(TorchFunctionMode):
+    """Make tensors that have a shape and no memory, and no more of them than a file has weights.
+
+    A network that a config describes then costs nothing before it is known to fit the file.
+    """
+
+    _MAKE = (torch.empty, torch.zeros, torch.ones, torch.randn)
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.left = most
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if function in self._MAKE:
+            self.left -= 1
+            if self.left < 0:
+                raise ArtifactError("config.json describes a network with more weights than model.safetensors holds.")
+            kwargs = {**kwargs, "device": "meta"}
+        return function(*args, **kwargs)
+
+
+def with_front_end(trained: Trained, featurizer: Any) -> Trained:
+    """Return a model that takes clips: with the front end that computed its frames, if they were precomputed.
+
+    Parameters
+    ----------
+    trained : Trained
+    featurizer : ASTWFeaturizer or None
+
+    Raises
+    ------
+    ArtifactError
+        If precomputed frames come without the featurizer that computed them.
+    """
+    components = trained.components
+    if not components.precomputed:
+        return trained
+    if featurizer is None or getattr(featurizer, "output", None) != "frames":
+        raise ArtifactError(
+            "A classifier of precomputed frames cannot be saved alone, because it does not know how they were "
+            "computed: pass featurizer=, the ASTWFeaturizer(output='frames') of the pipeline."
+        )
+    features, sample_rate = featurizer.resolve_features(), featurizer.sample_rate
+    n_features, expected = features.build(sample_rate).n_features, trained.model.features.n_features
+    if n_features != expected:
+        raise ArtifactError(
+            f"The featurizer gives {n_features} values in a frame, expected {expected} as in fit: pass the featurizer "
+            "that computed the frames."
+        )
+
+    # the network counts in frames, and the featurizer may give more or fewer of them a second
+    chunk_length, max_frames = components.chunk_length, trained.model.max_frames
+    if frames_in_chunk(features, sample_rate, chunk_length) != max_frames:
+        chunk_length = max_frames / features.frames_per_second(sample_rate)
+    changed = replace(components, features=features, sample_rate=int(sample_rate), chunk_length=chunk_length)
+    return replace(trained, components=changed)
+
+
+def _label_names(labels: list[str]) -> dict[str, Any]:
+    """Return the labels in the words of other tools, unless they are too many to be shown."""
+    if len(labels) > _MAX_NAMED_LABELS:
+        return {}
+    numbered = dict(enumerate(labels))
+    id2label = {str(i): label for i, label in numbered.items()}
+    return {"labels": labels, "id2label": id2label, "label2id": {label: i for i, label in numbered.items()}}
+
+
+def _without_local_paths(value: Any) -> Any:
+    """Return JSON values in which an absolute path is only its file name, so that no folder is published."""
+    if isinstance(value, dict):
+        return {key: _without_local_paths(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_local_paths(item) for item in value]
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    return PurePath(value).name if isinstance(value, str) and PurePath(value).is_absolute() else value

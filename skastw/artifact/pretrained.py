@@ -1,0 +1,115 @@
+"""A fitted model to and from a folder or a repository of the Hugging Face Hub."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from skastw.artifact.documents import Loaded, from_documents, to_documents
+from skastw.artifact.folder import read_artifact, write_artifact
+from skastw.core.text import readable
+from skastw.errors import ArtifactError
+from skastw.network.trained import Trained
+from skastw.storage import hub
+from skastw.storage.outputs import scratch_folder
+
+__all__ = ["load", "push", "save"]
+
+T = TypeVar("T")
+
+
+def save(
+    trained: Trained,
+    folder: str | os.PathLike[str],
+    *,
+    estimator: str,
+    params: Mapping[str, Any],
+    title: str | None = None,
+    overwrite: bool = False,
+) -> str:
+    """Write a model to a folder, and return the folder.
+
+    Parameters
+    ----------
+    trained : Trained
+        With a front end.
+    folder : path
+    estimator : str
+        Name of the class that loads the model.
+    params : mapping
+        Parameters of the estimator to save, as JSON values.
+    title : str, optional
+        Name of the model in its card, by default the name of the folder.
+    overwrite : bool, default=False
+        See :func:`skastw.artifact.folder.write_artifact`.
+    """
+    title = readable(" ".join((title or os.path.basename(os.path.realpath(folder))).split()))
+    documents = to_documents(trained, title=title, estimator=estimator, params=params)
+    return str(write_artifact(folder, documents, overwrite=overwrite))
+
+
+def load(
+    model: str | os.PathLike[str],
+    build: Callable[[Loaded], T],
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+) -> T:
+    """Read a model from a folder or from the Hub.
+
+    Parameters
+    ----------
+    model : path or str
+        A folder, or a repository ``"user/name"``.
+    build : callable
+        Takes what was loaded; returns what is wanted of it.
+    revision, token, cache_dir : optional
+        See :func:`skastw.storage.hub.fetch`.
+
+    Raises
+    ------
+    ArtifactError
+        If the folder is incomplete or inconsistent.
+    HubError
+        If the repository cannot be read.
+    """
+
+    def read(folder: Path) -> T:
+        try:
+            return build(from_documents(read_artifact(folder)))
+        except ArtifactError:
+            raise
+        except (KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise ArtifactError(f"{os.fspath(model)!r} is not a consistent model: {reason[:500]}") from error
+
+    return hub.read(model, read, revision=revision, token=token, cache_dir=cache_dir)
+
+
+def push(
+    trained: Trained,
+    repo_id: str,
+    *,
+    estimator: str,
+    params: Mapping[str, Any],
+    private: bool | None = None,
+    token: str | None = None,
+) -> str:
+    """Write a model to a repository of the Hub, and return the address of the commit.
+
+    Parameters
+    ----------
+    trained, estimator, params
+        As :func:`save` takes them.
+    repo_id : str
+        ``"user/name"``; made if missing.
+    private, token : optional
+        See :func:`skastw.storage.hub.push`.
+    """
+    with scratch_folder(Path(tempfile.gettempdir())) as parent:
+        folder = save(trained, parent / repo_id.rpartition("/")[2], estimator=estimator, params=params)
+        return hub.push(folder, repo_id, private=private, token=token)

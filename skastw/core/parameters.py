@@ -1,0 +1,142 @@
+"""Parameters that are declared once: their default, what they may be and what they do, beside the code that uses them.
+
+A group of parameters is a class with one :func:`param` for each of them. An estimator inherits the groups that it has,
+and gets from them its ``__init__``, scikit-learn's checks, and the section "Parameters" of its documentation.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import Field, dataclass, field, fields
+from typing import Any, TypeVar, dataclass_transform
+
+from skastw.core.sklearn_private import StrOptions, validate_parameter_constraints
+
+__all__ = ["check_params", "param", "parameters", "params_where", "take_params"]
+
+T = TypeVar("T")
+
+
+def param(*, default: Any, valid: Sequence[Any], doc: str, saved: bool = True) -> Any:
+    """Declare a parameter in a class that :func:`parameters` decorates.
+
+    Parameters
+    ----------
+    default : object
+        Immutable.
+    valid : sequence of constraints
+        What it may be, as scikit-learn describes it.
+    doc : str
+        For the documentation: one or more sentences.
+    saved : bool, default=True
+        Whether it travels with a saved model. Parameters of a machine, such as the device, do not.
+    """
+    return field(default=default, metadata={"valid": valid, "doc": doc, "saved": saved})
+
+
+@dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(param, field))
+def parameters(cls: type[T]) -> type[T]:
+    """Give a class an ``__init__`` with its parameters by keyword, and those of its bases.
+
+    The class also gets ``_parameter_constraints`` for scikit-learn. Its docstring gets the documentation of the
+    parameters, at ``{parameters}`` or in a section at its end.
+
+    Examples
+    --------
+    >>> from numbers import Integral
+    >>> from skastw.core.parameters import param, parameters
+    >>> from skastw.core.sklearn_private import Interval
+    >>> @parameters
+    ... class Patience:
+    ...     patience: int | None = param(default=3, valid=[Interval(Integral, 1, None, closed="left")], doc="Epochs.")
+    >>> @parameters
+    ... class Trainer(Patience):
+    ...     '''Train.
+    ...
+    ...     {parameters}
+    ...     '''
+    >>> Trainer(patience=7).patience
+    7
+    >>> print(Trainer.__doc__)
+    Train.
+    <BLANKLINE>
+        patience : int or None, default=3
+            Epochs.
+    <BLANKLINE>
+    """
+    cls = dataclass(kw_only=True, eq=False, repr=False)(cls)
+    declared = _declared(cls)
+    cls._parameter_constraints = {item.name: list(item.metadata["valid"]) for item in declared}  # type: ignore[attr-defined]
+    if cls.__doc__:
+        entries = textwrap.indent("\n".join(map(_documented, declared)), "    ")
+        if "{parameters}" not in cls.__doc__:
+            cls.__doc__ = f"{cls.__doc__.rstrip()}\n\n    Parameters\n    ----------\n    {{parameters}}\n    "
+        cls.__doc__ = cls.__doc__.replace("    {parameters}", entries)
+    return cls
+
+
+def params_where(cls: type, *, saved: bool) -> list[str]:
+    """Return the names of the parameters that were declared with this value of ``saved``."""
+    return [item.name for item in _declared(cls) if item.metadata["saved"] is saved]
+
+
+def check_params(group: Any, name: str) -> None:
+    """Raise scikit-learn's error unless each parameter of a group, or of an estimator, is what it may be.
+
+    Parameters
+    ----------
+    group : object
+        Of a class that :func:`parameters` decorates.
+    name : str
+        What the error calls it.
+
+    Examples
+    --------
+    >>> from skastw.core.parameters import check_params, param, parameters
+    >>> @parameters
+    ... class Patience:
+    ...     patience: int = param(default=3, valid=[int], doc="Epochs.")
+    >>> check_params(Patience(patience="long"), "Patience")
+    Traceback (most recent call last):
+        ...
+    sklearn.utils._param_validation.InvalidParameterError: The 'patience' parameter of Patience must be an instance ...
+    """
+    declared = _declared(type(group))
+    constraints = {item.name: list(item.metadata["valid"]) for item in declared}
+    values = {item.name: getattr(group, item.name) for item in declared}
+    validate_parameter_constraints(constraints, values, caller_name=name)
+
+
+def take_params(cls: type[T], owner: Any, **others: Any) -> T:
+    """Return the group ``cls`` with the values that ``owner`` has at this moment, and with ``others``.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> from skastw.core.parameters import param, parameters, take_params
+    >>> @parameters
+    ... class Patience:
+    ...     patience: int = param(default=3, valid=[int], doc="Epochs.")
+    >>> take_params(Patience, SimpleNamespace(patience=5, epochs=9)).patience
+    5
+    """
+    return cls(**{item.name: getattr(owner, item.name) for item in _declared(cls)}, **others)
+
+
+def _declared(cls: type) -> list[Field]:
+    return [item for item in fields(cls) if "valid" in item.metadata]
+
+
+def _documented(item: Field) -> str:
+    """Return the entry of a parameter in a docstring of the numpydoc style."""
+    options = next((part.options for part in item.metadata["valid"] if isinstance(part, StrOptions)), None)
+    kind = str(item.type).replace(" | ", " or ").replace("np.random.", "")
+    if options is not None:
+        others = sorted(options - {item.default}) if item.default in options else sorted(options)
+        listed = ", ".join(f'"{option}"' for option in ([item.default] if item.default in options else []) + others)
+        mapping = "dict, " * (dict in item.metadata["valid"])
+        kind = f"{mapping}{{{listed}}}" + " or None" * (item.default is None)
+    shown = f'"{item.default}"' if isinstance(item.default, str) else item.default
+    text = textwrap.fill(item.metadata["doc"], width=112, break_on_hyphens=False, break_long_words=False)
+    return f"{item.name} : {kind}, default={shown}\n{textwrap.indent(text, '    ')}"

@@ -1,0 +1,216 @@
+"""What a network is built of: the parameters that shape it, and their checked values."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any
+
+import torch
+
+from skastw.augment import Augment
+from skastw.core.component import (
+    KINDS,
+    Component,
+    component_base,
+    component_from_config,
+    component_to_config,
+    resolve_component,
+)
+from skastw.core.parameters import param, parameters
+from skastw.core.sklearn_private import Interval
+from skastw.encoders import Encoder
+from skastw.errors import ArtifactError, ComponentError
+from skastw.features import Features, Precomputed
+from skastw.network.model import AudioModel, build_model
+from skastw.normalization import Normalization
+from skastw.pooling import Pooling
+
+__all__ = ["MAX_AUGMENTATIONS", "Components", "ModelParams", "components_from_config", "resolve_components"]
+
+#: Augmentations in one list; a model folder of a stranger may name any number.
+MAX_AUGMENTATIONS = 64
+
+
+@parameters
+class ModelParams:
+    """What shapes a network."""
+
+    sample_rate: int = param(
+        default=16000,
+        valid=[Interval(Integral, 1000, 1_000_000, closed="both")],
+        doc="Rate that clips are resampled to, and that bare arrays have (Hz).",
+    )
+    chunk_length: float = param(
+        default=30.0,
+        valid=[Interval(Real, 0, 3600, closed="right")],
+        doc="Longest part of a clip that the encoder sees at once (s). Training draws a random chunk of a longer clip "
+        "in each epoch. Prediction averages over consecutive chunks that cover the whole clip.",
+    )
+    features: str | Features = param(
+        default="log_mel",
+        valid=[str, Features],
+        doc='Front end. ``"precomputed"`` takes frames instead of clips, for example from :class:`ASTWFeaturizer`.',
+    )
+    augment: str | Augment | list[Any] | None = param(
+        default="spec_augment",
+        valid=[str, Augment, "array-like", None],
+        doc="Augmentations of the training batches, in order.",
+    )
+    normalization: str | Normalization = param(
+        default="none",
+        valid=[str, Normalization],
+        doc='Scale of the frames that the encoder sees: ``"per_bin"`` standardises each bin by its mean and deviation '
+        'in the training clips, ``"per_clip"`` and ``"level"`` standardise each clip by itself.',
+    )
+    encoder: str | Encoder = param(
+        default="astw",
+        valid=[str, Encoder],
+        doc="Network from frames to frames. Its parameters are parameters of this estimator too: ``encoder__d_model``.",
+    )
+    pooling: str | Pooling = param(
+        default="mean",
+        valid=[str, Pooling],
+        doc='From frames to one embedding: ``"mean"``, ``"max"``, ``"attentive_stats"``.',
+    )
+    n_models: int = param(
+        default=1,
+        valid=[Interval(Integral, 1, 64, closed="both")],
+        doc="Networks that learn side by side from different weights; predictions average their outputs. Time and size "
+        "grow with it.",
+    )
+
+
+@dataclass(frozen=True)
+class Components:
+    """The checked components of a model, and the numbers that shape its network.
+
+    Attributes
+    ----------
+    features, normalization, encoder, pooling : component
+    augment : tuple of Augment
+    sample_rate : int
+        Hz.
+    chunk_length : float
+        Seconds.
+    n_models : int
+    dtype : torch.dtype
+        Of the weights.
+    """
+
+    features: Features
+    augment: tuple[Augment, ...]
+    normalization: Normalization
+    encoder: Encoder
+    pooling: Pooling
+    sample_rate: int
+    chunk_length: float
+    n_models: int
+    dtype: torch.dtype
+
+    @property
+    def parts(self) -> dict[str, Component]:
+        """The components that the network is built of, by kind, in their order."""
+        return {kind: getattr(self, kind) for kind in KINDS if kind != "augment"}
+
+    @property
+    def precomputed(self) -> bool:
+        """Whether X holds frames instead of clips."""
+        return isinstance(self.features, Precomputed)
+
+    def build(self, n_outputs: int, n_features: int | None = None) -> AudioModel:
+        """Return the network, with fresh weights from torch's random generator.
+
+        Parameters
+        ----------
+        n_outputs : int
+        n_features : int, optional
+            Width of a frame, if the front end does not know it (precomputed frames).
+        """
+        return build_model(
+            self.features,
+            self.normalization,
+            self.encoder,
+            self.pooling,
+            n_outputs=n_outputs,
+            sample_rate=self.sample_rate,
+            chunk_length=self.chunk_length,
+            n_features=n_features,
+            n_models=self.n_models,
+        )
+
+    def to_config(self) -> dict[str, Any]:
+        """Return the components as JSON, by kind."""
+        augment = [component_to_config(item) for item in self.augment]
+        return {**{kind: component_to_config(part) for kind, part in self.parts.items()}, "augment": augment}
+
+
+def components_from_config(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the components that :meth:`Components.to_config` described, as parameters of an estimator.
+
+    Raises
+    ------
+    ArtifactError, ComponentError
+        If a component is not valid.
+    """
+    listed = config["augment"]
+    if not isinstance(listed, list) or len(listed) > MAX_AUGMENTATIONS:
+        raise ArtifactError(f"config.json has augment: {listed!r:.80}, expected a list of at most {MAX_AUGMENTATIONS}.")
+    parts = {kind: component_from_config(component_base(kind), config[kind]) for kind in KINDS if kind != "augment"}
+    return {**parts, "augment": [component_from_config(Augment, item) for item in listed]}
+
+
+def resolve_components(params: ModelParams, dtype: torch.dtype = torch.float32) -> Components:
+    """Return checked copies of the components: later changes of the parameters do not change them.
+
+    Parameters
+    ----------
+    params : ModelParams
+        Or an estimator, which has the same parameters.
+    dtype : torch.dtype, default=torch.float32
+        Of the weights.
+
+    Returns
+    -------
+    Components
+
+    Raises
+    ------
+    ComponentError
+        If a component is not known, has a wrong parameter, or does not go with another one.
+
+    Examples
+    --------
+    >>> from skastw import ASTWClassifier
+    >>> from skastw.network.components import resolve_components
+    >>> resolve_components(ASTWClassifier(encoder="rnn")).encoder
+    RNNEncoder()
+    """
+    listed = params.augment if isinstance(params.augment, list | tuple) else [params.augment]
+    if len(listed) > MAX_AUGMENTATIONS:
+        raise ComponentError(
+            f"Got {len(listed)} augmentations, expected at most {MAX_AUGMENTATIONS}: leave out repeated ones."
+        )
+    parts: dict[str, Any] = {
+        kind: resolve_component(component_base(kind), getattr(params, kind)) for kind in KINDS if kind != "augment"
+    }
+    components = Components(
+        **parts,
+        augment=tuple(resolve_component(Augment, item) for item in listed if item is not None),
+        sample_rate=params.sample_rate,
+        chunk_length=params.chunk_length,
+        n_models=params.n_models,
+        dtype=dtype,
+    )
+
+    for component in (*components.parts.values(), *components.augment):
+        component.check_params()
+    for augmentation in components.augment:
+        if augmentation.log_mel and not components.features.log_mel:
+            raise ComponentError(
+                f"Got augment={augmentation.name!r} with features={components.features.name!r}, expected an "
+                "augmentation that does not change the bands and levels of log-mel frames; leave it out, or take "
+                "features='log_mel'."
+            )
+    return copy.deepcopy(components)

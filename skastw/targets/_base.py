@@ -1,0 +1,206 @@
+"""The contract of a kind of target, and how the kind of a y is found."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from torch import Tensor
+
+from skastw.errors import ArtifactError
+from skastw.targets.checks import check_complete
+
+__all__ = ["Targets", "learn_targets", "targets_from_json"]
+
+#: The kinds of target by name, in the order of their definition.
+_REGISTRY: dict[str, type[Targets]] = {}
+
+
+class Targets(ABC):
+    """What was learned from y: how it is encoded, what the loss is, and what outputs of the network mean.
+
+    A subclass with a ``name`` is registered. It is a frozen value: :meth:`learn` makes it from the y of ``fit``, and
+    :meth:`from_json` from a saved model. K is the number of outputs of the network.
+
+    Attributes
+    ----------
+    name : str
+        The task, as ``labels.json`` and ``task_`` name it.
+    estimator : {"classifier", "regressor"}
+        Which estimator learns this kind.
+    general : bool
+        Whether other kinds are asked first if they accept a y.
+    exclusive : bool
+        Whether each clip has exactly one of several classes.
+    monitor : str
+        The validation score whose highest value marks the best epoch.
+    exported : tuple of str
+        Names of the results of an exported model: of :meth:`finish`, and ``"logits"`` for the outputs themselves.
+    noun, purpose, limits : str
+        For the model card: what the labels are, what the model is for, and what it does not do.
+    """
+
+    name: ClassVar[str] = ""
+    estimator: ClassVar[str] = "classifier"
+    general: ClassVar[bool] = False
+    exclusive: ClassVar[bool] = False
+    monitor: ClassVar[str] = ""
+    exported: ClassVar[tuple[str, ...]] = ()
+    noun: ClassVar[str] = ""
+    purpose: ClassVar[str] = ""
+    limits: ClassVar[str] = ""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "name" in cls.__dict__:
+            _REGISTRY[cls.name] = cls
+
+    @classmethod
+    @abstractmethod
+    def accepts(cls, y: Any) -> bool:
+        """Say whether y, without missing values, is of this kind."""
+
+    @classmethod
+    @abstractmethod
+    def learn(cls, y: Any, sample_weight: Any = None) -> Self:
+        """Return the targets that the y of ``fit`` has.
+
+        Parameters
+        ----------
+        y : array-like of shape (n,) or (n, n_columns)
+            Without missing values.
+        sample_weight : array-like of shape (n,), optional
+        """
+
+    @abstractmethod
+    def encode(self, y: Any) -> np.ndarray:
+        """Return y as the loss takes it, shape (n,) or (n, K).
+
+        Raises
+        ------
+        ValueError
+            If y is of another kind, or has labels or columns that were not learned.
+        """
+
+    @property
+    @abstractmethod
+    def labels(self) -> list[Any]:
+        """The classes, or the names of the values, in the order of the outputs."""
+
+    @property
+    def n_outputs(self) -> int:
+        """The number of outputs of the network, K."""
+        return len(self.labels)
+
+    @abstractmethod
+    def loss(self, outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+        """Return the loss of each item, shape (B,), for outputs of shape (B, K) and encoded targets."""
+
+    @abstractmethod
+    def scores(self, outputs: Tensor, targets: Tensor, weights: Tensor) -> dict[str, float]:
+        """Return the scores of validation clips by name, for outputs (n, K), targets and weights (n,)."""
+
+    def class_scores(self, outputs: Tensor, targets: Tensor, weights: Tensor) -> list[dict[str, Any]] | None:
+        """Return the scores of each class, or None if outputs are not classes."""
+        return None
+
+    def averages(self, class_scores: list[dict[str, Any]]) -> dict[str, float]:
+        """Return further scores of the validation clips by name, from the scores of each class."""
+        return {}
+
+    @abstractmethod
+    def finish(self, outputs: Tensor) -> Tensor:
+        """Return probabilities, or values in the units of y, shape (n, K), by operations that can be exported."""
+
+    @abstractmethod
+    def decide(self, outputs: Tensor) -> np.ndarray:
+        """Return the predictions that outputs (n, K) stand for; a row of NaN is a clip that could not be used."""
+
+    def strata(self, targets: np.ndarray, *, grouped: bool) -> np.ndarray:
+        """Return an integer for each clip, shape (n,); the validation split spreads equal ones evenly.
+
+        Parameters
+        ----------
+        targets : ndarray of shape (n,) or (n, K)
+            Encoded.
+        grouped : bool
+            Whether the split keeps groups whole.
+        """
+        return np.zeros(len(targets), dtype=np.int64)
+
+    def lost(self, before: np.ndarray, after: np.ndarray) -> str | None:
+        """Return what the targets of all clips have and the targets of the usable ones lack, or None."""
+        return None
+
+    @abstractmethod
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of ``labels.json``, without the task."""
+
+    @classmethod
+    @abstractmethod
+    def from_json(cls, labels: dict[str, Any]) -> Self:
+        """Return the targets that :meth:`to_json` described.
+
+        Raises
+        ------
+        ArtifactError
+            If the content is not valid.
+        """
+
+
+def learn_targets(y: Any, estimator: str, sample_weight: Any = None) -> Targets:
+    """Return the targets that y has, of the first kind that accepts it.
+
+    Parameters
+    ----------
+    y : array-like of shape (n,) or (n, n_columns)
+    estimator : {"classifier", "regressor"}
+    sample_weight : array-like of shape (n,), optional
+
+    Returns
+    -------
+    Targets
+
+    Raises
+    ------
+    DataError
+        If a value is missing, or y is of a kind that ``estimator`` does not learn.
+
+    Examples
+    --------
+    >>> from skastw.targets import learn_targets
+    >>> learn_targets(["dog", "cat", "dog"], "classifier").labels
+    ['cat', 'dog']
+    >>> learn_targets([[0, 1], [1, 1]], "classifier").name
+    'multilabel'
+    """
+    if y is None:
+        raise ValueError(f"A {estimator} requires y to be passed, but the target y is None.")
+    check_complete(y, "y")
+    check_complete(sample_weight, "sample_weight")
+    kinds = [kind for kind in _REGISTRY.values() if kind.estimator == estimator]
+    for kind in sorted(kinds, key=lambda kind: kind.general):
+        if kind.accepts(y):
+            return kind.learn(y, sample_weight)
+    raise AssertionError(f"a general kind of {estimator} accepts every y")
+
+
+def targets_from_json(labels: dict[str, Any]) -> Targets:
+    """Return the targets that ``labels.json`` describes.
+
+    Raises
+    ------
+    ArtifactError
+        If the task is not known, or the content is not valid.
+
+    Examples
+    --------
+    >>> from skastw.targets import targets_from_json
+    >>> targets_from_json({"task": "classification", "dtype": "<U3", "labels": ["cat", "dog"]}).n_outputs
+    2
+    """
+    kind = _REGISTRY.get(str(labels.get("task")))
+    if kind is None:
+        raise ArtifactError(f"labels.json has task={labels.get('task')!r:.50}, expected one of {list(_REGISTRY)}.")
+    return kind.from_json(labels)

@@ -1,0 +1,162 @@
+"""What one label and several labels a clip have in common: classes, their scores and their JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from numbers import Real
+from typing import Annotated, Any, ClassVar, Self
+
+import numpy as np
+from msgspec import Meta, Struct
+from sklearn.utils.multiclass import type_of_target
+from torch import Tensor
+
+from skastw.core.parameters import param, parameters
+from skastw.core.sklearn_private import Interval, StrOptions
+from skastw.errors import ArtifactError, DataError
+from skastw.storage.schema import check
+from skastw.targets._base import Targets
+from skastw.targets.checks import check_label_types, numpy_targets
+
+__all__ = ["ClassParams", "ClassTargets", "y_and_type"]
+
+#: Largest array of labels that a saved model may ask for.
+_MAX_LABEL_BYTES = 2**28
+
+
+class _Document(Struct):
+    """Content of ``labels.json``. The pattern of dtypes is strict: numpy reads more into a string than a type."""
+
+    dtype: Annotated[str, Meta(pattern=r"^(object|[<>|=]?[biufU]\d{1,9})$", description="the dtype of an array")]
+    labels: Annotated[list[str | bool | int | float], Meta(min_length=1, description="a list of labels")]
+
+
+@parameters
+class ClassParams:
+    """How the loss of a classifier treats classes."""
+
+    label_smoothing: float = param(
+        default=0.1,
+        valid=[Interval(Real, 0, 1, closed="left")],
+        doc="Share of the target that is spread over all classes.",
+    )
+    class_weight: dict[Any, float] | str | None = param(
+        default=None,
+        valid=[dict, StrOptions({"balanced"}), None],
+        doc='Weight of each class in the training loss, as in scikit-learn: ``"balanced"``, or a weight from 0 to 1e9 '
+        "for each class. Classes that a dict leaves out have weight 1.",
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class ClassTargets(Targets):
+    """Targets whose outputs are logits of classes.
+
+    Attributes
+    ----------
+    classes : ndarray of shape (K,)
+    """
+
+    classes: np.ndarray
+
+    monitor: ClassVar[str] = "macro_f1"
+    exported: ClassVar[tuple[str, ...]] = ("probabilities", "logits")
+
+    @property
+    def labels(self) -> list[Any]:
+        """The classes, in the order of the outputs."""
+        return self.classes.tolist()
+
+    @property
+    def placeholder(self) -> Any:
+        """The label of clips that cannot be used, which is not one of the classes."""
+        kind = self.classes.dtype.kind
+        if kind == "f":
+            return np.nan
+        if kind in "iu":
+            return min(-1, int(self.classes.min()) - 1)
+        return None if kind == "b" or "" in self.classes else ""
+
+    def log_probabilities(self, outputs: Tensor) -> Tensor:
+        """Return the logarithm of the probability of each class, shape (n, K), for logits of that shape."""
+        raise NotImplementedError
+
+    def decision(self, outputs: Tensor) -> Tensor:
+        """Return what ``decision_function`` returns for logits (n, K)."""
+        return outputs
+
+    def chosen(self, outputs: Tensor) -> Tensor:
+        """Return the classes that logits (n, K) choose, encoded as the targets are."""
+        raise NotImplementedError
+
+    def loss_weights(self, targets: np.ndarray, class_weight: Any) -> np.ndarray:
+        """Return the weight of each clip in the loss that ``class_weight`` gives it, shape (n,)."""
+        return np.ones(len(targets))
+
+    def scores(self, outputs: Tensor, targets: Tensor, weights: Tensor) -> dict[str, float]:
+        """Return accuracy and macro-F1."""
+        from sklearn.metrics import accuracy_score, f1_score  # a tenth of the time to import skastw
+
+        true, predicted, weight = targets.numpy(), self.chosen(outputs).numpy(), weights.numpy()
+        macro_f1 = f1_score(true, predicted, average="macro", sample_weight=weight, zero_division=0.0)
+        return {"accuracy": float(accuracy_score(true, predicted, sample_weight=weight)), "macro_f1": float(macro_f1)}
+
+    def class_scores(self, outputs: Tensor, targets: Tensor, weights: Tensor) -> list[dict[str, Any]]:
+        """Return precision, recall, F1 and the number of clips (``support``) of each class."""
+        from sklearn.metrics import precision_recall_fscore_support
+
+        *scores, _ = precision_recall_fscore_support(
+            targets.numpy(),
+            self.chosen(outputs).numpy(),
+            labels=range(self.n_outputs),
+            sample_weight=weights.numpy(),
+            zero_division=0.0,
+        )
+        support = targets.sum(dim=0) if targets.ndim == 2 else targets.bincount(minlength=self.n_outputs)
+        columns = (*(column.tolist() for column in scores), support.int().tolist())
+        return [dict(zip(("precision", "recall", "f1", "support"), row, strict=True)) for row in zip(*columns)]  # noqa: B905
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the classes and their type."""
+        kind, labels = self.classes.dtype.kind, self.labels
+        if kind not in "biufU" and not all(isinstance(label, str) for label in labels):
+            raise ArtifactError(
+                f"Cannot save classes of dtype {self.classes.dtype} ({labels[:3]}), expected strings, integers, "
+                "booleans or floats."
+            )
+        return {"dtype": self.classes.dtype.str if kind in "biufU" else "object", "labels": labels}
+
+    @classmethod
+    def from_json(cls, labels: dict[str, Any]) -> Self:
+        """Return the targets with the classes of ``labels.json``."""
+        document = check(labels, _Document, "labels.json", ArtifactError)
+        try:
+            dtype = np.dtype(document.dtype)
+            if len(document.labels) * dtype.itemsize > _MAX_LABEL_BYTES:
+                raise ValueError(f"{len(document.labels)} labels of dtype {dtype} exceed {_MAX_LABEL_BYTES} bytes")
+
+            classes = np.array(document.labels, dtype=dtype)
+            if len(np.unique(classes)) < len(classes) or classes.tolist() != document.labels:
+                raise ValueError("a label occurs twice, or its dtype cannot represent it")
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ArtifactError(f"labels.json is not valid: {repr(error)[:300]}.") from error
+        return cls(classes)
+
+
+def y_and_type(y: Any) -> tuple[Any, str]:
+    """Return labels with types of NumPy, and what scikit-learn calls their type.
+
+    Raises
+    ------
+    DataError
+        If labels are of a type that cannot be saved.
+    """
+    y = numpy_targets(y)
+    check_label_types(y, "y")
+    y_type = type_of_target(y, input_name="y", raise_unknown=True)
+    if y_type.endswith("multioutput"):
+        raise DataError(
+            f"Got y of type {y_type!r}, expected one label a clip (strings, integers, booleans or floats), or an "
+            "indicator of 0 and 1 for several labels: join the parts of a label to one text."
+        )
+    return y, y_type

@@ -1,0 +1,130 @@
+"""One label a clip."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import column_or_1d
+from torch import Tensor
+from torch.nn import functional as F
+
+from skastw.errors import DataError, plain
+from skastw.targets._classes import ClassTargets, y_and_type
+from skastw.targets.checks import check_label_texts, class_weights
+
+__all__ = ["SingleLabel"]
+
+
+@dataclass(frozen=True, eq=False)
+class SingleLabel(ClassTargets):
+    """One of several classes for each clip: softmax and cross-entropy.
+
+    Parameters
+    ----------
+    classes : ndarray of shape (K,)
+        Sorted.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skastw.targets import SingleLabel
+    >>> pets = SingleLabel.learn(["dog", "cat", "dog"])
+    >>> pets.encode(["cat", "dog"]).tolist()
+    [0, 1]
+    """
+
+    name: ClassVar[str] = "classification"
+    general: ClassVar[bool] = True
+    exclusive: ClassVar[bool] = True
+    noun: ClassVar[str] = "classes"
+    purpose: ClassVar[str] = "Telling the classes below apart"
+    limits: ClassVar[str] = "The model knows only the classes above and gives every sound one of them."
+
+    @classmethod
+    def accepts(cls, y: Any) -> bool:
+        """Return True: whatever no other kind accepts has one label a clip."""
+        return True
+
+    @classmethod
+    def learn(cls, y: Any, sample_weight: Any = None) -> Self:
+        """Return the targets with the classes of y."""
+        y = _one_column(y_and_type(y)[0])
+        classes = np.unique(y)
+        check_label_texts(classes)
+        if len(classes) < 2:
+            raise ValueError(
+                f"Got one class ({plain(classes[0])!r}) in y, expected at least 2: a classifier needs another class."
+            )
+        return cls(classes)
+
+    def encode(self, y: Any) -> np.ndarray:
+        """Return the position of each label in ``classes``, shape (n,), int64."""
+        y, y_type = y_and_type(y)
+        if y_type == "multilabel-indicator":
+            raise ValueError(f"Got targets of type {y_type!r}, expected one label a clip as in the first fit.")
+        y = _one_column(y)
+        unknown = np.setdiff1d(y, self.classes)
+        if len(unknown):
+            known = plain(self.classes[:10])
+            raise ValueError(f"Got labels {plain(unknown[:5])} that are not in y, expected some of {known}.")
+        return np.searchsorted(self.classes, y)
+
+    def loss(self, outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+        """Return the cross-entropy of each item."""
+        return F.cross_entropy(outputs, targets, label_smoothing=label_smoothing, reduction="none")
+
+    def loss_weights(self, targets: np.ndarray, class_weight: Any) -> np.ndarray:
+        """Return the weight of each clip's class."""
+        by_class = class_weights(class_weight, self.classes) if isinstance(class_weight, dict) else class_weight
+        return compute_sample_weight(by_class, targets)
+
+    def chosen(self, outputs: Tensor) -> Tensor:
+        """Return the position of the largest logit, shape (n,)."""
+        return outputs.argmax(dim=1)
+
+    def averages(self, class_scores: list[dict[str, Any]]) -> dict[str, float]:
+        """Return the unweighted average recall, over the classes that have clips."""
+        recalls = [row["recall"] for row in class_scores if row["support"]]
+        return {"uar": sum(recalls) / len(recalls)} if recalls else {}
+
+    def decide(self, outputs: Tensor) -> np.ndarray:
+        """Return the class of the largest logit, and :attr:`placeholder` for clips that could not be used."""
+        failed = outputs.isnan().any(dim=1).numpy()
+        labels = self.classes[self.chosen(outputs).numpy()]
+        if not failed.any():
+            return labels
+        # an unsigned integer has no room for the placeholder
+        return np.where(failed, self.placeholder, labels.astype(np.int64) if labels.dtype.kind == "u" else labels)
+
+    def decision(self, outputs: Tensor) -> Tensor:
+        """Return the logits; of two classes, the second's minus the first's, shape (n,)."""
+        return outputs[:, 1] - outputs[:, 0] if self.n_outputs == 2 else outputs
+
+    def log_probabilities(self, outputs: Tensor) -> Tensor:
+        """Return the logarithm of the softmax."""
+        return outputs.log_softmax(dim=1)
+
+    def finish(self, outputs: Tensor) -> Tensor:
+        """Return the softmax."""
+        return outputs.softmax(dim=1)
+
+    def strata(self, targets: np.ndarray, *, grouped: bool) -> np.ndarray:
+        """Return the encoded classes."""
+        return targets
+
+    def lost(self, before: np.ndarray, after: np.ndarray) -> str | None:
+        """Return a class all of whose clips are unusable, or None."""
+        lost = np.setdiff1d(before, after)
+        return f"class {plain(self.classes[lost[0]])!r}" if len(lost) else None
+
+
+def _one_column(y: Any) -> np.ndarray:
+    y = column_or_1d(y, warn=True)
+    check_classification_targets(y)
+    if not len(y):
+        raise DataError("Got y without labels, expected one for each clip.")
+    return y
