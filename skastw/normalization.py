@@ -5,13 +5,14 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable
 from numbers import Real
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from skastw.core.batching import frame_mask
 from skastw.core.component import Component
+from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 
 __all__ = [
@@ -92,6 +93,7 @@ class PerBinNormalization(Normalization):
         return _PerBin(n_features)
 
 
+@parameters
 class PerClipNormalization(Normalization):
     """Standardise each clip by its own mean and standard deviation.
 
@@ -100,8 +102,7 @@ class PerClipNormalization(Normalization):
 
     Parameters
     ----------
-    per_bin : bool, default=False
-        Whether each bin has its own mean and standard deviation.
+    {parameters}
 
     Examples
     --------
@@ -114,16 +115,17 @@ class PerClipNormalization(Normalization):
     """
 
     name = "per_clip"
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {"per_bin": ["boolean"]}
 
-    def __init__(self, *, per_bin: bool = False) -> None:
-        self.per_bin = per_bin
+    per_bin: bool = param(
+        default=False, valid=["boolean"], doc="Whether each bin has its own mean and standard deviation."
+    )
 
     def build(self, n_features: int) -> NormalizationModule:
         """Return the module; see :class:`~skastw.normalization.Normalization`."""
         return _PerClip((1,) if self.per_bin else (1, 2))
 
 
+@parameters
 class RelaxedNormalization(Normalization):
     """Mix frames that are standardised by the training clips with frames that are standardised by the clip itself.
 
@@ -132,8 +134,7 @@ class RelaxedNormalization(Normalization):
 
     Parameters
     ----------
-    relief : float, default=0.5
-        Weight of the frames that are standardised by the clip itself.
+    {parameters}
 
     References
     ----------
@@ -151,10 +152,12 @@ class RelaxedNormalization(Normalization):
     """
 
     name = "relaxed"
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {"relief": [Interval(Real, 0, 1, closed="both")]}
 
-    def __init__(self, *, relief: float = 0.5) -> None:
-        self.relief = relief
+    relief: float = param(
+        default=0.5,
+        valid=[Interval(Real, 0, 1, closed="both")],
+        doc="Weight of the frames that are standardised by the clip itself.",
+    )
 
     def build(self, n_features: int) -> NormalizationModule:
         """Return the module; see :class:`~skastw.normalization.Normalization`."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from skastw.core.batching import frame_mask
 from skastw.core.component import Component
+from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 
 __all__ = ["AttentiveStatsPooling", "MaxPooling", "MeanPooling", "Pooling", "PoolingModule", "masked_mean"]
@@ -79,6 +80,7 @@ class MaxPooling(Pooling):
         return _Masked(_masked_max, n_inputs)
 
 
+@parameters
 class AttentiveStatsPooling(Pooling):
     """Attention-weighted mean and standard deviation over the real frames.
 
@@ -87,8 +89,7 @@ class AttentiveStatsPooling(Pooling):
 
     Parameters
     ----------
-    hidden : int, default=128
-        Width of the hidden layer of the network.
+    {parameters}
 
     References
     ----------
@@ -103,10 +104,10 @@ class AttentiveStatsPooling(Pooling):
     """
 
     name = "attentive_stats"
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {"hidden": [Interval(Integral, 1, 8192, closed="both")]}
 
-    def __init__(self, *, hidden: int = 128) -> None:
-        self.hidden = hidden
+    hidden: int = param(
+        default=128, valid=[Interval(Integral, 1, 8192, closed="both")], doc="Width of the hidden layer of the network."
+    )
 
     def build(self, n_inputs: int) -> PoolingModule:
         """Return the module; see :class:`~skastw.pooling.Pooling`."""

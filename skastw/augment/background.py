@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from numbers import Real
-from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -13,12 +12,14 @@ from skastw.augment._base import Augment, Transform
 from skastw.augment.noise import add_power, draw_snr
 from skastw.core.batching import Batch
 from skastw.core.decibels import to_power
+from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 from skastw.errors import ComponentError
 
 __all__ = ["Background"]
 
 
+@parameters
 class Background(Augment):
     """Add a random segment of one of the user's recordings at a random signal-to-noise ratio.
 
@@ -27,12 +28,7 @@ class Background(Augment):
 
     Parameters
     ----------
-    paths : list of str or path
-        Audio files, at least one. A recording that is shorter than a clip is repeated.
-    min_snr, max_snr : float, default=5.0 and 25.0
-        Range of the signal-to-noise ratio (dB), which is uniformly distributed.
-    p : float, default=0.5
-        Probability that a background is added to an item.
+    {parameters}
 
     Examples
     --------
@@ -47,20 +43,25 @@ class Background(Augment):
 
     name = "background"
     log_mel = True
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "paths": [list, tuple, None],
-        "min_snr": [Interval(Real, -100, 100, closed="both")],
-        "max_snr": [Interval(Real, -100, 100, closed="both")],
-        "p": [Interval(Real, 0, 1, closed="both")],
-    }
 
-    def __init__(
-        self, *, paths: Sequence[str] | None = None, min_snr: float = 5.0, max_snr: float = 25.0, p: float = 0.5
-    ) -> None:
-        self.paths = paths
-        self.min_snr = min_snr
-        self.max_snr = max_snr
-        self.p = p
+    paths: Sequence[str] | None = param(
+        default=None,
+        valid=[list, tuple, None],
+        doc="Audio files, at least one. A recording that is shorter than a clip is repeated.",
+    )
+    min_snr: float = param(
+        default=5.0,
+        valid=[Interval(Real, -100, 100, closed="both")],
+        doc="Least signal-to-noise ratio (dB); the ratio is uniformly distributed between the two limits.",
+    )
+    max_snr: float = param(
+        default=25.0, valid=[Interval(Real, -100, 100, closed="both")], doc="Largest signal-to-noise ratio (dB)."
+    )
+    p: float = param(
+        default=0.5,
+        valid=[Interval(Real, 0, 1, closed="both")],
+        doc="Probability that a background is added to an item.",
+    )
 
     def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Raise an error: :meth:`prepare` must read the recordings first."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from numbers import Real
-from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -12,11 +11,13 @@ from skastw.augment._base import Augment
 from skastw.augment._mixing import draw_partners, draw_shares, mixed, partner_frames
 from skastw.core.batching import Batch, frame_mask
 from skastw.core.decibels import from_power, to_power
+from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 
 __all__ = ["BetweenClass"]
 
 
+@parameters
 class BetweenClass(Augment):
     """Mix each item with another one at a random ratio of their amplitudes, and mix their losses at the same ratio.
 
@@ -25,10 +26,7 @@ class BetweenClass(Augment):
 
     Parameters
     ----------
-    alpha : float, default=1.0
-        The share of the item has the distribution Beta(alpha, alpha), which is uniform by default.
-    p : float, default=1.0
-        Probability that an item is mixed.
+    {parameters}
 
     References
     ----------
@@ -49,14 +47,13 @@ class BetweenClass(Augment):
     name = "between_class"
     log_mel = True
     mixes = True
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "alpha": [Interval(Real, 0, 100, closed="right")],
-        "p": [Interval(Real, 0, 1, closed="both")],
-    }
 
-    def __init__(self, *, alpha: float = 1.0, p: float = 1.0) -> None:
-        self.alpha = alpha
-        self.p = p
+    alpha: float = param(
+        default=1.0,
+        valid=[Interval(Real, 0, 100, closed="right")],
+        doc="The share of the item has the distribution Beta(alpha, alpha), which is uniform by default.",
+    )
+    p: float = param(default=1.0, valid=[Interval(Real, 0, 1, closed="both")], doc="Probability that an item is mixed.")
 
     def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return the batch with mixed items; see :class:`~skastw.augment.Augment`."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from numbers import Real
-from typing import Any, ClassVar
 
 import torch
 
@@ -11,20 +10,19 @@ from skastw.augment._base import Augment
 from skastw.augment._mixing import draw_partners, draw_shares, mixed, partner_frames
 from skastw.augment._sampling import draw_starts
 from skastw.core.batching import Batch
+from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 
 __all__ = ["CutMix"]
 
 
+@parameters
 class CutMix(Augment):
     """Replace a random segment of each item with a segment of another one, and mix their losses accordingly.
 
     Parameters
     ----------
-    alpha : float, default=1.0
-        The share of the item has the distribution Beta(alpha, alpha).
-    p : float, default=0.5
-        Probability that an item is changed.
+    {parameters}
 
     References
     ----------
@@ -45,14 +43,15 @@ class CutMix(Augment):
 
     name = "cutmix"
     mixes = True
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "alpha": [Interval(Real, 0, 100, closed="right")],
-        "p": [Interval(Real, 0, 1, closed="both")],
-    }
 
-    def __init__(self, *, alpha: float = 1.0, p: float = 0.5) -> None:
-        self.alpha = alpha
-        self.p = p
+    alpha: float = param(
+        default=1.0,
+        valid=[Interval(Real, 0, 100, closed="right")],
+        doc="The share of the item has the distribution Beta(alpha, alpha).",
+    )
+    p: float = param(
+        default=0.5, valid=[Interval(Real, 0, 1, closed="both")], doc="Probability that an item is changed."
+    )
 
     def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return the batch with mixed items; see :class:`~skastw.augment.Augment`."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from numbers import Integral, Real
-from typing import Any, ClassVar
 
 import torch
 from torch.nn import functional as F
@@ -13,11 +12,13 @@ from skastw.augment._base import Augment
 from skastw.augment._sampling import draw_symmetric
 from skastw.core.batching import Batch, length_mask
 from skastw.core.decibels import UNIT
+from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 
 __all__ = ["Equalizer"]
 
 
+@parameters
 class Equalizer(Augment):
     """Apply a random frequency response to each item.
 
@@ -25,12 +26,7 @@ class Equalizer(Augment):
 
     Parameters
     ----------
-    max_gain : float, default=6.0
-        The gains are uniformly distributed in ``[-max_gain, max_gain]`` (dB).
-    n_points : int, default=5
-        Number of points.
-    p : float, default=1.0
-        Probability that an item is changed.
+    {parameters}
 
     References
     ----------
@@ -50,16 +46,16 @@ class Equalizer(Augment):
 
     name = "equalizer"
     log_mel = True
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "max_gain": [Interval(Real, 0, 100, closed="both")],
-        "n_points": [Interval(Integral, 2, 1024, closed="both")],
-        "p": [Interval(Real, 0, 1, closed="both")],
-    }
 
-    def __init__(self, *, max_gain: float = 6.0, n_points: int = 5, p: float = 1.0) -> None:
-        self.max_gain = max_gain
-        self.n_points = n_points
-        self.p = p
+    max_gain: float = param(
+        default=6.0,
+        valid=[Interval(Real, 0, 100, closed="both")],
+        doc="The gains are uniformly distributed in ``[-max_gain, max_gain]`` (dB).",
+    )
+    n_points: int = param(default=5, valid=[Interval(Integral, 2, 1024, closed="both")], doc="Number of points.")
+    p: float = param(
+        default=1.0, valid=[Interval(Real, 0, 1, closed="both")], doc="Probability that an item is changed."
+    )
 
     def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return the batch with changed items; see :class:`~skastw.augment.Augment`."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from numbers import Real
-from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -12,11 +11,13 @@ from torch import Tensor
 from skastw.augment._base import Augment
 from skastw.augment._sampling import draw_symmetric
 from skastw.core.batching import Batch
+from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 
 __all__ = ["FrequencyWarp"]
 
 
+@parameters
 class FrequencyWarp(Augment):
     """Stretch or compress the mel axis of each item by a random factor.
 
@@ -26,10 +27,7 @@ class FrequencyWarp(Augment):
 
     Parameters
     ----------
-    max_warp : float, default=0.12
-        The factor is uniformly distributed in ``[1 - max_warp, 1 + max_warp]``.
-    p : float, default=1.0
-        Probability that an item is warped.
+    {parameters}
 
     References
     ----------
@@ -52,14 +50,15 @@ class FrequencyWarp(Augment):
     name = "frequency_warp"
     test_time = True
     log_mel = True
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "max_warp": [Interval(Real, 0, 1, closed="left")],
-        "p": [Interval(Real, 0, 1, closed="both")],
-    }
 
-    def __init__(self, *, max_warp: float = 0.12, p: float = 1.0) -> None:
-        self.max_warp = max_warp
-        self.p = p
+    max_warp: float = param(
+        default=0.12,
+        valid=[Interval(Real, 0, 1, closed="left")],
+        doc="The factor is uniformly distributed in ``[1 - max_warp, 1 + max_warp]``.",
+    )
+    p: float = param(
+        default=1.0, valid=[Interval(Real, 0, 1, closed="both")], doc="Probability that an item is warped."
+    )
 
     def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return the batch with warped items; see :class:`~skastw.augment.Augment`."""

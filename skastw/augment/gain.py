@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from numbers import Real
-from typing import Any, ClassVar
 
 import torch
 
@@ -12,20 +11,19 @@ from skastw.augment._base import Augment
 from skastw.augment._sampling import draw_symmetric
 from skastw.core.batching import Batch, length_mask
 from skastw.core.decibels import UNIT
+from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 
 __all__ = ["Gain"]
 
 
+@parameters
 class Gain(Augment):
     """Change the level of each item.
 
     Parameters
     ----------
-    max_gain : float, default=6.0
-        The gain is uniformly distributed in ``[-max_gain, max_gain]`` (dB).
-    p : float, default=1.0
-        Probability that an item is changed.
+    {parameters}
 
     Examples
     --------
@@ -40,14 +38,15 @@ class Gain(Augment):
 
     name = "gain"
     log_mel = True
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "max_gain": [Interval(Real, 0, 100, closed="both")],
-        "p": [Interval(Real, 0, 1, closed="both")],
-    }
 
-    def __init__(self, *, max_gain: float = 6.0, p: float = 1.0) -> None:
-        self.max_gain = max_gain
-        self.p = p
+    max_gain: float = param(
+        default=6.0,
+        valid=[Interval(Real, 0, 100, closed="both")],
+        doc="The gain is uniformly distributed in ``[-max_gain, max_gain]`` (dB).",
+    )
+    p: float = param(
+        default=1.0, valid=[Interval(Real, 0, 1, closed="both")], doc="Probability that an item is changed."
+    )
 
     def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return the batch with other levels; see :class:`~skastw.augment.Augment`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from numbers import Real
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,11 +14,13 @@ from skastw.augment._base import Augment
 from skastw.augment._sampling import chosen
 from skastw.core.batching import Batch, frame_mask
 from skastw.core.decibels import from_power, to_power
+from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 
 __all__ = ["Noise", "add_power", "draw_snr"]
 
 
+@parameters
 class Noise(Augment):
     """Add steady noise of a random colour at a random signal-to-noise ratio.
 
@@ -27,10 +29,7 @@ class Noise(Augment):
 
     Parameters
     ----------
-    min_snr, max_snr : float, default=5.0 and 35.0
-        Range of the signal-to-noise ratio (dB), which is uniformly distributed.
-    p : float, default=0.5
-        Probability that noise is added to an item.
+    {parameters}
 
     Examples
     --------
@@ -45,16 +44,18 @@ class Noise(Augment):
 
     name = "noise"
     log_mel = True
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "min_snr": [Interval(Real, -100, 100, closed="both")],
-        "max_snr": [Interval(Real, -100, 100, closed="both")],
-        "p": [Interval(Real, 0, 1, closed="both")],
-    }
 
-    def __init__(self, *, min_snr: float = 5.0, max_snr: float = 35.0, p: float = 0.5) -> None:
-        self.min_snr = min_snr
-        self.max_snr = max_snr
-        self.p = p
+    min_snr: float = param(
+        default=5.0,
+        valid=[Interval(Real, -100, 100, closed="both")],
+        doc="Least signal-to-noise ratio (dB); the ratio is uniformly distributed between the two limits.",
+    )
+    max_snr: float = param(
+        default=35.0, valid=[Interval(Real, -100, 100, closed="both")], doc="Largest signal-to-noise ratio (dB)."
+    )
+    p: float = param(
+        default=0.5, valid=[Interval(Real, 0, 1, closed="both")], doc="Probability that noise is added to an item."
+    )
 
     def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return the batch with noisy items; see :class:`~skastw.augment.Augment`."""

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from numbers import Real
-from typing import Any, ClassVar
 
 import torch
 
 from skastw.augment._base import Augment
 from skastw.augment._sampling import draw_crop_length, draw_starts
 from skastw.core.batching import Batch, frame_mask
+from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 
 __all__ = ["RandomCrop"]
 
 
+@parameters
 class RandomCrop(Augment):
     """Crop each item at a random position.
 
@@ -24,9 +25,7 @@ class RandomCrop(Augment):
 
     Parameters
     ----------
-    min_share : float, default=0.75
-        The share is uniformly distributed in ``[min_share, 1]``. The length is then rounded down by at most a
-        sixteenth, so that there are few different lengths.
+    {parameters}
 
     Examples
     --------
@@ -40,10 +39,15 @@ class RandomCrop(Augment):
 
     name = "random_crop"
     test_time = True
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {"min_share": [Interval(Real, 0, 1, closed="right")]}
 
-    def __init__(self, *, min_share: float = 0.75) -> None:
-        self.min_share = min_share
+    min_share: float = param(
+        default=0.75,
+        valid=[Interval(Real, 0, 1, closed="right")],
+        doc=(
+            "The share is uniformly distributed in ``[min_share, 1]``. The length is then rounded down by at most "
+            "a sixteenth, so that there are few different lengths."
+        ),
+    )
 
     def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return the batch with cropped items; see :class:`~skastw.augment.Augment`."""

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from numbers import Real
-from typing import Any, ClassVar
 
 import torch
 
 from skastw.augment._base import Augment
 from skastw.augment._sampling import draw_crop_length, draw_starts, interpolate_frames
 from skastw.core.batching import Batch, frame_mask
+from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 
 __all__ = ["ResizedCrop"]
 
 
+@parameters
 class ResizedCrop(Augment):
     """Crop each item at a random position, and change its tempo such that all items have the same length.
 
@@ -26,10 +27,7 @@ class ResizedCrop(Augment):
 
     Parameters
     ----------
-    min_share : float, default=0.75
-        The share is uniformly distributed in ``[min_share, 1]``.
-    max_stretch : float, default=0.15
-        The tempo is multiplied by a factor that is uniformly distributed in ``[1 - max_stretch, 1 + max_stretch]``.
+    {parameters}
 
     References
     ----------
@@ -48,14 +46,20 @@ class ResizedCrop(Augment):
 
     name = "resized_crop"
     test_time = True
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "min_share": [Interval(Real, 0, 1, closed="right")],
-        "max_stretch": [Interval(Real, 0, 1, closed="left")],
-    }
 
-    def __init__(self, *, min_share: float = 0.75, max_stretch: float = 0.15) -> None:
-        self.min_share = min_share
-        self.max_stretch = max_stretch
+    min_share: float = param(
+        default=0.75,
+        valid=[Interval(Real, 0, 1, closed="right")],
+        doc="The share is uniformly distributed in ``[min_share, 1]``.",
+    )
+    max_stretch: float = param(
+        default=0.15,
+        valid=[Interval(Real, 0, 1, closed="left")],
+        doc=(
+            "The tempo is multiplied by a factor that is uniformly distributed in ``[1 - max_stretch, 1 + "
+            "max_stretch]``."
+        ),
+    )
 
     def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return the batch with cropped and stretched items; see :class:`~skastw.augment.Augment`."""

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 from dataclasses import replace
 from numbers import Real
-from typing import Any, ClassVar
 
 import torch
 
 from skastw.augment._base import Augment
 from skastw.augment._sampling import draw_symmetric
 from skastw.core.batching import Batch, frame_mask
+from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 
 __all__ = ["TimeShift"]
 
 
+@parameters
 class TimeShift(Augment):
     """Shift each item in time; frames that leave at one end enter at the other.
 
     Parameters
     ----------
-    max_shift : float, default=0.25
-        The shift is uniformly distributed in ``[-max_shift, max_shift]``, as a share of the length of the item.
-    p : float, default=1.0
-        Probability that an item is shifted.
+    {parameters}
 
     Examples
     --------
@@ -38,14 +36,15 @@ class TimeShift(Augment):
     """
 
     name = "time_shift"
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "max_shift": [Interval(Real, 0, 1, closed="both")],
-        "p": [Interval(Real, 0, 1, closed="both")],
-    }
 
-    def __init__(self, *, max_shift: float = 0.25, p: float = 1.0) -> None:
-        self.max_shift = max_shift
-        self.p = p
+    max_shift: float = param(
+        default=0.25,
+        valid=[Interval(Real, 0, 1, closed="both")],
+        doc="The shift is uniformly distributed in ``[-max_shift, max_shift]``, as a share of the length of the item.",
+    )
+    p: float = param(
+        default=1.0, valid=[Interval(Real, 0, 1, closed="both")], doc="Probability that an item is shifted."
+    )
 
     def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return the batch with shifted items; see :class:`~skastw.augment.Augment`."""

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from numbers import Real
-from typing import Any, ClassVar
 
 import torch
 
 from skastw.augment._base import Augment
 from skastw.augment._sampling import draw_symmetric, interpolate_frames
 from skastw.core.batching import Batch, frame_mask
+from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 
 __all__ = ["TimeStretch"]
 
 
+@parameters
 class TimeStretch(Augment):
     """Change the tempo of each item by a random factor, without a change of pitch.
 
@@ -23,10 +24,7 @@ class TimeStretch(Augment):
 
     Parameters
     ----------
-    max_stretch : float, default=0.15
-        The length is multiplied by a factor that is uniformly distributed in ``[1 - max_stretch, 1 + max_stretch]``.
-    p : float, default=1.0
-        Probability that an item is stretched.
+    {parameters}
 
     References
     ----------
@@ -45,14 +43,18 @@ class TimeStretch(Augment):
 
     name = "time_stretch"
     test_time = True
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "max_stretch": [Interval(Real, 0, 1, closed="left")],
-        "p": [Interval(Real, 0, 1, closed="both")],
-    }
 
-    def __init__(self, *, max_stretch: float = 0.15, p: float = 1.0) -> None:
-        self.max_stretch = max_stretch
-        self.p = p
+    max_stretch: float = param(
+        default=0.15,
+        valid=[Interval(Real, 0, 1, closed="left")],
+        doc=(
+            "The length is multiplied by a factor that is uniformly distributed in ``[1 - max_stretch, 1 + "
+            "max_stretch]``."
+        ),
+    )
+    p: float = param(
+        default=1.0, valid=[Interval(Real, 0, 1, closed="both")], doc="Probability that an item is stretched."
+    )
 
     def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return the batch with stretched items; see :class:`~skastw.augment.Augment`."""

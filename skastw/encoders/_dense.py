@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
-from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skastw.core.functional import Dropout
+from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 from skastw.encoders._base import Encoder, EncoderModule
 from skastw.encoders._initial import draw_xavier
@@ -16,33 +16,27 @@ from skastw.encoders._initial import draw_xavier
 __all__ = ["DenseEncoder", "DenseModule"]
 
 
+@parameters
 class DenseEncoder(Encoder):
     """Base of encoders with convolutions over time and two dense layers.
 
     Parameters
     ----------
-    channels : int, default=256
-        Number of filters of each convolution.
-    hidden : int, default=512
-        Width of the first dense layer.
-    embedding : int, default=256
-        Width of the second dense layer, and of the output.
-    dropout : float, default=0.0
-        Dropout after each layer.
+    {parameters}
     """
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "channels": [Interval(Integral, 1, 8192, closed="both")],
-        "hidden": [Interval(Integral, 1, 8192, closed="both")],
-        "embedding": [Interval(Integral, 1, 8192, closed="both")],
-        "dropout": [Interval(Real, 0, 1, closed="left")],
-    }
-
-    def __init__(self, *, channels: int = 256, hidden: int = 512, embedding: int = 256, dropout: float = 0.0) -> None:
-        self.channels = channels
-        self.hidden = hidden
-        self.embedding = embedding
-        self.dropout = dropout
+    channels: int = param(
+        default=256, valid=[Interval(Integral, 1, 8192, closed="both")], doc="Number of filters of each convolution."
+    )
+    hidden: int = param(
+        default=512, valid=[Interval(Integral, 1, 8192, closed="both")], doc="Width of the first dense layer."
+    )
+    embedding: int = param(
+        default=256,
+        valid=[Interval(Integral, 1, 8192, closed="both")],
+        doc="Width of the second dense layer, and of the output.",
+    )
+    dropout: float = param(default=0.0, valid=[Interval(Real, 0, 1, closed="left")], doc="Dropout after each layer.")
 
 
 class DenseModule(EncoderModule):

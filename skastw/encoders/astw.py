@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
-from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skastw.core.batching import frame_mask, is_padded, padding_mask
+from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 from skastw.encoders._base import Encoder, EncoderModule
 from skastw.encoders._transformer import TransformerModule
@@ -17,6 +17,7 @@ from skastw.encoders._transformer import TransformerModule
 __all__ = ["ASTWEncoder"]
 
 
+@parameters
 class ASTWEncoder(Encoder):
     """Two convolutions over time, learned positions, pre-norm transformer blocks and a final norm.
 
@@ -35,16 +36,7 @@ class ASTWEncoder(Encoder):
 
     Parameters
     ----------
-    d_model : int, default=384
-        Width of the encoder; a multiple of ``num_heads``.
-    num_heads : int, default=6
-        Number of attention heads.
-    num_layers : int, default=8
-        Number of transformer blocks L.
-    ff_mult : int, default=4
-        Width of the feed-forward layer in multiples of ``d_model``.
-    dropout : float, default=0.1
-        Dropout after the stem, the attention and the feed-forward layer.
+    {parameters}
 
     References
     ----------
@@ -63,28 +55,28 @@ class ASTWEncoder(Encoder):
     """
 
     name = "astw"
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "d_model": [Interval(Integral, 1, 8192, closed="both")],
-        "num_heads": [Interval(Integral, 1, 256, closed="both")],
-        "num_layers": [Interval(Integral, 1, 128, closed="both")],
-        "ff_mult": [Interval(Integral, 1, 32, closed="both")],
-        "dropout": [Interval(Real, 0, 1, closed="left")],
-    }
 
-    def __init__(
-        self,
-        *,
-        d_model: int = 384,
-        num_heads: int = 6,
-        num_layers: int = 8,
-        ff_mult: int = 4,
-        dropout: float = 0.1,
-    ) -> None:
-        self.d_model = d_model
-        self.num_heads = num_heads
-        self.num_layers = num_layers
-        self.ff_mult = ff_mult
-        self.dropout = dropout
+    d_model: int = param(
+        default=384,
+        valid=[Interval(Integral, 1, 8192, closed="both")],
+        doc="Width of the encoder; a multiple of ``num_heads``.",
+    )
+    num_heads: int = param(
+        default=6, valid=[Interval(Integral, 1, 256, closed="both")], doc="Number of attention heads."
+    )
+    num_layers: int = param(
+        default=8, valid=[Interval(Integral, 1, 128, closed="both")], doc="Number of transformer blocks L."
+    )
+    ff_mult: int = param(
+        default=4,
+        valid=[Interval(Integral, 1, 32, closed="both")],
+        doc="Width of the feed-forward layer in multiples of ``d_model``.",
+    )
+    dropout: float = param(
+        default=0.1,
+        valid=[Interval(Real, 0, 1, closed="left")],
+        doc="Dropout after the stem, the attention and the feed-forward layer.",
+    )
 
     def build(self, n_features: int, max_frames: int) -> EncoderModule:
         """Return the module; see :class:`~skastw.encoders.Encoder`."""

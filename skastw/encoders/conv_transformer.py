@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
-from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from skastw.core.batching import padding_mask
+from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval, StrOptions
 from skastw.encoders._base import Encoder, EncoderModule
 from skastw.encoders._transformer import TransformerModule
@@ -17,6 +17,7 @@ from skastw.encoders.resnet import ResNetTrunk
 __all__ = ["ConvTransformerEncoder"]
 
 
+@parameters
 class ConvTransformerEncoder(Encoder):
     """The residual convolutions of ``resnet`` over the spectrogram, then transformer blocks over time.
 
@@ -35,24 +36,7 @@ class ConvTransformerEncoder(Encoder):
 
     Parameters
     ----------
-    width : int, default=32
-        Number of channels in the first stage of the trunk.
-    num_stages : int, default=3
-        Number of stages S of the trunk. All stages but the first halve time and frequency and double the channels.
-    num_blocks : int, default=2
-        Number of residual blocks in a stage.
-    d_model : int, default=256
-        Width of the transformer; a multiple of ``num_heads``.
-    num_heads : int, default=4
-        Number of attention heads.
-    num_layers : int, default=4
-        Number of transformer blocks L.
-    ff_mult : int, default=4
-        Width of the feed-forward layer in multiples of ``d_model``.
-    positions : {"sinusoidal", "none"}, default="sinusoidal"
-        Whether sinusoids of the position of a frame are added before the transformer.
-    dropout : float, default=0.1
-        Dropout after the positions, the attention and the feed-forward layer.
+    {parameters}
 
     References
     ----------
@@ -71,40 +55,49 @@ class ConvTransformerEncoder(Encoder):
     """
 
     name = "conv_transformer"
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "width": [Interval(Integral, 1, 1024, closed="both")],
-        "num_stages": [Interval(Integral, 1, 8, closed="both")],
-        "num_blocks": [Interval(Integral, 1, 32, closed="both")],
-        "d_model": [Interval(Integral, 1, 8192, closed="both")],
-        "num_heads": [Interval(Integral, 1, 256, closed="both")],
-        "num_layers": [Interval(Integral, 1, 128, closed="both")],
-        "ff_mult": [Interval(Integral, 1, 32, closed="both")],
-        "positions": [StrOptions({"sinusoidal", "none"})],
-        "dropout": [Interval(Real, 0, 1, closed="left")],
-    }
 
-    def __init__(
-        self,
-        *,
-        width: int = 32,
-        num_stages: int = 3,
-        num_blocks: int = 2,
-        d_model: int = 256,
-        num_heads: int = 4,
-        num_layers: int = 4,
-        ff_mult: int = 4,
-        positions: str = "sinusoidal",
-        dropout: float = 0.1,
-    ) -> None:
-        self.width = width
-        self.num_stages = num_stages
-        self.num_blocks = num_blocks
-        self.d_model = d_model
-        self.num_heads = num_heads
-        self.num_layers = num_layers
-        self.ff_mult = ff_mult
-        self.positions = positions
-        self.dropout = dropout
+    width: int = param(
+        default=32,
+        valid=[Interval(Integral, 1, 1024, closed="both")],
+        doc="Number of channels in the first stage of the trunk.",
+    )
+    num_stages: int = param(
+        default=3,
+        valid=[Interval(Integral, 1, 8, closed="both")],
+        doc=(
+            "Number of stages S of the trunk. All stages but the first halve time and frequency and double the "
+            "channels."
+        ),
+    )
+    num_blocks: int = param(
+        default=2, valid=[Interval(Integral, 1, 32, closed="both")], doc="Number of residual blocks in a stage."
+    )
+    d_model: int = param(
+        default=256,
+        valid=[Interval(Integral, 1, 8192, closed="both")],
+        doc="Width of the transformer; a multiple of ``num_heads``.",
+    )
+    num_heads: int = param(
+        default=4, valid=[Interval(Integral, 1, 256, closed="both")], doc="Number of attention heads."
+    )
+    num_layers: int = param(
+        default=4, valid=[Interval(Integral, 1, 128, closed="both")], doc="Number of transformer blocks L."
+    )
+    ff_mult: int = param(
+        default=4,
+        valid=[Interval(Integral, 1, 32, closed="both")],
+        doc="Width of the feed-forward layer in multiples of ``d_model``.",
+    )
+    positions: str = param(
+        default="sinusoidal",
+        valid=[StrOptions({"sinusoidal", "none"})],
+        doc="Whether sinusoids of the position of a frame are added before the transformer.",
+    )
+    dropout: float = param(
+        default=0.1,
+        valid=[Interval(Real, 0, 1, closed="left")],
+        doc="Dropout after the positions, the attention and the feed-forward layer.",
+    )
 
     def build(self, n_features: int, max_frames: int) -> EncoderModule:
         """Return the module; see :class:`~skastw.encoders.Encoder`."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
-from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skastw.core.functional import Dropout
+from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval, StrOptions
 from skastw.encoders._base import Encoder, EncoderModule
 from skastw.encoders._conv2d import ConvNormAct, halved, time_mask
@@ -17,6 +17,7 @@ from skastw.encoders._recurrent import Recurrent
 __all__ = ["CRNNEncoder"]
 
 
+@parameters
 class CRNNEncoder(Encoder):
     """2-D convolutions that shrink frequency, then recurrent layers in both directions.
 
@@ -35,20 +36,7 @@ class CRNNEncoder(Encoder):
 
     Parameters
     ----------
-    width : int, default=64
-        Number of channels of the convolutions.
-    num_blocks : int, default=4
-        Number of convolutions N. Each halves frequency.
-    time_pools : int, default=2
-        Number P of the first convolutions that also halve time; limited to N.
-    cell : {"gru", "lstm"}, default="gru"
-        Kind of the recurrent layers.
-    hidden : int, default=128
-        Width of the state of one direction.
-    num_layers : int, default=1
-        Number of recurrent layers L.
-    dropout : float, default=0.2
-        Dropout before each recurrent layer.
+    {parameters}
 
     References
     ----------
@@ -66,34 +54,30 @@ class CRNNEncoder(Encoder):
     """
 
     name = "crnn"
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "width": [Interval(Integral, 1, 1024, closed="both")],
-        "num_blocks": [Interval(Integral, 1, 16, closed="both")],
-        "time_pools": [Interval(Integral, 0, 16, closed="both")],
-        "cell": [StrOptions({"gru", "lstm"})],
-        "hidden": [Interval(Integral, 1, 8192, closed="both")],
-        "num_layers": [Interval(Integral, 1, 32, closed="both")],
-        "dropout": [Interval(Real, 0, 1, closed="left")],
-    }
 
-    def __init__(
-        self,
-        *,
-        width: int = 64,
-        num_blocks: int = 4,
-        time_pools: int = 2,
-        cell: str = "gru",
-        hidden: int = 128,
-        num_layers: int = 1,
-        dropout: float = 0.2,
-    ) -> None:
-        self.width = width
-        self.num_blocks = num_blocks
-        self.time_pools = time_pools
-        self.cell = cell
-        self.hidden = hidden
-        self.num_layers = num_layers
-        self.dropout = dropout
+    width: int = param(
+        default=64, valid=[Interval(Integral, 1, 1024, closed="both")], doc="Number of channels of the convolutions."
+    )
+    num_blocks: int = param(
+        default=4,
+        valid=[Interval(Integral, 1, 16, closed="both")],
+        doc="Number of convolutions N. Each halves frequency.",
+    )
+    time_pools: int = param(
+        default=2,
+        valid=[Interval(Integral, 0, 16, closed="both")],
+        doc="Number P of the first convolutions that also halve time; limited to N.",
+    )
+    cell: str = param(default="gru", valid=[StrOptions({"gru", "lstm"})], doc="Kind of the recurrent layers.")
+    hidden: int = param(
+        default=128, valid=[Interval(Integral, 1, 8192, closed="both")], doc="Width of the state of one direction."
+    )
+    num_layers: int = param(
+        default=1, valid=[Interval(Integral, 1, 32, closed="both")], doc="Number of recurrent layers L."
+    )
+    dropout: float = param(
+        default=0.2, valid=[Interval(Real, 0, 1, closed="left")], doc="Dropout before each recurrent layer."
+    )
 
     def build(self, n_features: int, max_frames: int) -> EncoderModule:
         """Return the module; see :class:`~skastw.encoders.Encoder`."""

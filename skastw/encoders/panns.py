@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from itertools import pairwise
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skastw.core.functional import Dropout, dropout
+from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 from skastw.encoders._base import Encoder, EncoderModule
 from skastw.encoders._conv2d import BatchNorm, ConvNormAct, Mask, halved, time_mask
@@ -19,26 +20,31 @@ from skastw.encoders._initial import draw_xavier
 __all__ = ["CNN10Encoder", "CNN14Encoder"]
 
 
+@parameters
 class _PANNEncoder(Encoder):
     """Base of the encoders of PANNs; ``pools`` says for each block whether it halves time and frequency."""
 
     pools: ClassVar[tuple[bool, ...]] = ()
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "width": [Interval(Integral, 1, 1024, closed="both")],
-        "dropout": [Interval(Real, 0, 1, closed="left")],
-        "embedding_dropout": [Interval(Real, 0, 1, closed="left")],
-    }
 
-    def __init__(self, *, width: int = 64, dropout: float = 0.2, embedding_dropout: float = 0.5) -> None:
-        self.width = width
-        self.dropout = dropout
-        self.embedding_dropout = embedding_dropout
+    width: int = param(
+        default=64, valid=[Interval(Integral, 1, 1024, closed="both")], doc="Number of channels in the first block."
+    )
+    dropout: float = param(default=0.2, valid=[Interval(Real, 0, 1, closed="left")], doc="Dropout after each block.")
+    embedding_dropout: float = param(
+        default=0.5,
+        valid=[Interval(Real, 0, 1, closed="left")],
+        doc=(
+            "Probability that a channel before and after the dense layer is dropped in training, in all frames of a "
+            "clip."
+        ),
+    )
 
     def build(self, n_features: int, max_frames: int) -> EncoderModule:
         """Return the module; see :class:`~skastw.encoders.Encoder`."""
         return _PANNModule(self, n_features)
 
 
+@parameters
 class CNN10Encoder(_PANNEncoder):
     """Four blocks of 2-D convolutions, the mean over frequency, and a dense layer for each frame.
 
@@ -58,12 +64,7 @@ class CNN10Encoder(_PANNEncoder):
 
     Parameters
     ----------
-    width : int, default=64
-        Number of channels in the first block.
-    dropout : float, default=0.2
-        Dropout after each block.
-    embedding_dropout : float, default=0.5
-        Probability that a channel before and after the dense layer is dropped in training, in all frames of a clip.
+    {parameters}
 
     Notes
     -----
@@ -88,6 +89,7 @@ class CNN10Encoder(_PANNEncoder):
     pools = (True,) * 4
 
 
+@parameters
 class CNN14Encoder(_PANNEncoder):
     """Six blocks of 2-D convolutions, the mean over frequency, and a dense layer for each frame.
 
@@ -108,12 +110,7 @@ class CNN14Encoder(_PANNEncoder):
 
     Parameters
     ----------
-    width : int, default=64
-        Number of channels in the first block.
-    dropout : float, default=0.2
-        Dropout after each block.
-    embedding_dropout : float, default=0.5
-        Probability that a channel before and after the dense layer is dropped in training, in all frames of a clip.
+    {parameters}
 
     Notes
     -----
@@ -136,10 +133,10 @@ class CNN14Encoder(_PANNEncoder):
 
     name = "cnn14"
     pools = (True,) * 5 + (False,)
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **_PANNEncoder._parameter_constraints,
-        "width": [Interval(Integral, 1, 256, closed="both")],
-    }
+
+    width: int = param(
+        default=64, valid=[Interval(Integral, 1, 256, closed="both")], doc="Number of channels in the first block."
+    )
 
 
 class _PANNModule(EncoderModule):

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from skastw.core.parameters import parameters
 from skastw.encoders._base import EncoderModule
 from skastw.encoders._dense import DenseEncoder, DenseModule
 
@@ -14,6 +15,7 @@ __all__ = ["ParallelCNNEncoder"]
 _KERNELS = (2, 3, 4, 5)
 
 
+@parameters
 class ParallelCNNEncoder(DenseEncoder):
     """Four parallel 1-D convolutions over time, then two dense layers for each frame.
 
@@ -30,14 +32,7 @@ class ParallelCNNEncoder(DenseEncoder):
 
     Parameters
     ----------
-    channels : int, default=256
-        Number of filters of each convolution.
-    hidden : int, default=512
-        Width of the first dense layer.
-    embedding : int, default=256
-        Width of the second dense layer, and of the output.
-    dropout : float, default=0.0
-        Dropout after each layer.
+    {parameters}
 
     Notes
     -----

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
-from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skastw.core.batching import padding_mask
+from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 from skastw.encoders._base import Encoder, EncoderModule
 from skastw.encoders._transformer import TransformerModule
@@ -17,6 +17,7 @@ from skastw.encoders._transformer import TransformerModule
 __all__ = ["PatchTransformerEncoder"]
 
 
+@parameters
 class PatchTransformerEncoder(Encoder):
     """Pre-norm transformer blocks over rectangular patches of the spectrogram, then the mean over frequency.
 
@@ -36,18 +37,7 @@ class PatchTransformerEncoder(Encoder):
 
     Parameters
     ----------
-    d_model : int, default=256
-        Width of the encoder; a multiple of ``num_heads``.
-    num_heads : int, default=4
-        Number of attention heads.
-    num_layers : int, default=6
-        Number of transformer blocks L.
-    ff_mult : int, default=4
-        Width of the feed-forward layer in multiples of ``d_model``.
-    patch_frames, patch_bins : int, default=16
-        Length and height of a patch; the height is limited to the number of bins.
-    dropout : float, default=0.1
-        Dropout after the positions, the attention and the feed-forward layer.
+    {parameters}
 
     Notes
     -----
@@ -70,34 +60,36 @@ class PatchTransformerEncoder(Encoder):
     """
 
     name = "patch_transformer"
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "d_model": [Interval(Integral, 1, 8192, closed="both")],
-        "num_heads": [Interval(Integral, 1, 256, closed="both")],
-        "num_layers": [Interval(Integral, 1, 128, closed="both")],
-        "ff_mult": [Interval(Integral, 1, 32, closed="both")],
-        "patch_frames": [Interval(Integral, 1, 1024, closed="both")],
-        "patch_bins": [Interval(Integral, 1, 1024, closed="both")],
-        "dropout": [Interval(Real, 0, 1, closed="left")],
-    }
 
-    def __init__(
-        self,
-        *,
-        d_model: int = 256,
-        num_heads: int = 4,
-        num_layers: int = 6,
-        ff_mult: int = 4,
-        patch_frames: int = 16,
-        patch_bins: int = 16,
-        dropout: float = 0.1,
-    ) -> None:
-        self.d_model = d_model
-        self.num_heads = num_heads
-        self.num_layers = num_layers
-        self.ff_mult = ff_mult
-        self.patch_frames = patch_frames
-        self.patch_bins = patch_bins
-        self.dropout = dropout
+    d_model: int = param(
+        default=256,
+        valid=[Interval(Integral, 1, 8192, closed="both")],
+        doc="Width of the encoder; a multiple of ``num_heads``.",
+    )
+    num_heads: int = param(
+        default=4, valid=[Interval(Integral, 1, 256, closed="both")], doc="Number of attention heads."
+    )
+    num_layers: int = param(
+        default=6, valid=[Interval(Integral, 1, 128, closed="both")], doc="Number of transformer blocks L."
+    )
+    ff_mult: int = param(
+        default=4,
+        valid=[Interval(Integral, 1, 32, closed="both")],
+        doc="Width of the feed-forward layer in multiples of ``d_model``.",
+    )
+    patch_frames: int = param(
+        default=16, valid=[Interval(Integral, 1, 1024, closed="both")], doc="Length of a patch in frames."
+    )
+    patch_bins: int = param(
+        default=16,
+        valid=[Interval(Integral, 1, 1024, closed="both")],
+        doc="Height of a patch in bins, limited to the number of bins.",
+    )
+    dropout: float = param(
+        default=0.1,
+        valid=[Interval(Real, 0, 1, closed="left")],
+        doc="Dropout after the positions, the attention and the feed-forward layer.",
+    )
 
     def build(self, n_features: int, max_frames: int) -> EncoderModule:
         """Return the module; see :class:`~skastw.encoders.Encoder`."""

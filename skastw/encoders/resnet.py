@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
-from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skastw.core.functional import dropout
+from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 from skastw.encoders._base import Encoder, EncoderModule
 from skastw.encoders._conv2d import ConvNorm, ConvNormAct, Mask, halved, time_mask
@@ -17,6 +17,7 @@ from skastw.encoders._conv2d import ConvNorm, ConvNormAct, Mask, halved, time_ma
 __all__ = ["ResNetEncoder", "ResNetTrunk"]
 
 
+@parameters
 class ResNetEncoder(Encoder):
     """Residual 2-D convolutions over time and frequency, without a mean over the remaining bands.
 
@@ -37,14 +38,7 @@ class ResNetEncoder(Encoder):
 
     Parameters
     ----------
-    width : int, default=32
-        Number of channels in the first stage.
-    num_stages : int, default=3
-        Number of stages S. All stages but the first halve time and frequency and double the channels.
-    num_blocks : int, default=2
-        Number of residual blocks in a stage.
-    dropout : float, default=0.2
-        Probability that an output feature is dropped in training, in all frames of a clip.
+    {parameters}
 
     References
     ----------
@@ -62,18 +56,23 @@ class ResNetEncoder(Encoder):
     """
 
     name = "resnet"
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "width": [Interval(Integral, 1, 1024, closed="both")],
-        "num_stages": [Interval(Integral, 1, 8, closed="both")],
-        "num_blocks": [Interval(Integral, 1, 32, closed="both")],
-        "dropout": [Interval(Real, 0, 1, closed="left")],
-    }
 
-    def __init__(self, *, width: int = 32, num_stages: int = 3, num_blocks: int = 2, dropout: float = 0.2) -> None:
-        self.width = width
-        self.num_stages = num_stages
-        self.num_blocks = num_blocks
-        self.dropout = dropout
+    width: int = param(
+        default=32, valid=[Interval(Integral, 1, 1024, closed="both")], doc="Number of channels in the first stage."
+    )
+    num_stages: int = param(
+        default=3,
+        valid=[Interval(Integral, 1, 8, closed="both")],
+        doc="Number of stages S. All stages but the first halve time and frequency and double the channels.",
+    )
+    num_blocks: int = param(
+        default=2, valid=[Interval(Integral, 1, 32, closed="both")], doc="Number of residual blocks in a stage."
+    )
+    dropout: float = param(
+        default=0.2,
+        valid=[Interval(Real, 0, 1, closed="left")],
+        doc="Probability that an output feature is dropped in training, in all frames of a clip.",
+    )
 
     def build(self, n_features: int, max_frames: int) -> EncoderModule:
         """Return the module; see :class:`~skastw.encoders.Encoder`."""

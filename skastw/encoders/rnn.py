@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
-from typing import Any, ClassVar
 
 from torch import Tensor
 
+from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval, StrOptions
 from skastw.encoders._base import Encoder, EncoderModule
 from skastw.encoders._recurrent import CELLS, Recurrent
@@ -14,6 +14,7 @@ from skastw.encoders._recurrent import CELLS, Recurrent
 __all__ = ["RNNEncoder"]
 
 
+@parameters
 class RNNEncoder(Encoder):
     """Recurrent layers over the frames.
 
@@ -28,16 +29,7 @@ class RNNEncoder(Encoder):
 
     Parameters
     ----------
-    cell : {"rnn", "gru", "lstm"}, default="rnn"
-        Kind of the layers: plain recurrence with tanh, gated recurrent units or long short-term memory.
-    hidden : int, default=256
-        Width of the state of one direction.
-    num_layers : int, default=1
-        Number of recurrent layers L.
-    bidirectional : bool, default=False
-        Whether the layers also run from the end to the start.
-    dropout : float, default=0.0
-        Dropout between the layers; without effect on a single layer.
+    {parameters}
 
     References
     ----------
@@ -56,28 +48,26 @@ class RNNEncoder(Encoder):
     """
 
     name = "rnn"
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "cell": [StrOptions(set(CELLS))],
-        "hidden": [Interval(Integral, 1, 8192, closed="both")],
-        "num_layers": [Interval(Integral, 1, 32, closed="both")],
-        "bidirectional": ["boolean"],
-        "dropout": [Interval(Real, 0, 1, closed="left")],
-    }
 
-    def __init__(
-        self,
-        *,
-        cell: str = "rnn",
-        hidden: int = 256,
-        num_layers: int = 1,
-        bidirectional: bool = False,
-        dropout: float = 0.0,
-    ) -> None:
-        self.cell = cell
-        self.hidden = hidden
-        self.num_layers = num_layers
-        self.bidirectional = bidirectional
-        self.dropout = dropout
+    cell: str = param(
+        default="rnn",
+        valid=[StrOptions(set(CELLS))],
+        doc="Kind of the layers: plain recurrence with tanh, gated recurrent units or long short-term memory.",
+    )
+    hidden: int = param(
+        default=256, valid=[Interval(Integral, 1, 8192, closed="both")], doc="Width of the state of one direction."
+    )
+    num_layers: int = param(
+        default=1, valid=[Interval(Integral, 1, 32, closed="both")], doc="Number of recurrent layers L."
+    )
+    bidirectional: bool = param(
+        default=False, valid=["boolean"], doc="Whether the layers also run from the end to the start."
+    )
+    dropout: float = param(
+        default=0.0,
+        valid=[Interval(Real, 0, 1, closed="left")],
+        doc="Dropout between the layers; without effect on a single layer.",
+    )
 
     def build(self, n_features: int, max_frames: int) -> EncoderModule:
         """Return the module; see :class:`~skastw.encoders.Encoder`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from skastw.core.parameters import parameters
 from skastw.encoders._base import EncoderModule
 from skastw.encoders._conv2d import apply_mask, time_mask
 from skastw.encoders._dense import DenseEncoder, DenseModule
@@ -15,6 +16,7 @@ __all__ = ["StackedCNNEncoder"]
 _LAYERS = ((7, 3), (7, 3), (3, 1), (3, 1), (3, 1), (3, 3))
 
 
+@parameters
 class StackedCNNEncoder(DenseEncoder):
     """Six 1-D convolutions over time, three of them with max pooling, then two dense layers for each frame.
 
@@ -34,14 +36,7 @@ class StackedCNNEncoder(DenseEncoder):
 
     Parameters
     ----------
-    channels : int, default=256
-        Number of filters of each convolution.
-    hidden : int, default=512
-        Width of the first dense layer.
-    embedding : int, default=256
-        Width of the second dense layer, and of the output.
-    dropout : float, default=0.0
-        Dropout after each layer.
+    {parameters}
 
     Notes
     -----

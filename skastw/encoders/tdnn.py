@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from numbers import Integral
-from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 from skastw.encoders._base import Encoder, EncoderModule
 from skastw.encoders._conv2d import BatchNorm, Mask, time_mask
@@ -17,6 +17,7 @@ from skastw.errors import ComponentError
 __all__ = ["TDNNEncoder"]
 
 
+@parameters
 class TDNNEncoder(Encoder):
     """1-D convolutions over time with growing dilation and channel attention; the outputs of all blocks are combined.
 
@@ -39,12 +40,7 @@ class TDNNEncoder(Encoder):
 
     Parameters
     ----------
-    channels : int, default=512
-        Width of the blocks; a multiple of ``scale``.
-    scale : int, default=8
-        Number of groups of channels in a block.
-    se_channels : int, default=128
-        Width of the hidden layer of the gate.
+    {parameters}
 
     Notes
     -----
@@ -67,16 +63,18 @@ class TDNNEncoder(Encoder):
     """
 
     name = "tdnn"
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "channels": [Interval(Integral, 1, 8192, closed="both")],
-        "scale": [Interval(Integral, 1, 64, closed="both")],
-        "se_channels": [Interval(Integral, 1, 8192, closed="both")],
-    }
 
-    def __init__(self, *, channels: int = 512, scale: int = 8, se_channels: int = 128) -> None:
-        self.channels = channels
-        self.scale = scale
-        self.se_channels = se_channels
+    channels: int = param(
+        default=512,
+        valid=[Interval(Integral, 1, 8192, closed="both")],
+        doc="Width of the blocks; a multiple of ``scale``.",
+    )
+    scale: int = param(
+        default=8, valid=[Interval(Integral, 1, 64, closed="both")], doc="Number of groups of channels in a block."
+    )
+    se_channels: int = param(
+        default=128, valid=[Interval(Integral, 1, 8192, closed="both")], doc="Width of the hidden layer of the gate."
+    )
 
     def build(self, n_features: int, max_frames: int) -> EncoderModule:
         """Return the module; see :class:`~skastw.encoders.Encoder`."""

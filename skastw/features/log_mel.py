@@ -6,13 +6,14 @@ import functools
 import math
 from collections.abc import Sequence
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from skastw.core.batching import frame_mask, is_padded
+from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 from skastw.core.warn import warn_user
 from skastw.errors import ComponentError
@@ -43,10 +44,32 @@ MAX_OVERLAP = 1024
 MAX_FILTER_SIZE = 2**23
 
 
+@parameters
 class MelFeatures(Features):
-    """Base of front ends with the parameters of a mel filter bank; see :class:`LogMel`."""
+    """Base of front ends with a mel filter bank; see :class:`LogMel`."""
 
-    hop_length: int
+    n_mels: int = param(default=80, valid=[Interval(Integral, 1, 1024, closed="both")], doc="Number of mel bands.")
+    n_fft: int = param(
+        default=400,
+        valid=[Interval(Integral, 8, 65536, closed="both")],
+        doc="Length of the Fourier transform in samples.",
+    )
+    hop_length: int = param(
+        default=160, valid=[Interval(Integral, 1, 65536, closed="both")], doc="Step between frames in samples."
+    )
+    win_length: int | None = param(
+        default=None,
+        valid=[Interval(Integral, 2, 65536, closed="both"), None],
+        doc="Length of the Hann window in samples, which is centred in ``n_fft``; None stands for ``n_fft``.",
+    )
+    fmin: float = param(
+        default=0.0, valid=[Interval(Real, 0, None, closed="left")], doc="Lower end of the mel bands in Hz."
+    )
+    fmax: float | None = param(
+        default=None,
+        valid=[Interval(Real, 0, None, closed="neither"), None],
+        doc="Upper end of the mel bands in Hz; None stands for half the sample rate.",
+    )
 
     def frames_per_second(self, sample_rate: int) -> float:
         """Return the frame rate (Hz)."""
@@ -57,6 +80,7 @@ class MelFeatures(Features):
         return {**super().to_preprocessor(sample_rate, chunk_length), **self.get_params(deep=False)}
 
 
+@parameters
 class LogMel(MelFeatures):
     """Log-mel spectrogram: short-time power spectrum, mel filter bank, log10, Whisper's scaling.
 
@@ -66,16 +90,7 @@ class LogMel(MelFeatures):
 
     Parameters
     ----------
-    n_mels : int, default=80
-        Number F of mel bands.
-    n_fft : int, default=400
-        Length of the Fourier transform in samples.
-    hop_length : int, default=160
-        Step between frames in samples.
-    win_length : int or None, default=None
-        Length of the Hann window in samples, which is centred in ``n_fft``; None stands for ``n_fft``.
-    fmin, fmax : float, default=0.0 and None
-        Range of the mel bands in Hz; ``fmax=None`` stands for half the sample rate.
+    {parameters}
 
     References
     ----------
@@ -94,31 +109,6 @@ class LogMel(MelFeatures):
 
     name = "log_mel"
     log_mel = True
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "n_mels": [Interval(Integral, 1, 1024, closed="both")],
-        "n_fft": [Interval(Integral, 8, 65536, closed="both")],
-        "hop_length": [Interval(Integral, 1, 65536, closed="both")],
-        "win_length": [Interval(Integral, 2, 65536, closed="both"), None],
-        "fmin": [Interval(Real, 0, None, closed="left")],
-        "fmax": [Interval(Real, 0, None, closed="neither"), None],
-    }
-
-    def __init__(
-        self,
-        *,
-        n_mels: int = 80,
-        n_fft: int = 400,
-        hop_length: int = 160,
-        win_length: int | None = None,
-        fmin: float = 0.0,
-        fmax: float | None = None,
-    ) -> None:
-        self.n_mels = n_mels
-        self.n_fft = n_fft
-        self.hop_length = hop_length
-        self.win_length = win_length
-        self.fmin = fmin
-        self.fmax = fmax
 
     def build(self, sample_rate: int) -> FeaturesModule:
         """Return the module; see :class:`~skastw.features.Features`."""

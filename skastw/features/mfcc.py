@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from numbers import Integral
-from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from skastw.core.batching import frame_mask
 from skastw.core.decibels import UNIT
+from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 from skastw.errors import ComponentError
 from skastw.features._base import FeaturesModule
-from skastw.features.log_mel import LogMel, MelFeatures, MelModule, whisper_scale
+from skastw.features.log_mel import MelFeatures, MelModule, whisper_scale
 from skastw.features.statistics import cepstral_coefficients
 
 __all__ = ["MFCC", "local_slopes"]
@@ -22,6 +22,7 @@ __all__ = ["MFCC", "local_slopes"]
 _WIDTH = 9
 
 
+@parameters
 class MFCC(MelFeatures):
     """Mel-frequency cepstral coefficients: the cosine transform over the bands of a log-mel spectrum.
 
@@ -33,21 +34,7 @@ class MFCC(MelFeatures):
 
     Parameters
     ----------
-    n_mfcc : int, default=40
-        Number of coefficients, counted from the first; at most ``n_mels``.
-    deltas : {0, 1, 2}, default=0
-        With 1, the slope of each coefficient over time is appended, and with 2 also its second derivative; see
-        :func:`local_slopes`. A frame then has two or three times ``n_mfcc`` values.
-    n_mels : int, default=80
-        Number of mel bands.
-    n_fft : int, default=400
-        Length of the Fourier transform in samples.
-    hop_length : int, default=160
-        Step between frames in samples.
-    win_length : int or None, default=None
-        Length of the Hann window in samples, which is centred in ``n_fft``; None stands for ``n_fft``.
-    fmin, fmax : float, default=0.0 and None
-        Range of the mel bands in Hz; ``fmax=None`` stands for half the sample rate.
+    {parameters}
 
     References
     ----------
@@ -64,32 +51,20 @@ class MFCC(MelFeatures):
     """
 
     name = "mfcc"
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "n_mfcc": [Interval(Integral, 1, 1024, closed="both")],
-        "deltas": [Interval(Integral, 0, 2, closed="both")],
-        **LogMel._parameter_constraints,
-    }
 
-    def __init__(
-        self,
-        *,
-        n_mfcc: int = 40,
-        deltas: int = 0,
-        n_mels: int = 80,
-        n_fft: int = 400,
-        hop_length: int = 160,
-        win_length: int | None = None,
-        fmin: float = 0.0,
-        fmax: float | None = None,
-    ) -> None:
-        self.n_mfcc = n_mfcc
-        self.deltas = deltas
-        self.n_mels = n_mels
-        self.n_fft = n_fft
-        self.hop_length = hop_length
-        self.win_length = win_length
-        self.fmin = fmin
-        self.fmax = fmax
+    n_mfcc: int = param(
+        default=40,
+        valid=[Interval(Integral, 1, 1024, closed="both")],
+        doc="Number of coefficients, counted from the first; at most ``n_mels``.",
+    )
+    deltas: int = param(
+        default=0,
+        valid=[Interval(Integral, 0, 2, closed="both")],
+        doc=(
+            "With 1, the slope of each coefficient over time is appended, and with 2 also its second derivative; "
+            "see :func:`local_slopes`. A frame then has two or three times ``n_mfcc`` values."
+        ),
+    )
 
     def build(self, sample_rate: int) -> FeaturesModule:
         """Return the module; see :class:`~skastw.features.Features`."""

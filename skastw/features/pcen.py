@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from numbers import Real
-from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from skastw.core.batching import frame_mask
+from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 from skastw.features._base import FeaturesModule
-from skastw.features.log_mel import LogMel, MelFeatures, MelModule, mel_frequencies
+from skastw.features.log_mel import MelFeatures, MelModule, mel_frequencies
 
 __all__ = ["PCEN", "smoothed"]
 
@@ -23,6 +23,7 @@ _FULL_SCALE = 2.0**31
 _BLOCK = 128
 
 
+@parameters
 class PCEN(MelFeatures):
     """Per-channel energy normalization: each mel band is divided by its moving average, then compressed.
 
@@ -40,26 +41,7 @@ class PCEN(MelFeatures):
 
     Parameters
     ----------
-    gain : float, default=0.98
-        Exponent of the moving average; 1 removes the level of a steady sound completely, 0 keeps it.
-    bias : float, default=2.0
-        Offset that is added before the compression; much smaller ratios have little effect.
-    power : float, default=0.5
-        Exponent of the compression.
-    time_constant : float, default=0.4
-        Time constant of the moving average in seconds.
-    eps : float, default=1e-6
-        Value that is added to the moving average, on the scale of 32-bit integers.
-    n_mels : int, default=80
-        Number F of mel bands.
-    n_fft : int, default=400
-        Length of the Fourier transform in samples.
-    hop_length : int, default=160
-        Step between frames in samples.
-    win_length : int or None, default=None
-        Length of the Hann window in samples, which is centred in ``n_fft``; None stands for ``n_fft``.
-    fmin, fmax : float, default=0.0 and None
-        Range of the mel bands in Hz; ``fmax=None`` stands for half the sample rate.
+    {parameters}
 
     References
     ----------
@@ -78,41 +60,28 @@ class PCEN(MelFeatures):
     """
 
     name = "pcen"
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "gain": [Interval(Real, 0, 1, closed="both")],
-        "bias": [Interval(Real, 0, 1e6, closed="right")],
-        "power": [Interval(Real, 0, 1, closed="right")],
-        "time_constant": [Interval(Real, 0, 1000, closed="right")],
-        "eps": [Interval(Real, 0, 1e6, closed="right")],
-        **LogMel._parameter_constraints,
-    }
 
-    def __init__(
-        self,
-        *,
-        gain: float = 0.98,
-        bias: float = 2.0,
-        power: float = 0.5,
-        time_constant: float = 0.4,
-        eps: float = 1e-6,
-        n_mels: int = 80,
-        n_fft: int = 400,
-        hop_length: int = 160,
-        win_length: int | None = None,
-        fmin: float = 0.0,
-        fmax: float | None = None,
-    ) -> None:
-        self.gain = gain
-        self.bias = bias
-        self.power = power
-        self.time_constant = time_constant
-        self.eps = eps
-        self.n_mels = n_mels
-        self.n_fft = n_fft
-        self.hop_length = hop_length
-        self.win_length = win_length
-        self.fmin = fmin
-        self.fmax = fmax
+    gain: float = param(
+        default=0.98,
+        valid=[Interval(Real, 0, 1, closed="both")],
+        doc="Exponent of the moving average; 1 removes the level of a steady sound completely, 0 keeps it.",
+    )
+    bias: float = param(
+        default=2.0,
+        valid=[Interval(Real, 0, 1e6, closed="right")],
+        doc="Offset that is added before the compression; much smaller ratios have little effect.",
+    )
+    power: float = param(default=0.5, valid=[Interval(Real, 0, 1, closed="right")], doc="Exponent of the compression.")
+    time_constant: float = param(
+        default=0.4,
+        valid=[Interval(Real, 0, 1000, closed="right")],
+        doc="Time constant of the moving average in seconds.",
+    )
+    eps: float = param(
+        default=1e-6,
+        valid=[Interval(Real, 0, 1e6, closed="right")],
+        doc="Value that is added to the moving average, on the scale of 32-bit integers.",
+    )
 
     def build(self, sample_rate: int) -> FeaturesModule:
         """Return the module; see :class:`~skastw.features.Features`."""
