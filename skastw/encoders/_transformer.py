@@ -61,6 +61,11 @@ class TransformerBlock(nn.Module):
 class TransformerModule(EncoderModule):
     """Base of encoder modules that end with transformer blocks and a final norm.
 
+    Parameters
+    ----------
+    params : Encoder
+        Encoder with the parameters ``d_model``, ``num_heads``, ``num_layers``, ``ff_mult`` and ``dropout``.
+
     Raises
     ------
     ComponentError
