@@ -24,7 +24,7 @@ class Background(Augment):
     """Add a random segment of one of the user's recordings at a random signal-to-noise ratio.
 
     The frames of the recordings are computed once, before training. The powers of clip and background are added. A
-    saved model contains the paths of the recordings but never opens them.
+    saved model contains the file names of the recordings, without their folders, but never opens them.
 
     Parameters
     ----------
