@@ -146,7 +146,7 @@ def test_a_full_disk_leaves_the_old_table_and_is_told(tmp_path, name):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
     try:
-        with pytest.raises(OutputError, match=r"Cannot write .*table.*\. What was there before is unchanged"):
+        with pytest.raises(OutputError, match=r"Cannot write .*table.*\. An existing file is unchanged"):
             write_table(large, tmp_path / name)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -202,7 +202,7 @@ def test_partial_fit_mistakes_are_named():
     with pytest.raises(ValueError, match="classes=None in the first call"):
         classifier().partial_fit(CLIPS, Y)
     clf = classifier().partial_fit(CLIPS, Y, classes=[0, 1, 2])
-    with pytest.raises(ValueError, match=r"expected those of the first call: \[0, 1, 2\]"):
+    with pytest.raises(ValueError, match=r"expected the classes of the first call: \[0, 1, 2\]"):
         clf.partial_fit(CLIPS, Y, classes=[0, 1])
     with pytest.raises(ValueError, match="labels"):
         clf.partial_fit(CLIPS, Y + 1)

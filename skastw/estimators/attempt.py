@@ -28,10 +28,12 @@ class Attempt:
     Attributes
     ----------
     components : Components
-    seed : int or None
-        What ``random_state`` gave.
+    drawn_seed : int
+        The seed that ``random_state`` gave.
     params : dict
         The other parameters, for the fitted model.
+    before : Trained or None
+        The model that is trained further.
     failed : list of FailedClip
     n_features : dict
         ``n_features_in_`` and ``feature_names_in_``, if X is an array.
@@ -40,12 +42,18 @@ class Attempt:
     """
 
     components: Components
-    seed: int | None
+    drawn_seed: int
     params: dict[str, Any]
+    before: Trained | None = None
     failed: list[FailedClip] = field(default_factory=list)
     n_features: dict[str, Any] = field(default_factory=dict)
     data: Data | None = None
     run: Run | None = None
+
+    @property
+    def seed(self) -> int:
+        """The seed of this run; each instalment has another one."""
+        return (self.drawn_seed + (self.before.record.n_epochs if self.before else 0)) % 2**31
 
     def check_clips(self, estimator: Any, X: Any, *, reset: bool) -> Sequence[Any]:
         """Return X as clips; see :func:`skastw.data.extraction.check_clips`. The estimator stays as it is."""
@@ -73,7 +81,8 @@ class Attempt:
         """Return the model that was reached, by default with the network of the run; None before the first epoch."""
         if self.run is None or self.data is None or not self.run.best["epoch"]:
             return None
-        return trained_from(self.run, self.data, self.components, seed=self.seed, params=self.params, model=model)
+        seed = self.before.record.seed if self.before else self.drawn_seed
+        return trained_from(self.run, self.data, self.components, seed=seed, params=self.params, model=model)
 
     def copy(self, run: Run) -> dict[str, Any]:
         """Return the attributes that make another estimator fitted, in the middle of training."""

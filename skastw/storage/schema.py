@@ -42,6 +42,8 @@ _BOUNDS = {
     "pattern": "matching",
 }
 _MAX_SHOWN = 100
+#: The second for text that is half of a surrogate pair, which JSON may hold, where a Struct or a Literal is expected.
+_REFUSED = (msgspec.ValidationError, UnicodeEncodeError)
 
 
 def check(value: Any, schema: type[T], name: str, error: type[SkastwError], *, place: str = "") -> T:
@@ -98,7 +100,7 @@ def check(value: Any, schema: type[T], name: str, error: type[SkastwError], *, p
     """
     try:
         return msgspec.convert(value, schema, strict=True)
-    except msgspec.ValidationError as problem:
+    except _REFUSED as problem:
         raise error(f"{name!r} {_problem(value, schema, place, str(problem))}") from None
 
 
@@ -116,7 +118,7 @@ def _problem(value: Any, annotation: Any, place: str, message: str) -> str:
     for key, item, kind in _parts(value, annotation):
         try:
             msgspec.convert(item, kind, strict=True)
-        except msgspec.ValidationError as problem:
+        except _REFUSED as problem:
             return _problem(item, kind, _below(place, key), str(problem))
 
     if record is not None:
