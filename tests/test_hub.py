@@ -366,7 +366,9 @@ def test_the_files_of_a_model_are_of_one_commit_whatever_is_pushed_meanwhile(ser
             break
         time.sleep(0.01)
     server.repos["user/busy"].commit(models[1].files)
-    assert client.hear().value == models[0].says
+    # The server answers after the push: what then arrives for the first commit is repaired, or fetched again if its
+    # size is wrong, so that the model is whole and that of one of the two commits.
+    assert client.hear().value in (models[0].says, models[1].says)
     assert rule.used
     server.rules.clear()
     assert client.ask("pull", "user/busy").value == models[1].says

@@ -279,7 +279,8 @@ def _view(content: bytearray, spec: TensorSpec, offset: int) -> Tensor:
 def _all_finite(tensor: Tensor) -> bool:
     if not tensor.is_floating_point():
         return True
-    return bool(tensor.sum(dtype=torch.float64).isfinite()) or bool(tensor.isfinite().all())
+    # in parts, because of the temporary tensors, which may be larger than the weights
+    return all(bool(part.isfinite().all()) for part in tensor.reshape(-1).split(2**20))
 
 
 def _describe(tensor: TensorSpec | Tensor | None) -> str:
