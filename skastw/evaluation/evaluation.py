@@ -256,7 +256,6 @@ def evaluate_predictions(
     with ignored_warnings("A single label was found"):  # the scores show it
         matrix = confusion_matrix(truth, predicted, labels=labels)
 
-    scores: dict[str, Any] = total_scores(truth, predicted)
     return Evaluation(
         **scores,
         intervals=score_intervals(truth, predicted, groups=groups, n_bootstrap=n_bootstrap, random_state=random_state),
