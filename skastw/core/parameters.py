@@ -13,7 +13,7 @@ from typing import Any, TypeVar, dataclass_transform
 
 from skastw.core.sklearn_private import StrOptions, validate_parameter_constraints
 
-__all__ = ["check_params", "param", "parameters", "params_where", "take_params"]
+__all__ = ["check_params", "param", "param_names", "parameters", "take_params"]
 
 T = TypeVar("T")
 
@@ -76,9 +76,9 @@ def parameters(cls: type[T]) -> type[T]:
     return cls
 
 
-def params_where(cls: type, *, saved: bool) -> list[str]:
-    """Return the names of the parameters that were declared with this value of ``saved``."""
-    return [item.name for item in _declared(cls) if item.metadata["saved"] is saved]
+def param_names(cls: type, *, saved: bool | None = None) -> list[str]:
+    """Return the names of the parameters of a group, all or only those with this value of ``saved``."""
+    return [item.name for item in _declared(cls) if saved in (None, item.metadata["saved"])]
 
 
 def check_params(group: Any, name: str) -> None:

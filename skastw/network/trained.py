@@ -37,7 +37,7 @@ class ClassScores(Struct, frozen=True, kw_only=True):
     precision: _Number
     recall: _Number
     f1: _Number
-    support: Count
+    support: _Number
 
 
 class TestScores(Struct, frozen=True, kw_only=True):
