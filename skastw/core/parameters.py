@@ -12,6 +12,7 @@ from dataclasses import Field, dataclass, field, fields
 from typing import Any, TypeVar, dataclass_transform
 
 from skastw.core.sklearn_private import StrOptions, validate_parameter_constraints
+from skastw.errors import plain
 
 __all__ = ["check_params", "param", "param_names", "parameters", "take_params"]
 
@@ -109,7 +110,7 @@ def check_params(group: Any, name: str) -> None:
 
 
 def take_params(cls: type[T], owner: Any, **others: Any) -> T:
-    """Return the group ``cls`` with the values that ``owner`` has at this moment, and with ``others``.
+    """Return the group ``cls`` with the values that ``owner`` has at this moment, and with ``others``; numbers of NumPy become Python's.
 
     Examples
     --------
@@ -121,7 +122,7 @@ def take_params(cls: type[T], owner: Any, **others: Any) -> T:
     >>> take_params(Patience, SimpleNamespace(patience=5, epochs=9)).patience
     5
     """
-    return cls(**{item.name: getattr(owner, item.name) for item in _declared(cls)}, **others)
+    return cls(**{item.name: plain(getattr(owner, item.name)) for item in _declared(cls)}, **others)
 
 
 def _declared(cls: type) -> list[Field]:

@@ -439,8 +439,8 @@ class AudioEstimator(
     def _embed(self, X: Any) -> Tensor:
         """Return the embedding of each clip, shape (n_clips, D)."""
         check_is_fitted(self)
-        clips = check_clips(self, X, reset=False)
-        embeddings, failed = embed(self.trained_, clips, self._inference())
+        params = self._inference()
+        embeddings, failed = embed(self.trained_, check_clips(self, X, reset=False), params)
         self._note(failed)
         return embeddings
 
@@ -652,6 +652,10 @@ class AudioEstimator(
         if unknown:
             raise ArtifactError(f"config.json has the parameters {unknown[:5]}, which {cls.__name__} does not save.")
         pairs = {name: dict(loaded.params[name]) for name in _MAPPINGS if isinstance(loaded.params.get(name), list)}
+        if loaded.trained.targets.estimator != cls._learns:
+            raise ArtifactError(
+                f"labels.json has task={loaded.trained.targets.name!r}, which {cls.__name__} does not learn."
+            )
         estimator = cls(**{**loaded.params, **pairs, "device": device})
         estimator._validate_params()
         estimator.trained_ = loaded.trained
