@@ -17,8 +17,8 @@ from sklearn.metrics import balanced_accuracy_score, precision_recall_fscore_sup
 
 from skastw import ASTWClassifier, ASTWRegressor
 from skastw.artifact.card import model_card
-from skastw.augment import Background
 from skastw.artifact.folder import seal
+from skastw.augment import Background
 from skastw.datasets import make_tones
 from skastw.encoders import ParallelCNNEncoder
 from skastw.errors import ArtifactError
@@ -259,7 +259,7 @@ def test_a_sentence_about_the_test_is_text_and_nothing_else(held_out, tmp_path):
 @pytest.mark.parametrize("change", [{"interrupted": "no"}, {"max_epochs": 0}, {"max_epochs": "3"}], ids=str)
 def test_an_end_of_training_of_another_form_is_refused(copied, change):
     rewrite(copied, **change)
-    with pytest.raises(ArtifactError, match=rf"'metrics\.json' has {next(iter(change))}: ")):
+    with pytest.raises(ArtifactError, match=rf"'metrics\.json' has {next(iter(change))}: "):
         ASTWClassifier.from_pretrained(copied)
 
 

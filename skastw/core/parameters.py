@@ -110,7 +110,9 @@ def check_params(group: Any, name: str) -> None:
 
 
 def take_params(cls: type[T], owner: Any, **others: Any) -> T:
-    """Return the group ``cls`` with the values that ``owner`` has at this moment, and with ``others``; numbers of NumPy become Python's.
+    """Return the group ``cls`` with the values that ``owner`` has at this moment, and with ``others``.
+
+    Numbers of NumPy become numbers of Python.
 
     Examples
     --------
