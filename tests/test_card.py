@@ -242,7 +242,7 @@ def test_tests_of_another_form_are_refused(held_out, copied, tmp_path, test):
     "change", [{"uar": math.nan}, {"accuracy": math.inf}, {"intervals": {"uar": [0.1, math.nan]}}], ids=str
 )
 def test_scores_that_are_no_finite_numbers_are_refused(held_out, tmp_path, change):
-    with pytest.raises(ArtifactError, match="expected (a|two) finite number"):
+    with pytest.raises(ArtifactError, match=r"expected (a|two) finite number"):
         held_out.save_pretrained(tmp_path / "model", test={**TEST, **change})
     assert not (tmp_path / "model").exists()
 

@@ -129,7 +129,7 @@ def test_a_loaded_network_has_all_its_tensors(name, tmp_path):
 
 def test_labels_of_an_absurd_width_are_refused(folder):
     rewrite(folder, "labels.json", lambda labels: labels.update(dtype="<U999999999"))
-    refused(folder, r"'labels\.json' has dtype: .*, expected the dtype of an array")
+    refused(folder, "labels.json is not valid: .*<U999999999' not understood")
     rewrite(folder, "labels.json", lambda labels: labels.update(dtype="<U99999999"))
     refused(folder, "labels of dtype <U99999999 exceed 268435456 bytes")
 
@@ -360,7 +360,7 @@ def test_labels_that_do_not_fit_the_head_are_refused(folder, labels):
 )
 def test_a_training_record_that_is_none_is_refused(folder, change):
     rewrite(folder, "metrics.json", lambda metrics: metrics.update(change))
-    refused(folder, rf"'metrics\.json' (has|is not valid: best_epoch).*{next(iter(change))}")
+    refused(folder, rf"'metrics\.json' (has .*{next(iter(change))}|is not valid: best_epoch or n_epochs do not fit)")
 
 
 def test_targets_of_a_regressor_are_checked(tmp_path):

@@ -392,7 +392,7 @@ class AudioEstimator(
         return take_params(
             TrainingSettings,
             self,
-            batch_size=self.batch_size,
+            batch_size=int(self.batch_size),
             device=resolve_device(self.device),
             precision=self.precision,
             seed=seed,
