@@ -39,9 +39,9 @@ class CacheParams:
     cache: str = param(
         default="auto",
         valid=[StrOptions(set(CACHES))],
-        doc='Where ``fit`` keeps the frames of the clips: ``"auto"`` keeps 128 MB in memory and the rest in a '
-        "temporary file, so that memory does not grow with the number of clips. Python's ``tempfile`` chooses the "
-        "folder of the file (``TMPDIR``). Predictions need no such file.",
+        doc='Where ``fit`` keeps the frames of the clips: ``"auto"`` keeps up to 128 MB in memory and the rest in a '
+        "temporary file, so that the use of memory does not grow with the number of clips. Python's ``tempfile`` "
+        "chooses the folder; set ``TMPDIR`` to change it. Predictions do not write such a file.",
         saved=False,
     )
 

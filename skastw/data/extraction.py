@@ -43,23 +43,26 @@ class ReadParams:
     device: str | torch.device = param(
         default="auto",
         valid=[str, torch.device],
-        doc='Where to compute. ``"auto"`` is the GPU, if the machine has one, or else the CPU.',
+        doc='Device for training and predictions. ``"auto"`` uses the GPU if the machine has one, and else the CPU.',
         saved=False,
     )
     n_jobs: int | None = param(
-        default=None, valid=[Integral, None], doc="Threads that decode clips, counted as joblib counts.", saved=False
+        default=None,
+        valid=[Integral, None],
+        doc="Number of threads that decode clips, counted as in joblib: None is 1, -1 is all processors.",
+        saved=False,
     )
     on_error: str = param(
         default="raise",
         valid=[StrOptions(set(POLICIES))],
-        doc="What to do about clips that cannot be read: raise an error, or leave them out, with a warning or without. "
-        "``failed_`` lists them. Training stops if more than a fifth of the clips cannot be read, or all clips of a "
-        "class.",
+        doc="What to do with clips that cannot be read: raise an error, or leave them out, with or without a warning. "
+        "``failed_`` lists the clips that were left out. ``fit`` always raises an error if more than a fifth of the "
+        "clips, or all clips of a class, cannot be read.",
     )
     verbose: int = param(
         default=0,
         valid=["verbose"],
-        doc="1 shows progress bars; 2 writes a line for each epoch to standard error, for logs.",
+        doc="1 shows progress bars. 2 writes one line for each epoch to standard error instead, for log files.",
         saved=False,
     )
 

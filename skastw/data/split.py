@@ -23,8 +23,8 @@ class SplitParams:
     val_split: float | None = param(
         default=0.2,
         valid=[Interval(Real, 0, 1, closed="neither"), None],
-        doc="Share of the clips to choose the best epoch on: stratified if possible, and whole groups if ``fit`` gets "
-        "``groups``. None trains on all clips for all epochs.",
+        doc="Share of the clips that are held out for validation, to choose the best epoch. The split is stratified "
+        "if possible. If ``fit`` gets ``groups``, whole groups are held out. None trains on all clips for all epochs.",
     )
 
 

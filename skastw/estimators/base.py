@@ -68,21 +68,24 @@ class StartParams:
     warm_start: bool = param(
         default=False,
         valid=["boolean"],
-        doc="Let ``fit`` go on from the weights of the last ``fit``; the head is new if the labels differ.",
+        doc="Start ``fit`` from the weights of the previous ``fit``. The head is initialised again if the labels "
+        "differ.",
         saved=False,
     )
     init_from: str | os.PathLike[str] | None = param(
         default=None,
         valid=[str, os.PathLike, None],
-        doc="Start from the weights of a saved model, a folder or a repository of the Hub; the head is new if the "
-        "labels differ.",
+        doc="Start training from the weights of a saved model: a folder, or the name of a repository on the Hugging "
+        "Face Hub. The head is initialised again if the labels differ.",
         saved=False,
     )
     random_state: int | np.random.RandomState | None = param(
         default=42,
         valid=["random_state"],
-        doc="Seed of the weights, the split, the order and the augmentations. Runs with one seed repeat bit for bit on "
-        "one machine, also in threads, and leave torch's own random generator alone. A saved model keeps an integer.",
+        doc="Seed of the initial weights, the validation split, the order of the clips, dropout and the "
+        "augmentations. Runs with the same seed on the same machine give the same weights, bit for bit, also if they "
+        "run in several threads. They do not change the state of torch's global random generator. A saved model keeps "
+        "an integer seed.",
     )
 
 

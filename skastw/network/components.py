@@ -40,45 +40,49 @@ class ModelParams:
     sample_rate: int = param(
         default=16000,
         valid=[Interval(Integral, 1000, 1_000_000, closed="both")],
-        doc="Rate that clips are resampled to, and that bare arrays have (Hz).",
+        doc="Sampling rate of the waveforms that the model takes (Hz). Clips are resampled to it. An array without a "
+        "sampling rate must have it already.",
     )
     chunk_length: float = param(
         default=30.0,
         valid=[Interval(Real, 0, 3600, closed="right")],
-        doc="Longest part of a clip that the encoder sees at once (s). Training draws a random chunk of a longer clip "
-        "in each epoch. Prediction averages over consecutive chunks that cover the whole clip.",
+        doc="Longest part of a clip that the encoder processes at once (s). In training, each epoch draws a random "
+        "chunk of a longer clip. Predictions average over consecutive chunks that cover the whole clip.",
     )
     features: str | Features = param(
         default="log_mel",
         valid=[str, Features],
-        doc='Front end. ``"precomputed"`` takes frames instead of clips, for example from :class:`ASTWFeaturizer`.',
+        doc='Front end, which computes frames from a waveform. With ``"precomputed"``, X holds frames instead of '
+        "clips, for example from :class:`ASTWFeaturizer`.",
     )
     augment: str | Augment | list[Any] | None = param(
         default="spec_augment",
         valid=[str, Augment, "array-like", None],
-        doc="Augmentations of the training batches, in order.",
+        doc="Augmentations of the training batches, applied in this order. None switches augmentation off.",
     )
     normalization: str | Normalization = param(
         default="none",
         valid=[str, Normalization],
-        doc='Scale of the frames that the encoder sees: ``"per_bin"`` standardises each bin by its mean and deviation '
-        'in the training clips, ``"per_clip"`` and ``"level"`` standardise each clip by itself.',
+        doc='Normalization of the frames before the encoder: ``"per_bin"`` standardises each bin by its mean and '
+        'standard deviation in the training clips, ``"per_clip"`` each clip by its own, and ``"level"`` subtracts the '
+        "mean of each clip.",
     )
     encoder: str | Encoder = param(
         default="astw",
         valid=[str, Encoder],
-        doc="Network from frames to frames. Its parameters are parameters of this estimator too: ``encoder__d_model``.",
+        doc="Network that turns frames into a sequence of vectors. Its parameters can be set through the estimator, "
+        "for example as ``encoder__d_model``.",
     )
     pooling: str | Pooling = param(
         default="mean",
         valid=[str, Pooling],
-        doc='From frames to one embedding: ``"mean"``, ``"max"``, ``"attentive_stats"``.',
+        doc='Pooling of the vectors of a clip into one embedding: ``"mean"``, ``"max"`` or ``"attentive_stats"``.',
     )
     n_models: int = param(
         default=1,
         valid=[Interval(Integral, 1, 64, closed="both")],
-        doc="Networks that learn side by side from different weights; predictions average their outputs. Time and size "
-        "grow with it.",
+        doc="Number of networks that are trained side by side from different initial weights. Predictions average "
+        "their outputs. Time and model size grow with this number.",
     )
 
 

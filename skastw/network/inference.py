@@ -54,20 +54,21 @@ class InferenceParams(ReadParams):
     precision: str = param(
         default="auto",
         valid=[StrOptions(set(PRECISIONS))],
-        doc='Number format of the matrix products: ``"auto"`` trains in bfloat16 if the hardware has native '
-        "instructions for it, and predicts in float32. Weights are float32, or float64 if ``fit`` had "
+        doc='Number format of matrix products: ``"auto"`` trains in bfloat16 if the hardware has native instructions '
+        "for it, and predicts in float32. The weights are float32, or float64 if the model was fitted with "
         '``"float64"``.',
     )
     batch_size: int = param(
         default=16,
         valid=[Interval(Integral, 1, None, closed="left")],
-        doc="Clips in a step of training and in a batch of prediction.",
+        doc="Number of clips in a training step and in a batch of a prediction.",
     )
     tta: int = param(
         default=1,
         valid=[Interval(Integral, 1, 1000, closed="both")],
-        doc="Versions of a clip that predictions average over: the clip itself, and versions that those augmentations "
-        "make that warp, stretch or crop. Each takes the time of a prediction.",
+        doc="Test-time augmentation: the number of versions of each clip that predictions average over. The first "
+        "version is the clip itself. The augmentations in ``augment`` that warp, stretch or crop frames make the "
+        "others. Each version takes as long as a prediction without augmentation.",
     )
 
     @property

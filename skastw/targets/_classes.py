@@ -38,13 +38,14 @@ class ClassParams:
     label_smoothing: float = param(
         default=0.1,
         valid=[Interval(Real, 0, 1, closed="left")],
-        doc="Share of the target that is spread over all classes.",
+        doc="Share of the target probability that the training loss spreads evenly over all classes.",
     )
     class_weight: dict[Any, float] | str | None = param(
         default=None,
         valid=[dict, StrOptions({"balanced"}), None],
-        doc='Weight of each class in the training loss, as in scikit-learn: ``"balanced"``, or a weight from 0 to 1e9 '
-        "for each class. Classes that a dict leaves out have weight 1.",
+        doc='Weight of each class in the training loss, as in scikit-learn: ``"balanced"``, or a dict with a weight '
+        "from 0 to 1e9 for each class. Classes that are missing in the dict have weight 1. Multi-label targets do not "
+        "take class weights.",
     )
 
 

@@ -24,8 +24,9 @@ class AverageParams:
     ema_decay: float | None = param(
         default=None,
         valid=[Interval(Real, 0, 1, closed="neither"), None],
-        doc="Keep an exponential moving average of the weights, over about the last ``1 / (1 - ema_decay)`` steps, "
-        "instead of the weights of the last step.",
+        doc="Decay of an exponential moving average of the weights, which spans about the last ``1 / (1 - "
+        "ema_decay)`` steps. The model gets the averaged weights instead of the weights after the last step. None "
+        "does not average.",
     )
 
 

@@ -23,9 +23,9 @@ class CheckpointParams:
     checkpoint_dir: str | os.PathLike[str] | None = param(
         default=None,
         valid=[str, os.PathLike, None],
-        doc="Write the state of ``fit`` to this folder after each epoch, a file for each run. If ``fit`` was killed "
-        "and is called again with the same clips and parameters, it goes on from the last epoch, and ends in the same "
-        "weights to the bit. Needs an integer ``random_state``.",
+        doc="Folder in which ``fit`` saves its state after each epoch, in one file for each run. If ``fit`` was "
+        "killed and is called again with the same clips and parameters, it continues after the last saved epoch and "
+        "ends with the same weights, bit for bit. Requires an integer ``random_state``.",
         saved=False,
     )
 

@@ -25,15 +25,17 @@ class OptimizerParams:
         default=0.01,
         valid=[Interval(Real, 0, None, closed="left"), None],
         doc="Peak learning rate of Muon, which updates the weights of linear and convolution layers. With None, AdamW "
-        "updates these too.",
+        "updates these weights too.",
     )
     adam_lr: float = param(
         default=3e-4,
         valid=[Interval(Real, 0, None, closed="left")],
-        doc="Peak learning rate of AdamW, which updates the rest.",
+        doc="Peak learning rate of AdamW, which updates all other weights.",
     )
     weight_decay: float = param(
-        default=0.01, valid=[Interval(Real, 0, None, closed="left")], doc="Decoupled weight decay of both."
+        default=0.01,
+        valid=[Interval(Real, 0, None, closed="left")],
+        doc="Decoupled weight decay of both optimisers. Biases and the weights of norms are not decayed.",
     )
 
     @property

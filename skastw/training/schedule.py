@@ -18,7 +18,8 @@ class ScheduleParams:
     warmup_ratio: float = param(
         default=0.1,
         valid=[Interval(Real, 0, 1, closed="left")],
-        doc="Share of the steps in which the learning rates rise; then they follow a cosine to zero.",
+        doc="Share of the training steps in which the learning rates rise linearly to their peak. In the other steps "
+        "they fall to zero along a cosine.",
     )
 
 

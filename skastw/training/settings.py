@@ -25,23 +25,25 @@ class TrainingParams(AverageParams, ScheduleParams, OptimizerParams):
     epochs: int = param(
         default=30,
         valid=[Interval(Integral, 1, None, closed="left")],
-        doc="Largest number of passes over the training clips.",
+        doc="Maximum number of epochs, that is, of passes over the training clips.",
     )
     min_steps: int = param(
         default=0,
         valid=[Interval(Integral, 0, None, closed="left")],
-        doc="Smallest number of steps: train for more than ``epochs`` if these have fewer. A set of twenty clips needs "
-        "more passes than a set of a thousand.",
+        doc="If ``epochs`` epochs have fewer training steps than this, the number of epochs is raised. A data set of "
+        "twenty clips needs more epochs than a data set of a thousand clips.",
     )
     patience: int | None = param(
         default=30,
         valid=[Interval(Integral, 1, None, closed="left"), None],
-        doc="Stop after so many epochs without a better validation score: macro-F1 of labels, R2 of values.",
+        doc="Stop training if the validation score (macro-F1 for labels, R2 for values) has not improved for this "
+        "number of epochs. None never stops early.",
     )
     keep: str = param(
         default="best",
         valid=[StrOptions({"best", "last"})],
-        doc="Keep the weights of the epoch with the best validation score, or of the last epoch.",
+        doc='Whether the model gets the weights of the epoch with the best validation score (``"best"``) or of the '
+        'last epoch (``"last"``).',
     )
 
 
