@@ -13,7 +13,7 @@ __all__ = ["ScheduleParams", "warmup_cosine"]
 
 @parameters
 class ScheduleParams:
-    """How the learning rates change."""
+    """Parameters of the learning-rate schedule."""
 
     warmup_ratio: float = param(
         default=0.1,
@@ -24,15 +24,15 @@ class ScheduleParams:
 
 
 def warmup_cosine(step: int, total_steps: int, warmup_ratio: float) -> float:
-    """Return the factor on the learning rates at a step: linear warm-up, then a half cosine towards zero.
+    """Return the factor of the learning rates at a step: linear warm-up, then half a cosine towards zero.
 
     Parameters
     ----------
     step : int
-        From 0 to ``total_steps - 1``.
+        Index of the step, from 0 to ``total_steps - 1``.
     total_steps : int
     warmup_ratio : float
-        Share of the steps that warm up, in [0, 1).
+        Share of the steps in the warm-up, in [0, 1).
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""The parameters of training, and what one run adds to them."""
+"""The parameters of training, and the settings of one run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["TrainingParams", "TrainingSettings"]
 
 @parameters
 class TrainingParams(AverageParams, ScheduleParams, OptimizerParams):
-    """How a network is trained."""
+    """Parameters of training."""
 
     epochs: int = param(
         default=30,
@@ -49,7 +49,7 @@ class TrainingParams(AverageParams, ScheduleParams, OptimizerParams):
 
 @parameters
 class TrainingSettings(TrainingParams):
-    """The parameters of a run, with the machine that it runs on.
+    """The settings of a run: the parameters of training, the device and the seed.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class TrainingSettings(TrainingParams):
     seed : int
     verbose : int
     constant_lr : bool
-        Stay at the peak learning rates, for training in instalments.
+        Whether to keep the peak learning rates, as ``partial_fit`` does.
     """
 
     batch_size: int
@@ -71,6 +71,6 @@ class TrainingSettings(TrainingParams):
     constant_lr: bool = False
 
     def lasting(self, n_clips: int) -> Self:
-        """Return the settings with the epochs that ``min_steps`` steps on ``n_clips`` clips take, if those are more."""
+        """Return the settings with enough epochs for ``min_steps`` steps on ``n_clips`` clips."""
         steps = math.ceil(n_clips / self.batch_size)
         return replace(self, epochs=max(self.epochs, math.ceil(self.min_steps / steps)))
