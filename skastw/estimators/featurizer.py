@@ -48,8 +48,8 @@ class ASTWFeaturizer(TransformerMixin, ComponentParams):
     n_jobs : int or None, default=None
         Number of threads that decode clips, counted as in joblib.
     on_error : {"raise", "warn", "ignore"}, default="raise"
-        What ``transform`` does with clips that cannot be read: raise an error, or return an empty array or NaN statistics
-        for them, with or without a warning. ``failed_`` then lists these clips.
+        What ``transform`` does with clips that cannot be read: raise an error, or return an empty array or NaN
+        statistics for them, with or without a warning. ``failed_`` then lists these clips.
     verbose : int, default=0
         1 shows a progress bar.
 

@@ -1,4 +1,4 @@
-"""What a network is built of: the parameters that shape it, and their checked values."""
+"""The components of a model: the parameters that define a network, and the frozen value that is built from them."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from skastw.pooling import Pooling
 
 __all__ = ["MAX_AUGMENTATIONS", "Components", "ModelParams", "components_from_config", "resolve_components"]
 
-#: Augmentations in one list; a model folder of a stranger may name any number.
+#: Largest number of augmentations. A folder from an untrusted source may list any number.
 MAX_AUGMENTATIONS = 64
 
 
 @parameters
 class ModelParams:
-    """What shapes a network."""
+    """Parameters that define a network."""
 
     sample_rate: int = param(
         default=16000,
@@ -88,19 +88,20 @@ class ModelParams:
 
 @dataclass(frozen=True)
 class Components:
-    """The checked components of a model, and the numbers that shape its network.
+    """The checked components of a model, and the other values that define its network.
 
     Attributes
     ----------
     features, normalization, encoder, pooling : component
     augment : tuple of Augment
     sample_rate : int
-        Hz.
+        Sampling rate of the waveforms (Hz).
     chunk_length : float
-        Seconds.
+        Longest part of a clip that the encoder processes at once (s).
     n_models : int
+        Number of networks that are trained side by side.
     dtype : torch.dtype
-        Of the weights.
+        Number format of the weights.
     """
 
     features: Features
@@ -115,7 +116,7 @@ class Components:
 
     @property
     def parts(self) -> dict[str, Component]:
-        """The components that the network is built of, by kind, in their order."""
+        """The components of the network by kind, in the order in which a clip passes them."""
         return {kind: getattr(self, kind) for kind in KINDS if kind != "augment"}
 
     @property
@@ -124,13 +125,13 @@ class Components:
         return isinstance(self.features, Precomputed)
 
     def build(self, n_outputs: int, n_features: int | None = None) -> AudioModel:
-        """Return the network, with fresh weights from torch's random generator.
+        """Return a new network, whose weights are drawn from torch's random generator.
 
         Parameters
         ----------
         n_outputs : int
         n_features : int, optional
-            Width of a frame, if the front end does not know it (precomputed frames).
+            Number of values in a frame, for precomputed frames.
         """
         return build_model(
             self.features,
@@ -145,13 +146,13 @@ class Components:
         )
 
     def to_config(self) -> dict[str, Any]:
-        """Return the components as JSON, by kind."""
+        """Return the components as JSON values, by kind."""
         augment = [component_to_config(item) for item in self.augment]
         return {**{kind: component_to_config(part) for kind, part in self.parts.items()}, "augment": augment}
 
 
 def components_from_config(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the components that :meth:`Components.to_config` described, as parameters of an estimator.
+    """Return components from the JSON values of :meth:`Components.to_config`, as parameters of an estimator.
 
     Raises
     ------
@@ -166,14 +167,14 @@ def components_from_config(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def resolve_components(params: ModelParams, dtype: torch.dtype = torch.float32) -> Components:
-    """Return checked copies of the components: later changes of the parameters do not change them.
+    """Return checked copies of the components, which do not change if the parameters are changed later.
 
     Parameters
     ----------
     params : ModelParams
-        Or an estimator, which has the same parameters.
+        Parameters, or an estimator that has them.
     dtype : torch.dtype, default=torch.float32
-        Of the weights.
+        Number format of the weights.
 
     Returns
     -------
@@ -182,7 +183,7 @@ def resolve_components(params: ModelParams, dtype: torch.dtype = torch.float32) 
     Raises
     ------
     ComponentError
-        If a component is not known, has a wrong parameter, or does not go with another one.
+        If a component is unknown, has a parameter that is not valid, or cannot be combined with another one.
 
     Examples
     --------
@@ -194,8 +195,9 @@ def resolve_components(params: ModelParams, dtype: torch.dtype = torch.float32) 
     listed = params.augment if isinstance(params.augment, list | tuple) else [params.augment]
     if len(listed) > MAX_AUGMENTATIONS:
         raise ComponentError(
-            f"Got {len(listed)} augmentations, expected at most {MAX_AUGMENTATIONS}: leave out repeated ones."
+            f"Got {len(listed)} augmentations, expected at most {MAX_AUGMENTATIONS}: remove repeated ones."
         )
+
     parts: dict[str, Any] = {
         kind: resolve_component(component_base(kind), getattr(params, kind)) for kind in KINDS if kind != "augment"
     }
@@ -213,8 +215,8 @@ def resolve_components(params: ModelParams, dtype: torch.dtype = torch.float32) 
     for augmentation in components.augment:
         if augmentation.log_mel and not components.features.log_mel:
             raise ComponentError(
-                f"Got augment={augmentation.name!r} with features={components.features.name!r}, expected an "
-                "augmentation that does not change the bands and levels of log-mel frames; leave it out, or take "
-                "features='log_mel'."
+                f"Got augment={augmentation.name!r} with features={components.features.name!r}, expected "
+                "features='log_mel', because this augmentation changes log-mel bands or levels; set features='log_mel' "
+                "or remove the augmentation."
             )
     return copy.deepcopy(components)
