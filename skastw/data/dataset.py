@@ -1,4 +1,4 @@
-"""From clips and encoded targets to the data sets that a network trains on."""
+"""Training and validation sets, made from clips and encoded targets."""
 
 from __future__ import annotations
 
@@ -25,16 +25,17 @@ from skastw.targets import Targets
 
 __all__ = ["CacheParams", "Data", "Labelled", "make_data", "make_frame_set"]
 
-#: Values of the parameter ``cache``, and the bytes of frames that each keeps in memory.
+#: Values of the parameter ``cache``, and the number of bytes of frames that each keeps in memory (None: all).
 CACHES = {"auto": MEMORY_LIMIT, "memory": None, "disk": 0}
 
-#: Yields what becomes of clips: takes the clips, the positions to read and the width of precomputed frames, if known.
+#: Function that reads clips and yields their outcomes. It takes the clips, the positions to read, and the number of
+#: values in a precomputed frame, if known.
 Read = Callable[[Sequence[Any], np.ndarray, int | None], Iterator[Outcome]]
 
 
 @parameters
 class CacheParams:
-    """Where frames are kept during training."""
+    """Parameters of the storage of frames during training."""
 
     cache: str = param(
         default="auto",
@@ -55,7 +56,7 @@ class Labelled:
     clips : sequence of clips, of length n
     targets : ndarray of shape (n,) or (n, K)
     weights : ndarray of shape (n,)
-        In the loss; clips of weight 0 are left out.
+        Weight of each clip in the loss. Clips of weight 0 are not used.
     groups : ndarray of shape (n,), optional
         Speaker or recording of each clip.
 
@@ -76,14 +77,14 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Data:
-    """What a network trains on.
+    """The data sets of a training run.
 
     Attributes
     ----------
     train : FrameSet
     valid : FrameSet or None
     split : str
-        How the two were told apart, in words.
+        Description of how the validation clips were chosen.
     failed : list of FailedClip
         Clips that were left out.
     """
@@ -95,17 +96,17 @@ class Data:
 
     @property
     def parts(self) -> list[FrameSet]:
-        """The training set and, if there is one, the validation set."""
+        """The training set, followed by the validation set if it exists."""
         return [self.train] if self.valid is None else [self.train, self.valid]
 
     @cached_property
     def digests(self) -> list[list[bytes]]:
-        """SHA-256 of the frames of each clip, in a list for each part."""
+        """SHA-256 of the frames of each clip, one list for each part."""
         return [clip_digests(part.frames) for part in self.parts]
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the clips' frames, targets and weights, in their order."""
+        """SHA-256 of the frames, targets and weights of all clips, in order."""
         digest = hashlib.sha256()
         for part, clips in zip(self.parts, self.digests, strict=True):
             digest.update(b"".join(clips))
@@ -115,7 +116,7 @@ class Data:
 
     @property
     def clips_sha256(self) -> list[str]:
-        """SHA-256 of the training clips, of the validation clips and, last, of all: evaluated clips can be compared."""
+        """SHA-256 of the training clips, of the validation clips and of all clips, to recognise evaluated clips."""
         parts = [*self.digests, chain(*self.digests)] if self.valid else self.digests
         return [clips_sha256(part) for part in parts]
 
@@ -132,26 +133,26 @@ def make_data(
     split: SplitParams,
     seed: int,
 ) -> Data:
-    """Compute the frames of the clips, and split off validation clips unless they are given.
+    """Compute the frames of the clips, and split off validation clips if none are given.
 
     Parameters
     ----------
     labelled : Labelled
     validation : Labelled or None
-        Validation clips of the caller.
+        Validation clips that were passed to ``fit``.
     targets : Targets
-        What ``fit`` learned from y.
+        Targets that ``fit`` learned from y.
     read : callable
-        Yields the outcome of each clip.
+        Function that reads clips and yields their outcomes.
     limit : int or None
-        Bytes of frames in memory; the rest goes to a temporary file.
+        Bytes of frames to keep in memory. The other frames are kept in a temporary file.
     on_error : str
         See :data:`skastw.data.failures.POLICIES`.
     dtype : torch.dtype
-        Of the weights of the network, and so of weights and values here.
+        Number format of the network's weights, which the weights and numeric targets of the clips get too.
     split : SplitParams
     seed : int
-        Of the split.
+        Seed of the split.
 
     Returns
     -------
@@ -162,12 +163,13 @@ def make_data(
     ClipError, DataError
         If clips cannot be used; see ``on_error``.
     ValueError
-        If no clip has a weight, or the clips cannot be split.
+        If all weights are zero, or the clips cannot be split.
     """
     settings: dict[str, Any] = {"limit": limit, "on_error": on_error, "dtype": dtype}
     used = np.flatnonzero(labelled.weights > 0)
     if len(used) == 0:
-        raise ValueError("Got weights that are zero for every clip, expected a positive weight somewhere.")
+        raise ValueError("Got weights that are all zero, expected at least one positive weight.")
+
     everything, failed = make_frame_set(labelled, used, read, **settings)
     lost = targets.lost(labelled.targets[used], labelled.targets[everything.positions])
     if lost is not None:
@@ -200,20 +202,22 @@ def make_frame_set(
     dtype: torch.dtype,
     n_features: int | None = None,
 ) -> tuple[FrameSet, list[FailedClip]]:
-    """Return the data set of the clips at ``index`` that can be used, and a list of the others.
+    """Return the data set of the usable clips at ``index``, and a list of the other clips.
 
     Parameters
     ----------
     labelled : Labelled
     index : ndarray of int
+        Positions of the clips to read.
     read, limit, on_error, dtype
-        As for :func:`make_data`.
+        See :func:`make_data`.
     n_features : int, optional
-        Expected width of precomputed frames.
+        Expected number of values in a precomputed frame.
     """
     frames, positions = FrameStore(limit=limit), []
     failed: list[FailedClip] = []
     cancelled: list[tuple[int, str | None]] = []
+
     for outcome in read(labelled.clips, index, n_features):
         if isinstance(outcome.result, FailedClip):
             failed.append(outcome.result)
