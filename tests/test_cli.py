@@ -338,7 +338,7 @@ def test_windows_are_written_as_labels_of_audacity(folder, recording, tmp_path):
     assert place.read_text() == ""
     several = skastw("windows", recording, CLIPS.data[0], "-m", folder, "-w", 0.5, "--output", place)
     assert several.returncode == 1
-    assert "expected those of one" in several.stderr
+    assert "expected one clip" in several.stderr
 
 
 # ------------------------------------------------------------------ train, evaluate, describe

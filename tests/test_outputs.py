@@ -312,7 +312,7 @@ def test_labels_of_several_recordings_are_refused_before_they_are_predicted(tone
     monkeypatch.setattr(ASTWClassifier, "predict_windows", lambda *_, **__: pytest.fail("predicted"))
     result = skastw("windows", tones, "-m", model, "-w", "1", "-o", tmp_path / "labels.txt")
     assert result.exit_code == 1
-    assert "Got the windows of 16 clips, expected those of one" in result.output
+    assert "Got the windows of 16 clips, expected one clip" in result.output
 
 
 def test_a_file_that_the_user_names_is_replaced(tones, model, tmp_path):

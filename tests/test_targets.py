@@ -91,7 +91,7 @@ def test_multilabel_mistakes_are_named(chords):
         classifier(epochs=1).fit(clips, indicator, X_val=clips, y_val=indicator[:, :2])
     with pytest.raises(ValueError, match="expected those of multilabel"):
         classifier(epochs=1).fit(clips, indicator, X_val=clips, y_val=indicator[:, 0])
-    with pytest.raises(ValueError, match="expected one label a clip"):
+    with pytest.raises(ValueError, match="expected one label per clip"):
         classifier(epochs=1).fit(clips, indicator + np.arange(3))
 
 
@@ -202,7 +202,7 @@ def test_partial_fit_mistakes_are_named():
     with pytest.raises(ValueError, match="classes=None in the first call"):
         classifier().partial_fit(CLIPS, Y)
     clf = classifier().partial_fit(CLIPS, Y, classes=[0, 1, 2])
-    with pytest.raises(ValueError, match=r"expected those of the first call: \[0, 1, 2\]"):
+    with pytest.raises(ValueError, match=r"expected the classes of the first call: \[0, 1, 2\]"):
         clf.partial_fit(CLIPS, Y, classes=[0, 1])
     with pytest.raises(ValueError, match="labels"):
         clf.partial_fit(CLIPS, Y + 1)

@@ -1,4 +1,4 @@
-"""Results of fitted models for people: windows of long recordings, tables, explanations."""
+"""Analysis with fitted models: windows of long recordings, tables of predictions, explanations."""
 
 from skastw.analysis.occlusion import Occlusion
 from skastw.analysis.tables import (

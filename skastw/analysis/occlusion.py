@@ -1,4 +1,4 @@
-"""Occlusion: what a model says of a clip while parts of it are hidden."""
+"""Explanation of predictions by occlusion: how a prediction changes if parts of the clip are hidden."""
 
 from __future__ import annotations
 
@@ -25,31 +25,32 @@ from skastw.targets import ClassTargets
 
 __all__ = ["FILLS", "Occlusion", "cell_centres", "explain", "occluded_logits"]
 
-#: What hidden frames are replaced by: the mean of the whole clip, or of each bin over time.
+#: Values of the parameter ``fill``, and the axes of the mean that replaces hidden frames: over the whole clip, or over
+#: time.
 FILLS = {"clip": (0, 1), "band": (0,)}
-#: Bytes of frames that are in memory at once.
+#: Bytes of frames in memory at once.
 _BLOCK = 16 * 2**20
 
 
 @dataclass(frozen=True)
 class Occlusion:
-    """How much each part of a clip speaks for a class.
+    """Result of an occlusion: how much each part of a clip supports a class.
 
     Attributes
     ----------
     label : label
         The class.
     probability : float
-        Of the class, for the whole clip.
+        Probability of the class for the whole clip.
     saliency : ndarray of shape (n_times, n_bands), float32
-        By how much the logarithm of the probability drops when the part is hidden: positive where the part speaks for
-        the class, negative where it speaks against it.
+        Drop of the log-probability if the part is hidden: positive if the part supports the class, negative if it
+        contradicts the class.
     times : ndarray of shape (n_times,)
-        Middle of the parts in seconds.
+        Centres of the parts (s).
     bands : ndarray of shape (n_bands,)
-        Middle of the parts among the bins of a frame, counted from 0.
+        Centres of the parts as positions of bins, counted from 0.
     frequencies : ndarray of shape (n_bands,) or None
-        The same in Hz, where bins are frequency bands.
+        Centres of the parts in Hz, or None if bins are not frequency bands.
     """
 
     label: Any
@@ -70,19 +71,19 @@ def explain(
     n_bands: int = 16,
     fill: str = "clip",
 ) -> Occlusion:
-    """Return which parts of a clip speak for a class: how its probability drops when they are hidden.
+    """Explain a prediction by occlusion: how much the probability drops if a part of the clip is hidden.
 
     Parameters
     ----------
     trained : Trained
-        A model of classes.
+        Model with classes.
     clip : clip
-        Or its frames, if the model has no front end.
+        One clip, or its frames if the model was fitted with precomputed frames.
     params : InferenceParams
     label : label, optional
-        One of the classes; by default the most probable.
+        A class; by default the most probable class.
     n_times, n_bands : int, default=20 and 16
-        Parts in time and in frequency; no more are made than there are frames and bins.
+        Number of parts in time and in frequency, at most the number of frames and of bins.
     fill : {"clip", "band"}, default="clip"
         See :func:`occluded_logits`.
 
@@ -102,6 +103,7 @@ def explain(
             raise ValueError(f"Got {name}={plain(value)!r}, expected an integer of at least 1.")
     if fill not in FILLS:
         raise ValueError(f"Got fill={fill!r}, expected one of {', '.join(map(repr, FILLS))}.")
+
     targets, components = trained.targets, trained.components
     assert isinstance(targets, ClassTargets)
     labels = targets.labels
@@ -115,6 +117,7 @@ def explain(
         [clip], [0], components.features, components.sample_rate, reading, n_features=trained.model.features.n_features
     )
     assert isinstance(frames, Tensor)
+
     n_times, n_bands = min(n_times, len(frames)), min(n_bands, frames.shape[1])
     logits, occluded = occluded_logits(
         model,
@@ -131,6 +134,7 @@ def explain(
     index = int(logits.argmax()) if label is None else labels.index(label)
     logarithm = targets.log_probabilities(logits[None])[0, index]
     drops = logarithm - targets.log_probabilities(occluded.flatten(0, 1))[:, index]
+
     bands = cell_centres(frames.shape[1], n_bands)
     hz = components.features.frequencies(components.sample_rate)
     return Occlusion(
@@ -144,7 +148,7 @@ def explain(
 
 
 def cell_centres(length: int, n_cells: int) -> np.ndarray:
-    """Return the middle positions of ``n_cells`` equal parts of ``length`` positions, which count from 0.
+    """Return the centres of ``n_cells`` equal parts of ``length`` positions, counted from 0.
 
     Examples
     --------
@@ -167,25 +171,25 @@ def occluded_logits(
     device: torch.device | None = None,
     precision: str = "float32",
 ) -> tuple[Tensor, Tensor]:
-    """Return the logits of a clip, and those with each part of it hidden.
+    """Return the logits of a clip, and its logits with each of its parts hidden.
 
-    Parts are the cells of a grid over time and frequency. What is hidden is a cell and half a cell around it, so that
-    a sound on the border of two cells is hidden with both. Of a clip that the encoder takes in chunks, only the chunk
-    in which something is hidden is embedded again.
+    The parts are the cells of a grid over time and frequency. A cell is hidden together with a margin of half a cell on
+    each side, so that a sound on the border of two cells is hidden with both. If the encoder processes the clip in
+    chunks, only the chunks with hidden frames are embedded again.
 
     Parameters
     ----------
     model : AudioModel
     frames : Tensor of shape (T, F)
-        Of one clip.
+        Frames of one clip.
     n_times, n_bands : int
-        Parts of the clip in time and frequency, at most T and F.
+        Number of parts in time and in frequency, at most T and F.
     fill : {"clip", "band"}
-        Replace what is hidden by the mean of all frames, or by the mean over time of each bin.
+        Replace hidden values by the mean over all frames and bins, or by the mean of each bin over time.
     batch_size : int
-        Versions of the clip at a time.
+        Number of versions of the clip in a batch.
     device : torch.device, optional
-        Where the model is, the CPU by default.
+        Device of the model; by default the CPU.
     precision : str
         See :func:`skastw.core.device.autocast`.
 
@@ -241,6 +245,7 @@ def occluded_logits(
         for version in embed_clips(model, FrameStore(block), **settings):
             patch, chunk = next(where)
             means[patch] += (version - embedded[chunk]) / len(chunks)
+
     head = model.head
     rows = torch.cat([embedded.mean(dim=0, keepdim=True), means])
     logits = head(rows.to(head.weight.device, head.weight.dtype)).cpu()
@@ -248,7 +253,7 @@ def occluded_logits(
 
 
 def _patches(length: int, n_cells: int) -> list[tuple[int, int]]:
-    """Return where each cell begins and ends, half a cell before and behind included."""
+    """Return the start and end of each cell with a margin of half a cell on both sides."""
     half = length / n_cells / 2
     bounds = [(math.floor(half * (2 * i - 1)), math.ceil(half * (2 * i + 3))) for i in range(n_cells)]
     return [(max(0, begin), min(length, end)) for begin, end in bounds]

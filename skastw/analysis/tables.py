@@ -1,4 +1,4 @@
-"""What models say of clips as tables, and tables as files."""
+"""Predictions and embeddings of clips as tables, and tables as files."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ __all__ = [
     "write_table",
 ]
 
-#: What :func:`write_table` writes, by the end of the name.
+#: File name suffixes that :func:`write_table` supports.
 TABLE_SUFFIXES = (".csv", ".parquet")
 
 
 def prediction_table(classifier: Any, X: Any) -> DataFrame:
-    """Return what a classifier says of clips: a row a clip.
+    """Return the predictions of a classifier as a table with one row per clip.
 
     Parameters
     ----------
@@ -45,9 +45,9 @@ def prediction_table(classifier: Any, X: Any) -> DataFrame:
     Returns
     -------
     DataFrame
-        Columns ``clip`` (file, or position), ``predicted``, ``probability``, and the probability of each class under
-        ``p(<class>)``. For several labels a clip, ``clip`` and those. A clip that cannot be read has missing values,
-        where ``on_error`` leaves it out.
+        Columns ``clip`` (file, or position), ``predicted``, ``probability``, and ``p(<class>)`` with the probability
+        of each class. A multi-label classifier gives only ``clip`` and ``p(<class>)``. A clip that cannot be read has
+        missing values, if ``on_error`` leaves it out.
 
     Examples
     --------
@@ -75,7 +75,7 @@ def prediction_table(classifier: Any, X: Any) -> DataFrame:
 
 
 def embedding_table(estimator: Any, X: Any) -> DataFrame:
-    """Return the embeddings of clips: a row a clip.
+    """Return the embeddings of clips as a table with one row per clip.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def embedding_table(estimator: Any, X: Any) -> DataFrame:
     Returns
     -------
     DataFrame
-        Column ``clip`` (file, or position), and a column for each value of the embedding.
+        Column ``clip`` (file, or position), and one column for each value of the embedding.
     """
     import pandas as pd
 
@@ -102,15 +102,15 @@ def labelled_windows(windows: DataFrame, *, min_probability: float = 0.0) -> Dat
     Parameters
     ----------
     windows : DataFrame
-        From :meth:`~skastw.ASTWClassifier.predict_windows`.
+        Result of :meth:`~skastw.ASTWClassifier.predict_windows`.
     min_probability : float, default=0.0
-        Leave windows out whose most probable class is less probable.
+        Leave out windows whose most probable class has a lower probability.
 
     Returns
     -------
     DataFrame
-        Columns ``clip``, ``start``, ``end``, ``predicted``, ``probability``, and the probability of each class under
-        ``p(<class>)``. A clip that could not be read has a row with missing values.
+        Columns ``clip``, ``start``, ``end``, ``predicted``, ``probability``, and ``p(<class>)`` with the probability
+        of each class. A clip that could not be read has a row with missing values.
 
     Examples
     --------
@@ -130,25 +130,25 @@ def labelled_windows(windows: DataFrame, *, min_probability: float = 0.0) -> Dat
 
 
 def label_track(windows: DataFrame, *, min_probability: float = 0.0) -> str:
-    """Return what is heard along one recording as a label track of Audacity.
+    """Return the predicted classes along one recording as a label track for Audacity.
 
     Parameters
     ----------
     windows : DataFrame
-        From :meth:`~skastw.ASTWClassifier.predict_windows`, of one clip.
+        Result of :meth:`~skastw.ASTWClassifier.predict_windows` for one clip.
     min_probability : float, default=0.0
-        Leave windows out whose most probable class is less probable.
+        Leave out windows whose most probable class has a lower probability.
 
     Returns
     -------
     str
-        A line for each stretch: start and end in seconds and the label, between tabs. Windows of one label that touch
-        or overlap are one stretch. Stretches of different labels overlap where their windows do.
+        One line for each segment: its start and end (s) and its label, separated by tabs. Consecutive windows with the
+        same label that touch or overlap form one segment. Segments with different labels overlap if their windows do.
 
     Raises
     ------
     ValueError
-        If the windows are of several clips.
+        If the windows belong to several clips.
 
     Examples
     --------
@@ -161,6 +161,7 @@ def label_track(windows: DataFrame, *, min_probability: float = 0.0) -> str:
     """
     check_label_track(windows["clip"].nunique())
     heard = labelled_windows(windows, min_probability=min_probability).dropna(subset=["start", "predicted"])
+
     stretches: list[tuple[float, float, str]] = []
     for start, end, text in heard[["start", "end", "predicted"]].to_numpy(dtype=object).tolist():
         label = " ".join(str(text).split())
@@ -173,21 +174,21 @@ def label_track(windows: DataFrame, *, min_probability: float = 0.0) -> str:
 
 
 def check_table(path: str | os.PathLike[str], *, inputs: Iterable[Any] = ()) -> None:
-    """Raise unless :func:`write_table` can write a table, before there is one.
+    """Raise an error early if :func:`write_table` could not write a table to a path.
 
     Parameters
     ----------
     path : path
-        Ends in one of :data:`TABLE_SUFFIXES`.
+        Path of the table, which ends in one of :data:`TABLE_SUFFIXES`.
     inputs : iterable of paths, optional
-        Files that are read, which ``path`` may not be.
+        Input files, which ``path`` must not overwrite.
 
     Raises
     ------
     OutputError
-        If the name ends otherwise, or there can be no such file.
+        If the name has another suffix, or the file cannot be created.
     MissingDependencyError
-        For Parquet without the extra ``parquet``.
+        For Parquet, if the extra ``parquet`` is not installed.
 
     Examples
     --------
@@ -201,26 +202,30 @@ def check_table(path: str | os.PathLike[str], *, inputs: Iterable[Any] = ()) -> 
 
 
 def check_label_track(n_clips: int) -> None:
-    """Raise ValueError if a label track would be of several clips, before their windows are predicted.
+    """Raise ValueError early if a label track would cover several clips.
 
     Parameters
     ----------
     n_clips : int
+        Number of clips.
     """
     if n_clips > 1:
-        raise ValueError(f"Got the windows of {n_clips} clips, expected those of one: a label track has one time line.")
+        raise ValueError(
+            f"Got the windows of {n_clips} clips, expected one clip, because a label track has one time axis."
+        )
 
 
 def write_table(table: DataFrame, path: str | os.PathLike[str]) -> str:
-    """Write a table as CSV or Parquet, by the end of the name.
+    """Write a table as CSV or Parquet, depending on the suffix of the file name.
 
-    An existing file is replaced in one step: after an error, on a full disk and when interrupted, it is unchanged.
+    An existing file is replaced in one step. If an error or an interrupt occurs, it does not change.
 
     Parameters
     ----------
     table : DataFrame
     path : path
-        Ends in one of :data:`TABLE_SUFFIXES`; its folder is made if missing. Parquet needs the extra ``parquet``.
+        Path of the file, which ends in one of :data:`TABLE_SUFFIXES`. Its folder is created if missing. Parquet
+        requires the extra ``parquet``.
 
     Returns
     -------
@@ -230,9 +235,9 @@ def write_table(table: DataFrame, path: str | os.PathLike[str]) -> str:
     Raises
     ------
     OutputError
-        If the name ends otherwise, or the file cannot be written.
+        If the name has another suffix, or the file cannot be written.
     MissingDependencyError
-        Without the extra.
+        If the extra is not installed.
 
     Examples
     --------
@@ -246,7 +251,7 @@ def write_table(table: DataFrame, path: str | os.PathLike[str]) -> str:
     ['clip', 'owl.wav']
     """
     check_table(path)
-    table = table.rename(columns=str)  # Parquet has no columns without a name
+    table = table.rename(columns=str)  # Parquet requires column names that are strings
     with new_file(path) as file:
         if os.fspath(path).lower().endswith(".parquet"):
             table.to_parquet(file, index=False)
@@ -256,7 +261,7 @@ def write_table(table: DataFrame, path: str | os.PathLike[str]) -> str:
 
 
 def clip_names(clips: Sequence[Any]) -> list[str | int]:
-    """Return what to call clips: their files, with the seconds of a part of one, or their positions.
+    """Return names for clips: the file, with the start and end of a part of a file, or the position.
 
     Parameters
     ----------
@@ -265,11 +270,11 @@ def clip_names(clips: Sequence[Any]) -> list[str | int]:
     Returns
     -------
     list of str or int
-        A name that is not Unicode has escapes (``caf\\xe9.wav``), so that every file and terminal can hold it.
+        A file name that is not Unicode is escaped (``caf\\xe9.wav``), so that it can be printed and saved.
 
     References
     ----------
-    https://www.w3.org/TR/media-frags (how the seconds are written).
+    https://www.w3.org/TR/media-frags (notation of the start and end).
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Long recordings: windows along a clip, one after the other, and a table of what is heard in each."""
+"""Predictions for long recordings: windows along a clip, and a table of their probabilities."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from skastw.network.trained import Trained
 
 __all__ = ["AGGREGATES", "cut_windows", "window_table"]
 
-#: Samples of windows that are predicted at once: 32 MiB.
+#: Number of samples that are predicted at once (32 MiB).
 _BLOCK = 2**23
-#: Values of the parameter ``aggregate`` that make one row of a clip's windows.
+#: Values of the parameter ``aggregate``, which combine the windows of a clip into one row.
 AGGREGATES = ("mean", "max", "vote")
 
 
 def cut_windows(pieces: Iterable[np.ndarray], size: int, hop: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Cut a waveform that comes in pieces into windows of one length that cover it to its end.
+    """Cut a waveform, given in pieces, into windows of the same length that cover all of it.
 
     Parameters
     ----------
     pieces : iterable of ndarrays of shape (n_i,)
         Consecutive parts of the waveform.
     size, hop : int
-        Samples of a window, and from the start of one to that of the next.
+        Length of a window, and distance between the starts of consecutive windows (samples).
 
     Yields
     ------
     start : int
         First sample of the window.
     window : ndarray of shape (size,)
-        The last one ends with the waveform, so it may start less than ``hop`` after the one before. A waveform
-        shorter than a window is one window, as it is.
+        Samples of the window. The last window ends with the waveform, so it may start less than ``hop`` samples after
+        the window before. A waveform that is shorter than a window is returned as one shorter window.
 
     Examples
     --------
@@ -51,14 +51,15 @@ def cut_windows(pieces: Iterable[np.ndarray], size: int, hop: int) -> Iterator[t
     >>> [(start, window.tolist()) for start, window in cut_windows([np.arange(3), np.arange(3, 7)], 4, 2)]
     [(0, [0.0, 1.0, 2.0, 3.0]), (2, [2.0, 3.0, 4.0, 5.0]), (3, [3.0, 4.0, 5.0, 6.0])]
     """
-    held, position, start = np.zeros(0, dtype=np.float32), 0, 0  # position: of the first sample that is held
+    held, position, start = np.zeros(0, dtype=np.float32), 0, 0  # position of the first sample in held
     for piece in pieces:
         held = np.concatenate([held, piece])
         while start + size <= position + len(held):
             yield start, held[start - position :][:size].copy()
             start += hop
-        kept_from = max(min(start, position + len(held) - size), position)  # a last window may need so much
+        kept_from = max(min(start, position + len(held) - size), position)  # the last window may need these samples
         held, position = held[kept_from - position :], kept_from
+
     end = position + len(held)
     if not start:
         yield 0, held
@@ -75,39 +76,43 @@ def window_table(
     hop: float | None = None,
     aggregate: str | None = None,
 ) -> tuple[pd.DataFrame, list[FailedClip]]:
-    """Return the probabilities of the windows of clips, in memory that does not depend on the clips' lengths.
+    """Return the probabilities of the windows of clips.
+
+    The use of memory does not depend on the length of the clips.
 
     Parameters
     ----------
     trained : Trained
-        A model of classes.
+        Model with classes.
     clips : sequence of clips
     params : InferenceParams
     window, hop : float
-        Seconds of a window, and from the start of one to that of the next; by default half a window.
+        Length of a window, and time between the starts of consecutive windows (s); by default half a window.
     aggregate : {"mean", "max", "vote"} or None
-        Return one row for each clip: the mean or maximum of the windows' probabilities, or the share of windows in
-        which a label is the most probable one.
+        Return one row per clip: the mean or the maximum of the probabilities of its windows, or the share of its
+        windows in which a label is the most probable one.
 
     Returns
     -------
     table : DataFrame
-        A row for each window: ``clip`` (path, or position), ``start`` and ``end`` (seconds), and a column for each
-        label. A clip that cannot be read has one row without numbers.
+        One row per window with ``clip`` (path, or position), ``start`` and ``end`` (s), and one column per label. A
+        clip that cannot be read has one row of NaN.
     failed : list of FailedClip
-        The clips that cannot be read.
+        Clips that cannot be read.
 
     Raises
     ------
     ValueError
-        If ``window`` or ``hop`` is shorter than a sample, ``aggregate`` is not known, or the model has no front end.
+        If ``window`` or ``hop`` is shorter than a sample, ``aggregate`` is unknown, or the model was fitted with
+        precomputed frames.
     ClipError
         For the first clip that cannot be read, if ``on_error`` is ``"raise"``.
     """
     if trained.components.precomputed:
-        raise ValueError("Got features='precomputed', expected a front end: windows are cut from clips.")
+        raise ValueError("Got features='precomputed', expected a front end, because windows are cut from waveforms.")
     if aggregate not in (None, *AGGREGATES):
         raise ValueError(f"Got aggregate={aggregate!r}, expected None or one of {', '.join(map(repr, AGGREGATES))}.")
+
     sample_rate = trained.components.sample_rate
     size = _samples("window", window, sample_rate)
     step = _samples("hop", window / 2 if hop is None else hop, sample_rate)
@@ -117,6 +122,7 @@ def window_table(
     probabilities: list[np.ndarray] = []
     waiting: list[np.ndarray] = []
     failed: list[FailedClip] = []
+
     for index, clip in enumerate(clips):
         try:
             for start, waveform in cut_windows(stream_waveform(clip, sample_rate, index=index), size, step):
@@ -144,7 +150,7 @@ def _probabilities(trained: Trained, params: InferenceParams, waveforms: list[np
 def _samples(name: str, seconds: Any, sample_rate: int) -> int:
     valid = isinstance(seconds, Real) and not isinstance(seconds, bool) and np.isfinite(float(seconds))
     if not valid or round(seconds * sample_rate) < 1:
-        raise ValueError(f"Got {name}={plain(seconds)!r}, expected seconds, and at least one sample.")
+        raise ValueError(f"Got {name}={plain(seconds)!r}, expected a length in seconds of at least one sample.")
     return round(seconds * sample_rate)
 
 
@@ -156,17 +162,20 @@ def _as_table(
     *,
     failed: list[int],
 ) -> pd.DataFrame:
-    """Return the table with the positions of the clips as its index."""
+    """Return the table of the windows; its index is the positions of the clips."""
     index, start, end = (np.array(column) for column in zip(*rows, strict=True)) if rows else (np.zeros(0, int),) * 3
     scores = np.concatenate(found) if found else np.zeros((0, len(labels)), dtype=np.float32)
+
     taken = {"clip", "start", "end"}
     columns = [f"{label} (label)" if label in taken else label for label in labels]
+
     heard = ~np.isin(index, failed)
     table = pd.DataFrame(scores[heard], columns=columns, index=index[heard])
     table.insert(0, "start", start[heard])
     table.insert(1, "end", end[heard])
     if failed:
         table = pd.concat([table, pd.DataFrame(np.nan, index=failed, columns=table.columns)]).sort_index(kind="stable")
+
     paths = [clip_path(clip) for clip in clips]
     names = [i if path is None else readable(path) for i, path in enumerate(paths)]
     table.insert(0, "clip", [names[i] for i in table.index])

@@ -142,7 +142,8 @@ class ASTWClassifier(ClassifierMixin, ClassParams, AudioEstimator):
             targets = self.trained_.targets
             if classes is not None and not np.array_equal(np.unique(classes), self.classes_):
                 raise ValueError(
-                    f"Got classes={plain(list(classes))}, expected those of the first call: {plain(self.classes_)}."
+                    f"Got classes={plain(list(classes))}, expected the classes of the first call: "
+                    f"{plain(self.classes_)}."
                 )
         elif classes is None and np.ndim(y) < 2:
             raise ValueError("Got classes=None in the first call of partial_fit, expected all classes.")
