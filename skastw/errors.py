@@ -1,8 +1,8 @@
-"""The errors that skastw raises, all under one root.
+"""The errors that skastw raises.
 
-Every error that a caller can cause derives from :class:`SkastwError` and from the built-in type that
-scikit-learn users expect (``ValueError``, ``TypeError``, ...), so ``except ValueError`` keeps working.
-Each message names the value, what was expected, and the remedy.
+Each error that a caller can cause derives from :class:`SkastwError` and from the built-in type that scikit-learn raises
+in such a case (``ValueError``, ``TypeError``, ...), so that ``except ValueError`` works. A message names the value, the
+expected values and the remedy.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ __all__ = [
 
 
 def plain(value: Any) -> Any:
-    """Return a label, a number or a sequence of them as Python's own, for a message: no one wants ``np.str_('cat')``.
+    """Convert a value of NumPy to Python's own type, for messages: ``'cat'`` instead of ``np.str_('cat')``.
 
     Parameters
     ----------
     value : object
-        What is no number, text or sequence of numpy stays as it is.
+        A scalar, an array, or a list or tuple of them. Other values are returned unchanged.
 
     Examples
     --------
@@ -45,24 +45,24 @@ def plain(value: Any) -> Any:
     >>> plain(np.int64(3)), plain(np.array(["cat", "dog"])), plain([np.str_("cat")]), plain(None)
     (3, ['cat', 'dog'], ['cat'], None)
     """
-    if type(value).__module__ == "numpy":  # which is not imported here: commands that only print help are quick
+    if type(value).__module__ == "numpy":  # NumPy is not imported, so that the help of a command appears quickly
         value = value.tolist()
     return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 class SkastwError(Exception):
-    """Root of every error that skastw raises on purpose.
+    """Base class of all errors of skastw.
 
     Attributes
     ----------
     failed : list of FailedClip
         Clips that could not be used; see :class:`skastw.data.failures.FailedClip`.
     trained : estimator or None
-        A fitted estimator with the best weights that were reached, if this error ended ``fit`` after an epoch.
+        Fitted estimator with the best weights so far, if this error ended ``fit`` after at least one epoch.
 
     Notes
     -----
-    Other exceptions that end ``fit`` or ``partial_fit`` have these attributes too.
+    Other exceptions have these attributes too if they end ``fit`` or ``partial_fit``.
     """
 
     failed: Sequence[Any] = ()
@@ -75,11 +75,11 @@ class ClipError(SkastwError):
     Parameters
     ----------
     reason : str
-        What is wrong and what to do about it.
+        The problem and its remedy.
     index : int, optional
         Position of the clip in ``X``.
     path : str, optional
-        File that the clip came from.
+        File of the clip.
 
     Examples
     --------
@@ -91,14 +91,14 @@ class ClipError(SkastwError):
     def __init__(self, reason: str, *, index: int | None = None, path: str | None = None) -> None:
         self.reason = reason
         self.index = index
-        self.path = None if path is None else str(path)  # which may be a string of numpy
+        self.path = None if path is None else str(path)  # may be a string of NumPy
         super().__init__(reason)
 
     def __str__(self) -> str:
         where = "Clip" if self.index is None else f"Clip {self.index}"
         return f"{where}: {self.reason}" if self.path is None else f"{where} ({self.path!r}): {self.reason}"
 
-    def __reduce__(self):  # keyword-only arguments: tell pickle (joblib workers) how to rebuild
+    def __reduce__(self):  # pickle (in joblib's workers) cannot pass keyword-only arguments
         return _rebuild_clip_error, (type(self), self.reason, self.index, self.path), vars(self)
 
 
@@ -107,27 +107,27 @@ def _rebuild_clip_error(cls: type[ClipError], reason: str, index: int | None, pa
 
 
 class ClipValueError(ClipError, ValueError):
-    """A clip has the right type and unusable content: missing, empty, truncated, NaN, an absurd rate."""
+    """A clip has a supported type but cannot be used: it is missing, empty or truncated, or contains NaN."""
 
 
 class ClipTypeError(ClipError, TypeError):
-    """A clip is not one of the forms that ``X`` may hold."""
+    """A clip has none of the supported forms."""
 
 
 class ComponentError(SkastwError, ValueError):
-    """A component (features, encoder, pooling, augment) is unknown or has wrong parameters."""
+    """A component (features, encoder, pooling, augment) is unknown or has invalid parameters."""
 
 
 class DataError(SkastwError, ValueError):
-    """Clips as a whole: it is not said which there are or what they are, or too few of them can be read."""
+    """A set of clips cannot be used: paths or labels are missing, or too few clips can be read."""
 
 
 class RecipeError(SkastwError, ValueError):
-    """A recipe is not known, or its file is not one."""
+    """A recipe is unknown, or its file is not valid."""
 
 
 class RunError(SkastwError, ValueError):
-    """A run file is not one, or asks for what there is not."""
+    """A run file is not valid, or names something that does not exist."""
 
 
 class ArtifactError(SkastwError, ValueError):
@@ -135,11 +135,11 @@ class ArtifactError(SkastwError, ValueError):
 
 
 class FetchError(SkastwError, OSError):
-    """A data set cannot be fetched, or what is there is not the whole of it."""
+    """A data set cannot be downloaded, or is incomplete."""
 
 
 class ExportError(SkastwError, ValueError):
-    """A model has no form in the format that it is exported to."""
+    """A model cannot be exported to a format."""
 
 
 class HubError(SkastwError, OSError):
@@ -147,16 +147,16 @@ class HubError(SkastwError, OSError):
 
 
 class OutputError(SkastwError, OSError, ValueError):
-    """A result cannot be written to the place that was named for it."""
+    """A result cannot be written to the given path."""
 
 
 class TrainingError(SkastwError, RuntimeError):
-    """Training cannot go on, for example because the loss is no longer finite."""
+    """Training cannot continue, for example because the loss is not finite."""
 
 
 class PredictionError(SkastwError, RuntimeError):
-    """The network gives NaN or infinite outputs for clips that can be used."""
+    """The outputs of the network for valid clips are NaN or infinite."""
 
 
 class MissingDependencyError(SkastwError, ImportError):
-    """An optional package is needed and not installed."""
+    """An optional package is required but not installed."""

@@ -1,17 +1,18 @@
-"""Normalization: frames -> frames of a common scale. Padding stays zero, and padding a clip changes nothing."""
+"""Normalization: frames -> frames on a common scale. Padding stays zero, and padding a clip changes nothing."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable
 from numbers import Real
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from skastw.core.batching import length_mask
+from skastw.core.batching import frame_mask
 from skastw.core.component import Component
+from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 
 __all__ = [
@@ -29,15 +30,15 @@ class NormalizationModule(nn.Module):
     """A built normalization: ``(frames (B, T, F), lengths (B,)) -> frames (B, T, F)``."""
 
     def learn(self, frames: Iterable[Tensor]) -> None:
-        """Learn what there is to learn from the frames (T_i, F) of the training clips; by default nothing."""
+        """Learn statistics from the frames (T_i, F) of the training clips; by default nothing is learned."""
 
 
 class Normalization(Component):
     """Parameters of a normalization.
 
-    ``build(n_features)`` returns a module with ``forward(frames (B, T, F), lengths (B,)) -> frames (B, T, F)``
-    and ``learn(frames)``, which sees the training clips before training and none other. What it learns is
-    saved with the model.
+    ``build(n_features)`` returns a module with ``forward(frames (B, T, F), lengths (B,)) -> frames (B, T, F)`` and
+    ``learn(frames)``, which is called before training with the frames of the training clips only. The statistics that
+    it learns are saved with the model.
     """
 
     kind: ClassVar[str] = "normalization"
@@ -48,7 +49,7 @@ class Normalization(Component):
 
 
 class NoNormalization(Normalization):
-    """Frames as the front end gives them.
+    """No normalization.
 
     Examples
     --------
@@ -60,9 +61,6 @@ class NoNormalization(Normalization):
 
     name = "none"
 
-    def __init__(self) -> None:
-        pass
-
     def build(self, n_features: int) -> NormalizationModule:
         """Return the module; see :class:`~skastw.normalization.Normalization`."""
         return _None()
@@ -71,12 +69,12 @@ class NoNormalization(Normalization):
 class PerBinNormalization(Normalization):
     """Standardise each bin by its mean and standard deviation over all frames of the training clips.
 
-    A bin that hardly varies there, such as one above the band of the recordings, is not blown up: its
-    deviation counts as at least a twentieth of the mean deviation of all bins.
+    Bins that hardly vary, for example above the bandwidth of the recordings, are not amplified: a standard deviation is
+    raised to at least a twentieth of the mean of all bins.
 
     References
     ----------
-    Gong, Chung and Glass, "AST: Audio Spectrogram Transformer", 2021 (one mean and deviation for all bins).
+    Gong, Chung and Glass, "AST: Audio Spectrogram Transformer", 2021 (one mean and standard deviation for all bins).
 
     Examples
     --------
@@ -90,24 +88,21 @@ class PerBinNormalization(Normalization):
 
     name = "per_bin"
 
-    def __init__(self) -> None:
-        pass
-
     def build(self, n_features: int) -> NormalizationModule:
         """Return the module; see :class:`~skastw.normalization.Normalization`."""
         return _PerBin(n_features)
 
 
+@parameters
 class PerClipNormalization(Normalization):
     """Standardise each clip by its own mean and standard deviation.
 
-    Neither level nor, with ``per_bin``, the colour of a recording remains. A clip that hardly varies, such as
-    silence, is centred only.
+    This removes the level of a recording and, with ``per_bin``, its frequency response. If a clip hardly varies, as in
+    silence, only its mean is subtracted.
 
     Parameters
     ----------
-    per_bin : bool, default=False
-        Standardise each bin by itself in place of all together.
+    {parameters}
 
     Examples
     --------
@@ -120,31 +115,31 @@ class PerClipNormalization(Normalization):
     """
 
     name = "per_clip"
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {"per_bin": ["boolean"]}
 
-    def __init__(self, *, per_bin: bool = False) -> None:
-        self.per_bin = per_bin
+    per_bin: bool = param(
+        default=False, valid=["boolean"], doc="Whether each bin has its own mean and standard deviation."
+    )
 
     def build(self, n_features: int) -> NormalizationModule:
         """Return the module; see :class:`~skastw.normalization.Normalization`."""
         return _PerClip((1,) if self.per_bin else (1, 2))
 
 
+@parameters
 class RelaxedNormalization(Normalization):
-    """Mix of two scales: each bin by what the training clips have, and each bin by what the clip itself has.
+    """Mix frames that are standardised by the training clips with frames that are standardised by the clip itself.
 
-    The second takes away what stays the same through a clip: the colour of a microphone or of a voice. The first
-    keeps it. ``(1 - relief) * per_bin + relief * per_clip``, the latter with ``per_bin=True``.
+    The result is ``(1 - relief) * per_bin + relief * per_clip``, the latter with ``per_bin=True``. Only the second term
+    removes the constant properties of a clip, such as the frequency response of its microphone or a voice.
 
     Parameters
     ----------
-    relief : float, default=0.5
-        Share of the clip's own scale.
+    {parameters}
 
     References
     ----------
     Kim et al., "Domain Generalization with Relaxed Instance Frequency-wise Normalization for Multi-device Acoustic
-    Scene Classification", 2022 (inside the network; with a norm over all bins as the first scale).
+    Scene Classification", 2022 (inside the network, with a norm over all bins as the first term).
 
     Examples
     --------
@@ -157,10 +152,12 @@ class RelaxedNormalization(Normalization):
     """
 
     name = "relaxed"
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {"relief": [Interval(Real, 0, 1, closed="both")]}
 
-    def __init__(self, *, relief: float = 0.5) -> None:
-        self.relief = relief
+    relief: float = param(
+        default=0.5,
+        valid=[Interval(Real, 0, 1, closed="both")],
+        doc="Weight of the frames that are standardised by the clip itself.",
+    )
 
     def build(self, n_features: int) -> NormalizationModule:
         """Return the module; see :class:`~skastw.normalization.Normalization`."""
@@ -168,7 +165,7 @@ class RelaxedNormalization(Normalization):
 
 
 class LevelNormalization(Normalization):
-    """Subtract the mean of each clip: of log-mel frames that takes away its level, and leaves its dynamics.
+    """Subtract the mean of each clip, which removes the level of log-mel frames and keeps their dynamics.
 
     Examples
     --------
@@ -179,9 +176,6 @@ class LevelNormalization(Normalization):
     """
 
     name = "level"
-
-    def __init__(self) -> None:
-        pass
 
     def build(self, n_features: int) -> NormalizationModule:
         """Return the module; see :class:`~skastw.normalization.Normalization`."""
@@ -210,6 +204,7 @@ class _PerBin(NormalizationModule):
             count += len(item)
             total += item.sum(dim=0, dtype=torch.float64)
             squares += item.double().square().sum(dim=0)
+
         mean = total / count
         deviation = (squares / count - mean.square()).clamp(min=0).sqrt()
         floor = deviation.mean() / 20 if deviation.any() else 1.0
@@ -217,7 +212,7 @@ class _PerBin(NormalizationModule):
         self.scale.copy_(deviation.clamp(min=floor))
 
     def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
-        mask = length_mask(lengths, frames.shape[1], frames.device)[:, :, None]
+        mask = frame_mask(frames, lengths)
         return (frames - self.mean) / self.scale * mask
 
 
@@ -227,10 +222,8 @@ class _PerClip(NormalizationModule):
         self.dims = dims
 
     def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
-        mask = length_mask(lengths, frames.shape[1], frames.device)[:, :, None]
-        centred = _centred(frames, lengths, mask, self.dims)
-        n_values = _n_values(frames, lengths, self.dims)
-        deviation = (centred.square().sum(dim=self.dims, keepdim=True) / n_values).sqrt()
+        centred = _centred(frames, lengths, self.dims)
+        deviation = _mean(centred.square(), lengths, self.dims).sqrt()
         return centred / torch.where(deviation > 1e-3, deviation, 1.0)
 
 
@@ -247,16 +240,16 @@ class _Relaxed(_PerBin):
 
 class _Level(NormalizationModule):
     def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
-        mask = length_mask(lengths, frames.shape[1], frames.device)[:, :, None]
-        return _centred(frames, lengths, mask, (1, 2))
+        return _centred(frames, lengths, (1, 2))
 
 
-def _n_values(frames: Tensor, lengths: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """Return the values that each mean is over, shape (B, 1, 1)."""
-    return (lengths * (frames.shape[2] if 2 in dims else 1))[:, None, None].to(frames.device, frames.dtype)
+def _mean(values: Tensor, lengths: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """Return the mean over ``dims`` of values (B, T, F) that are zero beyond each length."""
+    n_values = lengths * (values.shape[2] if 2 in dims else 1)
+    return values.sum(dim=dims, keepdim=True) / n_values[:, None, None].to(values.device, values.dtype)
 
 
-def _centred(frames: Tensor, lengths: Tensor, mask: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """Return frames minus their mean over ``dims``, zero beyond each length."""
-    mean = (frames * mask).sum(dim=dims, keepdim=True) / _n_values(frames, lengths, dims)
-    return (frames - mean) * mask
+def _centred(frames: Tensor, lengths: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """Subtract the mean over ``dims`` from frames; the result is zero beyond each length."""
+    mask = frame_mask(frames, lengths)
+    return (frames - _mean(frames * mask, lengths, dims)) * mask

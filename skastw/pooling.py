@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from skastw.core.batching import length_mask
+from skastw.core.batching import frame_mask
 from skastw.core.component import Component
+from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 
 __all__ = ["AttentiveStatsPooling", "MaxPooling", "MeanPooling", "Pooling", "PoolingModule", "masked_mean"]
@@ -56,16 +57,13 @@ class MeanPooling(Pooling):
 
     name = "mean"
 
-    def __init__(self) -> None:
-        pass
-
     def build(self, n_inputs: int) -> PoolingModule:
         """Return the module; see :class:`~skastw.pooling.Pooling`."""
         return _Masked(masked_mean, n_inputs)
 
 
 class MaxPooling(Pooling):
-    """Maximum over the real frames, for events that fill a small part of a clip.
+    """Maximum over the real frames, for events that are short compared to the clip.
 
     Examples
     --------
@@ -77,24 +75,21 @@ class MaxPooling(Pooling):
 
     name = "max"
 
-    def __init__(self) -> None:
-        pass
-
     def build(self, n_inputs: int) -> PoolingModule:
         """Return the module; see :class:`~skastw.pooling.Pooling`."""
         return _Masked(_masked_max, n_inputs)
 
 
+@parameters
 class AttentiveStatsPooling(Pooling):
     """Attention-weighted mean and standard deviation over the real frames.
 
-    A small network scores each frame for each dimension, the scores become weights by a softmax over time,
-    and the weighted mean and standard deviation are concatenated: D' = 2 D.
+    A small network computes a score for each frame and dimension. The weights are the softmax of the scores over time.
+    The weighted mean and standard deviation are concatenated, so D' = 2 D.
 
     Parameters
     ----------
-    hidden : int, default=128
-        Width of the scoring network.
+    {parameters}
 
     References
     ----------
@@ -109,10 +104,10 @@ class AttentiveStatsPooling(Pooling):
     """
 
     name = "attentive_stats"
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {"hidden": [Interval(Integral, 1, 8192, closed="both")]}
 
-    def __init__(self, *, hidden: int = 128) -> None:
-        self.hidden = hidden
+    hidden: int = param(
+        default=128, valid=[Interval(Integral, 1, 8192, closed="both")], doc="Width of the hidden layer of the network."
+    )
 
     def build(self, n_inputs: int) -> PoolingModule:
         """Return the module; see :class:`~skastw.pooling.Pooling`."""
@@ -120,7 +115,7 @@ class AttentiveStatsPooling(Pooling):
 
 
 class _Masked(PoolingModule):
-    """A pooling without weights."""
+    """Pooling by a function without parameters."""
 
     def __init__(self, function: Any, n_inputs: int) -> None:
         super().__init__()
@@ -136,12 +131,13 @@ class _AttentiveStats(PoolingModule):
         super().__init__()
         self.n_outputs = 2 * n_inputs
         self.project = nn.Linear(n_inputs, hidden)
-        self.score = nn.Linear(hidden, n_inputs, bias=False)  # a softmax over time is blind to a bias
+        self.score = nn.Linear(hidden, n_inputs, bias=False)  # a softmax over time does not depend on a bias
 
     def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
-        mask = length_mask(lengths, frames.shape[1], frames.device)[:, :, None]
+        mask = frame_mask(frames, lengths)
         scores = _in_full(self.score(torch.tanh(self.project(frames))))
         weights = scores.masked_fill(~mask, float("-inf")).softmax(dim=1)
+
         frames = _in_full(frames)
         mean = (weights * frames).sum(dim=1)
         variance = (weights * (frames - mean[:, None]).square()).sum(dim=1)
@@ -149,7 +145,7 @@ class _AttentiveStats(PoolingModule):
 
 
 def _in_full(x: Tensor) -> Tensor:
-    """Leave half precision, in which sums over many frames lose digits."""
+    """Convert half precision to float32, since sums over many frames would be inaccurate."""
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
@@ -166,10 +162,10 @@ def masked_mean(frames: Tensor, lengths: Tensor) -> Tensor:
     Tensor of shape (B, D), float32
     """
     frames = _in_full(frames)
-    mask = length_mask(lengths, frames.shape[1], frames.device)[:, :, None].to(frames.dtype)
+    mask = frame_mask(frames, lengths).to(frames.dtype)
     return (frames * mask).sum(dim=1) / lengths[:, None].to(frames.device)
 
 
 def _masked_max(frames: Tensor, lengths: Tensor) -> Tensor:
-    mask = length_mask(lengths, frames.shape[1], frames.device)[:, :, None]
+    mask = frame_mask(frames, lengths)
     return _in_full(frames).masked_fill(~mask, float("-inf")).amax(dim=1)

@@ -1,4 +1,4 @@
-"""Check that long functions have paragraphs and that docstrings are plain English: python tests/prose.py skastw [--list].
+"""Check paragraphs of long functions and plain English in docstrings: python tests/prose.py skastw [--list].
 
 Of the functions with 15 or more body lines, at most 10 % may have neither a blank line nor a comment. Each of some
 roundabout phrases may occur at most 4 times in 10,000 words of docstrings.

@@ -158,7 +158,7 @@ def test_several_columns_are_an_array_of_numbers(folder, table, columns, kind):
 
 
 def test_words_among_several_columns_are_refused(folder, table):
-    with pytest.raises(DataError, match=r"'species' holds 'owl', expected numbers in each of \['arousal', 'species'\]"):
+    with pytest.raises(DataError, match=r"'species' has 'owl', expected numbers in each of \['arousal', 'species'\]"):
         load(table, root=folder, label_column=["arousal", "species"])
     with pytest.raises(DataError, match="label_column without names"):
         load(table, root=folder, label_column=[])
@@ -166,7 +166,7 @@ def test_words_among_several_columns_are_refused(folder, table):
 
 def test_labels_of_several_types_are_refused(folder, table):
     table["mixed"] = ["owl", 1, "wren", 2.5]
-    with pytest.raises(DataError, match=r"'mixed' holds values of several types \(float, int, str\)"):
+    with pytest.raises(DataError, match=r"'mixed' has values of several types \(float, int, str\)"):
         load(table, root=folder, label_column="mixed")
 
 
@@ -193,7 +193,7 @@ def test_rows_are_those_that_a_spreadsheet_shows(folder, table, form):
     path = written(folder, table, form)
     lines = (gzip.open if form.endswith("gz") else open)(path, "rt").read().splitlines()
     [row] = [number for number, line in enumerate(lines, start=1) if "soon" in line]
-    with pytest.raises(DataError, match=rf"'start' holds 'soon' in row {row} \(the header is row 1\)"):
+    with pytest.raises(DataError, match=rf"'start' has 'soon' in row {row} \(the header is row 1\)"):
         load(path)
 
 
@@ -241,13 +241,13 @@ def test_columns_of_other_names(folder, parts):
         load(renamed, root=folder)
     expected = load(parts, root=folder).data
     assert load(renamed, root=folder, start_column="onset", end_column="offset").data == expected
-    with pytest.raises(DataError, match=r"start_column='begin' is no column .*expected one of 'file', .*'onset'"):
+    with pytest.raises(DataError, match=r"start_column='begin' is not a column .*expected one of 'file', .*'onset'"):
         load(renamed, root=folder, start_column="begin")
 
 
 def test_columns_that_are_about_something_else(folder, table):
     table["start"] = ["8:30", "9:00", "", "10:00"]
-    with pytest.raises(DataError, match=r"'start' holds '8:30' in row 0 \(counting from 0\), expected seconds.*rename"):
+    with pytest.raises(DataError, match=r"'start' has '8:30' in row 0 \(counting from 0\), expected seconds.*rename"):
         load(table, root=folder)
     assert load(table, root=folder, start_column=None).data == load(table.drop(columns="start"), root=folder).data
 
@@ -269,7 +269,7 @@ def test_two_rows_of_one_file_are_refused(folder, table):
     with pytest.raises(DataError, match=r"1 rows repeat .* rows 0, 2 \(counting from 0\) are both .*a\.wav'; keep one"):
         load(table, root=folder)
     table.loc[2, "species"] = "wren"
-    with pytest.raises(DataError, match="decide for one label, or give each label a column"):
+    with pytest.raises(DataError, match="decide for one label, or use a column of 0 and 1"):
         load(table, root=folder)
 
 
@@ -285,7 +285,7 @@ def test_two_rows_of_one_part_are_refused(folder, parts):
 def test_missing_columns_are_told_with_those_there_are(folder, table):
     for arguments in ({"audio_column": "path"}, {"label_column": "label"}, {"group_column": "speaker"}):
         [(parameter, name)] = arguments.items()
-        message = f"{parameter}='{name}' is no column of the table, expected one of 'file', 'species'"
+        message = f"{parameter}='{name}' is not a column of the table, expected one of 'file', 'species'"
         with pytest.raises(DataError, match=message):
             load(table, root=folder, **arguments)
 
@@ -305,7 +305,7 @@ def test_starts_and_ends_may_be_empty_as_r_writes_it(folder, table):
     starts = [clip["start"] if isinstance(clip, dict) else None for clip in load(path).data]
     assert starts == [None, 0.05, 0.1, None]
     table.assign(start=["NA", "early", "0.1", "NA"]).to_csv(path, index=False)
-    with pytest.raises(DataError, match="The column 'start' holds 'early' in"):
+    with pytest.raises(DataError, match="The column 'start' has 'early' in"):
         load(path)
 
 
@@ -321,9 +321,13 @@ def test_any_usual_separator_is_recognised(folder, table, form, separator):
     clips = load(path, group_column="site")
     assert clips.data[0] == str(folder / named)
     assert clips.target.tolist() == ["owl, barn", "owl", "wren", "NA"]
-    with pytest.raises(DataError, match="label_column='kind' is no column of the table, expected one of 'file', 'spec"):
+    with pytest.raises(
+        DataError, match="label_column='kind' is not a column of the table, expected one of 'file', 'spec"
+    ):
         load(path, label_column="kind")
-    with pytest.raises(DataError, match="audio_column='audio' is no column of the table, expected one of 'file', 'spe"):
+    with pytest.raises(
+        DataError, match="audio_column='audio' is not a column of the table, expected one of 'file', 'spe"
+    ):
         load(path, audio_column="audio", label_column=None)
 
 
@@ -445,14 +449,14 @@ def test_missing_files_are_listed_and_counted(folder, table):
 
 
 def test_cells_that_are_no_path(folder, table):
-    with pytest.raises(DataError, match=r"'site' holds 1 in row 0 \(.*\), expected the path of a file"):
+    with pytest.raises(DataError, match=r"'site' has 1 in row 0 \(.*\), expected the path of a file"):
         load(table, root=folder, audio_column="site")
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("table.csv", None, "which is no file"),
+        ("table.csv", None, "which is not a file"),
         ("table.xlsx", b"PK", r"expected a \.csv, \.tsv or \.parquet file"),
         ("table", b"file,species", r"expected a \.csv"),
         ("table.csv", b"", "cannot be read as a table"),

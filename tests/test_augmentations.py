@@ -213,7 +213,7 @@ def test_a_background_of_files_trains_and_saves_and_predicts_without_them(tmp_pa
         path.unlink()
     again = ASTWClassifier.from_pretrained(folder, device="cpu")
     np.testing.assert_array_equal(again.predict_proba(clips), clf.predict_proba(clips))
-    assert [str(path) for path in again.augment[0].paths] == [str(path) for path in paths]
+    assert again.augment[0].paths == [path.name for path in paths]  # folders of this machine are not saved
 
 
 def test_a_background_needs_recordings_and_reads_them_first():

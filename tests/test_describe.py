@@ -325,7 +325,7 @@ def test_copies_across_labels():
     found = describe_audio(X, [*LABELS, "cat", "dog"]).warnings
     assert len(found) == 2
     assert found[0].startswith("Copies: 1 set of clips holds the same audio under different labels (clips 0, 30)")
-    assert found[1].startswith("Copies: 1 set of clips holds the same samples (clips 3, 31); a random split parts them")
+    assert found[1].startswith("Copies: 1 set of clips holds the same samples (clips 3, 31); a random split separates ")
 
 
 def test_copies_across_groups():

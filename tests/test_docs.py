@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from skastw.core import component as _component
-from skastw.targets import _base as _targets
 from skastw.network.inference import ROUNDING
+from skastw.targets import _base as _targets
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

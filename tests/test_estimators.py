@@ -227,8 +227,8 @@ def test_fit_changes_no_parameter(tone_clips):
 def test_groups_stay_whole_in_the_internal_split(three_digits):
     X, y, voices = three_digits
     clf = tiny(epochs=1).fit(X, y, groups=voices)
-    assert clf._data_summary["split"] == "whole groups held out"
-    assert clf._data_summary["n_validation"] % 6 == 0  # six clips a voice
+    assert clf.trained_.record.split == "whole groups held out"
+    assert clf.trained_.record.n_validation % 6 == 0  # six clips a voice
 
 
 def test_names_of_components_stand_for_objects_in_grids():

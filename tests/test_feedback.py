@@ -8,7 +8,7 @@ import pytest
 
 from skastw import ASTWClassifier, ASTWFeaturizer
 from skastw.datasets import make_tones
-from skastw.datasets._fetch import check_name
+from skastw.datasets._public_set import check_name
 from skastw.encoders import ASTWEncoder
 from skastw.evaluation import evaluate
 

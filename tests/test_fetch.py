@@ -3,7 +3,9 @@
 import errno
 import hashlib
 import io
+import logging
 import os
+import re
 import resource
 import shutil
 import signal
@@ -16,34 +18,32 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import pooch
 import pytest
+from huggingface_hub import constants
 
 from helpers import encode, run_in_child, start_child
 from skastw.audio import decode
 from skastw.datasets import (
     _archive,
     _download,
+    dataset_names,
     emodb,
     esc50,
-    fetch_emodb,
-    fetch_esc50,
-    fetch_fsdd,
-    fetch_minds14,
-    fetch_ravdess,
-    fetch_speech_commands,
-    fetch_urbansound8k,
+    fetch_dataset,
     fsdd,
-    load_named,
+    load_spoken_digits,
     make_tones,
     minds14,
     ravdess,
     speech_commands,
     urbansound8k,
 )
-from skastw.datasets._fetch import Archive
+from skastw.datasets.fetch import _SETS
 from skastw.errors import DataError, FetchError, SkastwError
 
 DATA = Path(os.environ["SKASTW_DATA"]) if "SKASTW_DATA" in os.environ else None
@@ -145,7 +145,6 @@ class Case:
 
     name: str
     module: object
-    fetch: object
     pack: object
     scale: dict = field(default_factory=dict)
     n_clips: int = 0
@@ -157,38 +156,51 @@ class Case:
     def __str__(self):
         return self.name
 
+    @property
+    def set(self):
+        return self.name.partition("-")[0]
+
+    @property
+    def archive(self):
+        return _SETS[self.set].archive
+
+    def change(self, monkeypatch, **archive):
+        """Give the archive of the set other properties."""
+        changed = replace(_SETS[self.set], archive=replace(self.archive, **archive))
+        monkeypatch.setitem(_SETS, self.set, changed)
+
 
 CASES = [
     Case(
-        *("esc50", esc50, fetch_esc50, lambda: zipped(esc50_files(), "ESC-50-33c8ce9/"), {"_CLIPS_PER_CLASS": 5}),
+        *("esc50", esc50, lambda: zipped(esc50_files(), "ESC-50-33c8ce9/"), {"_CLIPS_PER_CLASS": 5}),
         *(250, 50, 250, 5, ("fold", "esc10", "source", "take")),
     ),
     Case(
-        *("ravdess", ravdess, fetch_ravdess, lambda: zipped(ravdess_files()), {"_REPETITIONS": (1,)}),
+        *("ravdess", ravdess, lambda: zipped(ravdess_files()), {"_REPETITIONS": (1,)}),
         *(720, 8, 24, 6, ("actor", "gender", "intensity", "statement", "repetition", "fold")),
     ),
     Case(
-        *("emodb", emodb, fetch_emodb, lambda: zipped(emodb_files())),
+        *("emodb", emodb, lambda: zipped(emodb_files())),
         {"_EMOTIONS": {letter: (emotion, 10) for letter, (emotion, _) in emodb._EMOTIONS.items()}},
         *(70, 7, 10, 10, ("speaker", "gender", "age", "text", "version")),
     ),
     Case(
-        *("urbansound8k", urbansound8k, fetch_urbansound8k, lambda: tarred(urbansound8k_files(), "UrbanSound8K/")),
+        *("urbansound8k", urbansound8k, lambda: tarred(urbansound8k_files(), "UrbanSound8K/")),
         {"_N_CLIPS": 200},
         *(200, 10, 100, 10, ("fold", "source", "start", "end", "salience")),
     ),
     Case(
-        *("speech_commands", speech_commands, fetch_speech_commands, lambda: tarred(speech_commands_files(), "./")),
+        *("speech_commands", speech_commands, lambda: tarred(speech_commands_files(), "./")),
         {"_N_CLIPS": {"train": 70, "validation": 35, "test": 35}},
         *(140, 35, 4, 1, ("speaker", "take", "split")),
     ),
     Case(
-        *("fsdd", fsdd, fetch_fsdd, lambda: zipped(fsdd_files(), "free-spoken-digit-dataset-d6938f9/")),
+        *("fsdd", fsdd, lambda: zipped(fsdd_files(), "free-spoken-digit-dataset-d6938f9/")),
         {"_N_TAKES": 2, "_N_TEST_TAKES": 1},
         *(120, 10, 6, 1, ("speaker", "accent", "take")),
     ),
     Case(
-        *("minds14-en-US", minds14, fetch_minds14, minds14_parquet, {}),
+        *("minds14-en-US", minds14, minds14_parquet, {}),
         *(28, 14, 0, 0, ("transcription", "english_transcription")),
     ),
 ]
@@ -214,11 +226,7 @@ def nobody_answers(monkeypatch, request):
     for case in CASES:
         for name, value in case.scale.items():
             monkeypatch.setattr(case.module, name, value)
-        if case.module is minds14:
-            monkeypatch.setattr(minds14, "_ENDPOINT", "http://127.0.0.1:9")
-        else:
-            away = replace(case.module._ARCHIVE, url="http://127.0.0.1:9/x.zip")
-            monkeypatch.setattr(case.module, "_ARCHIVE", away)
+        case.change(monkeypatch, url="http://127.0.0.1:9/x.zip")
 
 
 PACKED = {}
@@ -229,19 +237,13 @@ def offer(case, server, monkeypatch, content=None, **archive):
     if case.name not in PACKED:
         PACKED[case.name] = case.pack()
     content = PACKED[case.name] if content is None else content
-    if case.module is minds14:
-        server.files[f"/datasets/PolyAI/minds14/resolve/{minds14._REVISION}/en-US/train-00000-of-00001.parquet"] = (
-            content
-        )
-        monkeypatch.setattr(minds14, "_ENDPOINT", server.url)
-        return
     server.files["/data.bin"] = content
     known = {"url": f"{server.url}/data.bin", "checksum": "sha256:" + hashlib.sha256(content).hexdigest(), **archive}
-    monkeypatch.setattr(case.module, "_ARCHIVE", replace(case.module._ARCHIVE, **known))
+    case.change(monkeypatch, **known)
 
 
 def fetch(case, home, **how):
-    return case.fetch(data_home=home, **{"verbose": False, "delay": 0, **how})
+    return fetch_dataset(case.set, data_home=home, **{"verbose": False, "delay": 0, **how})
 
 
 def whole(case, home):
@@ -378,32 +380,49 @@ def test_parts_of_speech_commands(server, monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("call", "expected"),
     [
-        (lambda: fetch_esc50(subset="birds"), "subset='birds', expected one of None, 'esc10', 'animals', 'transport'"),
-        (lambda: fetch_ravdess(emotions=["angry", "bored"]), "emotions='bored', expected one of 'neutral'"),
         (
-            lambda: fetch_ravdess(emotions=[]),
+            lambda: fetch_dataset("esc50", subset="birds"),
+            "subset='birds', expected one of None, 'esc10', 'animals', 'transport'",
+        ),
+        (lambda: fetch_dataset("ravdess", emotions=["angry", "bored"]), "emotions='bored', expected one of 'neutral'"),
+        (
+            lambda: fetch_dataset("ravdess", emotions=[]),
             r"emotions=\[\], expected a list such as emotions=\['neutral', 'calm'\] of",
         ),
         (
-            lambda: fetch_ravdess(emotions="calm,angry"),
+            lambda: fetch_dataset("ravdess", emotions="calm,angry"),
             r"'calm,angry', expected a list such as emotions=\['calm', 'angry'\]",
         ),
-        (lambda: fetch_ravdess(emotions="calm, bored"), r"expected a list such as emotions=\['neutral', 'calm'\] of"),
-        (lambda: fetch_ravdess(emotions=5), r"emotions=5, expected a list such as emotions="),
         (
-            lambda: fetch_esc50(subset=["animals", "transport"]),
+            lambda: fetch_dataset("ravdess", emotions="calm, bored"),
+            r"expected a list such as emotions=\['neutral', 'calm'\] of",
+        ),
+        (lambda: fetch_dataset("ravdess", emotions=5), r"emotions=5, expected a list such as emotions="),
+        (
+            lambda: fetch_dataset("esc50", subset=["animals", "transport"]),
             r"subset=\['animals', 'transport'\], expected one of None",
         ),
-        (lambda: load_named("ravdess:calm, bored"), "emotions='bored', expected one of 'neutral'"),
-        (lambda: fetch_speech_commands(subset="dev"), "subset='dev', expected one of 'all', 'train'"),
-        (lambda: fetch_minds14(language="en"), "language='en', expected one of 'cs-CZ'"),
+        (lambda: fetch_dataset("ravdess:calm, bored"), "emotions='bored', expected one of 'neutral'"),
+        (lambda: fetch_dataset("speech_commands", subset="dev"), "subset='dev', expected one of 'all', 'train'"),
+        (lambda: fetch_dataset("minds14", language="en"), "language='en', expected one of 'cs-CZ'"),
         (
-            lambda: load_named("esc-50"),
+            lambda: fetch_dataset("esc-50"),
             "name='esc-50', expected one of 'emodb', 'esc50', 'fsdd', 'minds14', 'ravdess', ",
         ),
-        (lambda: load_named("esc50:birds"), "subset='birds'"),
-        (lambda: load_named("esc50:"), "subset=''"),
-        (lambda: load_named("emodb:anger"), "'emodb' has no parts"),
+        (lambda: fetch_dataset("esc50:birds"), "subset='birds'"),
+        (lambda: fetch_dataset("esc50:animal"), "did you mean 'animals'"),
+        (lambda: fetch_dataset("esc-50"), "did you mean 'esc50'"),
+        (lambda: fetch_dataset("ravdess", emotions=["happi"]), "did you mean 'happy'"),
+        (lambda: fetch_dataset(None), "name='None', expected one of"),
+        (lambda: fetch_dataset("emodb", emotions=["anger"]), r"emotions=\['anger'\], expected 'emodb', which has no"),
+        (lambda: fetch_dataset("spoken_digits:zero"), "'spoken_digits', which has no parts"),
+        (lambda: fetch_dataset("esc50", language="de-DE"), "language='de-DE', expected 'esc50', with subset="),
+        (
+            lambda: fetch_dataset("esc50:esc10", subset="animals"),
+            "'esc50:esc10', subset='animals', expected 'esc50', w",
+        ),
+        (lambda: fetch_dataset("esc50:"), "subset=''"),
+        (lambda: fetch_dataset("emodb:anger"), "'emodb:anger', expected 'emodb', which has no parts"),
     ],
 )
 def test_unknown_names_are_refused_with_those_known(call, expected):
@@ -417,12 +436,32 @@ def test_sets_and_parts_have_names(server, monkeypatch, tmp_path):
     for case in CASES:
         offer(case, server, monkeypatch)
         fetch(case, tmp_path)
-        assert len(load_named(case.name.partition("-")[0], tmp_path).data) == case.n_clips
-    assert len(load_named("spoken_digits").data) == 400
-    assert load_named("esc50:animals", tmp_path).target_names == ANIMALS
-    assert load_named("ravdess:calm,angry", tmp_path).target_names == ["calm", "angry"]
-    assert len(load_named("speech_commands:test", tmp_path).data) == 35
-    assert len(load_named("minds14:en-US", data_home=tmp_path).data) == 28
+        assert len(fetch_dataset(case.set, data_home=tmp_path).data) == case.n_clips
+    assert fetch_dataset("esc50:animals", data_home=tmp_path).target_names == ANIMALS
+    assert fetch_dataset("ravdess:calm,angry", data_home=tmp_path).target_names == ["calm", "angry"]
+    assert len(fetch_dataset("speech_commands:test", data_home=tmp_path).data) == 35
+    assert len(fetch_dataset("minds14:en-US", data_home=tmp_path).data) == 28
+
+
+def test_every_set_has_a_case_and_is_in_the_tables_of_the_docstring_and_the_guide():
+    assert dataset_names() == sorted({*(case.set for case in CASES), "spoken_digits"})
+    guide = (Path(__file__).parent.parent / "docs" / "user_guide.md").read_text(encoding="utf-8")
+    for name in dataset_names():
+        assert fetch_dataset.__doc__.count(f"\n    ``{name}`` ") == 3
+        assert f"\n| `{name}` | " in guide
+    for column in (column for case in CASES for column in case.columns):
+        assert column in fetch_dataset.__doc__.partition("Columns with")[2].partition("Parameters")[0]
+    for choice in (choice for public in _SETS.values() if public.part for choice in public.part.choices if choice):
+        assert f'"{choice}"' in fetch_dataset.__doc__
+
+
+@pytest.mark.parametrize("how", [{}, {"as_frame": True}, {"return_X_y": True}, {"return_X_y": True, "as_frame": True}])
+def test_spoken_digits_are_the_same_by_name_and_by_function(how):
+    by_name, by_function = fetch_dataset("spoken_digits", **how), load_spoken_digits(**how)
+    if "return_X_y" in how:
+        by_name, by_function = dict(enumerate(by_name)), dict(enumerate(by_function))
+    assert by_name.keys() == by_function.keys()
+    assert all(np.array_equal(by_name[key], by_function[key]) for key in by_name)
 
 
 def test_the_home_of_scikit_learn_is_the_default(server, monkeypatch, tmp_path):
@@ -511,16 +550,16 @@ def test_a_part_that_is_asked_for_may_stand_alone(tmp_path):
     names = {line.split(",")[0] for line in table[1:]}
     folder = unpacked({f"audio/{name}": OGG for name in names}, tmp_path / "esc10")
     unpacked({"meta/esc50.csv": "\n".join(table).encode()}, folder)
-    assert len(fetch_esc50(subset="esc10", data_home=folder).data) == 50
+    assert len(fetch_dataset("esc50", subset="esc10", data_home=folder).data) == 50
     for subset, number in ((None, 250), ("animals", 50)):
         with pytest.raises(FetchError, match=rf"esc10' holds \d+ clips of .*ESC-50, expected {number}"):
-            fetch_esc50(subset=subset, data_home=folder)
+            fetch_dataset("esc50", subset=subset, data_home=folder)
 
     some = {name: content for name, content in ravdess_files().items() if name.split("-")[2] in ("02", "05")}
     unpacked(some, tmp_path / "ravdess")
-    assert len(fetch_ravdess(emotions=["angry", "calm"], data_home=tmp_path).data) == len(some)
+    assert len(fetch_dataset("ravdess", emotions=["angry", "calm"], data_home=tmp_path).data) == len(some)
     with pytest.raises(FetchError, match="expected 720"):
-        fetch_ravdess(data_home=tmp_path)
+        fetch_dataset("ravdess", data_home=tmp_path)
 
 
 def test_an_empty_file_is_missing(tmp_path):
@@ -668,7 +707,7 @@ def test_a_download_goes_on_or_begins_again(what, part, how, ranges, server, mon
 
 def test_an_archive_that_was_packed_anew_is_taken_for_what_is_in_it(server, monkeypatch, tmp_path):
     offer(CASES[0], server, monkeypatch, checksum="md5:071b44018315e034b2c6e8064543d19c")
-    assert not esc50._ARCHIVE.strict
+    assert not CASES[0].archive.strict
     with pytest.warns(UserWarning, match="does not have md5:071b"):
         fetch(CASES[0], tmp_path)
     whole(CASES[0], tmp_path)
@@ -708,15 +747,17 @@ def test_without_a_network_the_error_says_what_to_do(case, monkeypatch, tmp_path
     ("how", "outcome"),
     [
         ({"status": 503, "times": 1}, RIGHT),
-        ({"status": 404}, r"Cannot fetch en-US/train.* \(attempts: 2\): .*404"),
+        ({"status": 404}, "Cannot download http.*/en-US/train.*: the server answered HTTP 404"),
         ({"match": "GET", "cut": 0.0, "times": 1}, RIGHT),
+        ({"match": "GET", "cut": 0.5, "times": 1}, RIGHT),
     ],
 )
 def test_failures_of_the_hub(how, outcome, server, monkeypatch, tmp_path):
     case = CASES[-1]
-    pause = time.sleep
-    monkeypatch.setattr(time, "sleep", lambda seconds: pause(min(seconds, 0.02)))
-    offer(case, server, monkeypatch)
+    file = f"/datasets/PolyAI/minds14/resolve/{minds14._REVISION}/en-US/train-00000-of-00001.parquet"
+    server.files[file] = minds14_parquet()
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    case.change(monkeypatch, url=lambda part: minds14._url(part).replace(constants.ENDPOINT, server.url))
     server.fail(**{"match": "parquet", **how})
     if outcome is RIGHT:
         fetch(case, tmp_path, n_retries=1)
@@ -727,12 +768,44 @@ def test_failures_of_the_hub(how, outcome, server, monkeypatch, tmp_path):
     assert not any("authorization" in seen.headers for seen in server.seen)
 
 
+def test_the_hub_is_not_asked_offline(server, monkeypatch, tmp_path):
+    case = CASES[-1]
+    case.change(monkeypatch, url=minds14._url)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(FetchError, match="HF_HUB_OFFLINE is set"):
+        fetch(case, tmp_path)
+
+
 def test_a_bar_shows_how_far_a_download_is(server, monkeypatch, tmp_path, capsys):
     offer(FSDD, server, monkeypatch)
     fetch(FSDD, tmp_path / "quiet")
     assert capsys.readouterr() == ("", "")
     fetch(FSDD, tmp_path / "loud", verbose=True)
     assert "data.bin: 100%" in capsys.readouterr().err
+
+
+def test_pooch_logs_nothing_and_its_logger_stays_as_it_was(server, monkeypatch, tmp_path):
+    logger, messages = pooch.get_logger(), []
+    before = logger.level, list(logger.filters)
+    monkeypatch.setattr(logger, "handlers", [logging.StreamHandler(SimpleNamespace(write=messages.append))])
+    offer(FSDD, server, monkeypatch, checksum=None)  # pooch logs the hash of a file without one
+    fetch(FSDD, tmp_path)
+    offer(FSDD, server, monkeypatch, b"x", checksum="md5:0")
+    with pytest.raises(FetchError, match="does not have md5:0"):
+        fetch(FSDD, tmp_path / "wrong")
+    assert not messages
+    assert before == (logger.level, logger.filters)
+    logger.info("of another user")
+    assert messages
+
+
+def test_temporary_files_of_a_process_that_was_killed_are_removed(server, monkeypatch, tmp_path):
+    offer(FSDD, server, monkeypatch)
+    server.fail("GET /data.bin", status=404)
+    unpacked({"tmpx1y2": b"x" * 999}, tmp_path / ".fsdd.tmp")  # named by pooch
+    with pytest.raises(FetchError, match="404"):
+        fetch(FSDD, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [".fsdd.lock"]
 
 
 # ------------------------------------------------------------------ hostile archives
@@ -911,7 +984,9 @@ def test_a_disk_that_is_full_while_downloading(server, monkeypatch, tmp_path):
     offer(FSDD, server, monkeypatch)
 
     def run():
-        with pytest.raises(FetchError, match=r"Cannot write '.*data.bin.part': File too large. Make room"):
+        with pytest.raises(
+            FetchError, match=r"Cannot use '.*/fsdd': File too large. Make room .* goes on with the next call"
+        ):
             fetch(FSDD, tmp_path)
 
     assert limited(3000, run) == 0
@@ -927,7 +1002,9 @@ def test_a_disk_that_is_full_while_unpacking(server, monkeypatch, tmp_path):
     offer(FSDD, server, monkeypatch, files)
 
     def run():
-        with pytest.raises(FetchError, match=r"Cannot unpack data.bin .* the archive is kept"):
+        with pytest.raises(
+            FetchError, match=r"Cannot use '.*/fsdd': File too large. Make room .* goes on with the next call"
+        ):
             fetch(FSDD, tmp_path)
 
     assert limited(10**5, run) == 0
@@ -1005,7 +1082,7 @@ needs_data = pytest.mark.skipif(DATA is None, reason="set SKASTW_DATA to a folde
 @needs_data
 @pytest.mark.parametrize("folder", ["", "esc10"])
 def test_real_esc10(folder):
-    clips = fetch_esc50(subset="esc10", data_home=DATA / folder, download_if_missing=False)
+    clips = fetch_dataset("esc50", subset="esc10", data_home=DATA / folder, download_if_missing=False)
     assert Counter(clips.target) == dict.fromkeys(ESC10, 40)
     assert len(list(clips.cv.split())) == 5
     for train, test in clips.cv.split():
@@ -1018,10 +1095,10 @@ def test_real_esc10(folder):
 @needs_data
 @pytest.mark.parametrize("folder", ["", "ravdess"])
 def test_real_ravdess(folder):
-    clips = fetch_ravdess(data_home=DATA / folder, download_if_missing=False)
+    clips = fetch_dataset("ravdess", data_home=DATA / folder, download_if_missing=False)
     assert Counter(clips.target) == {emotion: 192 if emotion != "neutral" else 96 for emotion in EMOTIONS}
     assert Counter(clips.groups) == dict.fromkeys(range(1, 25), 60)
-    four = fetch_ravdess(emotions=["neutral", "calm", "angry", "surprised"], data_home=DATA / folder)
+    four = fetch_dataset("ravdess", emotions=["neutral", "calm", "angry", "surprised"], data_home=DATA / folder)
     assert len(four.data) == 672
     for train, test in four.cv.split():
         assert (len(train), len(test)) == (560, 112)
@@ -1029,18 +1106,20 @@ def test_real_ravdess(folder):
 
 
 def test_the_real_addresses_are_complete():
-    for module in (emodb, esc50, fsdd, ravdess, speech_commands, urbansound8k):
-        archive = module._ARCHIVE
-        assert isinstance(archive, Archive)
-        assert archive.url.startswith("https://") or module in (emodb, speech_commands)  # as their authors give them
-        assert archive.url.endswith((".zip", ".tar.gz"))
+    archives = {name: public.archive for name, public in _SETS.items() if public.archive}
+    assert archives.keys() == {case.set for case in CASES}
+    for name, archive in archives.items():
+        url = archive.url if isinstance(archive.url, str) else archive.url("de-DE")
+        assert url.startswith("https://") or name in ("emodb", "speech_commands")  # as their authors give them
+        assert url.endswith((".zip", ".tar.gz", "/de-DE/train-00000-of-00001.parquet"))
         if archive.checksum is not None:
             kind, _, digits = archive.checksum.partition(":")
             assert len(digits) == 2 * hashlib.new(kind).digest_size
-    for module in (ravdess, speech_commands, urbansound8k):
-        assert module._ARCHIVE.checksum
-        assert module._ARCHIVE.strict
-    assert speech_commands._ARCHIVE.checksum.startswith("sha256:")
+    for name in ("ravdess", "speech_commands", "urbansound8k"):
+        assert archives[name].checksum
+        assert archives[name].strict
+    assert archives["speech_commands"].checksum.startswith("sha256:")
+    assert re.search("/datasets/PolyAI/minds14/resolve/[0-9a-f]{40}/", archives["minds14"].url("de-DE"))
     assert sum(speech_commands._N_CLIPS.values()) == 105829
     assert len(speech_commands._WORDS) == 35
     assert sum(number for _, number in emodb._EMOTIONS.values()) == 535

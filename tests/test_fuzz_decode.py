@@ -168,7 +168,7 @@ def test_clips_go_to_workers_inside_the_block_only():
             assert isolation.current_decoder() is inner
         assert isolation.current_decoder() is isolated
     assert isolation.current_decoder() is outside
-    with pytest.raises(SkastwError, match="isolated_decoding is over"):
+    with pytest.raises(SkastwError, match="isolated_decoding has ended"):
         isolated(PATHS[0])
 
 

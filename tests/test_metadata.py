@@ -43,7 +43,7 @@ def test_one_groups_array_serves_the_outer_folds_and_the_inner_split(routing):
     for seen, train, test in zip(SEEN, result["indices"]["train"], result["indices"]["test"], strict=True):
         np.testing.assert_array_equal(seen["groups"], SPEAKERS[train])
         assert not set(SPEAKERS[train]) & set(SPEAKERS[test])
-    assert all(clf._data_summary["split"] == "whole groups held out" for clf in result["estimator"])
+    assert all(clf.trained_.record.split == "whole groups held out" for clf in result["estimator"])
 
 
 def test_groups_reach_the_folds_alone_without_routing():
@@ -73,7 +73,7 @@ def test_groups_and_validation_clips_through_a_pipeline():
         piped.fit(CLIPS[:24], Y[:24], X_val=CLIPS[24:], y_val=Y[24:])
         (seen,) = SEEN
         assert [item.shape[1] for item in seen["X_val"]] == [80] * 12  # frames, not clips
-        assert piped[-1]._data_summary["n_validation"] == 12
+        assert piped[-1].trained_.record.n_validation == 12
 
         SEEN.clear()
         piped.fit(CLIPS, Y, groups=SPEAKERS)
@@ -84,7 +84,7 @@ def test_validation_arguments_through_a_pipeline_without_routing():
     with sklearn.config_context(enable_metadata_routing=False):
         piped = Pipeline([("frames", ASTWFeaturizer()), ("clf", recorder(features="precomputed"))])
         piped.fit(CLIPS, Y, clf__groups=SPEAKERS)
-        assert piped[-1]._data_summary["split"] == "whole groups held out"
+        assert piped[-1].trained_.record.split == "whole groups held out"
 
 
 def test_sample_weight_must_be_asked_for_with_routing():

@@ -146,7 +146,7 @@ def test_a_full_disk_leaves_the_old_table_and_is_told(tmp_path, name):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
     try:
-        with pytest.raises(OutputError, match=r"Cannot write .*table.*\. What was there before is unchanged"):
+        with pytest.raises(OutputError, match=r"Cannot write .*table.*\. An existing file is unchanged"):
             write_table(large, tmp_path / name)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -312,7 +312,7 @@ def test_labels_of_several_recordings_are_refused_before_they_are_predicted(tone
     monkeypatch.setattr(ASTWClassifier, "predict_windows", lambda *_, **__: pytest.fail("predicted"))
     result = skastw("windows", tones, "-m", model, "-w", "1", "-o", tmp_path / "labels.txt")
     assert result.exit_code == 1
-    assert "Got the windows of 16 clips, expected one clip" in result.output
+    assert "Got the windows of 16 clips, expected those of one" in result.output
 
 
 def test_a_file_that_the_user_names_is_replaced(tones, model, tmp_path):

@@ -170,3 +170,15 @@ def test_an_error_is_short_however_long_the_value():
     with pytest.raises(RunError) as raised:
         check({"name": ["owl"] * 10_000}, Page, "page", RunError)
     assert len(str(raised.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"name": "owls", "metric": "\ud800"}, "'page' has metric: '\\ud800', expected 'accuracy' or 'f1'."),
+        ({"name": "owls", "\ud800": 1}, "'page' has the unknown name '\\ud800', expected some of"),
+    ],
+)
+def test_half_of_a_surrogate_pair_is_like_any_other_wrong_text(values, message):
+    with pytest.raises(RunError, match=re.escape(message)):
+        check(values, Page, "page", RunError)

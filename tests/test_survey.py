@@ -187,7 +187,9 @@ def test_a_frame_behind_what_is_no_audio_is_no_recording():
 
 def test_strange_bytes_in_front_of_frames_are_told():
     content = headerless(mp3())
-    with pytest.warns(UserWarning, match="9000 of its bytes are neither audio nor tags; a part of it may be lost"):
+    with pytest.warns(
+        UserWarning, match="9000 of its bytes are neither audio nor tags; a part of the audio may be lost"
+    ):
         np.testing.assert_array_equal(decode(b"\1" * 9000 + content)[0], decode(content)[0])
 
 
@@ -333,7 +335,7 @@ def test_a_recording_whose_length_was_never_written_is_recovered(form, tmp_path)
 
     path = tmp_path / "clip"
     path.write_bytes(lost)
-    note = rf"clip': its header says 0 bytes of audio, .* the {2 * len(SOUND)} bytes behind it are decoded"
+    note = rf"clip': its header says 0 bytes of audio, .* the {2 * len(SOUND)} bytes after it are decoded"
     with pytest.warns(UserWarning, match=note):
         samples, _ = decode(path)
     np.testing.assert_array_equal(samples, expected)
@@ -491,7 +493,7 @@ def test_what_libsndfile_refuses_is_given_to_ffmpeg(name, monkeypatch, tmp_path)
         (("Größe" * 300).encode("utf-16"), "text"),
         (bytes(5000), "nothing but zeros"),
         (b"\x93NUMPY\1\0" + bytes(100), "a NumPy array"),
-        (b"\0\5\x16\7\0\2\0\0Mac OS X", "notes of macOS"),
+        (b"\0\5\x16\7\0\2\0\0Mac OS X", "a metadata file of macOS"),
     ],
 )
 @pytest.mark.parametrize("name", ["clip.mp3", "clip.wav", "clip.raw", "clip"])
@@ -502,6 +504,12 @@ def test_what_is_no_audio_is_named_and_nothing_is_printed(content, looks, name, 
         with pytest.raises(ClipValueError, match=rf"cannot be decoded \(it looks like {looks}.*\); expected a WAV"):
             decode(source)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("content", [b"ID3\4\0", b"ID3\4\0\0", b"ID3\4\0\0\0\0\0"])
+def test_the_first_bytes_of_a_tag_are_no_audio(content):
+    with pytest.raises(ClipValueError, match=r"cannot be decoded \(Format not recognised\)"):
+        decode(content)
 
 
 def test_random_bytes_look_like_nothing():

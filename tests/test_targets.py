@@ -89,7 +89,7 @@ def test_multilabel_mistakes_are_named(chords):
         classifier(class_weight="balanced").fit(clips, indicator)
     with pytest.raises(ValueError, match="indicator of 2 labels, expected 3"):
         classifier(epochs=1).fit(clips, indicator, X_val=clips, y_val=indicator[:, :2])
-    with pytest.raises(ValueError, match="expected those of multilabel"):
+    with pytest.raises(ValueError, match="expected an indicator"):
         classifier(epochs=1).fit(clips, indicator, X_val=clips, y_val=indicator[:, 0])
     with pytest.raises(ValueError, match="expected one label per clip"):
         classifier(epochs=1).fit(clips, indicator + np.arange(3))
@@ -145,7 +145,7 @@ def test_regression_in_cross_validation_with_groups():
     scores = cross_val_score(regressor(epochs=8), CLIPS, Y, cv=KFold(2, shuffle=True, random_state=0))
     assert scores.mean() > 0.3
     model = regressor(epochs=2).fit(CLIPS, Y, groups=np.arange(48) // 4)
-    assert model._data_summary["split"] == "whole groups held out"
+    assert model.trained_.record.split == "whole groups held out"
 
 
 def test_regression_of_constant_and_of_few_clips():

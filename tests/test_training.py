@@ -209,7 +209,7 @@ def test_frozen_weights_have_no_optimiser():
     model = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Linear(3, 3))
     model[0].requires_grad_(False)
     assert [id(weight) for weight in matrix_weights(model)] == [id(model[1].weight)]
-    muon, adam = build_optimizers(model, muon_lr=0.1, adam_lr=0.1, weight_decay=0.0)
+    muon, adam = build_optimizers(model, OptimizerParams(muon_lr=0.1, adam_lr=0.1, weight_decay=0.0))
     taken = [weight for optimizer in (muon, adam) for group in optimizer.param_groups for weight in group["params"]]
     assert {id(weight) for weight in taken} == {id(model[1].weight), id(model[1].bias)}
 

@@ -190,7 +190,7 @@ def test_a_clip_that_cannot_be_read_has_a_row_without_numbers(clf, tmp_path, agg
 @pytest.mark.parametrize(
     ("params", "match"),
     [
-        ({"window": 0}, "window=0, expected a length in seconds"),
+        ({"window": 0}, "window=0, expected seconds"),
         ({"window": "1"}, "window='1'"),
         ({"window": float("nan")}, "window=nan"),
         ({"window": 1, "hop": 0}, "hop=0"),

@@ -16,7 +16,7 @@ import numpy as np
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
 from skastw import ASTWClassifier, ASTWFeaturizer
-from skastw.datasets import fetch_ravdess
+from skastw.datasets import fetch_dataset
 
 
 def main() -> None:
@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--precisions", nargs="+", default=["auto", "float32"])
     options = parser.parse_args()
 
-    clips = fetch_ravdess(emotions=["neutral", "calm", "angry", "surprised"], data_home=options.data_dir)
+    clips = fetch_dataset("ravdess", emotions=["neutral", "calm", "angry", "surprised"], data_home=options.data_dir)
     frames = np.empty(len(clips.data), dtype=object)
     frames[:] = ASTWFeaturizer().fit_transform(clips.data)
     test = clips.groups > 20

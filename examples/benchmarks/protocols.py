@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from skastw.datasets import fetch_esc50, fetch_ravdess, load_spoken_digits
+from skastw.datasets import fetch_dataset, load_spoken_digits
 
 __all__ = ["PROTOCOLS", "Protocol", "load_protocol"]
 
@@ -40,7 +40,7 @@ class Protocol:
 
 
 def _by_actor(name: str, data_dir: Path, emotions: tuple[str, ...], tests: dict[str, tuple[int, ...]]) -> Protocol:
-    clips = fetch_ravdess(emotions=emotions, data_home=data_dir)
+    clips = fetch_dataset("ravdess", emotions=emotions, data_home=data_dir)
     audio, labels, actors = np.array(clips.data), clips.target, clips.groups
     folds = {}
     for fold, test in tests.items():
@@ -63,7 +63,7 @@ def _choice(data_dir: Path) -> Protocol:
 
 
 def _esc10(data_dir: Path) -> Protocol:
-    clips = fetch_esc50(subset="esc10", data_home=data_dir)
+    clips = fetch_dataset("esc50", subset="esc10", data_home=data_dir)
     folds = {str(fold + 1): split for fold, split in enumerate(clips.cv.split())}
     return Protocol("esc10", np.array(clips.data), clips.target, clips.groups, folds)
 

@@ -17,7 +17,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.svm import SVC
 
 from skastw import ASTWFeaturizer
-from skastw.datasets import fetch_emodb
+from skastw.datasets import fetch_dataset
 from skastw.evaluation import evaluate_predictions
 
 
@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--n-jobs", type=int, default=2, help="threads that decode")
     args = parser.parse_args()
 
-    clips = fetch_emodb(data_home=args.data_dir, as_frame=True)
+    clips = fetch_dataset("emodb", data_home=args.data_dir, as_frame=True)
     table, speakers = clips.frame[["audio", "gender", "age"]], clips.groups
     with tempfile.TemporaryDirectory() as cache:  # of the statistics, which both models take
         statistics = make_pipeline(

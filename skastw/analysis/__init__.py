@@ -1,4 +1,4 @@
-"""Analysis with fitted models: windows of long recordings, tables of predictions, explanations."""
+"""Results of fitted models: windows of long recordings, tables, explanations."""
 
 from skastw.analysis.occlusion import Occlusion
 from skastw.analysis.tables import (

@@ -1,4 +1,4 @@
-"""Explanation of predictions by occlusion: how a prediction changes if parts of the clip are hidden."""
+"""Occlusion: predictions of a model while parts of a clip are hidden."""
 
 from __future__ import annotations
 
@@ -25,16 +25,15 @@ from skastw.targets import ClassTargets
 
 __all__ = ["FILLS", "Occlusion", "cell_centres", "explain", "occluded_logits"]
 
-#: Values of the parameter ``fill``, and the axes of the mean that replaces hidden frames: over the whole clip, or over
-#: time.
+#: Dimensions of the mean that replaces hidden frames: over the whole clip, or over time for each bin.
 FILLS = {"clip": (0, 1), "band": (0,)}
-#: Bytes of frames in memory at once.
+#: Size of the frames in memory at a time (bytes).
 _BLOCK = 16 * 2**20
 
 
 @dataclass(frozen=True)
 class Occlusion:
-    """Result of an occlusion: how much each part of a clip supports a class.
+    """Evidence of each part of a clip for a class.
 
     Attributes
     ----------
@@ -43,14 +42,14 @@ class Occlusion:
     probability : float
         Probability of the class for the whole clip.
     saliency : ndarray of shape (n_times, n_bands), float32
-        Drop of the log-probability if the part is hidden: positive if the part supports the class, negative if it
-        contradicts the class.
+        Drop of the log-probability when a part is hidden: positive for evidence for the class, negative for evidence
+        against it.
     times : ndarray of shape (n_times,)
         Centres of the parts (s).
     bands : ndarray of shape (n_bands,)
-        Centres of the parts as positions of bins, counted from 0.
+        Centres of the parts among the bins of a frame, counted from 0.
     frequencies : ndarray of shape (n_bands,) or None
-        Centres of the parts in Hz, or None if bins are not frequency bands.
+        Centres of the parts (Hz), if bins are frequency bands.
     """
 
     label: Any
@@ -71,19 +70,19 @@ def explain(
     n_bands: int = 16,
     fill: str = "clip",
 ) -> Occlusion:
-    """Explain a prediction by occlusion: how much the probability drops if a part of the clip is hidden.
+    """Return which parts of a clip speak for a class: how its probability drops when they are hidden.
 
     Parameters
     ----------
     trained : Trained
-        Model with classes.
+        A model of classes.
     clip : clip
-        One clip, or its frames if the model was fitted with precomputed frames.
+        Or its frames, if the model has no front end.
     params : InferenceParams
     label : label, optional
-        A class; by default the most probable class.
+        One of the classes; by default the most probable.
     n_times, n_bands : int, default=20 and 16
-        Number of parts in time and in frequency, at most the number of frames and of bins.
+        Parts in time and in frequency; no more are made than there are frames and bins.
     fill : {"clip", "band"}, default="clip"
         See :func:`occluded_logits`.
 
@@ -103,7 +102,6 @@ def explain(
             raise ValueError(f"Got {name}={plain(value)!r}, expected an integer of at least 1.")
     if fill not in FILLS:
         raise ValueError(f"Got fill={fill!r}, expected one of {', '.join(map(repr, FILLS))}.")
-
     targets, components = trained.targets, trained.components
     assert isinstance(targets, ClassTargets)
     labels = targets.labels
@@ -117,7 +115,6 @@ def explain(
         [clip], [0], components.features, components.sample_rate, reading, n_features=trained.model.features.n_features
     )
     assert isinstance(frames, Tensor)
-
     n_times, n_bands = min(n_times, len(frames)), min(n_bands, frames.shape[1])
     logits, occluded = occluded_logits(
         model,
@@ -134,7 +131,6 @@ def explain(
     index = int(logits.argmax()) if label is None else labels.index(label)
     logarithm = targets.log_probabilities(logits[None])[0, index]
     drops = logarithm - targets.log_probabilities(occluded.flatten(0, 1))[:, index]
-
     bands = cell_centres(frames.shape[1], n_bands)
     hz = components.features.frequencies(components.sample_rate)
     return Occlusion(
@@ -171,11 +167,11 @@ def occluded_logits(
     device: torch.device | None = None,
     precision: str = "float32",
 ) -> tuple[Tensor, Tensor]:
-    """Return the logits of a clip, and its logits with each of its parts hidden.
+    """Return the logits of a clip, and the logits with each part of it hidden.
 
-    The parts are the cells of a grid over time and frequency. A cell is hidden together with a margin of half a cell on
-    each side, so that a sound on the border of two cells is hidden with both. If the encoder processes the clip in
-    chunks, only the chunks with hidden frames are embedded again.
+    Parts are the cells of a grid over time and frequency. A hidden part is a cell and half a cell around it, so that a
+    sound on the border of two cells is hidden with both. If the encoder splits the clip into chunks, only chunks with
+    hidden frames are embedded again.
 
     Parameters
     ----------
@@ -183,15 +179,15 @@ def occluded_logits(
     frames : Tensor of shape (T, F)
         Frames of one clip.
     n_times, n_bands : int
-        Number of parts in time and in frequency, at most T and F.
+        Number of parts in time and frequency, at most T and F.
     fill : {"clip", "band"}
-        Replace hidden values by the mean over all frames and bins, or by the mean of each bin over time.
+        Replace hidden values by the mean of all frames, or by the mean over time of each bin.
     batch_size : int
-        Number of versions of the clip in a batch.
+        Number of versions of the clip at a time.
     device : torch.device, optional
-        Device of the model; by default the CPU.
+        Device of the model, by default the CPU.
     precision : str
-        See :func:`skastw.core.device.autocast`.
+        Precision of the network; see :func:`skastw.core.device.autocast`.
 
     Returns
     -------
@@ -223,6 +219,7 @@ def occluded_logits(
     settings["precision"] = precision
     embedded = embed_clips(model, FrameStore(frames[start:stop] for start, stop in chunks), **settings)
 
+    # each patch hides frames of one chunk or of several
     patches = list(product(_patches(len(frames), n_times), _patches(frames.shape[1], n_bands)))
     touched = [
         (patch, chunk)
@@ -253,7 +250,7 @@ def occluded_logits(
 
 
 def _patches(length: int, n_cells: int) -> list[tuple[int, int]]:
-    """Return the start and end of each cell with a margin of half a cell on both sides."""
+    """Return the begin and end of each cell, with half a cell more on both sides."""
     half = length / n_cells / 2
     bounds = [(math.floor(half * (2 * i - 1)), math.ceil(half * (2 * i + 3))) for i in range(n_cells)]
     return [(max(0, begin), min(length, end)) for begin, end in bounds]

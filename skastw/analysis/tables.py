@@ -29,12 +29,12 @@ __all__ = [
     "write_table",
 ]
 
-#: File name suffixes that :func:`write_table` supports.
+#: File name suffixes that :func:`write_table` accepts.
 TABLE_SUFFIXES = (".csv", ".parquet")
 
 
 def prediction_table(classifier: Any, X: Any) -> DataFrame:
-    """Return the predictions of a classifier as a table with one row per clip.
+    """Return the predictions of a classifier, one row per clip.
 
     Parameters
     ----------
@@ -45,9 +45,9 @@ def prediction_table(classifier: Any, X: Any) -> DataFrame:
     Returns
     -------
     DataFrame
-        Columns ``clip`` (file, or position), ``predicted``, ``probability``, and ``p(<class>)`` with the probability
-        of each class. A multi-label classifier gives only ``clip`` and ``p(<class>)``. A clip that cannot be read has
-        missing values, if ``on_error`` leaves it out.
+        Columns ``clip`` (file or position), ``predicted``, ``probability``, and ``p(<class>)`` with the probability of
+        each class; for a multilabel classifier, ``clip`` and ``p(<class>)``. A clip that ``on_error`` leaves out has
+        missing values.
 
     Examples
     --------
@@ -65,17 +65,18 @@ def prediction_table(classifier: Any, X: Any) -> DataFrame:
     probabilities = classifier.predict_proba(clips)
     columns = [f"p({label})" for label in classifier.classes_.tolist()]
     table = pd.DataFrame(probabilities, columns=columns)
+
     if classifier.trained_.targets.exclusive:
-        heard = ~np.isnan(probabilities).any(axis=1)
+        read = ~np.isnan(probabilities).any(axis=1)
         best = classifier.classes_[probabilities.argmax(axis=1)]
-        table.insert(0, "predicted", pd.Series(best).where(heard))
+        table.insert(0, "predicted", pd.Series(best).where(read))
         table.insert(1, "probability", probabilities.max(axis=1))
     table.insert(0, "clip", clip_names(clips))
     return table
 
 
 def embedding_table(estimator: Any, X: Any) -> DataFrame:
-    """Return the embeddings of clips as a table with one row per clip.
+    """Return the embeddings of clips, one row per clip.
 
     Parameters
     ----------
@@ -86,7 +87,7 @@ def embedding_table(estimator: Any, X: Any) -> DataFrame:
     Returns
     -------
     DataFrame
-        Column ``clip`` (file, or position), and one column for each value of the embedding.
+        Column ``clip`` (file or position), and a column for each value of the embedding.
     """
     import pandas as pd
 
@@ -109,8 +110,8 @@ def labelled_windows(windows: DataFrame, *, min_probability: float = 0.0) -> Dat
     Returns
     -------
     DataFrame
-        Columns ``clip``, ``start``, ``end``, ``predicted``, ``probability``, and ``p(<class>)`` with the probability
-        of each class. A clip that could not be read has a row with missing values.
+        Columns ``clip``, ``start``, ``end``, ``predicted``, ``probability``, and ``p(<class>)`` with the probability of
+        each class. A clip that could not be read has a row with missing values.
 
     Examples
     --------
@@ -122,15 +123,15 @@ def labelled_windows(windows: DataFrame, *, min_probability: float = 0.0) -> Dat
     0       owl          0.9     0.9      0.1
     """
     scores = windows.iloc[:, 3:].astype(float)
-    heard = scores.notna().all(axis=1)
-    best = scores[heard].idxmax(axis=1).reindex(windows.index)
+    read = scores.notna().all(axis=1)
+    best = scores[read].idxmax(axis=1).reindex(windows.index)
     table = windows.iloc[:, :3].assign(predicted=best, probability=scores.max(axis=1))
     table[[f"p({label})" for label in scores]] = scores
     return table[~(table["probability"] < min_probability)].reset_index(drop=True)
 
 
 def label_track(windows: DataFrame, *, min_probability: float = 0.0) -> str:
-    """Return the predicted classes along one recording as a label track for Audacity.
+    """Return the predictions along one recording as a label track for Audacity.
 
     Parameters
     ----------
@@ -142,13 +143,13 @@ def label_track(windows: DataFrame, *, min_probability: float = 0.0) -> str:
     Returns
     -------
     str
-        One line for each segment: its start and end (s) and its label, separated by tabs. Consecutive windows with the
-        same label that touch or overlap form one segment. Segments with different labels overlap if their windows do.
+        One line for each segment, with its start and end (s) and its label, separated by tabs. Windows with the same
+        label that touch or overlap form one segment. Segments of different labels can overlap, as their windows do.
 
     Raises
     ------
     ValueError
-        If the windows belong to several clips.
+        If the windows are of several clips.
 
     Examples
     --------
@@ -160,35 +161,32 @@ def label_track(windows: DataFrame, *, min_probability: float = 0.0) -> str:
     2.000000	4.000000	wind
     """
     check_label_track(windows["clip"].nunique())
-    heard = labelled_windows(windows, min_probability=min_probability).dropna(subset=["start", "predicted"])
+    table = labelled_windows(windows, min_probability=min_probability).dropna(subset=["start", "predicted"])
+    table["label"] = [" ".join(str(text).split()) for text in table["predicted"]]
 
-    stretches: list[tuple[float, float, str]] = []
-    for start, end, text in heard[["start", "end", "predicted"]].to_numpy(dtype=object).tolist():
-        label = " ".join(str(text).split())
-        last = stretches[-1] if stretches else None
-        if last is not None and last[2] == label and start <= last[1]:
-            stretches[-1] = (last[0], end, label)
-        else:
-            stretches.append((start, end, label))
-    return "".join(f"{start:.6f}\t{end:.6f}\t{label}\n" for start, end, label in stretches)
+    # a segment begins with another label, or after a gap
+    last = table.shift()
+    begins = (table["label"] != last["label"]) | (table["start"] > last["end"])
+    segments = table.groupby(begins.cumsum()).agg({"start": "first", "end": "last", "label": "first"})
+    return "".join(f"{start:.6f}\t{end:.6f}\t{label}\n" for start, end, label in segments.itertuples(index=False))
 
 
 def check_table(path: str | os.PathLike[str], *, inputs: Iterable[Any] = ()) -> None:
-    """Raise an error early if :func:`write_table` could not write a table to a path.
+    """Raise an error if :func:`write_table` could not write a file.
 
     Parameters
     ----------
     path : path
-        Path of the table, which ends in one of :data:`TABLE_SUFFIXES`.
+        File name with one of the :data:`TABLE_SUFFIXES`.
     inputs : iterable of paths, optional
-        Input files, which ``path`` must not overwrite.
+        Input files, which must not be overwritten.
 
     Raises
     ------
     OutputError
-        If the name has another suffix, or the file cannot be created.
+        If the suffix is another one, or the file cannot be written.
     MissingDependencyError
-        For Parquet, if the extra ``parquet`` is not installed.
+        For Parquet without the extra ``parquet``.
 
     Examples
     --------
@@ -202,7 +200,7 @@ def check_table(path: str | os.PathLike[str], *, inputs: Iterable[Any] = ()) -> 
 
 
 def check_label_track(n_clips: int) -> None:
-    """Raise ValueError early if a label track would cover several clips.
+    """Raise ValueError if there are several clips, because a label track has one time line.
 
     Parameters
     ----------
@@ -210,22 +208,20 @@ def check_label_track(n_clips: int) -> None:
         Number of clips.
     """
     if n_clips > 1:
-        raise ValueError(
-            f"Got the windows of {n_clips} clips, expected one clip, because a label track has one time axis."
-        )
+        raise ValueError(f"Got the windows of {n_clips} clips, expected those of one: a label track has one time line.")
 
 
 def write_table(table: DataFrame, path: str | os.PathLike[str]) -> str:
     """Write a table as CSV or Parquet, depending on the suffix of the file name.
 
-    An existing file is replaced in one step. If an error or an interrupt occurs, it does not change.
+    An existing file is replaced in one step. After an error or an interruption it is unchanged.
 
     Parameters
     ----------
     table : DataFrame
     path : path
-        Path of the file, which ends in one of :data:`TABLE_SUFFIXES`. Its folder is created if missing. Parquet
-        requires the extra ``parquet``.
+        File name with one of the :data:`TABLE_SUFFIXES`. The folder is made if missing. Parquet needs the extra
+        ``parquet``.
 
     Returns
     -------
@@ -235,9 +231,9 @@ def write_table(table: DataFrame, path: str | os.PathLike[str]) -> str:
     Raises
     ------
     OutputError
-        If the name has another suffix, or the file cannot be written.
+        If the suffix is another one, or the file cannot be written.
     MissingDependencyError
-        If the extra is not installed.
+        Without the extra.
 
     Examples
     --------
@@ -251,7 +247,7 @@ def write_table(table: DataFrame, path: str | os.PathLike[str]) -> str:
     ['clip', 'owl.wav']
     """
     check_table(path)
-    table = table.rename(columns=str)  # Parquet requires column names that are strings
+    table = table.rename(columns=str)  # Parquet needs names of columns
     with new_file(path) as file:
         if os.fspath(path).lower().endswith(".parquet"):
             table.to_parquet(file, index=False)
@@ -261,7 +257,7 @@ def write_table(table: DataFrame, path: str | os.PathLike[str]) -> str:
 
 
 def clip_names(clips: Sequence[Any]) -> list[str | int]:
-    """Return names for clips: the file, with the start and end of a part of a file, or the position.
+    """Return the names of clips: their files, with the times of a part of a file, or their positions.
 
     Parameters
     ----------
@@ -270,11 +266,11 @@ def clip_names(clips: Sequence[Any]) -> list[str | int]:
     Returns
     -------
     list of str or int
-        A file name that is not Unicode is escaped (``caf\\xe9.wav``), so that it can be printed and saved.
+        A name that is not valid Unicode has escapes (``caf\\xe9.wav``), so that it can be written and printed.
 
     References
     ----------
-    https://www.w3.org/TR/media-frags (notation of the start and end).
+    https://www.w3.org/TR/media-frags (the notation of the times).
 
     Examples
     --------
@@ -289,8 +285,7 @@ def _name(clip: Any, position: int) -> str | int:
     path = clip_path(clip)
     if path is None:
         return position
-    path = readable(path)
-    if not isinstance(clip, Mapping):
-        return path
-    start, end = (f"{clip[side]:g}" if clip.get(side) is not None else "" for side in ("start", "end"))
-    return f"{path}#t={start}{',' * bool(end)}{end}" if start or end else path
+
+    times = [clip.get(side) if isinstance(clip, Mapping) else None for side in ("start", "end")]
+    start, end = ("" if time is None else f"{time:g}" for time in times)
+    return readable(path) + (f"#t={start}{',' * bool(end)}{end}" if start or end else "")

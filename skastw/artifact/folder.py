@@ -40,6 +40,7 @@ from skastw.storage.files import open_inside, parse_json, read_limited
 from skastw.storage.weights import MAX_WEIGHT_BYTES, StoredWeights, open_weights, weights_to_bytes
 
 __all__ = [
+    "FETCHED",
     "FILES",
     "FORMAT_VERSION",
     "MAX_JSON_BYTES",
@@ -63,6 +64,8 @@ WEIGHTS, CONFIG, PREPROCESSOR, LABELS, METRICS, CARD = FILES = (
     "metrics.json",
     "README.md",
 )
+#: The files in the order in which they are fetched from the Hub: the first one decides the commit, and is small.
+FETCHED = (CONFIG, *(name for name in FILES if name != CONFIG))
 _JSON = (CONFIG, PREPROCESSOR, LABELS, METRICS)
 _SEALED = (WEIGHTS, PREPROCESSOR, LABELS, METRICS)
 #: What people may edit after it is saved.

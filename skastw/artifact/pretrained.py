@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from skastw.artifact.documents import Loaded, from_documents, to_documents
-from skastw.artifact.folder import read_artifact, write_artifact
+from skastw.artifact.folder import FETCHED, read_artifact, read_files, write_artifact
 from skastw.core.text import readable
 from skastw.errors import ArtifactError
 from skastw.network.trained import Trained
@@ -87,7 +87,7 @@ def load(
             reason = " ".join(str(error).split())
             raise ArtifactError(f"{os.fspath(model)!r} is not a consistent model: {reason[:500]}") from error
 
-    return hub.read(model, read, revision=revision, token=token, cache_dir=cache_dir)
+    return hub.read(model, FETCHED, read, revision=revision, token=token, cache_dir=cache_dir)
 
 
 def push(
@@ -112,4 +112,4 @@ def push(
     """
     with scratch_folder(Path(tempfile.gettempdir())) as parent:
         folder = save(trained, parent / repo_id.rpartition("/")[2], estimator=estimator, params=params)
-        return hub.push(folder, repo_id, private=private, token=token)
+        return hub.push(read_files(folder), repo_id, private=private, token=token)

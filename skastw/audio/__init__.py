@@ -1,4 +1,4 @@
-"""From whatever a user calls a clip to one mono float32 waveform at one sample rate."""
+"""Load clips of all supported forms as mono float32 waveforms at one sample rate."""
 
 from skastw.audio.clips import as_clips, clip_path, is_array_input, load_samples, load_waveform
 from skastw.audio.decode import decode

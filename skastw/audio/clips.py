@@ -1,17 +1,16 @@
-"""What ``X`` may be, and how one clip becomes one waveform.
+"""Supported forms of ``X`` and of a clip, and the conversion of a clip to a waveform.
 
-An array is an array and a list is a list of clips: a 2-D numeric array (or table, or plain nested lists) is n
-clips of equal length at the estimator's own rate, anything else that can be indexed is a sequence of clips.
-The forms of a clip:
+An array is an array, and a list is a list of clips: a 2-D numeric array (or table, or nested list of numbers) holds n
+clips of equal length at the estimator's sample rate, and any other sequence holds one clip per item. A clip can be:
 
 =========================================  =========================================================
-``str`` or ``Path``                        an audio file
+``str`` or ``Path``                        path of an audio file
 1-D array                                  samples at the estimator's ``sample_rate``
 2-D array ``(channels, samples)``          averaged to mono
 ``(array, sample_rate)``                   resampled
 ``{"array": ..., "sample_rate": ...}``     resampled; ``sampling_rate`` is accepted too
 ``{"path": ..., "bytes": ...}``            decoded, as in rows of Hugging Face ``datasets``
-``{..., "start": 1.5, "end": 4.0}``        a part of such a clip, in seconds; one of the two may be missing
+``{..., "start": 1.5, "end": 4.0}``        a part of such a clip, in seconds; either may be missing
 =========================================  =========================================================
 """
 
@@ -45,14 +44,15 @@ __all__ = [
     "load_waveform",
     "mono_share",
     "naming_clip",
+    "to_mono",
     "unreadable_reason",
 ]
 
-#: Largest absolute sample (full scale is 1). The power spectrum of a window of 65536 samples, the longest that a front
-#: end takes, is then below ``(1e12 * 65536)**2 = 4e33``, and float32 ends at 3e38.
+#: Largest absolute value of a sample (full scale is 1). The power spectrum of a window of 65536 samples, the longest of
+#: a front end, is then below ``(1e12 * 65536)**2 = 4e33``, while the largest value of float32 is 3e38.
 MAX_AMPLITUDE = 1e12
-#: Channels cancel each other if a smaller share of their energy is left in their mean; below this level (RMS, full
-#: scale is 1) they are silent.
+#: Channels cancel each other if their mean has a smaller share of their energy than this. Channels below this level
+#: (RMS, full scale is 1) are silent.
 MIN_MONO_SHARE, _AUDIBLE = 0.01, 1e-3
 
 _FORMS = (
@@ -63,14 +63,14 @@ _PCM_SCALE = {"int8": 2.0**7, "int16": 2.0**15, "int32": 2.0**31}
 
 @dataclass(frozen=True)
 class MonoClip:
-    """One clip as a model hears it.
+    """A clip as one channel.
 
     Attributes
     ----------
     waveform : ndarray of shape (n_samples,), float32
-        What :func:`load_waveform` returns.
+        Waveform as :func:`load_waveform` returns it.
     share : float
-        Share of the channels' energy that is left in their mean; see :func:`mono_share`.
+        Share of the channels' energy in their mean; see :func:`mono_share`.
     """
 
     waveform: np.ndarray
@@ -79,12 +79,12 @@ class MonoClip:
 
 @dataclass(frozen=True)
 class UnreadableClip:
-    """The place of a clip that its container could not give; whoever loads it gets the container's error.
+    """Placeholder for a clip whose container raised an error; loading it reports this error.
 
     Attributes
     ----------
     error : Exception
-        The error that the container raised.
+        Error of the container.
 
     Examples
     --------
@@ -103,7 +103,7 @@ class UnreadableClip:
 
 
 def is_array_input(X: Any) -> bool:
-    """Say whether ``X`` is a numeric array (n clips of equal length), as opposed to a sequence of clips.
+    """Return whether ``X`` is a numeric array (n clips of equal length) instead of a sequence of clips.
 
     Examples
     --------
@@ -112,39 +112,40 @@ def is_array_input(X: Any) -> bool:
     >>> is_array_input(np.zeros((3, 16000))), is_array_input(["a.wav"]), is_array_input(np.array(["a.wav"]))
     (True, False, False)
     """
-    if hasattr(X, "toarray"):  # a sparse matrix, which scikit-learn's check refuses
+    if hasattr(X, "toarray"):  # sparse matrices are refused by scikit-learn's check of arrays
         return True
     if isinstance(X, list):
         return _is_nested_list_of_numbers(X)
     if isinstance(X, tuple | str | bytes | Mapping | os.PathLike) or _is_series(X):
         return False
-    if _is_frame(X):  # a table of numbers is an array; one column is a column of clips
+    if _is_frame(X):  # several numeric columns are an array; a single column holds clips
         return X.shape[1] > 1 and all(dtype.kind in "biuf" for dtype in X.dtypes)
     if not hasattr(X, "__array__"):
         return False
+
     array = X if isinstance(X, np.ndarray) else np.asarray(X)  # a tensor, or an array of another library
     if array.dtype.kind == "O" and array.ndim == 2 and array.shape[1] > 1:
-        return not any(isinstance(value, str | os.PathLike) for value in array[0])  # numbers held as objects
+        return not any(isinstance(value, str | os.PathLike) for value in array[0])  # numbers stored as objects
     return array.dtype.kind not in "OUST"
 
 
 def as_clips(X: Any) -> Sequence[Any]:
-    """Return the clips in ``X`` as a list, whatever container they came in.
+    """Return the clips in ``X`` as a list.
 
     Parameters
     ----------
     X : list, tuple, Series, one-column DataFrame, object array of shape (n,) or (n, 1), or one path or dict
-        The container; a bare path or dict is one clip.
+        Container of the clips. A single path or dict is one clip.
 
     Returns
     -------
     list of clips, of length n_clips
-        With an :class:`UnreadableClip` for each one that an indexable ``X`` raises an error for.
+        If an item of ``X`` cannot be read, an :class:`UnreadableClip` takes its place.
 
     Raises
     ------
     ClipTypeError, ClipValueError
-        If ``X`` is no such container, with the remedy.
+        If ``X`` is not such a container. The message names the remedy.
 
     Examples
     --------
@@ -158,6 +159,7 @@ def as_clips(X: Any) -> Sequence[Any]:
         raise ClipTypeError(
             "got one (array, sample_rate) tuple, expected a list of clips: pass [(array, sample_rate)]."
         )
+
     if _is_frame(X):
         if X.shape[1] != 1:
             raise ClipValueError(
@@ -167,6 +169,7 @@ def as_clips(X: Any) -> Sequence[Any]:
         X = X.iloc[:, 0]
     if _is_series(X):
         return X.tolist()
+
     if hasattr(X, "__array__"):
         X = np.asarray(X)
         if X.ndim == 2 and X.shape[1] == 1:
@@ -174,6 +177,7 @@ def as_clips(X: Any) -> Sequence[Any]:
         if X.ndim != 1:
             raise ClipValueError(f"got an array of shape {X.shape} and dtype {X.dtype}, expected shape (n,) or (n, 1).")
         return list(X)
+
     if isinstance(X, list | tuple):
         return list(X)
     if hasattr(X, "__len__") and hasattr(X, "__getitem__") and not isinstance(X, bytes | bytearray | set):
@@ -182,27 +186,27 @@ def as_clips(X: Any) -> Sequence[Any]:
 
 
 def load_waveform(clip: Any, sample_rate: float, *, index: int | None = None) -> np.ndarray:
-    """Turn one clip into a mono waveform at ``sample_rate``.
+    """Load a clip as a mono waveform at ``sample_rate``.
 
     Parameters
     ----------
     clip : any form of the table above
     sample_rate : float
-        Samples per second of the result (Hz); bare arrays are taken to be at this rate already.
+        Samples per second of the result (Hz). An array without a rate is assumed to have this rate.
     index : int, optional
         Position of the clip in ``X``, for error messages.
 
     Returns
     -------
     ndarray of shape (n_samples,), float32
-        At least one sample, all finite and at most :data:`MAX_AMPLITUDE` in size. 8-, 16- and 32-bit integers are
-        scaled to [-1, 1); unsigned bytes are centred first; 64-bit integers are no audio format and are kept as they
-        are.
+        At least one sample. All samples are finite and have absolute values up to :data:`MAX_AMPLITUDE`. 8-, 16- and
+        32-bit integers are scaled to [-1, 1), unsigned bytes after 128 is subtracted. 64-bit integers are not a format
+        of audio and are not scaled.
 
     Raises
     ------
     ClipError
-        Naming the clip's index and path, what is wrong and the remedy.
+        If the clip cannot be used. The message names its index and path, the problem and the remedy.
 
     Examples
     --------
@@ -215,7 +219,7 @@ def load_waveform(clip: Any, sample_rate: float, *, index: int | None = None) ->
 
 
 def load_mono(clip: Any, sample_rate: float, *, index: int | None = None) -> MonoClip:
-    """Turn one clip into a mono waveform, as :func:`load_waveform` does, and say what its channels lost by that.
+    """Load a clip as a mono waveform, and measure how much of its channels' energy is left.
 
     Parameters
     ----------
@@ -229,7 +233,7 @@ def load_mono(clip: Any, sample_rate: float, *, index: int | None = None) -> Mon
     Raises
     ------
     ClipError
-        As :func:`load_waveform` does.
+        As in :func:`load_waveform`.
 
     Examples
     --------
@@ -243,30 +247,29 @@ def load_mono(clip: Any, sample_rate: float, *, index: int | None = None) -> Mon
         samples, rate = _samples_and_rate(clip, sample_rate)
         _check_shape(samples)
         channels = _scale_pcm(samples)
-        mono = _to_mono(channels)
+        mono = to_mono(channels)
         check_amplitude(mono)
         share = mono_share(channels, mono) if channels.ndim == 2 else 1.0
-        if rate == sample_rate:
-            return MonoClip(mono, share)
+
         waveform = resample(mono, rate, sample_rate)
         check_amplitude(waveform)
         return MonoClip(waveform, share)
 
 
 def mono_share(channels: np.ndarray, mono: np.ndarray) -> float:
-    """Return which share of the channels' energy is left in their mean.
+    """Return the energy of the channels' mean, divided by the mean energy of the channels.
 
     Parameters
     ----------
     channels : ndarray of shape (n_channels, n_samples), float32
     mono : ndarray of shape (n_samples,), float32
-        Their mean.
+        Mean of the channels.
 
     Returns
     -------
     float
-        1 if the channels are equal, or silent; about ``1 / n_channels`` if they have nothing in common; 0 if they are
-        opposite. Constant offsets do not count.
+        1 if the channels are equal or silent, about ``1 / n_channels`` if they are unrelated, and 0 if they cancel each
+        other. Constant offsets are ignored.
 
     Examples
     --------
@@ -283,32 +286,32 @@ def mono_share(channels: np.ndarray, mono: np.ndarray) -> float:
 
 
 def _energy(samples: np.ndarray) -> float:
-    """Return the energy without that of a constant offset."""
+    """Return the energy after a constant offset is removed."""
     return float(np.dot(samples, samples)) - len(samples) * float(samples.mean()) ** 2
 
 
 def load_samples(clip: Any, sample_rate: float, *, index: int | None = None) -> tuple[np.ndarray, float]:
-    """Turn one clip into the samples of all its channels, at its own rate.
+    """Load all channels of a clip at its own sample rate.
 
     Parameters
     ----------
     clip : any form of the table above
     sample_rate : float
-        Rate that bare arrays are taken to be at (Hz).
+        Rate of arrays without a rate (Hz).
     index : int, optional
         Position of the clip in ``X``, for error messages.
 
     Returns
     -------
     samples : ndarray of shape (n_channels, n_samples), float32
-        Not empty, all finite, and scaled as by :func:`load_waveform`.
+        At least one sample, all finite, scaled as in :func:`load_waveform`.
     rate : float
         Samples per second (Hz).
 
     Raises
     ------
     ClipError
-        As :func:`load_waveform` does.
+        As in :func:`load_waveform`.
 
     Examples
     --------
@@ -328,10 +331,11 @@ def load_samples(clip: Any, sample_rate: float, *, index: int | None = None) -> 
 
 @contextmanager
 def naming_clip(clip: Any, index: int | None) -> Iterator[None]:
-    """Turn whatever is raised while one clip is read into a ``ClipError`` that names it.
+    """Convert errors that are raised while a clip is read to a ``ClipError`` with its index and path.
 
-    Other errors of skastw (a missing package), exhausted memory, interrupts, and warnings that the user made errors
-    pass as they are. Everything else is chained to the ``ClipError``, whose message names its type.
+    Some errors are not converted: other errors of skastw (a missing package), exhausted memory, interrupts, and
+    warnings that the user has turned into errors. All other errors become the cause of the ``ClipError``, whose message
+    names their type.
 
     Parameters
     ----------
@@ -359,7 +363,7 @@ def naming_clip(clip: Any, index: int | None) -> Iterator[None]:
 
 
 def unreadable_reason(error: Exception) -> str:
-    """Return the reason of a ``ClipError`` for an error of somebody else's code.
+    """Return the reason of a ``ClipError`` for an error of another package.
 
     Parameters
     ----------
@@ -371,22 +375,22 @@ def unreadable_reason(error: Exception) -> str:
     >>> unreadable_reason(RuntimeError("Failed to decode."))
     'cannot be read (RuntimeError: Failed to decode); repair or drop the clip.'
     """
-    what = f"{type(error).__name__}: {' '.join(str(error).split()):.500}".rstrip(".: ")
-    return f"cannot be read ({what}); repair or drop the clip."
+    cause = f"{type(error).__name__}: {' '.join(str(error).split()):.500}".rstrip(".: ")
+    return f"cannot be read ({cause}); repair or drop the clip."
 
 
 def clip_path(clip: Any) -> str | None:
-    """Return the file that a clip comes from, or None for arrays."""
+    """Return the path of a clip's file, or None if the clip is an array."""
     if isinstance(clip, Mapping):
         try:
             clip = clip.get("path")
-        except Exception:  # a lazy row may decode here, and whoever loads the clip reports it
+        except Exception:  # a lazy row may decode here; the error is reported when the clip is loaded
             return None
     return os.fspath(clip) if isinstance(clip, str | os.PathLike) else None
 
 
 def check_amplitude(samples: np.ndarray) -> None:
-    """Raise unless all samples are finite and at most :data:`MAX_AMPLITUDE` in size.
+    """Raise ``ClipValueError`` unless all samples are finite and their absolute values at most :data:`MAX_AMPLITUDE`.
 
     Parameters
     ----------
@@ -407,14 +411,14 @@ def check_amplitude(samples: np.ndarray) -> None:
     skastw.errors.ClipValueError: Clip: has samples of up to 3e+18, expected at most 1e+12 (full scale is 1); ...
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        energy = np.dot(samples, samples)  # in a quarter of the time of looking at every sample
+        energy = np.dot(samples, samples)  # takes a quarter of the time of a check of each sample
     if energy <= MAX_AMPLITUDE**2:
         return
 
     largest = float(np.abs(samples).max())
     if not np.isfinite(largest):
-        what = "NaN" if np.isnan(samples).any() else "infinite"
-        raise ClipValueError(f"has {what} samples; repair or drop the clip.")
+        kind = "NaN" if np.isnan(samples).any() else "infinite"
+        raise ClipValueError(f"has {kind} samples; repair or drop the clip.")
     if largest > MAX_AMPLITUDE:
         raise ClipValueError(
             f"has samples of up to {largest:.3g}, expected at most {MAX_AMPLITUDE:g} (full scale is 1); divide them by "
@@ -423,12 +427,12 @@ def check_amplitude(samples: np.ndarray) -> None:
 
 
 def _item(X: Any, position: int) -> Any:
-    """Return one clip of a container, or what stands for it if the container raises an error."""
+    """Return a clip of a container, or a placeholder if the container raises an error."""
     try:
         return X[position]
     except (MemoryError, Warning):
         raise
-    except Exception as error:  # a lazy container decodes here
+    except Exception as error:  # a lazy container may decode here
         return UnreadableClip(error)
 
 
@@ -440,15 +444,18 @@ def _samples_and_rate(clip: Any, sample_rate: float) -> tuple[np.ndarray, float]
         return _decoded(clip, sample_rate)
     if isinstance(clip, Mapping):
         return _from_mapping(clip, sample_rate)
-    if hasattr(clip, "get_all_samples"):  # a decoder of torchcodec, as Hugging Face datasets gives for decoded audio
+    if hasattr(clip, "get_all_samples"):  # a decoder of torchcodec, which Hugging Face datasets return
         decoded = clip.get_all_samples()
         return _as_samples(decoded.data), check_sample_rate(decoded.sample_rate)
-    if isinstance(clip, tuple) and len(clip) == 2 and isinstance(clip[0], str | os.PathLike):
-        raise ClipTypeError("got a (path, sample_rate) tuple, expected the path alone: a file knows its rate.")
-    if isinstance(clip, tuple) and len(clip) == 2 and isinstance(clip[0], numbers.Real) and hasattr(clip[1], "__len__"):
-        raise ClipTypeError("got a (sample_rate, array) tuple, expected (array, sample_rate): swap the two.")
-    if isinstance(clip, tuple) and len(clip) == 2 and hasattr(clip[0], "__len__"):
-        return _as_samples(clip[0]), check_sample_rate(clip[1])
+
+    if isinstance(clip, tuple) and len(clip) == 2:
+        first, second = clip
+        if isinstance(first, str | os.PathLike):
+            raise ClipTypeError("got a (path, sample_rate) tuple, expected the path alone: the file gives its rate.")
+        if isinstance(first, numbers.Real) and hasattr(second, "__len__"):
+            raise ClipTypeError("got a (sample_rate, array) tuple, expected (array, sample_rate): swap the two.")
+        if hasattr(first, "__len__"):
+            return _as_samples(first), check_sample_rate(second)
     return _as_samples(clip), sample_rate
 
 
@@ -463,6 +470,7 @@ def _decoded(
 
 def _from_mapping(clip: Mapping[str, Any], sample_rate: float) -> tuple[np.ndarray, float]:
     start, end = _seconds(clip, "start"), _seconds(clip, "end")
+
     if clip.get("array") is not None:
         rates = [clip[key] for key in ("sample_rate", "sampling_rate") if clip.get(key) is not None]
         if not rates:
@@ -472,15 +480,18 @@ def _from_mapping(clip: Mapping[str, Any], sample_rate: float) -> tuple[np.ndarr
         if rates[0] != rates[-1]:
             first, second = plain(rates)
             raise ClipValueError(f"got a dict with two rates, {first!r} and {second!r}, expected one.")
+
         samples, rate = _as_samples(clip["array"]), check_sample_rate(rates[0])
         if (start, end) == (None, None):
             return samples, rate
         return samples[..., slice(*segment_bounds(samples.shape[-1], rate, start, end))], rate
+
     content, path = clip.get("bytes"), clip.get("path")
     if isinstance(content, bytes | bytearray | memoryview):
         return _decoded(bytes(content), sample_rate, start, end)
     if content is not None:
         raise ClipTypeError(f"got a dict with 'bytes' of type {type(content).__name__}, expected bytes.")
+
     if isinstance(path, str | os.PathLike):
         return _decoded(path, sample_rate, start, end)
     if path is not None:
@@ -490,7 +501,7 @@ def _from_mapping(clip: Mapping[str, Any], sample_rate: float) -> tuple[np.ndarr
 
 def _seconds(clip: Mapping[str, Any], key: str) -> float | None:
     value = clip.get(key)
-    if _is_missing(value):  # an empty cell of a table
+    if _is_missing(value):  # also an empty cell of a table
         return None
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
         kind = type(value).__name__
@@ -501,12 +512,13 @@ def _seconds(clip: Mapping[str, Any], key: str) -> float | None:
 def _as_samples(value: Any) -> np.ndarray:
     if isinstance(value, bytes | bytearray):
         raise ClipTypeError(
-            f"got {type(value).__name__}, expected {_FORMS}: pass {{'bytes': ...}} for what a file contains."
+            f"got {type(value).__name__}, expected {_FORMS}: pass {{'bytes': ...}} for the content of a file."
         )
     try:
         samples = np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ClipTypeError(f"got {type(value).__name__}, expected {_FORMS} ({error}).") from error
+
     if samples.ndim == 0:
         raise ClipTypeError(f"got {_describe(value)}, expected {_FORMS}.")
     if samples.dtype.kind not in "fiu":
@@ -520,17 +532,17 @@ def _as_samples(value: Any) -> np.ndarray:
 
 
 def _describe(value: Any) -> str:
-    """Name a value in a few words: its type, and the value where that says more."""
+    """Return a short description of a value for messages."""
     if _is_missing(value):
         return "a missing value"
-    shown = isinstance(value, numbers.Number | str)
-    return f"{type(value).__name__} {value!r:.100}" if shown else type(value).__name__
+    name = type(value).__name__
+    return f"{name} {value!r:.100}" if isinstance(value, numbers.Number | str) else name
 
 
 def _is_missing(value: Any) -> bool:
     try:
-        return value is None or bool(value != value)  # NaN and NaT differ from themselves
-    except TypeError:  # pandas.NA does not say
+        return value is None or bool(value != value)  # NaN and NaT are not equal to themselves
+    except TypeError:  # comparisons with pandas.NA have no truth value
         return True
 
 
@@ -541,7 +553,8 @@ def _check_shape(samples: np.ndarray) -> None:
         raise ClipValueError(f"got an array of shape {samples.shape}, expected (samples,) or (channels, samples).")
 
 
-def _to_mono(channels: np.ndarray) -> np.ndarray:
+def to_mono(channels: np.ndarray) -> np.ndarray:
+    """Return the mean of ``channels`` (n_channels, n_samples), or the samples (n_samples,) of one channel."""
     if channels.ndim == 2:
         channels = channels[0] if len(channels) == 1 else channels.mean(axis=0, dtype=np.float64)
     return np.ascontiguousarray(channels, dtype=np.float32)
@@ -552,12 +565,12 @@ def _scale_pcm(samples: np.ndarray) -> np.ndarray:
         return samples.copy()
     if samples.dtype.name == "uint8":
         return (samples.astype(np.float32) - 128.0) / 128.0
-    with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite, which is reported
+    with np.errstate(over="ignore"):  # too large values become infinite, which check_amplitude reports
         return samples.astype(np.float32) / np.float32(_PCM_SCALE.get(samples.dtype.name, 1.0))
 
 
 def _advice_on_columns(X: Any) -> str:
-    """Point at the column that looks like audio."""
+    """Return a hint that names the column that probably holds the audio."""
     named = [label for label in X.columns if str(label).lower() in ("audio", "clip", "path", "file", "filename", "wav")]
     textual = [label for label in X.columns if len(X) and isinstance(X[label].iloc[0], str | os.PathLike | Mapping)]
     candidates = named or textual or list(X.columns)
@@ -573,7 +586,7 @@ def _is_series(X: object) -> bool:
 
 
 def _is_nested_list_of_numbers(X: list[Any]) -> bool:
-    """Say whether X is an array written as plain lists, which scikit-learn's users and its checks pass."""
+    """Return whether X is a 2-D array of numbers in the form of nested lists, which scikit-learn accepts too."""
     if not X or not all(isinstance(row, list) for row in X):
         return False
     return len({len(row) for row in X}) == 1 and all(isinstance(row[0], int | float) for row in X if row)

@@ -1,9 +1,9 @@
 """Decode an audio file, or its bytes, to float32 samples.
 
-libsndfile (through soundfile) reads WAV, FLAC, OGG, Opus, MP3, AIFF and more; FFmpeg's libraries (through PyAV, the
-extra ``av``) read M4A, AAC, WebM and the rest, and what libsndfile refuses. :mod:`skastw.audio.survey` says first how
-the audio lies in the file. A file that holds less than it announces is an error: a recording cut in half by a broken
-download must not train a model unnoticed.
+libsndfile (through soundfile) reads WAV, FLAC, OGG, Opus, MP3, AIFF and more. FFmpeg's libraries (through PyAV, the
+extra ``av``) read M4A, AAC, WebM, other formats, and files that libsndfile refuses. First, :mod:`skastw.audio.survey`
+finds the audio in the file. A file with less audio than it announces is an error, so that no model is trained on
+recordings that a broken download has cut.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ __all__ = ["decode", "decode_blocks", "segment_bounds"]
 
 _TRUNCATED = "is truncated: {seconds:.2f} s can be read and {proof}; fetch or export it again."
 _EXPECTED = "expected a WAV, FLAC, OGG or MP3 file (M4A, AAC and WebM with the extra 'av')"
-#: libsndfile's word for a length that a header does not give.
+#: libsndfile's number of samples if the header gives none.
 _UNKNOWN_LENGTH = 2**63 - 1
-#: FLAC and Ogg can hold hours of silence in few bytes: they are decoded in blocks of so many values (16 MiB), so that
-#: memory grows with what is there. Of others no more than so many values a byte are believed (MP3 holds 48 and ALAC
-#: up to 256).
+#: FLAC and Ogg can store hours of silence in a few bytes. They are decoded in blocks of this number of values (16 MiB),
+#: so that memory grows with the decoded audio. Files of other formats must not announce more than this number of values
+#: per byte (MP3 has up to 48 and ALAC up to 256).
 _IN_BLOCKS, _BLOCK, _MAX_DENSITY = ("FLAC", "OGG"), 2**22, 1024
-#: Formats in which libsndfile does not start exactly where it is told to: they are read from their beginning.
+#: Formats in which libsndfile cannot seek exactly. They are decoded from their beginning.
 _INEXACT = ("MPEG", "MP3")
 
 
@@ -56,11 +56,11 @@ def decode(
     Parameters
     ----------
     source : path or bytes
-        The file, or what it contains.
+        Path of the file, or its content.
     start, end : float, optional
-        Seconds; by default all of it. What lies outside is not read, where the format allows it.
+        Bounds of the part in seconds; by default the whole file. If the format allows it, the rest is not read.
     limits : Limits
-        How much the file may hold; checked on what it announces, before memory is taken.
+        Largest size of the file. The announced size is checked before memory is allocated.
 
     Returns
     -------
@@ -72,7 +72,7 @@ def decode(
     Raises
     ------
     ClipValueError
-        If the file is missing, empty, truncated, in no known format, no regular file, beyond the limits, or ends
+        If the file is missing, empty, truncated, not a regular file, of an unknown format, or too large, or if it ends
         before the part does.
     MissingDependencyError
         If the format needs the extra ``av`` and it is not installed.
@@ -80,8 +80,8 @@ def decode(
     Warns
     -----
     UserWarning
-        If all that can be read is returned and the file leaves a doubt: a header that says 0 bytes, an Ogg stream
-        without an end mark, bytes between MPEG frames that are no audio.
+        If audio may be missing: the header announces 0 bytes, an Ogg stream has no end mark, or other bytes lie
+        between MPEG frames.
 
     Examples
     --------
@@ -101,25 +101,25 @@ def decode(
 
 
 def decode_blocks(source: str | os.PathLike[str], *, limits: Limits = LIMITS) -> Iterator[tuple[np.ndarray, int]]:
-    """Decode one audio file piece by piece, in memory that does not depend on its length.
+    """Decode one audio file in blocks, in memory that does not depend on its length.
 
     Parameters
     ----------
     source : path
     limits : Limits
-        How much the file may hold; ``values`` is free here.
+        Largest size of the file, except that ``values`` is not limited.
 
     Yields
     ------
     samples : ndarray of shape (n_samples, n_channels), float32
-        What follows the last piece; together they are what :func:`decode` returns.
+        Next block. All blocks together are the samples that :func:`decode` returns.
     rate : int
-        Samples per second (Hz), the same each time.
+        Samples per second (Hz), the same for all blocks.
 
     Raises
     ------
     ClipValueError, MissingDependencyError
-        As :func:`decode` does; a file that is truncated is found out at its end.
+        As in :func:`decode`. A truncated file is noticed only at its end.
 
     Examples
     --------
@@ -133,22 +133,26 @@ def decode_blocks(source: str | os.PathLike[str], *, limits: Limits = LIMITS) ->
 
 
 def segment_bounds(n_samples: int, rate: float, start: float | None, end: float | None) -> tuple[int, int]:
-    """Return the first sample of a part of a clip, and the one after its last.
+    """Return the positions of the first sample of a part of a clip and of the sample after its last.
 
     Parameters
     ----------
     n_samples : int
-        Of the whole clip.
+        Number of samples in the whole clip.
     rate : float
         Samples per second (Hz).
     start, end : float or None
-        Seconds; None stands for the clip's own. The end may lie a tenth of a second behind the clip's, as rounded
-        annotations do.
+        Bounds of the part in seconds; None stands for the start or end of the clip. Since annotations are rounded, the
+        end may lie up to a tenth of a second after the end of the clip.
+
+    Returns
+    -------
+    first, last : int
 
     Raises
     ------
     ClipValueError
-        If there is no such part.
+        If the bounds are not valid or the clip is too short.
 
     Examples
     --------
@@ -162,7 +166,7 @@ def segment_bounds(n_samples: int, rate: float, start: float | None, end: float 
     if not 0 <= first <= last < math.inf or (end is not None and first == last):
         raise ClipValueError(f"got start={start!r} and end={end!r}, expected seconds with 0 <= start < end.")
     if last > seconds + TOLERANCE or (first and first >= seconds):
-        raise ClipValueError(f"lasts {seconds:.2f} s, and the part from {first:g} s to {last:g} s is not in it.")
+        raise ClipValueError(f"lasts {seconds:.2f} s and does not contain the part from {first:g} s to {last:g} s.")
     return min(round(first * rate), n_samples), min(round(last * rate), n_samples)
 
 
@@ -181,20 +185,21 @@ class _Recording:
         return self.survey.parts
 
     def readable(self, part: Part) -> str | bytes | Pieces:
-        """Return what libsndfile reads: the path where it can, which it reads without Python's help."""
+        """Return the source for libsndfile: if possible the path, which it can read without calls of Python."""
         if isinstance(self.source, bytes) or part.pieces is not None or not self.survey.is_known:
             return self.pieces(part)
-        if Path(self.source).suffix.lower() == ".raw":  # of which soundfile wants to be told the rate
+        if Path(self.source).suffix.lower() == ".raw":  # soundfile would require the rate
             return self.pieces(part)
-        # a name may hold any bytes; on Windows it is text
+
+        # a file name may contain any bytes; on Windows it is text
         return os.fspath(self.source) if sys.platform == "win32" else os.fsencode(self.source)
 
     def pieces(self, part: Part) -> Pieces:
-        """Return the bytes of one part as a file."""
+        """Return a part as a file."""
         return Pieces(self.file, [(0, self.size)] if part.pieces is None else part.pieces)
 
     def check_whole(self, n_samples: int, n_announced: int, rate: int) -> None:
-        """Refuse a recording that holds less than it announces, beyond the tolerance."""
+        """Raise an error if more audio is missing than the tolerance allows."""
         missing = max(n_announced - n_samples, n_samples * (self.survey.announced - 1)) / rate
         if missing > TOLERANCE or self.survey.is_cut:
             proof = "the file announces more" if missing > TOLERANCE else "the file ends inside a frame or a page"
@@ -202,29 +207,31 @@ class _Recording:
 
 
 class _LibsndfileRefusalError(ClipValueError):
-    """libsndfile does not open a file that FFmpeg may read."""
+    """libsndfile refuses a file that FFmpeg may read."""
 
 
 @contextlib.contextmanager
 def _opened(source: str | os.PathLike[str] | bytes, limits: Limits) -> Iterator[_Recording]:
-    """Open a file and survey it; every error inside is an error about the clip."""
+    """Open and survey a file, and convert all errors inside the block to errors about the clip."""
     try:
         with _open(source, limits) as file:
             size = file.seek(0, os.SEEK_END)
             recording = _Recording(source, file, size, survey(file, size), limits)
+
             if not recording.parts:
                 raise ClipValueError(_TRUNCATED.format(seconds=0, proof="the file ends inside a tag"))
             for note in recording.survey.notes:
                 name = "An audio file in memory" if isinstance(source, bytes) else repr(str(os.fspath(source)))
                 warn_user(f"{name}: {note}")
             yield recording
-    except (SkastwError, Warning):  # a warning, if the user has made errors of them
+
+    except (SkastwError, Warning):  # Warning: if the user has turned warnings into errors
         raise
     except MemoryError as error:
-        raise ClipValueError("takes more memory to decode than there is; cut it into shorter clips.") from error
+        raise ClipValueError("takes more memory to decode than is available; split it into shorter clips.") from error
     except soundfile.LibsndfileError as error:
         raise ClipValueError(f"cannot be decoded ({_reason(error)}); {_EXPECTED}.") from error
-    except Exception as error:  # of a decoder, or of a disk: there is no list of what they raise
+    except Exception as error:  # decoders and file systems raise errors of many types
         raise ClipValueError(f"cannot be decoded ({type(error).__name__}: {error!s:.500}).") from error
 
 
@@ -233,7 +240,7 @@ def _reason(error: soundfile.LibsndfileError) -> str:
 
 
 def _open(source: str | os.PathLike[str] | bytes, limits: Limits) -> BinaryIO:
-    """Open a regular file, not empty and not too large; a pipe or a device would be read for ever."""
+    """Open a regular file that is neither empty nor too large."""
     if isinstance(source, bytes):
         size = len(source)
     else:
@@ -250,6 +257,7 @@ def _open(source: str | os.PathLike[str] | bytes, limits: Limits) -> BinaryIO:
         if not stat.S_ISREG(status.st_mode):
             raise ClipValueError(f"is a pipe, a socket or a device, {_EXPECTED}.")
         size = status.st_size
+
     if not size:
         raise ClipValueError(f"the file is empty (0 bytes), {_EXPECTED}.")
     limits.check_file_size(size)
@@ -262,18 +270,18 @@ def _open(source: str | os.PathLike[str] | bytes, limits: Limits) -> BinaryIO:
 
 
 class _SoundFile(soundfile.SoundFile):
-    """A file that stays where it is after a read: to seek there again loses samples of MP3."""
+    """A file in which soundfile does not seek after each read, which would lose samples of MP3."""
 
     def seekable(self) -> bool:
         return False
 
     def starts_anywhere(self) -> bool:
-        """Say whether reading can begin at any sample, exactly."""
+        """Return whether libsndfile can seek exactly in this file."""
         return super().seekable() and self.format not in _INEXACT
 
 
 def _decode_part(recording: _Recording, part: Part, start: float | None, end: float | None) -> tuple[np.ndarray, int]:
-    """Decode from ``start`` to ``end`` with libsndfile, without reading the rest if the format allows it."""
+    """Decode from ``start`` to ``end`` with libsndfile; if the format allows it, the rest is not read."""
     with _sound_file(recording, part) as sound:
         rate, is_endless = sound.samplerate, sound.frames == _UNKNOWN_LENGTH
         if is_endless:
@@ -296,29 +304,31 @@ def _decode_part(recording: _Recording, part: Part, start: float | None, end: fl
 
 
 def _decode_blocks(recording: _Recording, start: float | None, end: float | None) -> tuple[np.ndarray, int]:
-    """Decode all of it and keep the blocks from ``start`` to ``end``: the others take no memory."""
-    kept: list[np.ndarray] = []
+    """Decode the whole file, but store only the blocks from ``start`` to ``end``."""
+    blocks: list[np.ndarray] = []
     n_samples, n_before, rate = 0, 0, 1
     is_part = start is not None or end is not None
     unlimited = replace(recording, limits=replace(recording.limits, values=2**62))
+
     for block, rate in _blocks(unlimited if is_part else recording):
         begin, n_samples = n_samples, n_samples + len(block)
-        is_before = start is not None and n_samples < start * rate - 1  # bounds are rounded
-        is_behind = end is not None and begin > end * rate + 1
-        if is_before or is_behind:
+        is_before = start is not None and n_samples < start * rate - 1  # bounds are rounded, by one sample
+        is_after = end is not None and begin > end * rate + 1
+        if is_before or is_after:
             continue
-        n_before = n_before if kept else begin
-        kept.append(block)
+
+        n_before = n_before if blocks else begin
+        blocks.append(block)
         recording.limits.check_audio(n_samples - n_before, block.shape[1], rate, verb="holds")
 
     if not n_samples:
         raise ClipValueError("holds no audio samples; drop the clip.")
     first, last = segment_bounds(n_samples, rate, start, end)
-    return np.concatenate(kept)[first - n_before : last - n_before], rate
+    return np.concatenate(blocks)[first - n_before : last - n_before], rate
 
 
 def _blocks(recording: _Recording) -> Iterator[tuple[np.ndarray, int]]:
-    """Yield the samples of all parts, which have one rate and one number of channels."""
+    """Yield the samples of all parts, which must have the same sample rate and number of channels."""
     form, n_samples, n_announced = None, 0, 0
     for part in recording.parts:
         for block, rate, n_more in _part_blocks(recording, part):
@@ -332,7 +342,7 @@ def _blocks(recording: _Recording) -> Iterator[tuple[np.ndarray, int]]:
 
 
 def _part_blocks(recording: _Recording, part: Part) -> Iterator[tuple[np.ndarray, int, int]]:
-    """Yield the samples of a part, their rate, and how many more samples the part is found to announce."""
+    """Yield blocks of a part, their rate, and with the first block the number of samples that the part announces."""
     if not part.only_ffmpeg:
         with contextlib.suppress(_LibsndfileRefusalError), _sound_file(recording, part) as sound:
             n_announced = 0 if sound.frames == _UNKNOWN_LENGTH else sound.frames
@@ -342,15 +352,16 @@ def _part_blocks(recording: _Recording, part: Part) -> Iterator[tuple[np.ndarray
                 yield block, sound.samplerate, n_announced
                 n_announced = 0
             return
+
     demuxer, pieces = cast(str, part.demuxer), recording.pieces(part)
     for block, rate in ffmpeg_blocks(cast(BinaryIO, pieces), pieces.size, demuxer, recording.limits):
         yield block, rate, 0
 
 
 def _sound_blocks(recording: _Recording, sound: _SoundFile) -> Iterator[np.ndarray]:
-    """Read to the end, wherever that is; blocks are no larger than what is left, as libsndfile fills all of them."""
-    n_samples, most = 0, max(_BLOCK // sound.channels, 1)
-    while (size := min(most, sound.frames - n_samples)) > 0:
+    """Yield blocks up to the end. None exceeds the announced rest, since libsndfile fills a whole block."""
+    n_samples, max_size = 0, max(_BLOCK // sound.channels, 1)
+    while (size := min(max_size, sound.frames - n_samples)) > 0:
         block = sound.read(size, dtype="float32", always_2d=True)
         if not len(block):
             break
@@ -361,19 +372,21 @@ def _sound_blocks(recording: _Recording, sound: _SoundFile) -> Iterator[np.ndarr
 
 @contextlib.contextmanager
 def _sound_file(recording: _Recording, part: Part) -> Iterator[_SoundFile]:
-    """Open a file with libsndfile; say whether FFmpeg may read a file that libsndfile refuses."""
+    """Open a file with libsndfile. If libsndfile refuses it, the error depends on whether FFmpeg may read it."""
     if not recording.survey.is_known:
         recording.file.seek(0)
-        if looks := describe_content(recording.file.read(512)):
-            raise ClipValueError(f"cannot be decoded (it looks like {looks}); {_EXPECTED}.")
+        if kind := describe_content(recording.file.read(512)):
+            raise ClipValueError(f"cannot be decoded (it looks like {kind}); {_EXPECTED}.")
+
     try:
         sound = _SoundFile(recording.readable(part))
     except soundfile.LibsndfileError as error:
         raise _refusal(part, _reason(error)) from error
+
     with sound:
-        if sound.format == "RAW":  # no header was found: libsndfile went by the name (.au, .gsm, .snd, .vox)
+        if sound.format == "RAW":  # libsndfile guessed the format by the suffix (.au, .gsm, .snd, .vox)
             raise ClipValueError(f"cannot be decoded (no header); {_EXPECTED}.")
-        # a length may be a guess, beyond which nothing is read
+        # libsndfile may guess the length, and reads no further
         if sound.frames < max(part.n_samples - TOLERANCE * part.rate, 0):
             raise _refusal(part, "its length is not known")
         check_sample_rate(sound.samplerate)
@@ -382,11 +395,11 @@ def _sound_file(recording: _Recording, part: Part) -> Iterator[_SoundFile]:
 
 def _check_density(file: _SoundFile, size: int) -> None:
     if file.format not in _IN_BLOCKS and file.frames * file.channels > _MAX_DENSITY * size:
-        raise ClipValueError(f"is truncated or damaged: {size} bytes cannot hold the samples that it announces.")
+        raise ClipValueError(f"is truncated or damaged: {size} bytes are too few for the samples that it announces.")
 
 
 def _read_samples(file: _SoundFile, n_samples: int) -> np.ndarray:
-    """Read so many samples; what is announced and not there takes no more memory than what is there."""
+    """Read at most ``n_samples``; memory for formats of high compression grows with the samples that exist."""
     expected = min(max(_BLOCK // file.channels, 1), n_samples) if file.format in _IN_BLOCKS else n_samples
     samples = file.read(expected, dtype="float32", always_2d=True)
     n_read = len(samples)
@@ -398,7 +411,7 @@ def _read_samples(file: _SoundFile, n_samples: int) -> np.ndarray:
 
 
 def _refusal(part: Part, reason: str) -> ClipValueError:
-    """Return the error about a file that libsndfile does not read; it asks for FFmpeg if that may."""
+    """Return the error about a file that libsndfile refuses; it names FFmpeg if that may read the file."""
     if part.demuxer is None:
         return ClipValueError(f"cannot be decoded ({reason}); {_EXPECTED}.")
     if not has_ffmpeg():

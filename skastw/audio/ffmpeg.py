@@ -1,7 +1,8 @@
-"""Decode with FFmpeg's libraries, through PyAV (the extra ``av``)."""
+"""Decode audio with FFmpeg's libraries through PyAV (the extra ``av``)."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Iterator
 from typing import Any, BinaryIO
@@ -12,23 +13,24 @@ from skastw.audio.limits import Limits
 from skastw.audio.resample import check_sample_rate
 from skastw.audio.survey import TOLERANCE
 from skastw.core.optional import import_optional
-from skastw.errors import ClipValueError, MissingDependencyError
+from skastw.errors import ClipValueError
 
 __all__ = ["ffmpeg_blocks", "has_ffmpeg"]
 
-#: Demuxers whose length is FFmpeg's guess from the number of bytes; the survey of a file knows better.
+#: Demuxers for which FFmpeg guesses the duration from the number of bytes. The survey of a file is more reliable.
 _WITHOUT_LENGTH = ("aac", "ac3", "aiff", "amr", "au", "caf", "eac3", "mp3", "w64", "wav")
 
 
 class _Bounded:
-    """A file for PyAV, which asks for as many bytes as a header announces and prints the errors of these methods."""
+    """A file for PyAV that limits the size of a read and raises no errors, which PyAV would print."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         self._file, self._size = file, size
 
     def read(self, size: int) -> bytes:
         try:
-            return self._file.read(min(size, self._size))  # Python takes memory for all of them before it reads
+            # PyAV asks for as many bytes as a header announces, and Python allocates them before it reads
+            return self._file.read(min(size, self._size))
         except (OSError, ValueError):
             return b""
 
@@ -43,17 +45,20 @@ class _Bounded:
 
 
 def ffmpeg_blocks(file: BinaryIO, size: int, demuxer: str, limits: Limits) -> Iterator[tuple[np.ndarray, int]]:
-    """Decode with one named demuxer: others, some of which open further files, are out of reach.
+    """Decode a file with FFmpeg, in blocks.
+
+    FFmpeg may use only one demuxer. Without this restriction, it would choose one by the content of the file, and some
+    demuxers open further files.
 
     Parameters
     ----------
     file : binary file
     size : int
-        Its bytes.
+        Size of the file in bytes.
     demuxer : str
-        FFmpeg's name.
+        FFmpeg's name of the demuxer.
     limits : Limits
-        Checked on the announced and on the decoded audio.
+        Limits for the announced and for the decoded audio.
 
     Yields
     ------
@@ -64,7 +69,7 @@ def ffmpeg_blocks(file: BinaryIO, size: int, demuxer: str, limits: Limits) -> It
     Raises
     ------
     ClipValueError
-        If FFmpeg cannot decode it, or it is shorter than it announces.
+        If FFmpeg cannot decode the file, or the file is shorter than it announces.
     MissingDependencyError
         If PyAV is not installed.
 
@@ -77,15 +82,17 @@ def ffmpeg_blocks(file: BinaryIO, size: int, demuxer: str, limits: Limits) -> It
     ...     [rate for samples, rate in ffmpeg_blocks(file, 10**5, "ogg", LIMITS)][0]
     16000
     """
-    av = _import_av()
+    av = import_optional("av", extra="av", purpose="Decoding M4A, AAC, WebM, WMA and more")
     n_samples, rate = 0, 1
+
     try:
         with av.open(_Bounded(file, size), format=demuxer, metadata_errors="replace") as container:
             if not container.streams.audio:
                 raise ClipValueError("has no audio stream; drop the clip.")
             stream = container.streams.audio[0]
             announced = None if demuxer in _WITHOUT_LENGTH else _announced_seconds(container, stream)
-            # one plane for all channels: PyAV reads past the end of a list of planes beyond the eighth
+
+            # interleaved samples lie in one plane; with more than eight planes, PyAV reads past the end of their list
             interleave = av.AudioResampler(format="flt").resample
             for frame, n_channels, rate in _frames(container, stream, announced or 0, limits):
                 n_samples += frame.samples
@@ -94,6 +101,7 @@ def ffmpeg_blocks(file: BinaryIO, size: int, demuxer: str, limits: Limits) -> It
                     yield block.to_ndarray().reshape(-1, n_channels), rate
     except av.FFmpegError as error:
         raise ClipValueError(f"cannot be decoded by FFmpeg ({error.strerror}).") from error
+
     if not n_samples:
         raise ClipValueError("holds no audio samples; drop the clip.")
     if announced is not None and n_samples / rate < announced - TOLERANCE:
@@ -102,7 +110,7 @@ def ffmpeg_blocks(file: BinaryIO, size: int, demuxer: str, limits: Limits) -> It
 
 
 def has_ffmpeg() -> bool:
-    """Say whether PyAV is installed.
+    """Return whether PyAV is installed.
 
     Examples
     --------
@@ -110,24 +118,17 @@ def has_ffmpeg() -> bool:
     >>> has_ffmpeg()
     True
     """
-    try:
-        _import_av()
-    except MissingDependencyError:
-        return False
-    return True
-
-
-def _import_av() -> Any:
-    return import_optional("av", extra="av", purpose="Decoding M4A, AAC, WebM, WMA and more")
+    return importlib.util.find_spec("av") is not None
 
 
 def _frames(container: Any, stream: Any, announced: float, limits: Limits) -> Iterator[tuple[Any, int, int]]:
-    """Yield frames of audio with their number of channels and their rate, which stay the same."""
+    """Yield frames of audio with their number of channels and sample rate, which must not change."""
     codec = stream.codec_context
     if codec is None or not codec.sample_rate:
         raise ClipValueError("cannot be decoded by FFmpeg (unknown codec or sample rate).")
     check_sample_rate(codec.sample_rate)
     limits.check_audio(announced * codec.sample_rate, codec.channels, codec.sample_rate)
+
     form = None
     for frame in container.decode(stream):
         form = form or (len(frame.layout.channels), int(frame.sample_rate))
@@ -138,7 +139,7 @@ def _frames(container: Any, stream: Any, announced: float, limits: Limits) -> It
 
 
 def _announced_seconds(container: Any, stream: Any) -> float | None:
-    """Return how long a file says its audio is, or None if it does not say."""
+    """Return the duration that a file announces, or None if it announces none."""
     if stream.duration is not None:
         return float(stream.duration * stream.time_base)
     if container.duration is not None and len(container.streams) == 1:

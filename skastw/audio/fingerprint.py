@@ -1,12 +1,13 @@
-"""Tell whether two clips are one recording: exactly, or at another level, rate or codec.
+"""Find copies of a recording: equal samples, or the same sound at another level, sample rate or codec.
 
-Decoders of today start a lossy copy at the sample at which the original starts, so the waveforms of two copies agree
-sample by sample but for what the codec lost, and waveforms of different recordings do not. A sketch keeps the
-angle between two waveforms in 256 numbers, whatever their length: each sample is added, with a random sign, to four
-random places (Charikar, Chen & Farach-Colton, "Finding frequent items in data streams", 2002).
+Modern decoders keep the start of a lossy copy aligned with the original. The waveforms of two copies are therefore
+equal sample by sample, except for the losses of the codec. A sketch is a vector of 256 numbers that approximately
+preserves the angle between waveforms of any length: each sample is added, with a random sign, to four random elements
+(Charikar, Chen & Farach-Colton, "Finding frequent items in data streams", 2002).
 
-Tones of one pitch can agree by chance. The narrower the spectrum, the more is asked for: the frequencies that a clip is
-made of are counted as ``sum(power)**2 / sum(power**2)``, 1 for a steady tone, 23 and more for the spoken digits.
+Waveforms of few frequencies, such as tones of one pitch, can be similar by chance, and must be more similar to count as
+copies. The number of frequencies is estimated as ``sum(power)**2 / sum(power**2)``: 1 for a steady tone, 23 and more
+for the spoken digits.
 """
 
 from __future__ import annotations
@@ -20,15 +21,16 @@ from skastw.audio.resample import resample
 
 __all__ = ["find_copies", "fingerprint", "sketch"]
 
-#: How far the cosine between the waveforms of copies may be below 1, for few frequencies (4) and for many (20), and by
-#: how much their lengths may differ (s).
+#: Largest difference between 1 and the cosine of copies, for few frequencies (4) and for many (20), and largest
+#: difference between their durations (s).
 _FEW, _MANY, _STRICT, _LOOSE, _MAX_DIFFERENCE = 4, 20, 0.03, 0.15, 0.1
-#: Rate of what is compared (Hz), numbers in a sketch, places of one sample, and samples until places repeat (1 min).
+#: Sample rate of compared waveforms (Hz), size of a sketch, elements that a sample is added to, and number of samples
+#: after which these elements repeat (1 min).
 _RATE, _SIZE, _N_PLACES, _PERIOD = 8000, 256, 4, 480_000
 
 
 def fingerprint(samples: np.ndarray, rate: float) -> str:
-    """Return a name of the audio, the same for the same samples in any lossless file.
+    """Return a hash of the samples, which is the same for all lossless copies of a recording.
 
     Parameters
     ----------
@@ -53,7 +55,7 @@ def fingerprint(samples: np.ndarray, rate: float) -> str:
 
 
 def sketch(waveform: np.ndarray, rate: float) -> np.ndarray:
-    """Return 256 numbers that copies of a recording share, at any level and from any codec.
+    """Return the sketch of a waveform, which is nearly the same for all copies of a recording.
 
     Parameters
     ----------
@@ -64,13 +66,14 @@ def sketch(waveform: np.ndarray, rate: float) -> np.ndarray:
     Returns
     -------
     ndarray of shape (256,), float64
-        Of length 1, or up to 2.2 for clips of few frequencies, which have to be more alike; zero where there is
-        nothing but silence below 4 kHz.
+        Vector of norm 1, or up to 2.2 for clips of few frequencies, which must be more similar. Zero if the clip is
+        silent below 4 kHz.
 
     Notes
     -----
-    It is of the part below 4 kHz, which every codec keeps, and of its slope from sample to sample: hum and rumble
-    would make different recordings of one place alike.
+    Only the frequencies below 4 kHz are used, since every codec keeps them. The sketch is computed from the differences
+    between neighbouring samples, in which low frequencies are weak: otherwise, hum and rumble would make different
+    recordings from one place similar.
 
     Examples
     --------
@@ -83,11 +86,13 @@ def sketch(waveform: np.ndarray, rate: float) -> np.ndarray:
     slope = np.diff(resample(waveform, rate, _RATE).astype(np.float64))
     if not slope.any():
         return np.zeros(_SIZE)
+
     if len(slope) > _PERIOD:
         slope = np.pad(slope, (0, -len(slope) % _PERIOD)).reshape(-1, _PERIOD).sum(axis=0)
     result = np.zeros(_SIZE)
     for places, signs in zip(*_places(), strict=True):
         result += np.bincount(places[: len(slope)], signs[: len(slope)] * slope, minlength=_SIZE)
+
     power = np.abs(np.fft.rfft(slope)) ** 2
     n_frequencies = power.sum() ** 2 / (power**2).sum()
     tolerance = np.interp(n_frequencies, [_FEW, _MANY], [_STRICT, _LOOSE])
@@ -95,19 +100,19 @@ def sketch(waveform: np.ndarray, rate: float) -> np.ndarray:
 
 
 def find_copies(sketches: np.ndarray, durations: np.ndarray) -> np.ndarray:
-    """Put copies of one recording into one set.
+    """Group the copies of each recording.
 
     Parameters
     ----------
     sketches : ndarray of shape (n, 256)
-        Of :func:`sketch`.
+        Results of :func:`sketch`.
     durations : ndarray of shape (n,)
-        Lengths of the clips (s).
+        Durations of the clips (s).
 
     Returns
     -------
     ndarray of shape (n,), int
-        Number of the set that a clip is in; -1 for one that is alone, or silent.
+        Number of the group of each clip; -1 for clips without a copy and for silent clips.
 
     Examples
     --------
@@ -118,19 +123,19 @@ def find_copies(sketches: np.ndarray, durations: np.ndarray) -> np.ndarray:
     """
     from sklearn.cluster import DBSCAN
 
-    sets = np.full(len(sketches), -1)
+    groups = np.full(len(sketches), -1)
     audible = np.flatnonzero(sketches.any(axis=1))
     if len(audible):
         radius = np.sqrt(2 * _LOOSE)
         lengths = durations[audible, None] * (radius / _MAX_DIFFERENCE)
         points = np.hstack([sketches[audible], lengths])
-        sets[audible] = DBSCAN(eps=radius, min_samples=2, algorithm="brute").fit_predict(points)
-    return sets
+        groups[audible] = DBSCAN(eps=radius, min_samples=2, algorithm="brute").fit_predict(points)
+    return groups
 
 
 @lru_cache(maxsize=1)
 def _places() -> tuple[np.ndarray, np.ndarray]:
-    """Return where the samples of a minute go, and with which sign, each of shape (4, 480000)."""
-    rng = np.random.RandomState(0)  # whose numbers never change
+    """Return the elements that the samples of a minute are added to, and the signs, each of shape (4, 480000)."""
+    rng = np.random.RandomState(0)  # its numbers are the same in all releases of NumPy
     shape = (_N_PLACES, _PERIOD)
     return rng.randint(_SIZE, size=shape, dtype=np.uint8), rng.choice(np.array([-1, 1], dtype=np.int8), size=shape)

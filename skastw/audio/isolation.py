@@ -1,9 +1,9 @@
-"""Decode in worker processes that can be killed: a file that crashes a decoder, or keeps it busy, costs one clip.
+"""Decode in worker processes that can be killed: a file that crashes or blocks a decoder costs only one clip.
 
-A worker is a Python process that imports NumPy and the decoders and nothing else of weight. Requests go to its
-standard input; answers come back on its standard output as one line of JSON and the samples, never as a pickle, so
-that a decoder which was taken over has nothing to say but samples. It may not take more memory or time than it is
-given; where the system knows alarms, it ends itself even if the process that started it is gone.
+A worker is a Python process that imports NumPy and the decoders. Requests are written to its standard input. The answer
+on its standard output is a line of JSON and the samples, never a pickle, so that a compromised decoder can return
+nothing but samples. Memory and time of a worker are limited. On systems with alarms, it ends itself even if the process
+that started it is gone.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ __all__ = ["Decoder", "IsolatedDecoder", "current_decoder", "isolated_decoding"]
 Source: TypeAlias = str | os.PathLike[str] | bytes
 
 _PROGRAM = "import sys; sys.path[:] = sys.argv[2:]; from skastw.audio.isolation import work; work()"
-#: Seconds in which a worker must have started, and after which it ends itself once its time is over.
+#: Seconds that a worker may take to start, and seconds after the timeout at which it ends itself.
 _START_TIMEOUT, _GRACE = 60.0, 2.0
 _ERRORS = {error.__name__: error for error in (ClipValueError, MissingDependencyError)}
 
 
 class Decoder:
-    """Decodes in this process.
+    """Decoder that runs in this process.
 
     Parameters
     ----------
     limits : Limits
-        What one file may hold.
+        Largest size of a file.
 
     Examples
     --------
@@ -63,7 +63,7 @@ class Decoder:
     def __call__(
         self, source: Source, *, start: float | None = None, end: float | None = None
     ) -> tuple[np.ndarray, int]:
-        """Decode a path, or bytes, as :func:`skastw.audio.decode` does."""
+        """Decode a file, given by its path or its bytes, as :func:`skastw.audio.decode` does."""
         return decode(source, start=start, end=end, limits=self.limits)
 
 
@@ -71,7 +71,7 @@ _DECODER: ContextVar[Decoder] = ContextVar("_DECODER", default=Decoder())  # noq
 
 
 def current_decoder() -> Decoder:
-    """Return what decodes here: this process, or the workers of an ``isolated_decoding`` block around the call."""
+    """Return the decoder of this context: that of the ``isolated_decoding`` block, or one that runs in this process."""
     return _DECODER.get()
 
 
@@ -79,35 +79,34 @@ def current_decoder() -> Decoder:
 def isolated_decoding(
     *, timeout: float = 60.0, memory: int = 3 * 2**30, workers: int | None = None, limits: Limits = LIMITS
 ) -> Iterator[Decoder]:
-    """Decode audio files in worker processes, for files that are not to be trusted.
+    """Decode audio files in worker processes, for files from untrusted sources.
 
-    Inside the block, ``fit``, ``predict`` and :func:`skastw.audio.load_waveform` decode that way; arrays are read
-    as ever. A clip that crashes its worker, or exceeds its time or memory, is a ``ClipValueError`` like that of
-    any other broken clip, and a new worker takes over.
+    Inside the block, ``fit``, ``predict`` and :func:`skastw.audio.load_waveform` decode files in workers. Arrays are
+    not affected. If a clip crashes its worker, or exceeds the time or memory, this is a ``ClipValueError`` as for any
+    other damaged clip, and a new worker is started.
 
     Parameters
     ----------
     timeout : float
         Seconds that one clip may take.
     memory : int
-        Bytes that a worker may take on top of what it starts with (where the system can limit this: not on Windows
-        and macOS).
+        Bytes that a worker may allocate after its start. Without effect on Windows and macOS.
     workers : int, optional
-        The most workers at a time, by default the number of CPU cores. One starts when it is needed: a thread of
-        ``n_jobs`` keeps one busy.
+        Largest number of workers at a time; by default the number of CPU cores. A worker is started when it is needed.
+        Each thread of ``n_jobs`` uses one.
     limits : Limits
-        What one file may hold.
+        Largest size of a file.
 
     Yields
     ------
     Decoder
-        Called with a path or bytes, it decodes one file in a worker.
+        Decodes a file in a worker when it is called with a path or bytes.
 
     Notes
     -----
-    The block holds for this process and the threads that skastw starts, not for other processes: a
-    ``GridSearchCV`` inside must keep ``n_jobs=None`` (the estimator's own ``n_jobs`` is free). A worker has the
-    rights of its user; what is shielded is the run, from crashes, hangs and exhausted memory.
+    The block applies to this process and the threads that skastw starts, not to other processes: a ``GridSearchCV``
+    inside must keep ``n_jobs=None`` (the estimator's own ``n_jobs`` may have any value). A worker has the permissions
+    of its user: workers protect the run from crashes, endless loops and exhausted memory, not the system from attacks.
 
     Examples
     --------
@@ -128,7 +127,7 @@ def isolated_decoding(
 
 
 class IsolatedDecoder(Decoder):
-    """Decodes in worker processes; see :func:`isolated_decoding` for what the parameters mean.
+    """Decoder that runs in worker processes; see :func:`isolated_decoding`.
 
     Parameters
     ----------
@@ -159,15 +158,16 @@ class IsolatedDecoder(Decoder):
     def __call__(
         self, source: Source, *, start: float | None = None, end: float | None = None
     ) -> tuple[np.ndarray, int]:
-        """Decode a path, or bytes, in a worker."""
+        """Decode a file, given by its path or its bytes, in a worker."""
         with self._vacancies:
             with self._lock:
                 if self._closed:
-                    raise SkastwError("isolated_decoding is over: decode inside its with block.")
+                    raise SkastwError("isolated_decoding has ended: decode inside its with block.")
                 worker = self._idle.pop() if self._idle else None
-            if worker is not None and not worker.is_alive():  # something else ended it: not this clip's doing
+            if worker is not None and not worker.is_alive():  # ended by something else than a clip
                 worker.kill()
                 worker = None
+
             worker = worker or self._start()
             try:
                 return worker.decode(source, start, end)
@@ -187,48 +187,52 @@ class IsolatedDecoder(Decoder):
 
 
 class _Worker:
-    """One process, and what is said to it."""
+    """A worker process and the connection to it."""
 
     def __init__(self, *, timeout: float, memory: int, limits: Limits) -> None:
         self.timeout, self.memory, self.limits = timeout, memory, limits
         self.ready = False
         settings = json.dumps({"timeout": timeout, "memory": memory, "limits": asdict(limits)})
+        one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # threads would need address space
         self._process = subprocess.Popen(
             [sys.executable, "-c", _PROGRAM, settings, *sys.path],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},  # threads take address space
-            start_new_session=True,  # an interrupt of the run is not for the worker
+            env={**os.environ, **one_thread},
+            start_new_session=True,  # an interrupt of the run must not reach the worker
         )
+
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._requests, self._answers = self._process.stdin, cast(BufferedReader, self._process.stdout)
+
         with self._killed_after(_START_TIMEOUT):
             self.ready = self._answers.readline(100) == b"ready\n"
         if not self.ready:
             self.kill()
-            raise SkastwError("a worker for decoding could not be started; its own message is on standard error.")
+            raise SkastwError("A worker for decoding could not be started; its error message is on standard error.")
 
     def decode(self, source: Source, start: float | None, end: float | None) -> tuple[np.ndarray, int]:
-        """Decode one file; afterwards ``ready`` says whether the worker can decode another."""
-        self.ready = False  # unless everything below goes well
+        """Decode one file, and set ``ready`` if the worker can decode another one afterwards."""
+        self.ready = False
         with self._killed_after(self.timeout) as expired:
             try:
                 source = source if isinstance(source, bytes) else os.fsdecode(source)
                 pickle.dump((os.getcwd(), source, start, end), self._requests)
                 self._requests.flush()
-                answer, notes = _received(self._answers, self.limits)
+                answer, messages = _received(self._answers, self.limits)
             except (OSError, EOFError):
                 raise ClipValueError(self._why_it_ended(expired)) from None
+
         self.ready = not expired.is_set()
-        for note in notes:
-            warn_user(note)
+        for message in messages:
+            warn_user(message)
         if isinstance(answer, Exception):
             raise answer
         return answer
 
     def kill(self) -> None:
-        """End the process, whatever it is doing."""
+        """Kill the process and close the connection."""
         self._process.kill()
         with contextlib.suppress(OSError):
             self._requests.close()
@@ -236,12 +240,12 @@ class _Worker:
         self._process.wait()
 
     def is_alive(self) -> bool:
-        """Say whether the process runs."""
+        """Return whether the process is running."""
         return self._process.poll() is None
 
     @contextlib.contextmanager
     def _killed_after(self, seconds: float) -> Iterator[threading.Event]:
-        """Kill the process if the block takes longer; the event says that this was done."""
+        """Kill the process if the block takes too long, and set the event."""
         expired = threading.Event()
 
         def expire() -> None:
@@ -255,49 +259,52 @@ class _Worker:
             yield expired
         finally:
             timer.cancel()
-            timer.join()  # past this line nothing is killed any more
+            timer.join()  # after this line, the process is not killed any more
 
     def _why_it_ended(self, expired: threading.Event) -> str:
-        late = expired.is_set()
+        is_late = expired.is_set()
         status = self._process.wait()
-        if late or status == -getattr(signal, "SIGALRM", 0):
-            return f"took the decoder longer than {self.timeout:g} s; drop the clip, or give isolated_decoding more."
-        how = signal.Signals(-status).name if -status in set(signal.Signals) else f"exit status {status}"
-        return f"crashed the decoder ({how}); drop the clip."
+        if is_late or status == -getattr(signal, "SIGALRM", 0):
+            seconds = f"{self.timeout:g} s"
+            return f"took the decoder longer than {seconds}; drop the clip, or raise the timeout of isolated_decoding."
+        cause = signal.Signals(-status).name if -status in set(signal.Signals) else f"exit status {status}"
+        return f"crashed the decoder ({cause}); drop the clip."
 
 
 def _received(answers: BufferedReader, limits: Limits) -> tuple[tuple[np.ndarray, int] | Exception, list[str]]:
-    """Read one answer and its warnings, believing nothing: the worker may have been taken over by what it decodes."""
+    """Read an answer and its warnings; all of it is checked, since a file may have compromised the worker."""
     line = answers.readline(2**16)
     if not line.endswith(b"\n"):
         raise EOFError
+
     try:
         answer = json.loads(line)
         if "error" in answer:
             return _ERRORS[answer["error"]](str(answer["reason"])), []
         samples, channels, rate = (int(answer[key]) for key in ("samples", "channels", "rate"))
-        notes = [str(note) for note in answer.get("warnings", [])]
+        messages = [str(message) for message in answer.get("warnings", [])]
     except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
         raise EOFError from None
+
     if samples < 0 or channels < 1 or rate < 1:
         raise EOFError
     limits.check_audio(samples, channels, rate)
     array = np.empty((samples, channels), dtype=np.float32)
     if answers.readinto(array.reshape(-1).data.cast("B")) < array.nbytes:
         raise EOFError
-    return (array, rate), notes
+    return (array, rate), messages
 
 
 # ------------------------------------------------------------------ in the worker
 
 
 def work(decode: Callable[..., tuple[np.ndarray, int]] = decode) -> None:
-    """Answer requests until there are no more; the main function of a worker.
+    """Answer requests until the standard input ends. This is the main function of a worker.
 
     Parameters
     ----------
     decode : callable
-        What decodes.
+        Function that decodes a file.
     """
     settings = json.loads(sys.argv[1])
     limits, timeout = Limits(**settings["limits"]), settings["timeout"]
@@ -305,10 +312,13 @@ def work(decode: Callable[..., tuple[np.ndarray, int]] = decode) -> None:
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     answers.write(b"ready\n")
     answers.flush()
+
+    # decoders print messages, which must not mix with the answers
     silence = os.open(os.devnull, os.O_WRONLY)
-    for descriptor in (1, 2):  # decoders print notes on what they are given
+    for descriptor in (1, 2):
         os.dup2(silence, descriptor)
     _limit_memory(settings["memory"])
+
     while True:
         try:
             folder, source, start, end = pickle.load(requests)
@@ -316,10 +326,12 @@ def work(decode: Callable[..., tuple[np.ndarray, int]] = decode) -> None:
             return
         with contextlib.suppress(OSError):
             os.chdir(folder)
+
         _end_after(timeout + _GRACE)
         request = functools.partial(decode, source, start=start, end=end, limits=limits)
         answer, samples = _answer(request, settings["memory"])
         _end_after(0)
+
         answers.write(json.dumps(answer).encode() + b"\n")
         if samples.size:
             answers.write(samples.data)
@@ -328,22 +340,25 @@ def work(decode: Callable[..., tuple[np.ndarray, int]] = decode) -> None:
 
 
 def _answer(decode: Callable[[], tuple[np.ndarray, int]], memory: int) -> tuple[dict[str, Any], np.ndarray]:
-    nothing = np.zeros((0, 1), dtype=np.float32)
+    """Decode a file, and return the answer (or an error) and the samples."""
+    kind, nothing = "ClipValueError", np.zeros((0, 1), dtype=np.float32)
     try:
         (samples, rate), held = hold_warnings(decode)
     except tuple(_ERRORS.values()) as error:
-        return {"error": type(error).__name__, "reason": getattr(error, "reason", str(error))[:10_000]}, nothing
+        kind, reason = type(error).__name__, getattr(error, "reason", str(error))[:10_000]
     except MemoryError:
-        return {"error": "ClipValueError", "reason": f"takes the decoder more memory than {memory} bytes."}, nothing
+        reason = f"takes the decoder more memory than {memory} bytes."
     except Exception as error:
         reason = f"cannot be decoded ({type(error).__name__}: {error!s:.1000})."
-        return {"error": "ClipValueError", "reason": reason}, nothing
-    notes = [message[:1000] for message, _ in held[:10]]
-    answer = {"samples": len(samples), "channels": samples.shape[1], "rate": rate, "warnings": notes}
-    return answer, np.ascontiguousarray(samples, dtype=np.float32)
+    else:
+        messages = [message[:1000] for message, _ in held[:10]]
+        answer = {"samples": len(samples), "channels": samples.shape[1], "rate": rate, "warnings": messages}
+        return answer, np.ascontiguousarray(samples, dtype=np.float32)
+    return {"error": kind, "reason": reason}, nothing
 
 
 def _limit_memory(memory: int) -> None:
+    """Limit the memory of this process to ``memory`` bytes more than it has now."""
     try:
         import resource
 
@@ -354,11 +369,11 @@ def _limit_memory(memory: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (total, hard))
         resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     except (ImportError, OSError, ValueError):
-        pass  # not on this system
+        pass  # this system has no such limits
 
 
 def _end_after(seconds: float) -> None:
-    """End this process after a time, even in the middle of a library's loop; 0 calls it off."""
+    """End this process after a time, even inside a C library; 0 cancels this."""
     if hasattr(signal, "setitimer"):
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, seconds)

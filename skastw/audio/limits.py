@@ -1,4 +1,4 @@
-"""How much a file may announce before it is refused: a header of 50 bytes can ask for any amount of memory."""
+"""Limits on the size of audio files: a header of 50 bytes can announce any amount of audio."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ _HOUR = 3600.0
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What one audio file may hold.
+    """Largest size of an audio file that is decoded.
 
     Parameters
     ----------
     file_size : int
-        Bytes of the file.
+        Size of the file in bytes.
     values : int
-        Samples times channels; each takes 4 bytes of memory once decoded. The default, 2 GiB, is 9.3 hours of
-        mono at 16 kHz, or 3.1 hours at 48 kHz.
+        Number of samples times number of channels. A decoded value takes 4 bytes. The default, 2 GiB, is 9.3 hours of
+        mono audio at 16 kHz or 3.1 hours at 48 kHz.
     channels : int
+        Number of channels.
     duration : float
-        Seconds.
+        Duration in seconds.
 
     Examples
     --------
-    The limits are checked on what a file announces, before memory is taken:
+    The size that a file announces is checked before memory is allocated:
 
     >>> from skastw.audio import Limits, decode
     >>> from skastw.datasets import load_spoken_digits
@@ -44,22 +45,23 @@ class Limits:
     duration: float = 24 * _HOUR
 
     def check_file_size(self, size: int) -> None:
-        """Refuse a file of too many bytes."""
+        """Raise ``ClipValueError`` if a file has too many bytes."""
         if size > self.file_size:
             raise _excess("file_size", f"has {size} bytes", f"{self.file_size} bytes")
 
     def check_audio(self, samples: float, channels: int, rate: float, *, verb: str = "announces") -> None:
-        """Refuse audio that is too long, or has too many channels or values.
+        """Raise ``ClipValueError`` if audio is too long, or has too many channels or values.
 
         Parameters
         ----------
         samples : float
-            In each channel.
+            Number of samples in each channel.
         channels : int
+            Number of channels.
         rate : float
             Samples per second (Hz).
         verb : str
-            What the file does, for the message.
+            Verb of the message, whose subject is the file.
         """
         if channels > self.channels:
             raise _excess("channels", f"{verb} {channels} channels", f"{self.channels}")
@@ -71,7 +73,7 @@ class Limits:
             raise _excess("values", values, f"{self.values}")
 
 
-#: What applies unless a caller says otherwise.
+#: Default limits.
 LIMITS = Limits()
 
 
@@ -79,8 +81,8 @@ def _seconds(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < _HOUR else f"{seconds / _HOUR:.1f} h"
 
 
-def _excess(name: str, found: str, limit: str) -> ClipValueError:
+def _excess(name: str, predicate: str, limit: str) -> ClipValueError:
     return ClipValueError(
-        f"{found} and Limits.{name} is {limit}: its header is damaged, or cut it into shorter clips, or decode it by "
-        f"skastw.audio.decode(..., limits=Limits({name}=...)) and pass the array."
+        f"{predicate} and Limits.{name} is {limit}: if its header is right, split it into shorter clips, or decode it "
+        f"with skastw.audio.decode(..., limits=Limits({name}=...)) and pass the array."
     )

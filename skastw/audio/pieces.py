@@ -1,4 +1,4 @@
-"""Pieces of a file, and bytes between them, as one file."""
+"""Read parts of a file, and several parts as one file."""
 
 from __future__ import annotations
 
@@ -9,24 +9,39 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any, BinaryIO, TypeAlias
 
-__all__ = ["Piece", "Pieces"]
+__all__ = ["Piece", "Pieces", "read_at"]
 
-#: Bytes as they are, or positions in a file: of the first byte, and of the one after the last.
+#: Bytes, or a range of a file: positions of its first byte and of the byte after its last.
 Piece: TypeAlias = bytes | tuple[int, int]
 
 
-class Pieces(io.RawIOBase):
-    """A file of which some pieces are read, one after the other.
+def read_at(file: BinaryIO, start: int, size: int) -> bytes:
+    """Return ``size`` bytes of ``file`` from position ``start``, or fewer at its end.
 
-    Decoders written in C read it through callbacks, which must not raise: Python would print a traceback. A seek to
-    a place that does not exist changes nothing.
+    Examples
+    --------
+    >>> import io
+    >>> from skastw.audio.pieces import read_at
+    >>> read_at(io.BytesIO(b"RIFF....WAVE"), 8, 100)
+    b'WAVE'
+    """
+    file.seek(start)
+    return file.read(size)
+
+
+class Pieces(io.RawIOBase):
+    """A read-only file that consists of ranges of another file and of given bytes.
+
+    Decoders written in C read it through callbacks. These must not raise an error, since Python would only print it. A
+    seek to a position that does not exist is therefore ignored.
 
     Parameters
     ----------
     file : binary file
-        The file of the pieces; it must stay open.
+        File that the ranges refer to; it must stay open.
     pieces : sequence of bytes or (int, int)
-        Bytes as they are, or positions in ``file``: of a first byte, and of the one after the last.
+        Content of this file in order. A pair is a range of ``file``: positions of its first byte and of the byte after
+        its last.
 
     Examples
     --------
@@ -48,11 +63,11 @@ class Pieces(io.RawIOBase):
         return self._starts[-1]
 
     def readable(self) -> bool:
-        """Say that it can be read."""
+        """Return True."""
         return True
 
     def seekable(self) -> bool:
-        """Say that reading can go on anywhere."""
+        """Return True."""
         return True
 
     def tell(self) -> int:
@@ -60,14 +75,14 @@ class Pieces(io.RawIOBase):
         return self._position
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to a position."""
+        """Move to a position and return it."""
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}.get(whence, -1)
         if base >= 0 and base + offset >= 0:
             self._position = base + offset
         return self._position
 
     def readinto(self, buffer: Any) -> int:
-        """Fill a buffer, as far as there are bytes; return their number."""
+        """Read into a buffer until it is full or this file ends; return the number of bytes."""
         view, n_read = memoryview(buffer).cast("B"), 0
         while n_read < len(view) and self._position < self.size:
             block = self._read_piece(len(view) - n_read)
@@ -79,14 +94,14 @@ class Pieces(io.RawIOBase):
         return n_read
 
     def _read_piece(self, size: int) -> bytes:
-        """Read from the piece at this position, not beyond its end."""
+        """Read at most ``size`` bytes from the piece at the current position."""
         index = bisect_right(self._starts, self._position) - 1
         piece, offset = self._pieces[index], self._position - self._starts[index]
         size = min(size, self._starts[index + 1] - self._position)
+
         if isinstance(piece, bytes):
             return piece[offset : offset + size]
         try:
-            self._file.seek(piece[0] + offset)
-            return self._file.read(size)
+            return read_at(self._file, piece[0] + offset, size)
         except (OSError, ValueError):
             return b""

@@ -11,19 +11,19 @@ from skastw.errors import ClipTypeError, ClipValueError, plain
 
 __all__ = ["MAX_SAMPLE_RATE", "MIN_SAMPLE_RATE", "check_sample_rate", "resample"]
 
-#: Rates outside this range (Hz) are taken for a mistake: bat detectors reach 768 kHz, infrasound sensors 100 Hz.
+#: Range of valid sample rates (Hz): bat detectors use up to 768 kHz, infrasound sensors 100 Hz.
 MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 100, 1_000_000
 
 
 def check_sample_rate(rate: object) -> float:
-    """Return ``rate`` as a number of hertz.
+    """Return a sample rate as a float, or raise an error if it is not valid.
 
     Raises
     ------
     ClipTypeError
-        If it is not a real number.
+        If ``rate`` is not a real number.
     ClipValueError
-        If it is not between 100 Hz and 1 MHz.
+        If ``rate`` is not between 100 Hz and 1 MHz.
 
     Examples
     --------
@@ -55,7 +55,7 @@ def resample(waveform: np.ndarray, rate: float, sample_rate: float) -> np.ndarra
     Returns
     -------
     ndarray of shape (about n_samples * sample_rate / rate,), float32
-        Never empty when ``waveform`` is not.
+        At least one sample if ``waveform`` is not empty.
 
     Notes
     -----
@@ -71,6 +71,6 @@ def resample(waveform: np.ndarray, rate: float, sample_rate: float) -> np.ndarra
     if rate == sample_rate or not waveform.size:
         return waveform
     converted = soxr.resample(waveform, rate, sample_rate, quality="HQ")
-    if not converted.size:  # a clip shorter than one new sample
+    if not converted.size:  # the clip is shorter than one new sample
         return waveform.mean(keepdims=True)
     return np.ascontiguousarray(converted, dtype=np.float32)

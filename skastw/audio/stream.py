@@ -1,4 +1,4 @@
-"""A clip piece by piece: an hour of audio in the memory of half a minute."""
+"""Load a clip in pieces: an hour of audio takes the memory of half a minute."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import soxr
 
-from skastw.audio.clips import check_amplitude, load_waveform, naming_clip
+from skastw.audio.clips import check_amplitude, load_waveform, naming_clip, to_mono
 from skastw.audio.decode import decode_blocks
 from skastw.audio.isolation import Decoder, current_decoder
 from skastw.errors import ClipValueError
@@ -18,13 +18,13 @@ __all__ = ["stream_waveform"]
 
 
 def stream_waveform(clip: Any, sample_rate: int, *, index: int | None = None) -> Iterator[np.ndarray]:
-    """Yield the pieces of what :func:`skastw.audio.load_waveform` returns, one after the other.
+    """Yield consecutive pieces of the waveform that :func:`skastw.audio.load_waveform` returns.
 
     Parameters
     ----------
     clip : any form of a clip
-        Audio files are decoded and resampled piece by piece. Anything else is one piece: arrays, parts of clips,
-        bytes, and files inside :func:`skastw.audio.isolated_decoding`.
+        Audio files are decoded and resampled piece by piece. Other clips are loaded in one piece: arrays, parts of
+        clips, bytes, and files inside :func:`skastw.audio.isolated_decoding`.
     sample_rate : int
         Samples per second of the result (Hz).
     index : int, optional
@@ -33,12 +33,13 @@ def stream_waveform(clip: Any, sample_rate: int, *, index: int | None = None) ->
     Yields
     ------
     ndarray of shape (n_samples,), float32
-        Not empty.
+        At least one sample.
 
     Raises
     ------
     ClipError
-        Naming the clip's index and path; that a file is truncated is known at its end only.
+        If the clip cannot be used. The message names its index and path. A truncated file is noticed only after its
+        last piece.
 
     Examples
     --------
@@ -54,6 +55,7 @@ def stream_waveform(clip: Any, sample_rate: int, *, index: int | None = None) ->
     if path is None or type(decoder) is not Decoder:
         yield load_waveform(clip, sample_rate, index=index)
         return
+
     pieces = _resampled(_mono(decode_blocks(path, limits=decoder.limits)), sample_rate)
     while True:
         with naming_clip(path, index):
@@ -64,37 +66,38 @@ def stream_waveform(clip: Any, sample_rate: int, *, index: int | None = None) ->
 
 
 def _whole_file(clip: Any) -> str | os.PathLike[str] | None:
-    """Return the path of a clip that is a file from its beginning to its end."""
+    """Return the path of a clip that is a whole file, or None for other clips."""
     if isinstance(clip, Mapping) and all(clip.get(key) is None for key in ("array", "bytes", "start", "end")):
         clip = clip.get("path")
     return clip if isinstance(clip, str | os.PathLike) else None
 
 
 def _mono(blocks: Iterator[tuple[np.ndarray, int]]) -> Iterator[tuple[np.ndarray, int]]:
-    found = False
+    """Yield blocks with the mean of all channels."""
+    n_samples = 0
     for samples, rate in blocks:
-        mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float64)
-        mono = np.ascontiguousarray(mono, dtype=np.float32)
+        mono = to_mono(samples.T)
         check_amplitude(mono)
-        found = found or bool(len(mono))
+        n_samples += len(mono)
         yield mono, rate
-    if not found:
+    if not n_samples:
         raise ClipValueError("has no samples (zero length); drop the clip.")
 
 
 def _resampled(blocks: Iterator[tuple[np.ndarray, int]], sample_rate: int) -> Iterator[np.ndarray]:
-    """Yield blocks at another rate; the filter goes over their borders."""
-    converter, n_found, mean = None, 0, 0.0
+    """Yield blocks at ``sample_rate``; the filter continues from block to block."""
+    converter, n_converted, mean = None, 0, 0.0
     for samples, rate in blocks:
         if rate == sample_rate:
             yield samples
             continue
         converter = converter or soxr.ResampleStream(rate, sample_rate, 1, dtype="float32", quality="HQ")
         converted, mean = converter.resample_chunk(samples), float(samples.mean())
-        n_found += len(converted)
+        n_converted += len(converted)
         if len(converted):
             yield converted
+
     if converter is not None:
         converted = converter.resample_chunk(np.zeros(0, dtype=np.float32), last=True)
-        if len(converted) or not n_found:  # a clip shorter than one new sample is its mean
+        if len(converted) or not n_converted:  # a clip shorter than one new sample is its mean
             yield converted if len(converted) else np.array([mean], dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Augmentations: batch -> batch, during training only."""
+"""Augmentations: batch -> batch, in training only."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -7,6 +7,6 @@ from skastw.core.component import export_named
 
 __all__ = ["Augment", "Transform", *export_named(__name__, __path__, Augment, globals())]
 
-if TYPE_CHECKING:  # the classes are found when the package is imported
+if TYPE_CHECKING:  # the classes are exported when the package is imported
 
     def __getattr__(name: str) -> Any: ...

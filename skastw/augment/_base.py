@@ -1,4 +1,4 @@
-"""The contract of an augmentation."""
+"""Base class of augmentations."""
 
 from __future__ import annotations
 
@@ -12,28 +12,27 @@ from torch import Tensor
 from skastw.core.batching import Batch
 from skastw.core.component import Component
 
-__all__ = ["Augment", "Transform", "chosen"]
+__all__ = ["Augment", "Transform"]
 
-#: What an augmentation does to a batch of the training set.
+#: Function that augments a batch of training clips.
 Transform = Callable[[Batch, torch.Generator], Batch]
 
 
 class Augment(Component):
     """Parameters of an augmentation of frames, which the training loop applies to each batch.
 
-    ``apply(batch, generator)`` returns a new batch and leaves its argument alone; all randomness comes from
-    ``generator``; frames beyond each length stay zero. Times are in frames or shares of a clip, levels in
+    ``apply(batch, generator)`` returns a new batch and does not change its argument. All random numbers come from
+    ``generator``. Frames beyond each length stay zero. Times are given in frames or as shares of a clip, levels in
     decibels.
 
     Attributes
     ----------
     log_mel : bool
-        Whether it only makes sense on log-mel frames: because it moves energy between bands, or because it
-        adds sounds or levels.
+        Whether it requires log-mel frames, because it moves energy between bands, adds sounds or changes levels.
     mixes : bool
-        Whether it mixes clips and with them their targets.
+        Whether it mixes clips and their targets.
     test_time : bool
-        Whether predictions may average over versions of a clip that it makes.
+        Whether predictions may be averaged over augmented versions of a clip.
     """
 
     kind: ClassVar[str] = "augment"
@@ -46,16 +45,11 @@ class Augment(Component):
         """Return the augmented batch."""
 
     def prepare(self, extract: Callable[[Sequence[str]], list[Tensor]]) -> Transform:
-        """Return what the training loop calls, once a run; by default :meth:`apply`.
+        """Return the function that augments batches; by default :meth:`apply`. It is called once before training.
 
         Parameters
         ----------
         extract : callable
-            Returns the frames of audio files, as the model's front end computes them.
+            Function that returns the frames of audio files, computed by the front end of the model.
         """
         return self.apply
-
-
-def chosen(n_items: int, p: float, generator: torch.Generator) -> Tensor:
-    """Draw which of ``n_items`` are augmented, each with probability ``p``, by ``generator``, shape (n_items,)."""
-    return torch.rand(n_items, generator=generator) < p

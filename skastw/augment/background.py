@@ -1,38 +1,34 @@
-"""Backgrounds from the user's own recordings."""
+"""Backgrounds from recordings of the user."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from numbers import Real
-from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from skastw.augment._base import Augment, Transform, chosen
-from skastw.augment.noise import add_power
+from skastw.augment._base import Augment, Transform
+from skastw.augment.noise import add_power, draw_snr
 from skastw.core.batching import Batch
 from skastw.core.decibels import to_power
+from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 from skastw.errors import ComponentError
 
 __all__ = ["Background"]
 
 
+@parameters
 class Background(Augment):
-    """Mix in a random stretch of one of the user's recordings at a random signal-to-noise ratio.
+    """Add a random segment of one of the user's recordings at a random signal-to-noise ratio.
 
-    The recordings go through the model's front end once, before training; powers of unrelated sounds add.
-    Saved models name the files but never open them.
+    The frames of the recordings are computed once, before training. The powers of clip and background are added. A
+    saved model contains the file names of the recordings, without their folders, but never opens them.
 
     Parameters
     ----------
-    paths : list of str or path
-        Audio files, at least one; one that is shorter than a clip is repeated.
-    min_snr, max_snr : float, default=5.0 and 25.0
-        The ratio of the clip's power to the background's is uniform between these (dB).
-    p : float, default=0.5
-        Probability that an item gets a background.
+    {parameters}
 
     Examples
     --------
@@ -47,46 +43,48 @@ class Background(Augment):
 
     name = "background"
     log_mel = True
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "paths": [list, tuple, None],
-        "min_snr": [Interval(Real, -100, 100, closed="both")],
-        "max_snr": [Interval(Real, -100, 100, closed="both")],
-        "p": [Interval(Real, 0, 1, closed="both")],
-    }
 
-    def __init__(
-        self, *, paths: Sequence[str] | None = None, min_snr: float = 5.0, max_snr: float = 25.0, p: float = 0.5
-    ) -> None:
-        self.paths = paths
-        self.min_snr = min_snr
-        self.max_snr = max_snr
-        self.p = p
+    paths: Sequence[str] | None = param(
+        default=None,
+        valid=[list, tuple, None],
+        doc="Audio files, at least one. A recording that is shorter than a clip is repeated.",
+    )
+    min_snr: float = param(
+        default=5.0,
+        valid=[Interval(Real, -100, 100, closed="both")],
+        doc="Least signal-to-noise ratio (dB); the ratio is uniformly distributed between the two limits.",
+    )
+    max_snr: float = param(
+        default=25.0, valid=[Interval(Real, -100, 100, closed="both")], doc="Largest signal-to-noise ratio (dB)."
+    )
+    p: float = param(
+        default=0.5,
+        valid=[Interval(Real, 0, 1, closed="both")],
+        doc="Probability that a background is added to an item.",
+    )
 
     def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """Raise: the recordings have to be read first, by :meth:`prepare`."""
-        raise ComponentError("Background reads its files in prepare(extract), which returns what is to be called.")
+        """Raise an error: :meth:`prepare` must read the recordings first."""
+        raise ComponentError("Background reads its files in prepare(extract): call the function that it returns.")
 
     def prepare(self, extract: Callable[[Sequence[str]], list[Tensor]]) -> Transform:
         """Read the recordings; see :class:`~skastw.augment.Augment`."""
         if not self.paths:
             raise ComponentError(f"Got Background(paths={self.paths!r}), expected at least one audio file.")
-        paths = [str(path) for path in self.paths]
-        recordings = extract(paths)
+        recordings = extract([str(path) for path in self.paths])
 
         def transform(batch: Batch, generator: torch.Generator) -> Batch:
             n_items, n_frames, _ = batch.inputs.shape
             which = torch.randint(len(recordings), (n_items,), generator=generator).tolist()
             where = torch.rand(n_items, generator=generator).tolist()
-            stretches = [_stretch(recordings[i], n_frames, share) for i, share in zip(which, where, strict=True)]
-            snr = self.min_snr + (self.max_snr - self.min_snr) * torch.rand(n_items, generator=generator)
-            snr = torch.where(chosen(n_items, self.p, generator), snr, torch.inf)
-            return add_power(batch, to_power(torch.stack(stretches)), snr)
+            segments = [_segment(recordings[i], n_frames, share) for i, share in zip(which, where, strict=True)]
+            return add_power(batch, to_power(torch.stack(segments)), draw_snr(self, n_items, generator))
 
         return transform
 
 
-def _stretch(recording: Tensor, n_frames: int, share: float) -> Tensor:
-    """Return ``n_frames`` frames of a recording, from one of the places where they fit; a shorter one is repeated."""
-    n_places = len(recording) - n_frames + 1 if len(recording) >= n_frames else len(recording)
-    position = (int(share * n_places) + torch.arange(n_frames)) % len(recording)
+def _segment(recording: Tensor, n_frames: int, share: float) -> Tensor:
+    """Return ``n_frames`` frames of a recording, from a ``share`` of its length on; a shorter recording is repeated."""
+    n_starts = len(recording) - n_frames + 1 if len(recording) >= n_frames else len(recording)
+    position = (int(share * n_starts) + torch.arange(n_frames)) % len(recording)
     return recording[position]

@@ -1,34 +1,32 @@
-"""Between-class mixing: two sounds at once, at a known ratio of loudness."""
+"""Between-class mixing: two sounds at the same time, at a random ratio of their levels."""
 
 from __future__ import annotations
 
 from numbers import Real
-from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from skastw.augment._base import Augment
 from skastw.augment._mixing import draw_partners, draw_shares, mixed, partner_frames
-from skastw.core.batching import Batch, length_mask
+from skastw.core.batching import Batch, frame_mask
 from skastw.core.decibels import from_power, to_power
+from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 
 __all__ = ["BetweenClass"]
 
 
+@parameters
 class BetweenClass(Augment):
-    """Play two clips at once, in a random proportion of loudness, and mix the loss in that proportion.
+    """Mix each item with another one at a random ratio of their amplitudes, and mix their losses at the same ratio.
 
-    The clips are brought to one level first, so that the proportion is that of what is heard; powers of
-    unrelated sounds add. The result has the level of the item.
+    The clips are scaled to the same level first, so that the ratio holds for the sounds that are heard. Their powers
+    are added. The mixture has the level of the item.
 
     Parameters
     ----------
-    alpha : float, default=1.0
-        The item's share is distributed as Beta(alpha, alpha), uniformly by default.
-    p : float, default=1.0
-        Probability that an item is mixed.
+    {parameters}
 
     References
     ----------
@@ -49,25 +47,27 @@ class BetweenClass(Augment):
     name = "between_class"
     log_mel = True
     mixes = True
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "alpha": [Interval(Real, 0, 100, closed="right")],
-        "p": [Interval(Real, 0, 1, closed="both")],
-    }
 
-    def __init__(self, *, alpha: float = 1.0, p: float = 1.0) -> None:
-        self.alpha = alpha
-        self.p = p
+    alpha: float = param(
+        default=1.0,
+        valid=[Interval(Real, 0, 100, closed="right")],
+        doc="The share of the item has the distribution Beta(alpha, alpha), which is uniform by default.",
+    )
+    p: float = param(default=1.0, valid=[Interval(Real, 0, 1, closed="both")], doc="Probability that an item is mixed.")
 
     def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return the batch with mixed items; see :class:`~skastw.augment.Augment`."""
         shares = draw_shares(batch, self.alpha, self.p, generator)
         partners = draw_partners(len(batch.lengths), generator)
-        mask = length_mask(batch.lengths, batch.inputs.shape[1], batch.inputs.device)[:, :, None]
+
+        mask = frame_mask(batch.inputs, batch.lengths)
         own = to_power(batch.inputs) * mask
         other = to_power(partner_frames(batch, partners)) * mask
         other = other * (_level(own) / _level(other))
+
         share = shares[:, None, None].to(own.device, own.dtype)
-        scale = 1 / (share.square() + (1 - share).square())  # of two signals of one level, at amplitudes s and 1 - s
+        # two signals of the same level with amplitudes s and 1 - s have a power of s**2 + (1 - s)**2
+        scale = 1 / (share.square() + (1 - share).square())
         frames = from_power((share.square() * own + (1 - share).square() * other) * scale) * mask
         return mixed(batch, torch.where(share < 1, frames, batch.inputs), partners, shares)
 

@@ -1,34 +1,33 @@
-"""CutMix: a stretch of another clip in place of one's own."""
+"""CutMix: replace a segment of a clip with a segment of another one."""
 
 from __future__ import annotations
 
 from numbers import Real
-from typing import Any, ClassVar
 
 import torch
 
 from skastw.augment._base import Augment
 from skastw.augment._mixing import draw_partners, draw_shares, mixed, partner_frames
+from skastw.augment._sampling import draw_starts
 from skastw.core.batching import Batch
+from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 
 __all__ = ["CutMix"]
 
 
+@parameters
 class CutMix(Augment):
-    """Replace a random stretch of each item by that of another one, and mix the loss by the frames of each.
+    """Replace a random segment of each item with a segment of another one, and mix their losses accordingly.
 
     Parameters
     ----------
-    alpha : float, default=1.0
-        The share that stays is distributed as Beta(alpha, alpha).
-    p : float, default=0.5
-        Probability that an item is changed.
+    {parameters}
 
     References
     ----------
     Yun et al., "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features", 2019
-    (rectangles of images; here all bands of a stretch of time).
+    (rectangles of images; here all bands of a segment).
 
     Examples
     --------
@@ -44,22 +43,23 @@ class CutMix(Augment):
 
     name = "cutmix"
     mixes = True
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "alpha": [Interval(Real, 0, 100, closed="right")],
-        "p": [Interval(Real, 0, 1, closed="both")],
-    }
 
-    def __init__(self, *, alpha: float = 1.0, p: float = 0.5) -> None:
-        self.alpha = alpha
-        self.p = p
+    alpha: float = param(
+        default=1.0,
+        valid=[Interval(Real, 0, 100, closed="right")],
+        doc="The share of the item has the distribution Beta(alpha, alpha).",
+    )
+    p: float = param(
+        default=0.5, valid=[Interval(Real, 0, 1, closed="both")], doc="Probability that an item is changed."
+    )
 
     def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return the batch with mixed items; see :class:`~skastw.augment.Augment`."""
         shares = draw_shares(batch, self.alpha, self.p, generator)
         partners = draw_partners(len(batch.lengths), generator)
         replaced = ((1 - shares) * batch.lengths).round().long()
-        room = batch.lengths - replaced
-        start = (torch.rand(len(room), generator=generator) * (room + 1)).floor().long()
+        start = draw_starts(batch.lengths, replaced, generator)
+
         position = torch.arange(batch.inputs.shape[1])
         inside = (position >= start[:, None]) & (position < (start + replaced)[:, None])
         other = partner_frames(batch, partners)

@@ -1,40 +1,37 @@
-"""Random equalisation: other microphones, other rooms."""
+"""Random equalisation, as by other microphones and rooms."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from numbers import Integral, Real
-from typing import Any, ClassVar
 
 import torch
 from torch.nn import functional as F
 
-from skastw.augment._base import Augment, chosen
+from skastw.augment._base import Augment
+from skastw.augment._sampling import draw_symmetric
 from skastw.core.batching import Batch, length_mask
 from skastw.core.decibels import UNIT
+from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 
 __all__ = ["Equalizer"]
 
 
+@parameters
 class Equalizer(Augment):
-    """Colour each item by a random smooth frequency response.
+    """Apply a random frequency response to each item.
 
-    Gains are drawn at evenly spaced places of the mel axis and joined by straight lines.
+    Gains are drawn at equidistant points of the mel axis and interpolated linearly between them.
 
     Parameters
     ----------
-    max_gain : float, default=6.0
-        The gains are uniform in ``[-max_gain, max_gain]`` (dB).
-    n_points : int, default=5
-        Places at which gains are drawn.
-    p : float, default=1.0
-        Probability that an item is coloured.
+    {parameters}
 
     References
     ----------
-    Nam, Kim and Park, "FilterAugment: An Acoustic Environmental Data Augmentation Method", 2022 (the kind with
-    straight lines).
+    Nam, Kim and Park, "FilterAugment: An Acoustic Environmental Data Augmentation Method", 2022 (the variant
+    with linear interpolation).
 
     Examples
     --------
@@ -49,22 +46,21 @@ class Equalizer(Augment):
 
     name = "equalizer"
     log_mel = True
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "max_gain": [Interval(Real, 0, 100, closed="both")],
-        "n_points": [Interval(Integral, 2, 1024, closed="both")],
-        "p": [Interval(Real, 0, 1, closed="both")],
-    }
 
-    def __init__(self, *, max_gain: float = 6.0, n_points: int = 5, p: float = 1.0) -> None:
-        self.max_gain = max_gain
-        self.n_points = n_points
-        self.p = p
+    max_gain: float = param(
+        default=6.0,
+        valid=[Interval(Real, 0, 100, closed="both")],
+        doc="The gains are uniformly distributed in ``[-max_gain, max_gain]`` (dB).",
+    )
+    n_points: int = param(default=5, valid=[Interval(Integral, 2, 1024, closed="both")], doc="Number of points.")
+    p: float = param(
+        default=1.0, valid=[Interval(Real, 0, 1, closed="both")], doc="Probability that an item is changed."
+    )
 
     def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """Return the batch with coloured items; see :class:`~skastw.augment.Augment`."""
+        """Return the batch with changed items; see :class:`~skastw.augment.Augment`."""
         n_items, n_frames, n_bins = batch.inputs.shape
-        gain = self.max_gain / UNIT * (2 * torch.rand(n_items, 1, self.n_points, generator=generator) - 1)
-        gain = torch.where(chosen(n_items, self.p, generator)[:, None, None], gain, 0.0)
+        gain = draw_symmetric(self.max_gain / UNIT, (n_items, 1, self.n_points), self.p, generator)
         response = F.interpolate(gain, size=n_bins, mode="linear", align_corners=True)
         offset = response * length_mask(batch.lengths, n_frames)[:, :, None]
         return replace(batch, inputs=batch.inputs + offset.to(batch.inputs.device, batch.inputs.dtype))

@@ -1,39 +1,38 @@
-"""Frequency warping: other vocal tracts, other sizes of what sounds."""
+"""Frequency warping, as by vocal tracts or objects of other sizes."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from numbers import Real
-from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from skastw.augment._base import Augment, chosen
+from skastw.augment._base import Augment
+from skastw.augment._sampling import draw_symmetric
 from skastw.core.batching import Batch
+from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 
 __all__ = ["FrequencyWarp"]
 
 
+@parameters
 class FrequencyWarp(Augment):
-    """Stretch or squeeze the mel axis of each item by a random factor.
+    """Stretch or compress the mel axis of each item by a random factor.
 
-    Band f of the result is band f times the factor of the item, interpolated linearly; bands from beyond the
-    top repeat the top one. Low bands, where the mel scale is linear, move as the formants of a longer or
-    shorter vocal tract do.
+    Band f of the result is the value at position ``f * factor``, by linear interpolation. Positions above the highest
+    band give the highest band. In low bands, in which the mel scale is linear, this moves formants as a longer or
+    shorter vocal tract does.
 
     Parameters
     ----------
-    max_warp : float, default=0.12
-        The factor is uniform in ``[1 - max_warp, 1 + max_warp]``.
-    p : float, default=1.0
-        Probability that an item is warped.
+    {parameters}
 
     References
     ----------
     Jaitly and Hinton, "Vocal Tract Length Perturbation (VTLP) improves speech recognition", 2013 (factors of
-    the frequency axis in place of the mel axis).
+    the frequency axis instead of the mel axis).
 
     Examples
     --------
@@ -44,37 +43,38 @@ class FrequencyWarp(Augment):
     >>> tone[..., 40] = 1.0
     >>> batch = Batch(tone, torch.tensor([1]), torch.zeros(1), torch.ones(1))
     >>> warped = FrequencyWarp(max_warp=0.2).apply(batch, torch.Generator().manual_seed(1))
-    >>> int(warped.inputs.argmax())  # heard lower: the factor is 1.1
+    >>> int(warped.inputs.argmax())  # the tone is lower: the factor is 1.1
     36
     """
 
     name = "frequency_warp"
     test_time = True
     log_mel = True
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "max_warp": [Interval(Real, 0, 1, closed="left")],
-        "p": [Interval(Real, 0, 1, closed="both")],
-    }
 
-    def __init__(self, *, max_warp: float = 0.12, p: float = 1.0) -> None:
-        self.max_warp = max_warp
-        self.p = p
+    max_warp: float = param(
+        default=0.12,
+        valid=[Interval(Real, 0, 1, closed="left")],
+        doc="The factor is uniformly distributed in ``[1 - max_warp, 1 + max_warp]``.",
+    )
+    p: float = param(
+        default=1.0, valid=[Interval(Real, 0, 1, closed="both")], doc="Probability that an item is warped."
+    )
 
     def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return the batch with warped items; see :class:`~skastw.augment.Augment`."""
         n_items, _, n_bins = batch.inputs.shape
-        factor = 1 + self.max_warp * (2 * torch.rand(n_items, generator=generator) - 1)
-        factor = torch.where(chosen(n_items, self.p, generator), factor, 1.0)
-        mixing = _interpolation(factor, n_bins).to(batch.inputs.device, batch.inputs.dtype)
-        return replace(batch, inputs=batch.inputs @ mixing)
+        factor = 1 + draw_symmetric(self.max_warp, (n_items,), self.p, generator)
+        matrix = _interpolation(factor, n_bins).to(batch.inputs.device, batch.inputs.dtype)
+        return replace(batch, inputs=batch.inputs @ matrix)
 
 
 def _interpolation(factor: Tensor, n_bins: int) -> Tensor:
-    """Return the matrices (B, F, F) that read band ``f * factor`` where band f was."""
+    """Return the matrices (B, F, F) that interpolate band f at position ``f * factor``."""
     position = (torch.arange(n_bins) * factor[:, None]).clamp(max=n_bins - 1)
     below = position.floor().long()
     above = (below + 1).clamp(max=n_bins - 1)
     weight = position - below
+
     matrix = torch.zeros(len(factor), n_bins, n_bins)
     matrix.scatter_add_(1, below[:, None], (1 - weight)[:, None])
     return matrix.scatter_add_(1, above[:, None], weight[:, None])

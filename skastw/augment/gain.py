@@ -4,27 +4,26 @@ from __future__ import annotations
 
 from dataclasses import replace
 from numbers import Real
-from typing import Any, ClassVar
 
 import torch
 
-from skastw.augment._base import Augment, chosen
+from skastw.augment._base import Augment
+from skastw.augment._sampling import draw_symmetric
 from skastw.core.batching import Batch, length_mask
 from skastw.core.decibels import UNIT
+from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 
 __all__ = ["Gain"]
 
 
+@parameters
 class Gain(Augment):
-    """Make each item louder or softer.
+    """Change the level of each item.
 
     Parameters
     ----------
-    max_gain : float, default=6.0
-        The gain is uniform in ``[-max_gain, max_gain]`` (dB).
-    p : float, default=1.0
-        Probability that an item is changed.
+    {parameters}
 
     Examples
     --------
@@ -39,19 +38,19 @@ class Gain(Augment):
 
     name = "gain"
     log_mel = True
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "max_gain": [Interval(Real, 0, 100, closed="both")],
-        "p": [Interval(Real, 0, 1, closed="both")],
-    }
 
-    def __init__(self, *, max_gain: float = 6.0, p: float = 1.0) -> None:
-        self.max_gain = max_gain
-        self.p = p
+    max_gain: float = param(
+        default=6.0,
+        valid=[Interval(Real, 0, 100, closed="both")],
+        doc="The gain is uniformly distributed in ``[-max_gain, max_gain]`` (dB).",
+    )
+    p: float = param(
+        default=1.0, valid=[Interval(Real, 0, 1, closed="both")], doc="Probability that an item is changed."
+    )
 
     def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return the batch with other levels; see :class:`~skastw.augment.Augment`."""
         n_items, n_frames, _ = batch.inputs.shape
-        gain = self.max_gain / UNIT * (2 * torch.rand(n_items, generator=generator) - 1)
-        gain = torch.where(chosen(n_items, self.p, generator), gain, 0.0)[:, None, None]
+        gain = draw_symmetric(self.max_gain / UNIT, (n_items, 1, 1), self.p, generator)
         offset = gain * length_mask(batch.lengths, n_frames)[:, :, None]
         return replace(batch, inputs=batch.inputs + offset.to(batch.inputs.device, batch.inputs.dtype))

@@ -1,31 +1,29 @@
-"""Mixup: a little of another clip, and of its label."""
+"""Mixup: mix the frames and the losses of two clips."""
 
 from __future__ import annotations
 
 from numbers import Real
-from typing import Any, ClassVar
 
 import torch
 
 from skastw.augment._base import Augment
 from skastw.augment._mixing import draw_partners, draw_shares, mixed, partner_frames
 from skastw.core.batching import Batch
+from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 
 __all__ = ["Mixup"]
 
 
+@parameters
 class Mixup(Augment):
-    """Mix the frames of each item with those of another one, and the loss in the same proportion.
+    """Mix the frames of each item with the frames of another one, and mix their losses at the same ratio.
 
-    The partner is repeated or cut to the item's length.
+    The other item is repeated or cropped to the length of the item.
 
     Parameters
     ----------
-    alpha : float, default=0.3
-        The item's share is distributed as Beta(alpha, alpha).
-    p : float, default=1.0
-        Probability that an item is mixed.
+    {parameters}
 
     References
     ----------
@@ -44,14 +42,13 @@ class Mixup(Augment):
 
     name = "mixup"
     mixes = True
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "alpha": [Interval(Real, 0, 100, closed="right")],
-        "p": [Interval(Real, 0, 1, closed="both")],
-    }
 
-    def __init__(self, *, alpha: float = 0.3, p: float = 1.0) -> None:
-        self.alpha = alpha
-        self.p = p
+    alpha: float = param(
+        default=0.3,
+        valid=[Interval(Real, 0, 100, closed="right")],
+        doc="The share of the item has the distribution Beta(alpha, alpha).",
+    )
+    p: float = param(default=1.0, valid=[Interval(Real, 0, 1, closed="both")], doc="Probability that an item is mixed.")
 
     def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return the batch with mixed items; see :class:`~skastw.augment.Augment`."""

@@ -4,32 +4,32 @@ from __future__ import annotations
 
 from dataclasses import replace
 from numbers import Real
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from skastw.augment._base import Augment, chosen
-from skastw.core.batching import Batch, length_mask
+from skastw.augment._base import Augment
+from skastw.augment._sampling import chosen
+from skastw.core.batching import Batch, frame_mask
 from skastw.core.decibels import from_power, to_power
+from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 
-__all__ = ["Noise", "add_power"]
+__all__ = ["Noise", "add_power", "draw_snr"]
 
 
+@parameters
 class Noise(Augment):
     """Add steady noise of a random colour at a random signal-to-noise ratio.
 
-    Powers of unrelated sounds add; the power of noise in a band fluctuates from frame to frame as that of
-    Gaussian noise does, exponentially distributed.
+    The powers of clip and noise are added. As for Gaussian noise, the power of the noise in a band has an exponential
+    distribution over the frames.
 
     Parameters
     ----------
-    min_snr, max_snr : float, default=5.0 and 35.0
-        The ratio of the clip's power to the noise's is uniform between these (dB).
-    p : float, default=0.5
-        Probability that an item gets noise.
+    {parameters}
 
     Examples
     --------
@@ -44,46 +44,52 @@ class Noise(Augment):
 
     name = "noise"
     log_mel = True
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "min_snr": [Interval(Real, -100, 100, closed="both")],
-        "max_snr": [Interval(Real, -100, 100, closed="both")],
-        "p": [Interval(Real, 0, 1, closed="both")],
-    }
 
-    def __init__(self, *, min_snr: float = 5.0, max_snr: float = 35.0, p: float = 0.5) -> None:
-        self.min_snr = min_snr
-        self.max_snr = max_snr
-        self.p = p
+    min_snr: float = param(
+        default=5.0,
+        valid=[Interval(Real, -100, 100, closed="both")],
+        doc="Least signal-to-noise ratio (dB); the ratio is uniformly distributed between the two limits.",
+    )
+    max_snr: float = param(
+        default=35.0, valid=[Interval(Real, -100, 100, closed="both")], doc="Largest signal-to-noise ratio (dB)."
+    )
+    p: float = param(
+        default=0.5, valid=[Interval(Real, 0, 1, closed="both")], doc="Probability that noise is added to an item."
+    )
 
     def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return the batch with noisy items; see :class:`~skastw.augment.Augment`."""
         n_items, n_frames, n_bins = batch.inputs.shape
-        colour = 6 * torch.randn(n_items, 1, 4, generator=generator)  # dB at four places of the mel axis
+        colour = 6 * torch.randn(n_items, 1, 4, generator=generator)  # dB at four positions on the mel axis
         response = 10 ** (F.interpolate(colour, size=n_bins, mode="linear", align_corners=True) / 10)
         fluctuation = -torch.log1p(-torch.rand(n_items, n_frames, n_bins, generator=generator))
-        snr = self.min_snr + (self.max_snr - self.min_snr) * torch.rand(n_items, generator=generator)
-        snr = torch.where(chosen(n_items, self.p, generator), snr, torch.inf)
-        return add_power(batch, response * fluctuation, snr)
+        return add_power(batch, response * fluctuation, draw_snr(self, n_items, generator))
+
+
+def draw_snr(params: Any, n_items: int, generator: torch.Generator) -> Tensor:
+    """Draw ratios (dB) for ``n_items`` by ``generator``, from the range in ``params``; infinite for no noise."""
+    snr = params.min_snr + (params.max_snr - params.min_snr) * torch.rand(n_items, generator=generator)
+    return torch.where(chosen(n_items, params.p, generator), snr, torch.inf)
 
 
 def add_power(batch: Batch, noise: Tensor, snr: Tensor) -> Batch:
-    """Return the batch with another sound added to each item.
+    """Add another sound to each item of a batch.
 
     Parameters
     ----------
     batch : Batch
-        Of log-mel frames.
+        Batch of log-mel frames.
     noise : Tensor of shape (B, T, F)
-        Mel power of any level.
+        Mel power of the sound, at any level.
     snr : Tensor of shape (B,)
-        Power of the item over power of the noise, mean over all frames and bands (dB); infinite for none.
+        Ratio of the mean powers of item and sound over all frames and bands (dB); infinite for no sound.
 
     Returns
     -------
     Batch
     """
     device, dtype = batch.inputs.device, batch.inputs.dtype
-    mask = length_mask(batch.lengths, batch.inputs.shape[1], device)[:, :, None]
+    mask = frame_mask(batch.inputs, batch.lengths)
     signal = to_power(batch.inputs) * mask
     noise = noise.to(device, dtype) * mask
     ratio = signal.sum(dim=(1, 2), keepdim=True) / noise.sum(dim=(1, 2), keepdim=True).clamp(min=1e-10)

@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from numbers import Real
-from typing import Any, ClassVar
 
 import torch
 
 from skastw.augment._base import Augment
-from skastw.core.batching import Batch, length_mask, round_length_down
+from skastw.augment._sampling import draw_crop_length, draw_starts
+from skastw.core.batching import Batch, frame_mask
+from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 
 __all__ = ["RandomCrop"]
 
 
+@parameters
 class RandomCrop(Augment):
-    """Cut each item to a random stretch.
+    """Crop each item at a random position.
 
-    One length is drawn for a batch, a share of its longest item; what is longer is cut to it at a random
-    place, what is shorter stays whole. Clips that are batched with others of their length thus lose their
-    padding, too.
+    One length is drawn for each batch, as a share of its longest item. Longer items are cropped to it, and shorter ones
+    are not changed. Since a batch holds items of similar lengths, cropping also removes most of its padding.
 
     Parameters
     ----------
-    min_share : float, default=0.75
-        The share is uniform in ``[min_share, 1]``; the length is then rounded down, by a sixteenth at most, to one
-        that comes again.
+    {parameters}
 
     Examples
     --------
@@ -41,20 +39,24 @@ class RandomCrop(Augment):
 
     name = "random_crop"
     test_time = True
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {"min_share": [Interval(Real, 0, 1, closed="right")]}
 
-    def __init__(self, *, min_share: float = 0.75) -> None:
-        self.min_share = min_share
+    min_share: float = param(
+        default=0.75,
+        valid=[Interval(Real, 0, 1, closed="right")],
+        doc=(
+            "The share is uniformly distributed in ``[min_share, 1]``. The length is then rounded down by at most "
+            "a sixteenth, so that there are few different lengths."
+        ),
+    )
 
     def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return the batch with cropped items; see :class:`~skastw.augment.Augment`."""
-        share = 1 - (1 - self.min_share) * float(torch.rand((), generator=generator))
-        size = round_length_down(math.ceil(share * int(batch.lengths.max())))
+        size = draw_crop_length(batch, self.min_share, generator)
         cropped = batch.lengths.clamp(max=size)
-        room = batch.lengths - cropped
-        start = (torch.rand(len(room), generator=generator) * (room + 1)).floor().long()
+        start = draw_starts(batch.lengths, cropped, generator)
+
         position = (start[:, None] + torch.arange(size)).clamp(max=batch.inputs.shape[1] - 1)
-        frames = batch.inputs[torch.arange(len(room))[:, None], position]
+        frames = batch.inputs[torch.arange(len(start))[:, None], position]
         if bool((cropped < size).any()):
-            frames = frames * length_mask(cropped, size, frames.device)[:, :, None]
+            frames = frames * frame_mask(frames, cropped)
         return replace(batch, inputs=frames, lengths=cropped)

@@ -2,38 +2,36 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from numbers import Real
-from typing import Any, ClassVar
 
 import torch
 
 from skastw.augment._base import Augment
-from skastw.core.batching import Batch, length_mask, round_length_down
+from skastw.augment._sampling import draw_crop_length, draw_starts, interpolate_frames
+from skastw.core.batching import Batch, frame_mask
+from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 
 __all__ = ["ResizedCrop"]
 
 
+@parameters
 class ResizedCrop(Augment):
-    """Cut each item to a random stretch and play that slower or faster, all to one length.
+    """Crop each item at a random position, and change its tempo such that all items have the same length.
 
-    One length is drawn for a batch, a share of its longest item, rounded down by up to a sixteenth. Of each item
-    a random stretch, longer or shorter than that by a random factor, is interpolated linearly to it. So clips of
-    similar lengths, as they come in a batch, fill it without padding. An item that is too short for that even at
-    its slowest stays whole, and is stretched by its factor.
+    One length is drawn for each batch, as a share of its longest item, and rounded down by at most a sixteenth. From
+    each item a random segment, longer or shorter by a random factor, is interpolated linearly to this length. The items
+    of a batch, which have similar lengths, then need no padding. An item that is too short for this even at the slowest
+    tempo is not cropped but only stretched by its factor.
 
     Parameters
     ----------
-    min_share : float, default=0.75
-        The share is uniform in ``[min_share, 1]``.
-    max_stretch : float, default=0.15
-        The tempo is multiplied by a factor uniform in ``[1 - max_stretch, 1 + max_stretch]``.
+    {parameters}
 
     References
     ----------
-    Szegedy et al., "Going Deeper with Convolutions", 2015 (of images); Ko et al., "Audio Augmentation for Speech
+    Szegedy et al., "Going Deeper with Convolutions", 2015 (crops of images); Ko et al., "Audio Augmentation for Speech
     Recognition", 2015 (tempo perturbation).
 
     Examples
@@ -48,35 +46,36 @@ class ResizedCrop(Augment):
 
     name = "resized_crop"
     test_time = True
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "min_share": [Interval(Real, 0, 1, closed="right")],
-        "max_stretch": [Interval(Real, 0, 1, closed="left")],
-    }
 
-    def __init__(self, *, min_share: float = 0.75, max_stretch: float = 0.15) -> None:
-        self.min_share = min_share
-        self.max_stretch = max_stretch
+    min_share: float = param(
+        default=0.75,
+        valid=[Interval(Real, 0, 1, closed="right")],
+        doc="The share is uniformly distributed in ``[min_share, 1]``.",
+    )
+    max_stretch: float = param(
+        default=0.15,
+        valid=[Interval(Real, 0, 1, closed="left")],
+        doc=(
+            "The tempo is multiplied by a factor that is uniformly distributed in ``[1 - max_stretch, 1 + "
+            "max_stretch]``."
+        ),
+    )
 
     def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return the batch with cropped and stretched items; see :class:`~skastw.augment.Augment`."""
-        inputs, lengths = batch.inputs, batch.lengths
-        share = 1 - (1 - self.min_share) * float(torch.rand((), generator=generator))
-        size = round_length_down(math.ceil(share * int(lengths.max())))
+        lengths = batch.lengths
+        size = draw_crop_length(batch, self.min_share, generator)
         tempo = 1 + self.max_stretch * (2 * torch.rand(len(lengths), generator=generator) - 1)
 
-        taken = torch.minimum((size * tempo).round().long().clamp(min=1), lengths)
-        fills = lengths >= size * (1 - self.max_stretch)
-        given = torch.where(fills, size, (lengths / tempo).round().long().clamp(min=1, max=size))
-        start = (torch.rand(len(lengths), generator=generator) * (lengths - taken + 1)).floor()
-        step = (taken - 1) / (given - 1).clamp(min=1)
-        last = (start + taken - 1)[:, None]
-        position = (start[:, None] + torch.arange(size) * step[:, None]).clamp(max=last)
+        cropped = torch.minimum((size * tempo).round().long().clamp(min=1), lengths)
+        is_long = lengths >= size * (1 - self.max_stretch)
+        resized = torch.where(is_long, size, (lengths / tempo).round().long().clamp(min=1, max=size))
+        start = draw_starts(lengths, cropped, generator)
 
-        below = position.floor().long()
-        above = torch.minimum(below + 1, last.long())
-        weight = (position - below)[:, :, None].to(inputs.device, inputs.dtype)
-        item = torch.arange(len(lengths))[:, None]
-        frames = torch.lerp(inputs[item, below], inputs[item, above], weight)
-        if bool((given < size).any()):
-            frames = frames * length_mask(given, size, frames.device)[:, :, None]
-        return replace(batch, inputs=frames, lengths=given)
+        step = (cropped - 1) / (resized - 1).clamp(min=1)
+        last = (start + cropped - 1)[:, None]
+        position = (start[:, None] + torch.arange(size) * step[:, None]).clamp(max=last)
+        frames = interpolate_frames(batch.inputs, position, last)
+        if bool((resized < size).any()):
+            frames = frames * frame_mask(frames, resized)
+        return replace(batch, inputs=frames, lengths=resized)

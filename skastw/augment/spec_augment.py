@@ -1,37 +1,31 @@
-"""SpecAugment: hide bands of frequency and stretches of time."""
+"""SpecAugment: mask frequency bands and time spans."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from numbers import Integral
-from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from skastw.augment._base import Augment
 from skastw.core.batching import Batch, length_mask
+from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 
 __all__ = ["SpecAugment"]
 
 
+@parameters
 class SpecAugment(Augment):
-    """Replace random frequency bands and time stretches of each item by its mean value.
+    """Replace random frequency bands and time spans of each item with its mean value.
 
-    Widths are drawn uniformly from 0 to the maximum, positions uniformly from where the mask fits. Time
-    masks lie within the valid frames and leave at least half of them visible in a short clip.
+    The widths of masks are uniformly distributed from 0 to the maximum, and their positions over all positions inside
+    the item. Time masks lie inside the valid frames. In short clips, at least half of the frames stay unmasked.
 
     Parameters
     ----------
-    freq_masks : int, default=2
-        Frequency masks for each item.
-    freq_width : int, default=8
-        Largest width of a frequency mask in bins.
-    time_masks : int, default=2
-        Time masks for each item.
-    time_width : int, default=20
-        Largest width of a time mask in valid frames; at most half of the clip's frames, shared among the masks.
+    {parameters}
 
     References
     ----------
@@ -50,18 +44,21 @@ class SpecAugment(Augment):
     """
 
     name = "spec_augment"
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "freq_masks": [Interval(Integral, 0, 100, closed="both")],
-        "freq_width": [Interval(Integral, 0, None, closed="left")],
-        "time_masks": [Interval(Integral, 0, 100, closed="both")],
-        "time_width": [Interval(Integral, 0, None, closed="left")],
-    }
 
-    def __init__(self, *, freq_masks: int = 2, freq_width: int = 8, time_masks: int = 2, time_width: int = 20) -> None:
-        self.freq_masks = freq_masks
-        self.freq_width = freq_width
-        self.time_masks = time_masks
-        self.time_width = time_width
+    freq_masks: int = param(
+        default=2, valid=[Interval(Integral, 0, 100, closed="both")], doc="Number of frequency masks for each item."
+    )
+    freq_width: int = param(
+        default=8, valid=[Interval(Integral, 0, None, closed="left")], doc="Largest width of a frequency mask in bins."
+    )
+    time_masks: int = param(
+        default=2, valid=[Interval(Integral, 0, 100, closed="both")], doc="Number of time masks for each item."
+    )
+    time_width: int = param(
+        default=20,
+        valid=[Interval(Integral, 0, None, closed="left")],
+        doc="Largest width of a time mask in frames. All time masks together cover at most half of a clip.",
+    )
 
     def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return the batch with masks; see :class:`~skastw.augment.Augment`."""

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 from dataclasses import replace
 from numbers import Real
-from typing import Any, ClassVar
 
 import torch
 
-from skastw.augment._base import Augment, chosen
-from skastw.core.batching import Batch, length_mask
+from skastw.augment._base import Augment
+from skastw.augment._sampling import draw_symmetric
+from skastw.core.batching import Batch, frame_mask
+from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 
 __all__ = ["TimeShift"]
 
 
+@parameters
 class TimeShift(Augment):
-    """Shift each item in time; what leaves at one end comes back at the other.
+    """Shift each item in time; frames that leave at one end enter at the other.
 
     Parameters
     ----------
-    max_shift : float, default=0.25
-        The shift is uniform in ``[-max_shift, max_shift]`` of the item's length.
-    p : float, default=1.0
-        Probability that an item is shifted.
+    {parameters}
 
     Examples
     --------
@@ -37,20 +36,20 @@ class TimeShift(Augment):
     """
 
     name = "time_shift"
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "max_shift": [Interval(Real, 0, 1, closed="both")],
-        "p": [Interval(Real, 0, 1, closed="both")],
-    }
 
-    def __init__(self, *, max_shift: float = 0.25, p: float = 1.0) -> None:
-        self.max_shift = max_shift
-        self.p = p
+    max_shift: float = param(
+        default=0.25,
+        valid=[Interval(Real, 0, 1, closed="both")],
+        doc="The shift is uniformly distributed in ``[-max_shift, max_shift]``, as a share of the length of the item.",
+    )
+    p: float = param(
+        default=1.0, valid=[Interval(Real, 0, 1, closed="both")], doc="Probability that an item is shifted."
+    )
 
     def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return the batch with shifted items; see :class:`~skastw.augment.Augment`."""
         n_items, n_frames, _ = batch.inputs.shape
-        shift = self.max_shift * (2 * torch.rand(n_items, generator=generator) - 1) * batch.lengths
-        shift = torch.where(chosen(n_items, self.p, generator), shift, 0.0).round().long()
+        shift = (draw_symmetric(self.max_shift, (n_items,), self.p, generator) * batch.lengths).round().long()
         position = (torch.arange(n_frames) - shift[:, None]) % batch.lengths[:, None]
         frames = batch.inputs[torch.arange(n_items)[:, None], position]
-        return replace(batch, inputs=frames * length_mask(batch.lengths, n_frames, frames.device)[:, :, None])
+        return replace(batch, inputs=frames * frame_mask(frames, batch.lengths))

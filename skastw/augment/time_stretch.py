@@ -1,31 +1,30 @@
-"""Time stretching: slower and faster, at the same pitch."""
+"""Time stretching: another tempo at the same pitch."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from numbers import Real
-from typing import Any, ClassVar
 
 import torch
 
-from skastw.augment._base import Augment, chosen
-from skastw.core.batching import Batch, length_mask
+from skastw.augment._base import Augment
+from skastw.augment._sampling import draw_symmetric, interpolate_frames
+from skastw.core.batching import Batch, frame_mask
+from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 
 __all__ = ["TimeStretch"]
 
 
+@parameters
 class TimeStretch(Augment):
-    """Play each item slower or faster by a random factor, without changing its pitch.
+    """Change the tempo of each item by a random factor, without a change of pitch.
 
-    Frames are interpolated linearly; lengths change with them, and keep at least one frame.
+    Frames are interpolated linearly. At least one frame is left.
 
     Parameters
     ----------
-    max_stretch : float, default=0.15
-        The length is multiplied by a factor uniform in ``[1 - max_stretch, 1 + max_stretch]``.
-    p : float, default=1.0
-        Probability that an item is stretched.
+    {parameters}
 
     References
     ----------
@@ -44,29 +43,26 @@ class TimeStretch(Augment):
 
     name = "time_stretch"
     test_time = True
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "max_stretch": [Interval(Real, 0, 1, closed="left")],
-        "p": [Interval(Real, 0, 1, closed="both")],
-    }
 
-    def __init__(self, *, max_stretch: float = 0.15, p: float = 1.0) -> None:
-        self.max_stretch = max_stretch
-        self.p = p
+    max_stretch: float = param(
+        default=0.15,
+        valid=[Interval(Real, 0, 1, closed="left")],
+        doc=(
+            "The length is multiplied by a factor that is uniformly distributed in ``[1 - max_stretch, 1 + "
+            "max_stretch]``."
+        ),
+    )
+    p: float = param(
+        default=1.0, valid=[Interval(Real, 0, 1, closed="both")], doc="Probability that an item is stretched."
+    )
 
     def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return the batch with stretched items; see :class:`~skastw.augment.Augment`."""
-        inputs, lengths = batch.inputs, batch.lengths
-        factor = 1 + self.max_stretch * (2 * torch.rand(len(lengths), generator=generator) - 1)
-        factor = torch.where(chosen(len(lengths), self.p, generator), factor, 1.0)
-        stretched = (lengths * factor).round().long().clamp(min=1)
+        factor = 1 + draw_symmetric(self.max_stretch, (len(batch.lengths),), self.p, generator)
+        stretched = (batch.lengths * factor).round().long().clamp(min=1)
 
-        size = int(stretched.max())
-        step = (lengths - 1) / (stretched - 1).clamp(min=1)  # the first and the last frame stay what they are
-        position = (torch.arange(size) * step[:, None]).clamp(max=(lengths - 1)[:, None])
-        below = position.floor().long()
-        above = torch.minimum(below + 1, (lengths - 1)[:, None])
-        weight = (position - below)[:, :, None].to(inputs.device, inputs.dtype)
-        item = torch.arange(len(lengths))[:, None]
-        mask = length_mask(stretched, size, inputs.device)[:, :, None]
-        frames = torch.lerp(inputs[item, below], inputs[item, above], weight) * mask
-        return replace(batch, inputs=frames, lengths=stretched)
+        last = (batch.lengths - 1)[:, None]
+        step = last / (stretched[:, None] - 1).clamp(min=1)  # the first and the last frame are not changed
+        position = (torch.arange(int(stretched.max())) * step).clamp(max=last)
+        frames = interpolate_frames(batch.inputs, position, last)
+        return replace(batch, inputs=frames * frame_mask(frames, stretched), lengths=stretched)

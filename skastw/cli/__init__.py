@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+import warnings
+from typing import Any
 
 import click
 
-from skastw.cli._output import INTERRUPTED, with_short_errors
+from skastw.cli._output import INTERRUPTED, in_one_line, print_warning
 from skastw.cli.bench import bench
 from skastw.cli.completion import completion
 from skastw.cli.demo import demo
@@ -16,32 +18,45 @@ from skastw.cli.predict import embed, predict, windows
 from skastw.cli.recipes import recipes
 from skastw.cli.train import evaluate, train
 from skastw.core.version import __version__
+from skastw.errors import SkastwError
 
 __all__ = ["main"]
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """Commands that print the errors and warnings of the library in one line each, without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_, **__: print_warning(str(message))
+            try:
+                return super().invoke(ctx)
+            except (SkastwError, ValueError, OSError) as error:
+                sys.exit(f"skastw: {in_one_line(error)}")
+
+
+@click.group(
+    cls=_Commands,
+    commands=[
+        train,
+        evaluate,
+        predict,
+        windows,
+        embed,
+        describe,
+        recipes,
+        info,
+        export,
+        push,
+        demo,
+        bench,
+        completion,
+    ],
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, prog_name="skastw")
 def cli() -> None:
     """Train compact audio classifiers from scratch and use them."""
-
-
-for command in (
-    train,
-    evaluate,
-    predict,
-    windows,
-    embed,
-    describe,
-    recipes,
-    info,
-    export,
-    push,
-    demo,
-    bench,
-    completion,
-):
-    cli.add_command(with_short_errors(command))
 
 
 def main() -> None:

@@ -24,7 +24,8 @@ __all__ = [
 ]
 
 Command = Callable[..., Any]
-Options = tuple[Callable[[Command], Command], ...]
+#: The options of a command, by the names of their parameters.
+Options = dict[str, Callable[[Command], Command]]
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 device = click.option("--device", default="auto", show_default=True, help="Device to compute on: auto, cpu, cuda, ...")
@@ -48,38 +49,48 @@ recipe_option = functools.partial(
     help="Name of a recipe (see skastw recipes), or YAML file.",
 )
 
-_CLIPS = (
-    click.option(
+_CLIPS: Options = {
+    "data": click.option(
         "--data",
         metavar="DATA",
         shell_complete=complete_data,
         help="Folder, table, or name of a data set.",
     ),
-    click.option("--data-home", type=click.Path(), metavar="DIR", help="Folder of downloaded data sets."),
-    click.option("--audio-column", metavar="NAME", help="Column of the files in a table; by default audio."),
-)
-_LABELS = (
-    click.option("--groups", metavar="HOW", help="Groups in a folder: parent, or a regular expression."),
-    click.option("--label-column", metavar="NAME", help="Column of the labels in a table; by default label."),
-    click.option("--group-column", metavar="NAME", help="Column of speakers or recordings in a table."),
-)
-_SPLIT = (
-    click.option("--test-fold", metavar="FOLD", help="Hold out an official fold of the data set."),
-    click.option("--test-groups", metavar="A,B,...", help="Hold out these speakers or recordings."),
-    click.option("--test-size", type=float, metavar="SHARE", help="Hold out a share of the clips, or of the groups."),
-    click.option("--seed", type=click.IntRange(0), help="Seed of a random split; by default 0."),
-)
-_FOLDS = (click.option("--folds", metavar="N", help="Cross-validate in N folds, or in the official folds (own)."),)
+    "data_home": click.option("--data-home", type=click.Path(), metavar="DIR", help="Folder of downloaded data sets."),
+    "audio_column": click.option(
+        "--audio-column", metavar="NAME", help="Column of the files in a table; by default audio."
+    ),
+}
+_LABELS: Options = {
+    "groups": click.option("--groups", metavar="HOW", help="Groups in a folder: parent, or a regular expression."),
+    "label_column": click.option(
+        "--label-column", metavar="NAME", help="Column of the labels in a table; by default label."
+    ),
+    "group_column": click.option("--group-column", metavar="NAME", help="Column of speakers or recordings in a table."),
+}
+_SPLIT: Options = {
+    "test_fold": click.option("--test-fold", metavar="FOLD", help="Hold out an official fold of the data set."),
+    "test_groups": click.option("--test-groups", metavar="A,B,...", help="Hold out these speakers or recordings."),
+    "test_size": click.option(
+        "--test-size", type=float, metavar="SHARE", help="Hold out a share of the clips, or of the groups."
+    ),
+    "random_state": click.option(
+        "--seed", "random_state", type=click.IntRange(0), help="Seed of a random split; by default 0."
+    ),
+}
+_FOLDS: Options = {
+    "folds": click.option("--folds", metavar="N", help="Cross-validate in N folds, or in the official folds (own).")
+}
 
 
 def data_options(command: Command) -> Command:
     """Give a command the argument ``data``: the source of labelled clips, or None."""
-    return _source_options((*_CLIPS, *_LABELS), command)
+    return _source_options(_CLIPS | _LABELS, command)
 
 
 def split_options(command: Command) -> Command:
     """Give a command the argument ``split``: one test set or several folds, or None."""
-    return _split_options((*_SPLIT, *_FOLDS), command)
+    return _split_options(_SPLIT | _FOLDS, command)
 
 
 def part_options(command: Command) -> Command:
@@ -121,7 +132,7 @@ def clip_options(command: Command) -> Command:
         return command(clips=clips, classifier=classifier, output=output, **rest)
 
     files = click.argument("files", nargs=-1, type=click.Path(), metavar="[FILE...]")
-    return files(_with((model_option, revision, device), _source_options(_CLIPS, wrapped)))
+    return files(model_option(revision(device(_source_options(_CLIPS, wrapped)))))
 
 
 def _source_options(options: Options, command: Command) -> Command:
@@ -131,7 +142,7 @@ def _source_options(options: Options, command: Command) -> Command:
     def wrapped(*, data: str | None, **rest: Any) -> Any:
         from skastw.runs import source_of
 
-        values = {name: rest.pop(name) for name in _names(options) if name != "data"}
+        values = {name: rest.pop(name) for name in options if name != "data"}
         return command(data=None if data is None else source_of(data, **values), **rest)
 
     return _with(options, wrapped)
@@ -142,8 +153,8 @@ def _split_options(options: Options, command: Command) -> Command:
 
     @functools.wraps(command)
     def wrapped(**rest: Any) -> Any:
-        values = {name: rest.pop(name) for name in _names(options)}
-        split = {"random_state" if name == "seed" else name: v for name, v in values.items() if v is not None}
+        values = {name: rest.pop(name) for name in options}
+        split = {name: value for name, value in values.items() if value is not None}
         if "test_groups" in split:
             split["test_groups"] = split["test_groups"].split(",")
         if split.get("folds", "").isdecimal():
@@ -154,13 +165,4 @@ def _split_options(options: Options, command: Command) -> Command:
 
 
 def _with(options: Options, command: Command) -> Command:
-    return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
-
-
-def _names(options: Options) -> list[str]:
-    """Return the names of the parameters of options."""
-
-    def command() -> None:
-        pass
-
-    return [option.name for option in reversed(_with(options, command).__click_params__)]  # type: ignore[attr-defined]
+    return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options.values()), command)

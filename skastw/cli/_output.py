@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import sys
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +12,7 @@ import click
 __all__ = [
     "INTERRUPTED",
     "check_output",
+    "in_one_line",
     "print_failures",
     "print_json",
     "print_line",
@@ -22,34 +21,14 @@ __all__ = [
     "print_table",
     "print_warning",
     "verbosity",
-    "with_short_errors",
 ]
 
 #: Exit status after Ctrl-C.
 INTERRUPTED = 130
 
 
-def with_short_errors(command: click.Command) -> click.Command:
-    """Let a command print the errors and warnings of the library in one line each, without a traceback."""
-    callback = command.callback
-    assert callback is not None
-
-    @functools.wraps(callback)
-    def wrapped(*args: Any, **options: Any) -> Any:
-        from skastw.errors import SkastwError
-
-        with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_, **__: print_warning(str(message))
-            try:
-                return callback(*args, **options)
-            except (SkastwError, ValueError, OSError) as error:
-                sys.exit(f"skastw: {_in_one_line(error)}")
-
-    command.callback = wrapped
-    return command
-
-
-def _in_one_line(message: object) -> str:
+def in_one_line(message: object) -> str:
+    """Return a message with single spaces for its line breaks."""
     return " ".join(str(message).split())
 
 
@@ -66,7 +45,7 @@ def check_output(output: str | None, inputs: Sequence[Any]) -> None:
 
 def print_warning(text: str) -> None:
     """Print a warning in one line on standard error."""
-    click.echo(f"warning: {_in_one_line(text)}", err=True)
+    click.echo(f"warning: {in_one_line(text)}", err=True)
 
 
 def print_table(rows: Sequence[tuple[str, ...]], alignment: str) -> None:
@@ -126,7 +105,7 @@ def print_failures(clips: Sequence[Any], failed: Sequence[Any]) -> None:
 
     names = clip_names(clips)
     for clip in failed:
-        click.echo(f"skastw: {names[clip.index]}: {_in_one_line(clip.reason)}", err=True)
+        click.echo(f"skastw: {names[clip.index]}: {in_one_line(clip.reason)}", err=True)
     if failed:
         raise click.exceptions.Exit(1)
 

@@ -11,7 +11,7 @@ import click
 
 __all__ = ["SETS", "complete_data", "complete_recipe", "completion"]
 
-#: The names for :func:`skastw.datasets.load_named`, which takes too long to import for the tab key.
+#: The names for :func:`skastw.datasets.fetch_dataset`, which takes too long to import for the tab key.
 SETS = ("emodb", "esc50", "fsdd", "minds14", "ravdess", "speech_commands", "spoken_digits", "urbansound8k")
 
 

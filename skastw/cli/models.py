@@ -24,10 +24,11 @@ def info(model: str, revision: str | None, as_json: bool) -> None:
     \b
     skastw info exports/animals
     """
+    from skastw.artifact.folder import FETCHED
     from skastw.artifact.info import describe_model
     from skastw.storage.hub import fetch
 
-    model_info = describe_model(fetch(model, revision=revision))
+    model_info = describe_model(fetch(model, FETCHED, revision=revision))
     if as_json:
         print_json(model_info)
         return
@@ -88,8 +89,8 @@ def push(folder: str, repository: str, private: bool | None) -> None:
     \b
     skastw push exports/animals user/animals --private
     """
-    from skastw.artifact.folder import read_artifact
-    from skastw.storage.hub import push as push_folder
+    from skastw.artifact.folder import read_artifact, read_files
+    from skastw.storage.hub import push as push_files
 
     read_artifact(folder)  # a damaged model is not uploaded
-    click.echo(push_folder(folder, repository, private=private))
+    click.echo(push_files(read_files(folder), repository, private=private))

@@ -18,9 +18,11 @@ from torch import Tensor
 
 __all__ = [
     "Batch",
+    "frame_mask",
     "is_padded",
     "length_mask",
     "pad",
+    "padding_mask",
     "round_length",
     "round_length_down",
     "shuffled_buckets",
@@ -106,6 +108,16 @@ def length_mask(lengths: Tensor, size: int, device: torch.device | None = None) 
     """
     mask = torch.arange(size, device=lengths.device) < lengths[:, None]
     return mask if device is None else mask.to(device, non_blocking=True)
+
+
+def frame_mask(frames: Tensor, lengths: Tensor) -> Tensor:
+    """Return the mask (B, T, 1) of the real frames in ``frames`` (B, T, F) with ``lengths``, on their device."""
+    return length_mask(lengths, frames.shape[1], frames.device)[:, :, None]
+
+
+def padding_mask(frames: Tensor, lengths: Tensor) -> Tensor | None:
+    """Return the mask (B, T) of the real frames in ``frames`` (B, T, ...) with ``lengths``, or None without padding."""
+    return length_mask(lengths, frames.shape[1], frames.device) if is_padded(frames, lengths) else None
 
 
 def is_padded(frames: Tensor, lengths: Tensor) -> bool:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skastw.core.generators import generator_on
 
-__all__ = ["attention", "cast_once", "dropout"]
+__all__ = ["Dropout", "attention", "cast_once", "dropout"]
 
 #: Largest number of attention scores of a layer that are stored for the backward pass.
 MAX_SCORES = 2**26
@@ -126,3 +126,28 @@ def dropout(x: Tensor, p: float, training: bool) -> Tensor:
     draws = words.view(torch.uint8)[: x.numel()].view(x.shape)
     factors = torch.ge(draws, threshold, out=torch.empty(x.shape, dtype=x.dtype))
     return x * factors.mul_(256 / (256 - threshold))
+
+
+class Dropout(nn.Module):
+    """Layer that applies :func:`dropout` in training.
+
+    Parameters
+    ----------
+    p : float
+        Probability in [0, 1).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastw.core.functional import Dropout
+    >>> Dropout(0.5).eval()(torch.ones(3)).tolist()
+    [1.0, 1.0, 1.0]
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``x`` with dropped values."""
+        return dropout(x, self.p, self.training)

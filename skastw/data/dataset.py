@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from typing import Any
@@ -20,17 +20,15 @@ from skastw.data.extraction import Outcome
 from skastw.data.failures import FailedClip, report_cancelled, report_failures
 from skastw.data.frames import MEMORY_LIMIT, FrameSet, FrameStore, clip_digests, clips_sha256
 from skastw.data.split import SplitParams, split_validation
-from skastw.errors import DataError
 from skastw.targets import Targets
 
-__all__ = ["CacheParams", "Data", "Labelled", "make_data", "make_frame_set"]
+__all__ = ["CACHES", "CacheParams", "Data", "Labelled", "Read", "hold_out", "make_frame_set"]
 
 #: Values of the parameter ``cache``, and the number of bytes of frames that each keeps in memory (None: all).
 CACHES = {"auto": MEMORY_LIMIT, "memory": None, "disk": 0}
 
-#: Function that reads clips and yields their outcomes. It takes the clips, the positions to read, and the number of
-#: values in a precomputed frame, if known.
-Read = Callable[[Sequence[Any], np.ndarray, int | None], Iterator[Outcome]]
+#: Function that takes clips and the positions to read, and yields the outcome of each of them.
+Read = Callable[[Sequence[Any], np.ndarray], Iterator[Outcome]]
 
 
 @parameters
@@ -74,6 +72,20 @@ class Labelled:
     def __post_init__(self) -> None:
         check_consistent_length(self.clips, self.targets, self.weights, self.groups)
 
+    @property
+    def used(self) -> np.ndarray:
+        """The positions of the clips with a weight.
+
+        Raises
+        ------
+        ValueError
+            If no clip has a weight.
+        """
+        used = np.flatnonzero(self.weights > 0)
+        if len(used) == 0:
+            raise ValueError("Got weights that are zero for every clip, expected a positive weight somewhere.")
+        return used
+
 
 @dataclass(frozen=True)
 class Data:
@@ -85,14 +97,11 @@ class Data:
     valid : FrameSet or None
     split : str
         Description of how the validation clips were chosen.
-    failed : list of FailedClip
-        Clips that were left out.
     """
 
     train: FrameSet
     valid: FrameSet | None
     split: str
-    failed: list[FailedClip] = field(default_factory=list)
 
     @property
     def parts(self) -> list[FrameSet]:
@@ -121,36 +130,19 @@ class Data:
         return [clips_sha256(part) for part in parts]
 
 
-def make_data(
-    labelled: Labelled,
-    validation: Labelled | None,
-    targets: Targets,
-    read: Read,
-    *,
-    limit: int | None,
-    on_error: str,
-    dtype: torch.dtype,
-    split: SplitParams,
-    seed: int,
-) -> Data:
-    """Compute the frames of the clips, and split off validation clips if none are given.
+def hold_out(labelled: Labelled, frame_set: FrameSet, targets: Targets, split: SplitParams, seed: int) -> Data:
+    """Split a data set into training and validation clips.
 
     Parameters
     ----------
     labelled : Labelled
-    validation : Labelled or None
-        Validation clips that were passed to ``fit``.
+        All clips.
+    frame_set : FrameSet
+        The usable clips.
     targets : Targets
-        Targets that ``fit`` learned from y.
-    read : callable
-        Function that reads clips and yields their outcomes.
-    limit : int or None
-        Bytes of frames to keep in memory. The other frames are kept in a temporary file.
-    on_error : str
-        See :data:`skastw.data.failures.POLICIES`.
-    dtype : torch.dtype
-        Number format of the network's weights, which the weights and numeric targets of the clips get too.
+        Targets, which define the strata of the split.
     split : SplitParams
+        Parameters of the split, or an estimator that has them.
     seed : int
         Seed of the split.
 
@@ -160,36 +152,17 @@ def make_data(
 
     Raises
     ------
-    ClipError, DataError
-        If clips cannot be used; see ``on_error``.
     ValueError
-        If all weights are zero, or the clips cannot be split.
+        If the clips cannot be split.
     """
-    settings: dict[str, Any] = {"limit": limit, "on_error": on_error, "dtype": dtype}
-    used = np.flatnonzero(labelled.weights > 0)
-    if len(used) == 0:
-        raise ValueError("Got weights that are all zero, expected at least one positive weight.")
-
-    everything, failed = make_frame_set(labelled, used, read, **settings)
-    lost = targets.lost(labelled.targets[used], labelled.targets[everything.positions])
-    if lost is not None:
-        error = DataError(f"No clip of {lost} can be used; error.failed lists the clips.")
-        error.failed = failed
-        raise error
-
-    if validation is not None:
-        positions, n_features = np.arange(len(validation.clips)), everything.frames[0].shape[1]
-        validating, failed_too = make_frame_set(validation, positions, read, n_features=n_features, **settings)
-        failed += [replace(clip, reason=f"in X_val: {clip.reason}") for clip in failed_too]
-        return Data(everything, validating, "validation clips given by the caller", failed)
     if split.val_split is None:
-        return Data(everything, None, "no validation", failed)
+        return Data(frame_set, None, "no validation")
 
-    groups = None if labelled.groups is None else labelled.groups[everything.positions]
-    strata = targets.strata(labelled.targets[everything.positions], grouped=groups is not None)
+    groups = None if labelled.groups is None else labelled.groups[frame_set.positions]
+    strata = targets.strata(labelled.targets[frame_set.positions], grouped=groups is not None)
     train, valid = split_validation(strata, split.val_split, seed, groups=groups, names=targets.labels)
     how = "random split, stratified where possible" if groups is None else "whole groups held out"
-    return Data(everything.subset(train), everything.subset(valid), how, failed)
+    return Data(frame_set.subset(train), frame_set.subset(valid), how)
 
 
 def make_frame_set(
@@ -200,7 +173,6 @@ def make_frame_set(
     limit: int | None,
     on_error: str,
     dtype: torch.dtype,
-    n_features: int | None = None,
 ) -> tuple[FrameSet, list[FailedClip]]:
     """Return the data set of the usable clips at ``index``, and a list of the other clips.
 
@@ -209,16 +181,20 @@ def make_frame_set(
     labelled : Labelled
     index : ndarray of int
         Positions of the clips to read.
-    read, limit, on_error, dtype
-        See :func:`make_data`.
-    n_features : int, optional
-        Expected number of values in a precomputed frame.
+    read : callable
+        Function that reads clips and yields their outcomes.
+    limit : int or None
+        Bytes of frames to keep in memory. The other frames are kept in a temporary file.
+    on_error : str
+        See :data:`skastw.data.failures.POLICIES`.
+    dtype : torch.dtype
+        Number format of the network's weights, which the weights and numeric targets of the clips get too.
     """
     frames, positions = FrameStore(limit=limit), []
     failed: list[FailedClip] = []
     cancelled: list[tuple[int, str | None]] = []
 
-    for outcome in read(labelled.clips, index, n_features):
+    for outcome in read(labelled.clips, index):
         if isinstance(outcome.result, FailedClip):
             failed.append(outcome.result)
             continue

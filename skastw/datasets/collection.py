@@ -1,4 +1,4 @@
-"""What is known of a collection of recordings: measurements, classes, groups and splits, one entry a clip."""
+"""The measurements, classes, groups and splits of a collection of recordings."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ __all__ = ["Collection"]
 
 @dataclass(frozen=True, eq=False)
 class Collection:
-    """Recordings and what comes with them.
+    """A collection of recordings with their measurements, targets, groups and splits.
 
     Attributes
     ----------
     frame : DataFrame of n rows
         Measurements; see :class:`skastw.datasets.AudioDescription`.
     targets : DataFrame of n rows or None
-        Labels or values, one column each.
+        Labels or values, one column for each output.
     classes : dict
-        For each class, ndarray of shape (n,) of bool: which clips are of it. Empty for values.
+        For each class, an ndarray of shape (n,) of bool that is true for its clips. Empty if the targets are values.
     groups : ndarray of shape (n,), object, or None
-        None for a clip without group.
+        The entry None stands for a clip without group.
     splits : list of (ndarray, ndarray)
         Positions of the training and of the test clips.
 
@@ -51,7 +51,7 @@ class Collection:
 
     @classmethod
     def of(cls, frame: pd.DataFrame, y: Any, groups: Any, splits: Any) -> Collection:
-        """Bring y, groups and splits as :func:`skastw.datasets.describe_audio` takes them into one form.
+        """Return a collection from measurements and the arguments of :func:`skastw.datasets.describe_audio`.
 
         Parameters
         ----------
@@ -62,21 +62,20 @@ class Collection:
         Raises
         ------
         ValueError
-            If a splitter cannot split, or a split names clips that there are not.
+            If a splitter cannot split the clips, or the positions of a split are out of range.
         """
         import pandas as pd
 
         targets = None if y is None else pd.DataFrame(y if isinstance(y, list) or hasattr(y, "iloc") else np.asarray(y))
         classes = {} if targets is None else _classes(targets)
+
         if groups is not None:
-            values = pd.Series(groups if hasattr(groups, "iloc") else list(groups))
-            groups = np.array(
-                [None if empty else g for g, empty in zip(values.tolist(), values.isna(), strict=True)], object
-            )
+            column = pd.Series(groups if hasattr(groups, "iloc") else list(groups)).astype(object)
+            groups = column.where(column.notna(), None).to_numpy()
         return cls(frame, targets, classes, groups, _splits(splits, len(frame), targets, groups, bool(classes)))
 
     def labels(self) -> list[Hashable]:
-        """Return what each clip is labelled with: a value, a tuple of several, or None."""
+        """Return the label of each clip: a tuple with a value for each output, or None if a value is missing."""
         if self.targets is None:
             return [None] * len(self.frame)
         rows = self.targets.itertuples(index=False, name=None)
@@ -84,17 +83,18 @@ class Collection:
 
 
 def _classes(targets: pd.DataFrame) -> dict[Hashable, np.ndarray]:
-    """Return which clips are of which class; nothing where the targets are values."""
+    """Return a mask of the clips of each class, or nothing if the targets are values."""
     import pandas as pd
 
     if targets.shape[1] > 1:
         if not targets.isin([0, 1]).all(axis=None):
             return {}
         return {name: (targets[name] == 1).to_numpy() for name in targets.columns}
+
     values = targets.iloc[:, 0]
     if values.dtype.kind == "f" and (values.dropna() % 1 != 0).any():
         return {}
-    codes, names = pd.factorize(values, sort=True)  # -1 where there is no label
+    codes, names = pd.factorize(values, sort=True)  # -1 for a missing label
     return {name: codes == code for code, name in enumerate(names.tolist())}
 
 
@@ -103,12 +103,13 @@ def _splits(
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     if splits is None:
         return []
+
     y = None if targets is None else targets.to_numpy() if targets.shape[1] > 1 else targets.iloc[:, 0].to_numpy()
     positions = np.arange(n_clips)
     try:
         pairs = check_cv(splits, y, classifier=classifier).split(np.zeros((n_clips, 1)), y, groups)
         return [(positions[np.asarray(train)], positions[np.asarray(test)]) for train, test in pairs]
-    except (TypeError, ValueError):  # a splitter cannot sort labels or groups of which some are missing
+    except (TypeError, ValueError):  # a splitter cannot sort labels or groups if some are missing
         check_complete(y, "y")
         check_complete(groups, "groups")
         raise

@@ -1,4 +1,4 @@
-"""Look at a collection of recordings before training on it."""
+"""Describe a collection of recordings, to find problems before training."""
 
 from __future__ import annotations
 
@@ -24,10 +24,12 @@ from skastw.errors import ClipError, SkastwError
 
 __all__ = ["describe_audio"]
 
-#: Stretches of so many seconds are silent when they stay below this level (RMS, full scale is 1): -60 dB.
-_STRETCH, _SILENCE = 0.025, 1e-3
-#: Samples this near to the highest, three or more of one value in a row, are a flat top.
+#: Length of a frame (s), and the level (RMS, full scale is 1) below which a frame is silent: -60 dB.
+_FRAME, _SILENCE = 0.025, 1e-3
+#: Three or more equal samples in a row above this share of the peak are a flat top.
 _NEAR_PEAK = 0.99
+#: Columns of numbers, NaN for clips that cannot be read.
+_MEASUREMENTS = ("duration", "sample_rate", "channels", "peak", "rms_db", "mono_share", "silence", "clipped")
 
 
 def describe_audio(
@@ -40,39 +42,39 @@ def describe_audio(
     n_jobs: int | None = None,
     verbose: int = 0,
 ) -> AudioDescription:
-    """Decode every clip, and tell what there is and what could make a score too good or training fail.
+    """Decode and measure all clips, and find problems that could make a score too high or training fail.
 
     Parameters
     ----------
     X : clips
-        All that the estimators take; see :mod:`skastw.audio.clips`. Clips that cannot be read are counted.
+        In any form that the estimators accept; see :mod:`skastw.audio.clips`. Unreadable clips are counted.
     y : array-like of shape (n,) or (n, n_outputs), optional
-        Labels, an indicator of several labels a clip, or values.
+        Labels, an indicator matrix of several labels for each clip, or values.
     groups : array-like of shape (n,), optional
         The speaker, recording or place of each clip.
     splits : int, splitter of scikit-learn, or iterable of (train, test), optional
         As the parameter ``cv`` of :func:`sklearn.model_selection.cross_validate`.
     sample_rate : int, default=16000
-        Rate of bare arrays (Hz).
+        Sample rate (Hz) of clips that are arrays without a rate.
     n_jobs : int, optional
-        Threads, counted as joblib counts.
+        Number of threads, as in joblib.
     verbose : int, default=0
         1 shows a progress bar.
 
     Returns
     -------
     AudioDescription
-        Printed, it is a page to read; see there for what it holds.
+        The measurements, a summary and the warnings; print it to read it.
 
     Raises
     ------
     ValueError
-        If X holds no clips, lengths differ, or a splitter cannot split.
+        If X has no clips, the lengths of X, y and groups differ, or a splitter cannot split the clips.
 
     Notes
     -----
-    Copies are found by waveform (:mod:`skastw.audio.fingerprint`): at another level, sample rate, bit depth or codec.
-    Not found are parts, copies that were shifted or edited, and raw AAC streams (``.aac``), which begin late.
+    Copies are found by their waveforms (:mod:`skastw.audio.fingerprint`), also at another level, sample rate, bit depth
+    or codec. Excerpts, shifted or edited copies and raw AAC streams (``.aac``), which have a delay, are not found.
 
     Examples
     --------
@@ -88,22 +90,25 @@ def describe_audio(
     of them      2 copies
     2 warnings:
     * Copies: 1 set of clips holds the same audio under different labels (clips 0, 12): decide for one label.
-    * Few clips: 2 classes have fewer than 5 folds (0: 4, 2: 4): collect more, take fewer folds, or join classes.
+    * Few clips: 2 classes have fewer than 5 folds (0: 4, 2: 4): collect more clips, use fewer folds, or join classes.
     """
     import pandas as pd
 
     clips = _clips(X)
     check_consistent_length(clips, y, groups)
+
     rows = list(
         ProgressBar(_measured(clips, sample_rate, n_jobs), total=len(clips), desc="clips", disable=verbose != 1)
     )
     sketches = [row.pop("sketch") for row in rows]
     frame = pd.DataFrame(rows)
-    readable = np.flatnonzero(frame["error"].isna())
+
     frame["copies"] = -1
-    if len(readable):
-        durations = frame["duration"].to_numpy()[readable]
-        frame.loc[readable, "copies"] = find_copies(np.array([sketches[i] for i in readable]), durations)
+    decoded = np.flatnonzero(frame["error"].isna())
+    if len(decoded):
+        durations = frame["duration"].to_numpy()[decoded]
+        frame.loc[decoded, "copies"] = find_copies(np.array([sketches[i] for i in decoded]), durations)
+
     collection = Collection.of(frame, readable_values(y), readable_values(groups), splits)
     return AudioDescription(frame, _summary(collection), find_problems(collection))
 
@@ -121,7 +126,7 @@ def _clips(X: Any) -> Sequence[Any]:
 
 
 def _measured(clips: Sequence[Any], sample_rate: int, n_jobs: int | None) -> Iterator[dict[str, Any]]:
-    """Yield the row of each clip, in order; in threads that see an ``isolated_decoding`` block around the call."""
+    """Yield the row of each clip, in order. The threads decode in isolation if the caller does."""
     run = Parallel(n_jobs=n_jobs, require="sharedmem", return_as="generator")
     yield from issue_held(run(delayed(_in_context)(copy_context(), clip, sample_rate) for clip in clips))
 
@@ -131,23 +136,19 @@ def _in_context(context: Any, clip: Any, sample_rate: int) -> tuple[dict[str, An
 
 
 def _row(clip: Any, sample_rate: int) -> dict[str, Any]:
-    """Measure one clip; where it cannot be read, say why."""
-    row: dict[str, Any] = {
-        "path": readable_values(clip_path(clip)),
-        "duration": np.nan,
-        "sample_rate": np.nan,
-        "channels": np.nan,
-    }
-    row |= dict.fromkeys(("peak", "rms_db", "mono_share", "silence", "clipped"), np.nan)
-    row |= {"fingerprint": None, "error": None}
+    """Return the measurements of a clip, or an error message if it cannot be read."""
+    row = {"path": readable_values(clip_path(clip)), **dict.fromkeys(_MEASUREMENTS, np.nan)}
+    row |= {"fingerprint": None, "error": None, "sketch": None}
     try:
         samples, rate = load_samples(clip, sample_rate)
     except SkastwError as error:
-        return row | {"error": readable(error.reason if isinstance(error, ClipError) else str(error)), "sketch": None}
+        return row | {"error": readable(error.reason if isinstance(error, ClipError) else str(error))}
+
     mono = samples.mean(axis=0)
-    sound = mono - mono.mean(dtype=np.float64)  # a constant offset is not heard
-    starts = np.arange(0, len(sound), max(1, round(_STRETCH * rate)))
-    stretches = np.sqrt(np.add.reduceat(sound**2, starts) / np.diff([*starts, len(sound)]))
+    sound = mono - mono.mean(dtype=np.float64)  # a constant offset is not audible
+    starts = np.arange(0, len(sound), max(1, round(_FRAME * rate)))
+    levels = np.sqrt(np.add.reduceat(sound**2, starts) / np.diff([*starts, len(sound)]))
+
     return row | {
         "duration": len(mono) / rate,
         "sample_rate": rate,
@@ -155,7 +156,7 @@ def _row(clip: Any, sample_rate: int) -> dict[str, Any]:
         "peak": float(np.abs(samples).max()),
         "rms_db": 20 * float(np.log10(max(np.sqrt(np.mean(sound**2)), 1e-6))),
         "mono_share": mono_share(samples, mono),
-        "silence": float(np.mean(stretches < _SILENCE)),
+        "silence": float(np.mean(levels < _SILENCE)),
         "clipped": _clipped_share(samples),
         "fingerprint": fingerprint(samples, rate),
         "sketch": sketch(mono, rate),
@@ -163,11 +164,11 @@ def _row(clip: Any, sample_rate: int) -> dict[str, Any]:
 
 
 def _clipped_share(samples: np.ndarray) -> float:
-    """Return the share of samples that lie on flat tops; samples have shape (n_channels, n_samples)."""
+    """Return the share of samples on flat tops. The samples have shape (n_channels, n_samples)."""
     size = np.abs(samples)
     high = size >= np.maximum(_NEAR_PEAK * size.max(axis=1, keepdims=True), np.float32(1e-6))
     equal = (samples[:, 1:] == samples[:, :-1]) & high[:, 1:]
-    inside = np.pad(equal[:, 1:] & equal[:, :-1], ((0, 0), (2, 2)))  # the middle of three
+    inside = np.pad(equal[:, 1:] & equal[:, :-1], ((0, 0), (2, 2)))  # the middle one of three equal samples
     return float((inside[:, 2:] | inside[:, 1:-1] | inside[:, :-2]).mean())
 
 
@@ -178,6 +179,7 @@ def _summary(clips: Collection) -> dict[str, Any]:
     frame, silent = clips.frame, is_silent(clips)
     values = {} if clips.targets is None or clips.classes else clips.targets.select_dtypes("number").to_dict("series")
     groups = [] if clips.groups is None else [group for group in clips.groups if group is not None]
+
     return {
         "n_clips": len(frame),
         "n_unreadable": int(frame["error"].notna().sum()),
@@ -198,12 +200,12 @@ def _summary(clips: Collection) -> dict[str, Any]:
 
 
 def _counts(values: Sequence[Any]) -> dict[Any, int]:
-    """Return how often each value occurs, the most frequent first."""
+    """Return the number of occurrences of each value, the most frequent first."""
     return dict(Counter(values).most_common())
 
 
 def _quantiles(values: Any) -> dict[str, float]:
-    """Return five numbers; none where there are no values."""
+    """Return five quantiles, or an empty dict if all values are missing."""
     values = values.dropna()
     points = {"min": 0.0, "q25": 0.25, "median": 0.5, "q75": 0.75, "max": 1.0}
     return {name: float(values.quantile(q)) for name, q in points.items()} if len(values) else {}

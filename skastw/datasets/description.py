@@ -1,4 +1,4 @@
-"""What :func:`skastw.datasets.describe_audio` returns: to read, to compute with, and to keep."""
+"""The result of :func:`skastw.datasets.describe_audio`: a text, tables and plain values."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from skastw.core.text import listed
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -16,21 +18,21 @@ __all__ = ["AudioDescription"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class AudioDescription:
-    """A collection of recordings, described.
+    """The description of a collection of recordings.
 
     Parameters
     ----------
     frame : DataFrame
-        One row a clip: ``path``, with escapes if it is not Unicode; ``duration`` (s); ``sample_rate`` (Hz);
-        ``channels``; ``peak``, of any channel (full scale is 1); ``rms_db``, level of the mean of the channels (dB,
-        -120 for silence); ``mono_share``, share of the channels' energy that is left in their mean; ``silence``, share
-        of stretches of 25 ms below -60 dB; ``clipped``, share of samples on flat tops: three or more of one value at
-        the height of the peak; ``fingerprint``, the same for the same samples; ``error``, what is wrong with a clip
-        that cannot be read; ``copies``, the number of the set of clips that hold the same audio, or -1.
+        One row for each clip: ``path``, with escapes if it is not Unicode; ``duration`` (s); ``sample_rate`` (Hz);
+        ``channels``; ``peak``, the highest of all channels (full scale is 1); ``rms_db``, level of the mean of the
+        channels (dB, -120 for silence); ``mono_share``, share of the channels' energy in their mean; ``silence``,
+        share of frames of 25 ms below -60 dB; ``clipped``, share of samples on flat tops (three or more equal samples
+        at the peak); ``fingerprint``, equal for equal samples; ``error``, the reason why a clip cannot be read;
+        ``copies``, the number of the set of clips with the same audio, or -1.
     summary : dict
-        Counts and quantiles, of plain Python values.
+        Counts and quantiles, as plain Python values.
     warnings : list of str
-        What could make a score too good or training fail, with what to do about it; the worst first.
+        Problems that could make a score too high or training fail, with advice; the most serious first.
 
     Examples
     --------
@@ -53,7 +55,7 @@ class AudioDescription:
     warnings: list[str]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain values that JSON can hold: ``clips``, ``summary`` and ``warnings``."""
+        """Return ``clips``, ``summary`` and ``warnings`` as plain values for JSON."""
         clips = self.frame.to_dict("records")
         return _plain({"summary": self.summary, "warnings": self.warnings, "clips": clips})
 
@@ -78,12 +80,13 @@ class AudioDescription:
         return "No warnings." if not n else f"{n} warning{'s' * (n > 1)}:"
 
     def _facts(self) -> Iterator[tuple[str, str]]:
-        """Yield names and texts, one line each."""
+        """Yield the name and the text of each line."""
         about = self.summary
         for name, key, unit in (("duration", "duration", "s"), ("level", "rms_db", "dB")):
             if about[key]:
                 low, middle, high = (f"{about[key][point]:.3g}" for point in ("min", "median", "max"))
                 yield name, f"median {middle} {unit} ({low} to {high})"
+
         if about["sample_rates"]:
             yield "sample rate", ", ".join(f"{rate} Hz: {n}" for rate, n in about["sample_rates"].items())
             yield "channels", _counts(about["channels"])
@@ -92,17 +95,17 @@ class AudioDescription:
                 yield name, f"{len(about[name])}: {_counts(about[name])}"
         for name, values in about["values"].items():
             yield f"values {name}", f"median {values['median']:.3g} ({values['min']:.3g} to {values['max']:.3g})"
+
         if about["splits"]:
             sizes = [f"{split['n_train']} + {split['n_test']}" for split in about["splits"]]
-            yield "splits", f"{len(sizes)}: {', '.join(sizes[:5])}{', ...' * (len(sizes) > 5)} (train + test)"
+            yield "splits", f"{len(sizes)}: {listed(sizes, 5)} (train + test)"
         problems = {name: about[f"n_{name}"] for name in ("unreadable", "silent", "cancelled", "clipped", "copies")}
         if any(problems.values()):
             yield "of them", ", ".join(f"{n} {name}" for name, n in problems.items() if n)
 
 
-def _counts(counts: Mapping[Any, int], n_shown: int = 10) -> str:
-    shown = [f"{name}: {n}" for name, n in list(counts.items())[:n_shown]]
-    return ", ".join(shown) + ", ..." * (len(counts) > n_shown)
+def _counts(counts: Mapping[Any, int]) -> str:
+    return listed((f"{name}: {n}" for name, n in counts.items()), 10)
 
 
 def _time(seconds: float) -> str:
@@ -113,7 +116,7 @@ def _time(seconds: float) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Return what JSON can hold: string keys, no numpy, no NaN."""
+    """Return a value for JSON: keys are texts, NumPy numbers are Python's, and NaN is None."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,30 +1,45 @@
-"""Ten spoken digits by twenty synthetic voices, carried in the package."""
+"""Ten spoken digits by twenty synthetic voices, part of the package."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from sklearn.utils import Bunch
+from skastw.datasets._public_set import PublicSet, as_bunch
 
-__all__ = ["load_spoken_digits"]
+__all__ = ["SPOKEN_DIGITS", "load_spoken_digits"]
 
 _FOLDER = Path(__file__).parent / "data" / "spoken_digits"
 _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-_DESCR = """\
-Spoken digits
--------------
 
+
+def _read(folder: Path, part: None) -> Any:
+    import pandas as pd
+
+    paths = sorted(folder.glob("*.ogg"))
+    digits, voices, _ = zip(*(path.stem.split("_") for path in paths), strict=True)
+    target = [_DIGITS[int(digit)] for digit in digits]
+    return pd.DataFrame({"audio": list(map(str, paths)), "target": target, "voice": voices})
+
+
+SPOKEN_DIGITS = PublicSet(
+    name="spoken_digits",
+    title="Spoken digits",
+    read=_read,
+    folder=_FOLDER,
+    classes=_DIGITS,
+    groups="voice",
+    about="""
 400 clips: the English digits zero to nine, by twenty synthetic voices, two takes each (the second slower and
 higher). Mono, 16 kHz, OGG Vorbis, 0.3 to 1.2 seconds long.
 
-The voices are espeak-ng's formant synthesis with different accents, timbres, pitches and speeds; nobody was
-recorded. examples/spoken_digits/synthesize.py regenerates the files. They are part of skastw and under its
-licence (MIT).
+The voices are formant synthesis by espeak-ng with different accents, timbres, pitches and speeds; nobody was
+recorded. examples/spoken_digits/synthesize.py generates the files again.
 
 Split by voice (``groups``): a classifier that hears a voice in training knows it in the test.
-"""
+""",
+    licence="MIT, as part of skastw.",
+)
 
 
 def load_spoken_digits(*, return_X_y: bool = False, as_frame: bool = False) -> Any:
@@ -40,7 +55,7 @@ def load_spoken_digits(*, return_X_y: bool = False, as_frame: bool = False) -> A
     Parameters
     ----------
     return_X_y : bool, default=False
-        Return ``(data, target)`` in place of a Bunch.
+        Return ``(data, target)`` instead of a Bunch.
     as_frame : bool, default=False
         Make ``data`` a DataFrame with the column ``audio`` and ``target`` a Series, and add ``frame`` with the
         columns ``audio``, ``target`` and ``voice``.
@@ -52,7 +67,8 @@ def load_spoken_digits(*, return_X_y: bool = False, as_frame: bool = False) -> A
         ``target`` : ndarray of shape (400,) of str ("zero" to "nine"), or Series;
         ``target_names`` : list of the ten classes, in numerical order;
         ``groups`` : ndarray of shape (400,) of str, the voices;
-        ``frame`` : DataFrame, with ``as_frame=True``;
+        ``cv`` : None, which scikit-learn takes for five stratified folds;
+        ``frame`` : DataFrame with ``as_frame=True``, else None;
         ``DESCR`` : description and licence.
     (data, target) : tuple
         With ``return_X_y=True``.
@@ -64,17 +80,4 @@ def load_spoken_digits(*, return_X_y: bool = False, as_frame: bool = False) -> A
     >>> len(clips.data), len(set(clips.groups)), clips.target_names[:3]
     (400, 20, ['zero', 'one', 'two'])
     """
-    paths = sorted(_FOLDER.glob("*.ogg"))
-    parts = [path.stem.split("_") for path in paths]
-    data: Any = [str(path) for path in paths]
-    target: Any = np.array([_DIGITS[int(digit)] for digit, _, _ in parts])
-    groups = np.array([voice for _, voice, _ in parts])
-    frame = None
-    if as_frame:
-        import pandas as pd
-
-        frame = pd.DataFrame({"audio": data, "target": target, "voice": groups})
-        data, target = frame[["audio"]], frame["target"]
-    if return_X_y:
-        return data, target
-    return Bunch(data=data, target=target, target_names=list(_DIGITS), groups=groups, frame=frame, DESCR=_DESCR)
+    return as_bunch(SPOKEN_DIGITS, _read(_FOLDER, None), return_X_y=return_X_y, as_frame=as_frame)

@@ -1,4 +1,4 @@
-"""Generated tones: a data set in memory for tests and examples."""
+"""Generated tones: a data set in memory, for tests and examples."""
 
 from __future__ import annotations
 
@@ -59,13 +59,15 @@ def make_tones(
             f"Got n_classes={n_classes} at sample_rate={sample_rate}, expected the highest tone, "
             f"{300 * 2 ** (n_classes - 1)} Hz, to stay below half the sample rate."
         )
+
     rng = check_random_state(random_state)
     y = np.arange(n_clips) % n_classes
+
     clips = []
     for label in y:
         n_samples = max(1, round(rng.uniform(*duration) * sample_rate))
-        frequency = 300 * 2.0**label * 2 ** (rng.uniform(-1, 1) / 12)
         time = np.arange(n_samples) / sample_rate
+        frequency = 300 * 2.0**label * 2 ** (rng.uniform(-1, 1) / 12)
         tone = rng.uniform(0.1, 0.9) * np.sin(2 * np.pi * (frequency * time + rng.uniform()))
         clips.append((tone + noise * rng.standard_normal(n_samples)).astype(np.float32))
     return clips, y

@@ -7,6 +7,6 @@ from skastw.encoders._base import Encoder, EncoderModule
 
 __all__ = ["Encoder", "EncoderModule", *export_named(__name__, __path__, Encoder, globals())]
 
-if TYPE_CHECKING:  # the classes are found when the package is imported
+if TYPE_CHECKING:  # the classes are exported when the package is imported
 
     def __getattr__(name: str) -> Any: ...

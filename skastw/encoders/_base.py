@@ -1,4 +1,4 @@
-"""The contract of an encoder."""
+"""Base classes of encoders."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class EncoderModule(nn.Module):
     Attributes
     ----------
     n_outputs : int
-        Width of its output, D.
+        Width of the output, D.
     """
 
     n_outputs: int
@@ -30,12 +30,12 @@ class Encoder(Component):
     ``build(n_features, max_frames)`` returns a module with
 
     * ``forward(frames (B, T, F), lengths (B,)) -> (frames (B, T', D), lengths (B,))`` for any
-      ``1 <= T <= max_frames``, where padding an item changes none of its outputs;
-    * ``n_outputs``, the width D of its output.
+      ``1 <= T <= max_frames``, where padding a clip must not change its outputs;
+    * ``n_outputs``, the width D of the output.
     """
 
     kind: ClassVar[str] = "encoder"
 
     @abstractmethod
     def build(self, n_features: int, max_frames: int) -> EncoderModule:
-        """Return the module, with fresh weights from torch's random generator."""
+        """Return the module, with initial weights drawn from torch's random generator."""

@@ -1,13 +1,13 @@
-"""What the two-dimensional convolutional encoders share: masks, batch norm, blocks.
+"""Layers of the encoders with two-dimensional convolutions: masks, batch norm, convolution.
 
-Maps have shape (B, C, T, F). Whatever lies beyond a clip is zeroed after each layer, as the zeros at its own end
-would have it, so padding changes nothing; a batch without padding has no mask and pays nothing.
+Maps have shape (B, C, T, F). After each layer, the values beyond the end of a clip are set to zero, so the next
+convolution sees the same zeros as at the end of an unpadded clip. A batch without padding needs no mask.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,29 +15,24 @@ from torch.nn import functional as F
 
 from skastw.core.batching import is_padded, length_mask
 
-__all__ = ["BatchNorm", "ConvNorm", "ConvNormAct", "Mask", "apply_mask", "as_map", "halved", "time_mask"]
-
-
-def as_map(frames: Tensor) -> Tensor:
-    """Return ``frames`` (B, T, F) as a map (B, 1, T, F)."""
-    return frames[:, None]
+__all__ = ["BatchNorm", "ConvNorm", "ConvNormAct", "Mask", "apply_mask", "halved", "time_mask"]
 
 
 def halved(lengths: Tensor) -> Tensor:
-    """Return ``lengths`` after a stride of two."""
+    """Return ``lengths`` after a layer of stride 2."""
     return (lengths + 1) // 2
 
 
 @dataclass(frozen=True)
 class Mask:
-    """Which frames of a padded batch are real.
+    """Mask of the real frames in a padded batch.
 
     Attributes
     ----------
     values : Tensor of shape (B, 1, T, 1...)
-        1 where a frame is real, 0 beyond a clip.
+        1 for real frames, 0 for padding.
     rows : Tensor of shape (n_real,), int64
-        Positions of the real frames among all B T.
+        Positions of the real frames among all B x T frames.
     """
 
     values: Tensor
@@ -45,7 +40,7 @@ class Mask:
 
 
 def time_mask(x: Tensor, lengths: Tensor) -> Mask | None:
-    """Return the mask of ``x`` (B, C, T, ...) of some ``lengths``, or None where nothing is padded."""
+    """Return the mask of ``x`` (B, C, T, ...) with ``lengths``, or None if the batch has no padding."""
     if not is_padded(x.transpose(1, 2), lengths):
         return None
     real = length_mask(lengths, x.shape[2])
@@ -55,12 +50,12 @@ def time_mask(x: Tensor, lengths: Tensor) -> Mask | None:
 
 
 def apply_mask(x: Tensor, mask: Mask | None) -> Tensor:
-    """Return ``x``, zero where ``mask`` is."""
+    """Return ``x`` with zeros in the padding; ``mask`` is None without padding."""
     return x if mask is None else x * mask.values
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """Batch norm of sequences (B, C, T) or maps (B, C, T, F): statistics of the real frames, zeros beyond them.
+    """Batch norm of sequences (B, C, T) or maps (B, C, T, F) by the statistics of the real frames.
 
     References
     ----------
@@ -74,7 +69,7 @@ class BatchNorm(nn.BatchNorm2d):
         pass
 
     def forward(self, input: Tensor, mask: Mask | None = None) -> Tensor:  # noqa: A002
-        """Normalise; a single value a channel, which has no spread, is taken as in evaluation."""
+        """Normalise each channel; with one value per channel, which has no variance, as in evaluation."""
         values = input.numel() // input.shape[1] if mask is None else len(mask.rows) * input[0, 0, 0].numel()
         if not self.training or values == 1:
             statistics = self.running_mean, self.running_var
@@ -84,44 +79,34 @@ class BatchNorm(nn.BatchNorm2d):
         return self._of_real_frames(input, mask.rows)
 
     def evaluated(self) -> tuple[Tensor, Tensor]:
-        """Return what evaluation multiplies each channel by, and what it then adds."""
+        """Return the factor and the offset of each channel in evaluation."""
         factors = self.weight * torch.rsqrt(self.running_var + self.eps)
         return factors, self.bias - self.running_mean * factors
 
     def _of_real_frames(self, x: Tensor, rows: Tensor) -> Tensor:
-        """Normalise the real frames, gathered, and put them back among zeros."""
+        """Gather and normalise the real frames, and scatter them into a tensor of zeros."""
         by_frame = x.movedim(1, -1)  # (B, T, ..., C)
         frames = by_frame.flatten(0, 1).index_select(0, rows)
         normalized = super().forward(frames.flatten(0, -2)).view_as(frames)
-        spread = torch.zeros(by_frame.shape, dtype=x.dtype, device=x.device).flatten(0, 1)
-        return spread.index_copy(0, rows, normalized.to(x.dtype)).view(by_frame.shape).movedim(-1, 1)
+        padded = torch.zeros(by_frame.shape, dtype=x.dtype, device=x.device).flatten(0, 1)
+        return padded.index_copy(0, rows, normalized.to(x.dtype)).view(by_frame.shape).movedim(-1, 1)
 
 
-class _Evaluated:
-    """The weights of a convolution that has taken on batch norm, and what they were computed from."""
+class _FusedWeights(NamedTuple):
+    """Weights and offsets of a convolution fused with batch norm."""
 
-    def __init__(self, learned: tuple[Tensor, ...], weight: Tensor, offsets: Tensor) -> None:
-        self._learned = learned
-        self._state = [_state(tensor) for tensor in learned]
-        self.weight = weight
-        self.offsets = offsets
-
-    def is_of(self, learned: tuple[Tensor, ...]) -> bool:
-        """Say whether these are the same tensors with the same values."""
-        same = all(tensor is other for tensor, other in zip(learned, self._learned, strict=True))
-        return same and [_state(tensor) for tensor in learned] == self._state
-
-
-def _state(tensor: Tensor) -> tuple[int, int]:
-    """Return what changes when values of a tensor are written, or when it moves."""
-    return tensor.data_ptr(), tensor._version
+    learned: tuple[Tensor, ...]  #: the tensors that they were computed from; while these live, their ids are unique
+    state: list[tuple[int, int, int]]  #: changes when one of these tensors is replaced, moved or written to
+    weight: Tensor
+    offsets: Tensor
 
 
 class ConvNorm(nn.Module):
-    """Convolution from ``n_in`` to ``n_out`` channels by ``kernel`` and ``stride``, batch norm.
+    """Convolution from ``n_in`` to ``n_out`` channels with ``kernel`` and ``stride``, then batch norm.
 
-    In evaluation batch norm is a factor and an offset for each channel, which the convolution takes on. In inference
-    mode what comes of that is kept until a weight changes: to multiply it out takes a tenth of a short clip's time.
+    In evaluation, batch norm is one factor and one offset for each channel, which are fused with the convolution. In
+    inference mode the fused weights are cached until a weight changes, because fusing them takes a tenth of the time
+    for a short clip.
     """
 
     def __init__(self, n_in: int, n_out: int, *, kernel: int = 3, stride: int = 1) -> None:
@@ -129,29 +114,30 @@ class ConvNorm(nn.Module):
         self.conv = nn.Conv2d(n_in, n_out, kernel, stride=stride, padding=kernel // 2, bias=False)
         self.norm = BatchNorm(n_out)
         self.stride = stride
-        self._kept: _Evaluated | None = None
+        self._fused: _FusedWeights | None = None
 
     def forward(self, x: Tensor, mask: Mask | None) -> Tensor:
-        """Return the map, channels last, as convolutions on a CPU like it; ``mask`` is that of the output."""
+        """Return the map, with the memory format that is fast on a CPU; ``mask`` belongs to the output."""
         if self.training:
             x = self._convolve(x, self.conv.weight, None)
             return self.norm(x.contiguous(memory_format=torch.channels_last), mask)
-        x = self._convolve(x, *self._evaluated())
+        x = self._convolve(x, *self._fused_weights())
         return apply_mask(x.contiguous(memory_format=torch.channels_last), mask)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_kept": None}
+        return {**self.__dict__, "_fused": None}
 
-    def _evaluated(self) -> tuple[Tensor, Tensor]:
-        """Return the weights and offsets of the convolution that has taken on batch norm."""
+    def _fused_weights(self) -> tuple[Tensor, Tensor]:
+        """Return the weights and offsets of the fused convolution, from the cache if possible."""
         learned = self.conv.weight, self.norm.weight, self.norm.bias, self.norm.running_mean, self.norm.running_var
         if not torch.is_inference_mode_enabled() or any(tensor.is_inference() for tensor in learned):
-            return self._evaluate()
-        if self._kept is None or not self._kept.is_of(learned):
-            self._kept = _Evaluated(learned, *self._evaluate())
-        return self._kept.weight, self._kept.offsets
+            return self._fuse()
+        state = [(id(tensor), tensor.data_ptr(), tensor._version) for tensor in learned]
+        if self._fused is None or self._fused.state != state:
+            self._fused = _FusedWeights(learned, state, *self._fuse())
+        return self._fused.weight, self._fused.offsets
 
-    def _evaluate(self) -> tuple[Tensor, Tensor]:
+    def _fuse(self) -> tuple[Tensor, Tensor]:
         factors, offsets = self.norm.evaluated()
         weight = self.conv.weight * factors.view(-1, 1, 1, 1)
         return weight.contiguous(memory_format=torch.channels_last), offsets
@@ -160,12 +146,12 @@ class ConvNorm(nn.Module):
         bins, padding = x.shape[3], self.conv.padding
         if self.stride == 1 or bins > 2:
             return F.conv2d(x, weight, bias, self.stride, padding)
-        # where a single bin comes out, oneDNN's strided bfloat16 convolution leaves values unset; let two, and take one
+        # oneDNN's strided bfloat16 convolution leaves values unset if the output has one bin: compute two, return one
         return F.conv2d(F.pad(x, (0, 3 - bins)), weight, bias, self.stride, padding)[..., :1]
 
 
 class ConvNormAct(ConvNorm):
-    """The same, and ReLU."""
+    """Convolution, batch norm and ReLU; see :class:`ConvNorm`."""
 
     def forward(self, x: Tensor, mask: Mask | None) -> Tensor:
         """Return the map; see :class:`ConvNorm`."""

@@ -1,4 +1,4 @@
-"""Initial weights of the encoders that follow papers which draw them otherwise than torch does."""
+"""Initial weights of encoders whose papers do not use torch's default."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ __all__ = ["draw_xavier"]
 
 
 def draw_xavier(module: nn.Module) -> None:
-    """Draw the weights of all convolutions and linear layers of ``module`` by Xavier's rule, with biases of zero.
+    """Initialise all convolutions and linear layers of ``module`` by Xavier's rule, with biases of zero.
 
-    Torch's own draw lets the signal shrink to two fifths in each layer with a ReLU; after eight of them little is
-    left for the first steps.
+    With torch's default, each layer with ReLU scales the signal by two fifths. After eight layers it is too weak for
+    the first steps of training.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""What the recurrent encoders share: a stack of recurrent layers for padded batches."""
+"""Recurrent layers for padded batches."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from skastw.core.functional import cast_once
 
 __all__ = ["CELLS", "Recurrent"]
 
-#: Names of the cells.
+#: Kinds of recurrent layers by name.
 CELLS: dict[str, type[nn.RNN] | type[nn.GRU] | type[nn.LSTM]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 
 
 class Recurrent(nn.Module):
-    """Recurrent layers over (B, T, C), whose way back starts at each clip's own end.
+    """Recurrent layers over (B, T, C); the backward direction starts at the end of each clip.
 
     Parameters
     ----------
     cell : str
         One of :data:`CELLS`.
     n_inputs, hidden, num_layers : int
-        Widths of the input and of one direction's state; layers.
+        Width of the input, width of the state of one direction, and number of layers.
     bidirectional : bool
-        Whether a second state runs from the end to the start.
+        Whether the layers also run from the end to the start.
     dropout : float
         Dropout between the layers.
 
@@ -56,13 +56,14 @@ class Recurrent(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Return the states (B, T, n_outputs)."""
-        if not self.bidirectional or not is_padded(x, lengths):  # what only runs forward has seen no padding yet
+        # the forward direction reads padding only after the clip
+        if not self.bidirectional or not is_padded(x, lengths):
             return self._states(x)
         packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
         return pad_packed_sequence(self._states(packed), batch_first=True, total_length=x.shape[1])[0]
 
     def _states(self, x: Any) -> Any:
-        """Return the states, for a tensor or a packed sequence, as the same."""
+        """Return the states of a tensor or packed sequence in the same form."""
         device = (x.data if isinstance(x, PackedSequence) else x).device.type
         if device != "cpu" or not torch.is_autocast_enabled(device):
             return self.layers(x)[0]
@@ -70,14 +71,14 @@ class Recurrent(nn.Module):
             with torch.autocast(device, enabled=False):
                 return self.layers(x.float())[0]
 
-        # each step in time uses the weights
+        # all time steps use the same cast of the weights
         weights = {name: cast_once(weight) for name, weight in self.layers.named_parameters()}
         return functional_call(self.layers, weights, (x,))[0]
 
 
 @functools.cache
 def _lstm_takes_bfloat16() -> bool:
-    """Return whether this processor has an LSTM in bfloat16. Torch asks for one under autocast, and may find none."""
+    """Return whether oneDNN has an LSTM in bfloat16 for this processor; if not, torch fails under autocast."""
     layer = nn.LSTM(1, 1, device="meta").to_empty(device="cpu")  # draws no random numbers
     try:
         with torch.autocast("cpu", dtype=torch.bfloat16):

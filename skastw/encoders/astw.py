@@ -1,29 +1,28 @@
-"""The ASTW encoder: a compact Whisper-like transformer trained from scratch."""
+"""The ASTW encoder: a small transformer with the architecture of Whisper's encoder."""
 
 from __future__ import annotations
 
 from numbers import Integral, Real
-from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skastw.core.batching import is_padded, length_mask
-from skastw.core.functional import dropout
+from skastw.core.batching import frame_mask, is_padded, padding_mask
+from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 from skastw.encoders._base import Encoder, EncoderModule
-from skastw.encoders._transformer import TransformerBlock
-from skastw.errors import ComponentError
+from skastw.encoders._transformer import TransformerModule
 
 __all__ = ["ASTWEncoder"]
 
 
+@parameters
 class ASTWEncoder(Encoder):
-    """Two convolutions over time, learned positions, pre-norm transformer blocks, a final norm.
+    """Two convolutions over time, learned positions, pre-norm transformer blocks and a final norm.
 
     ==========  ==========================================================  ==============
-    layer       what                                                        output
+    layer       operation                                                   output
     ==========  ==========================================================  ==============
     stem 1      Conv1d, kernel 3, GELU                                      (T, d_model)
     stem 2      Conv1d, kernel 3, stride 2, GELU                            (T/2, d_model)
@@ -32,26 +31,17 @@ class ASTWEncoder(Encoder):
     norm        LayerNorm                                                   (T/2, d_model)
     ==========  ==========================================================  ==============
 
-    Padding a clip changes none of its outputs. With the defaults, 80 features and 3000 frames it has
-    15.3 million parameters.
+    Padding a clip does not change its outputs. With the defaults, 80 features and 3000 frames, the encoder has 15.3
+    million parameters.
 
     Parameters
     ----------
-    d_model : int, default=384
-        Width of the encoder; a multiple of ``num_heads``.
-    num_heads : int, default=6
-        Attention heads.
-    num_layers : int, default=8
-        Transformer blocks L.
-    ff_mult : int, default=4
-        Width of the feed-forward layer in multiples of ``d_model``.
-    dropout : float, default=0.1
-        Dropout after the stem, the attention and the feed-forward layer.
+    {parameters}
 
     References
     ----------
-    Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision", 2022 (the encoder's
-    shape); Vaswani et al., "Attention Is All You Need", 2017; Xiong et al., "On Layer Normalization in
+    Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision", 2022 (architecture
+    of the encoder); Vaswani et al., "Attention Is All You Need", 2017; Xiong et al., "On Layer Normalization in
     the Transformer Architecture", 2020 (pre-norm).
 
     Examples
@@ -65,69 +55,58 @@ class ASTWEncoder(Encoder):
     """
 
     name = "astw"
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "d_model": [Interval(Integral, 1, 8192, closed="both")],
-        "num_heads": [Interval(Integral, 1, 256, closed="both")],
-        "num_layers": [Interval(Integral, 1, 128, closed="both")],
-        "ff_mult": [Interval(Integral, 1, 32, closed="both")],
-        "dropout": [Interval(Real, 0, 1, closed="left")],
-    }
 
-    def __init__(
-        self,
-        *,
-        d_model: int = 384,
-        num_heads: int = 6,
-        num_layers: int = 8,
-        ff_mult: int = 4,
-        dropout: float = 0.1,
-    ) -> None:
-        self.d_model = d_model
-        self.num_heads = num_heads
-        self.num_layers = num_layers
-        self.ff_mult = ff_mult
-        self.dropout = dropout
+    d_model: int = param(
+        default=384,
+        valid=[Interval(Integral, 1, 8192, closed="both")],
+        doc="Width of the encoder; a multiple of ``num_heads``.",
+    )
+    num_heads: int = param(
+        default=6, valid=[Interval(Integral, 1, 256, closed="both")], doc="Number of attention heads."
+    )
+    num_layers: int = param(
+        default=8, valid=[Interval(Integral, 1, 128, closed="both")], doc="Number of transformer blocks L."
+    )
+    ff_mult: int = param(
+        default=4,
+        valid=[Interval(Integral, 1, 32, closed="both")],
+        doc="Width of the feed-forward layer in multiples of ``d_model``.",
+    )
+    dropout: float = param(
+        default=0.1,
+        valid=[Interval(Real, 0, 1, closed="left")],
+        doc="Dropout after the stem, the attention and the feed-forward layer.",
+    )
 
     def build(self, n_features: int, max_frames: int) -> EncoderModule:
         """Return the module; see :class:`~skastw.encoders.Encoder`."""
-        if self.d_model % self.num_heads:
-            raise ComponentError(f"Got d_model={self.d_model}, expected a multiple of num_heads={self.num_heads}.")
         return _ASTWModule(self, n_features, max_frames)
 
 
-class _ASTWModule(EncoderModule):
+class _ASTWModule(TransformerModule):
     def __init__(self, params: ASTWEncoder, n_features: int, max_frames: int) -> None:
-        super().__init__()
+        super().__init__(params)
         d_model = params.d_model
-        self.n_outputs = d_model
         self.conv1 = nn.Conv1d(n_features, d_model, kernel_size=3, padding=1)
         self.conv2 = nn.Conv1d(d_model, d_model, kernel_size=3, stride=2, padding=1)
         self.positions = nn.Parameter(torch.empty((max_frames + 1) // 2, d_model))
         nn.init.trunc_normal_(self.positions, std=0.02)
-        self.dropout = params.dropout
-        self.blocks = nn.ModuleList(
-            TransformerBlock(d_model, params.num_heads, params.ff_mult, params.dropout)
-            for _ in range(params.num_layers)
-        )
-        self.norm = nn.LayerNorm(d_model)
+        self.add_blocks(params)
 
     def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         x, lengths = self._stem(frames, lengths)
-        positions = self.positions[: x.shape[1]].to(x.dtype)  # as narrow as the matrix products, all the way up
-        x = dropout(x + positions, self.dropout, self.training)
-        mask = length_mask(lengths, x.shape[1], x.device) if is_padded(x, lengths) else None
-        for block in self.blocks:
-            x = block(x, mask)
-        return self.norm(x), lengths
+        positions = self.positions[: x.shape[1]].to(x.dtype)  # otherwise all sums in the blocks would be float32
+        x = self.drop(x + positions)
+        return self.run_blocks(x, padding_mask(x, lengths)), lengths
 
     def _stem(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Halve the frame rate. Frames beyond a clip are zeroed between the convolutions, as at its own end."""
+        """Halve the frame rate. Between the convolutions, padding is set to zero, as after the end of a clip."""
         x = F.gelu(self.conv1(frames.transpose(1, 2)))
         if is_padded(frames, lengths):
-            x = x * length_mask(lengths, x.shape[2], x.device)[:, None].to(x.dtype)
-        if (
-            x.shape[2] == 1
-        ):  # oneDNN's bfloat16 gradient of this layer is undefined for one frame; a zero one is the same
+            x = x * frame_mask(frames, lengths).transpose(1, 2).to(x.dtype)
+
+        # oneDNN's bfloat16 gradient of the second convolution is undefined for one frame; a frame of zeros is harmless
+        if x.shape[2] == 1:
             x = F.pad(x, (0, 1))
         x = F.gelu(self.conv2(x))
-        return x.transpose(1, 2).contiguous(), (lengths + 1) // 2  # or each sum in the blocks pays for the strides
+        return x.transpose(1, 2).contiguous(), (lengths + 1) // 2  # contiguous: the sums in the blocks are faster

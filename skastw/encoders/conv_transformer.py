@@ -1,59 +1,42 @@
-"""Residual convolutions, then a transformer."""
+"""Residual convolutions, followed by a transformer."""
 
 from __future__ import annotations
 
 from numbers import Integral, Real
-from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from skastw.core.batching import is_padded, length_mask
-from skastw.core.functional import dropout
+from skastw.core.batching import padding_mask
+from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval, StrOptions
 from skastw.encoders._base import Encoder, EncoderModule
-from skastw.encoders._transformer import TransformerBlock
+from skastw.encoders._transformer import TransformerModule
 from skastw.encoders.resnet import ResNetTrunk
-from skastw.errors import ComponentError
 
 __all__ = ["ConvTransformerEncoder"]
 
 
+@parameters
 class ConvTransformerEncoder(Encoder):
-    """The residual convolutions of ``resnet`` on the spectrogram, then transformer blocks over time.
+    """The residual convolutions of ``resnet`` over the spectrogram, then transformer blocks over time.
 
     ==========  =============================================================  ============================
-    layer       what                                                           output
+    layer       operation                                                      output
     ==========  =============================================================  ============================
     trunk       stem and S stages of residual blocks, as in ``resnet``         (T/2^S, F/2^S, 2^(S-1) width)
-    embed       bins and channels of a frame; Linear, LayerNorm                (T/2^S, d_model)
+    embed       Linear on the bins and channels of a frame, LayerNorm          (T/2^S, d_model)
     positions   sinusoids, added                                               (T/2^S, d_model)
     block x L   x + attention(norm(x)); x + feed-forward(norm(x)), GELU        (T/2^S, d_model)
     norm        LayerNorm                                                      (T/2^S, d_model)
     ==========  =============================================================  ============================
 
-    Padding a clip changes none of its outputs. With the defaults and 80 features it has 4.2 million parameters.
+    Padding a clip does not change its outputs. With the defaults and 80 features, the encoder has 4.2 million
+    parameters.
 
     Parameters
     ----------
-    width : int, default=32
-        Channels of the trunk's first stage.
-    num_stages : int, default=3
-        Stages S of the trunk; each but the first halves time and frequency and doubles the channels.
-    num_blocks : int, default=2
-        Residual blocks in a stage.
-    d_model : int, default=256
-        Width of the transformer; a multiple of ``num_heads``.
-    num_heads : int, default=4
-        Attention heads.
-    num_layers : int, default=4
-        Transformer blocks L.
-    ff_mult : int, default=4
-        Width of the feed-forward layer in multiples of ``d_model``.
-    positions : {"sinusoidal", "none"}, default="sinusoidal"
-        Whether the transformer is told where in the clip a frame is, or only sees what the convolutions do.
-    dropout : float, default=0.1
-        Dropout after the positions, the attention and the feed-forward layer.
+    {parameters}
 
     References
     ----------
@@ -72,78 +55,74 @@ class ConvTransformerEncoder(Encoder):
     """
 
     name = "conv_transformer"
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "width": [Interval(Integral, 1, 1024, closed="both")],
-        "num_stages": [Interval(Integral, 1, 8, closed="both")],
-        "num_blocks": [Interval(Integral, 1, 32, closed="both")],
-        "d_model": [Interval(Integral, 1, 8192, closed="both")],
-        "num_heads": [Interval(Integral, 1, 256, closed="both")],
-        "num_layers": [Interval(Integral, 1, 128, closed="both")],
-        "ff_mult": [Interval(Integral, 1, 32, closed="both")],
-        "positions": [StrOptions({"sinusoidal", "none"})],
-        "dropout": [Interval(Real, 0, 1, closed="left")],
-    }
 
-    def __init__(
-        self,
-        *,
-        width: int = 32,
-        num_stages: int = 3,
-        num_blocks: int = 2,
-        d_model: int = 256,
-        num_heads: int = 4,
-        num_layers: int = 4,
-        ff_mult: int = 4,
-        positions: str = "sinusoidal",
-        dropout: float = 0.1,
-    ) -> None:
-        self.width = width
-        self.num_stages = num_stages
-        self.num_blocks = num_blocks
-        self.d_model = d_model
-        self.num_heads = num_heads
-        self.num_layers = num_layers
-        self.ff_mult = ff_mult
-        self.positions = positions
-        self.dropout = dropout
+    width: int = param(
+        default=32,
+        valid=[Interval(Integral, 1, 1024, closed="both")],
+        doc="Number of channels in the first stage of the trunk.",
+    )
+    num_stages: int = param(
+        default=3,
+        valid=[Interval(Integral, 1, 8, closed="both")],
+        doc=(
+            "Number of stages S of the trunk. All stages but the first halve time and frequency and double the "
+            "channels."
+        ),
+    )
+    num_blocks: int = param(
+        default=2, valid=[Interval(Integral, 1, 32, closed="both")], doc="Number of residual blocks in a stage."
+    )
+    d_model: int = param(
+        default=256,
+        valid=[Interval(Integral, 1, 8192, closed="both")],
+        doc="Width of the transformer; a multiple of ``num_heads``.",
+    )
+    num_heads: int = param(
+        default=4, valid=[Interval(Integral, 1, 256, closed="both")], doc="Number of attention heads."
+    )
+    num_layers: int = param(
+        default=4, valid=[Interval(Integral, 1, 128, closed="both")], doc="Number of transformer blocks L."
+    )
+    ff_mult: int = param(
+        default=4,
+        valid=[Interval(Integral, 1, 32, closed="both")],
+        doc="Width of the feed-forward layer in multiples of ``d_model``.",
+    )
+    positions: str = param(
+        default="sinusoidal",
+        valid=[StrOptions({"sinusoidal", "none"})],
+        doc="Whether sinusoids of the position of a frame are added before the transformer.",
+    )
+    dropout: float = param(
+        default=0.1,
+        valid=[Interval(Real, 0, 1, closed="left")],
+        doc="Dropout after the positions, the attention and the feed-forward layer.",
+    )
 
     def build(self, n_features: int, max_frames: int) -> EncoderModule:
         """Return the module; see :class:`~skastw.encoders.Encoder`."""
-        if self.d_model % self.num_heads:
-            raise ComponentError(f"Got d_model={self.d_model}, expected a multiple of num_heads={self.num_heads}.")
         return _ConvTransformerModule(self, n_features)
 
 
-class _ConvTransformerModule(EncoderModule):
+class _ConvTransformerModule(TransformerModule):
     def __init__(self, params: ConvTransformerEncoder, n_features: int) -> None:
-        super().__init__()
-        d_model = params.d_model
-        self.n_outputs = d_model
+        super().__init__(params)
         self.trunk = ResNetTrunk(params.width, params.num_stages, params.num_blocks)
-        self.embed = nn.Linear(self.trunk.n_channels * self.trunk.n_bins(n_features), d_model)
-        self.embed_norm = nn.LayerNorm(d_model)
+        self.embed = nn.Linear(self.trunk.n_channels * self.trunk.n_bins(n_features), params.d_model)
+        self.embed_norm = nn.LayerNorm(params.d_model)
         self.positions = params.positions
-        self.dropout = params.dropout
-        self.blocks = nn.ModuleList(
-            TransformerBlock(d_model, params.num_heads, params.ff_mult, params.dropout)
-            for _ in range(params.num_layers)
-        )
-        self.norm = nn.LayerNorm(d_model)
+        self.add_blocks(params)
 
     def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         x, lengths = self.trunk(frames, lengths)
         x = self.embed_norm(self.embed(x.permute(0, 2, 1, 3).flatten(2)))
         if self.positions == "sinusoidal":
             x = x + _sinusoids(x.shape[1], x.shape[2], x.device).to(x.dtype)
-        x = dropout(x, self.dropout, self.training)
-        mask = length_mask(lengths, x.shape[1], x.device) if is_padded(x, lengths) else None
-        for block in self.blocks:
-            x = block(x, mask)
-        return self.norm(x), lengths
+        return self.run_blocks(self.drop(x), padding_mask(x, lengths)), lengths
 
 
 def _sinusoids(length: int, width: int, device: torch.device) -> Tensor:
-    """Return sines and cosines (length, width) whose wavelengths grow from 2 pi to 10000 times that."""
+    """Return sines and cosines (length, width) with wavelengths from 2 pi to 20000 pi."""
     channel = torch.arange(width, device=device)
     rate = 10000.0 ** (-(channel - channel % 2) / width)
     angle = torch.arange(length, device=device)[:, None] * rate

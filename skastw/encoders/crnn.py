@@ -3,51 +3,40 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
-from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skastw.core.functional import dropout
+from skastw.core.functional import Dropout
+from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval, StrOptions
 from skastw.encoders._base import Encoder, EncoderModule
-from skastw.encoders._conv2d import ConvNormAct, as_map, halved, time_mask
+from skastw.encoders._conv2d import ConvNormAct, halved, time_mask
 from skastw.encoders._recurrent import Recurrent
 
 __all__ = ["CRNNEncoder"]
 
 
+@parameters
 class CRNNEncoder(Encoder):
     """2-D convolutions that shrink frequency, then recurrent layers in both directions.
 
     ============  ====================================================================  =====================
-    layer         what                                                                  output
+    layer         operation                                                             output
     ============  ====================================================================  =====================
     block 1..P    Conv2d 3 x 3, batch norm, ReLU, maximum over 2 x 2                    (T/2^P, F/2^P, width)
     block P+1..N  the same, maximum over 2 bins of one frame                            (T/2^P, F/2^N, width)
-    flatten       bins and channels; dropout                                            (T/2^P, F/2^N width)
-    layer x L     recurrent layer, run in both directions                               (T/2^P, 2 hidden)
+    flatten       bins and channels of a frame; dropout                                 (T/2^P, F/2^N width)
+    layer x L     recurrent layer in both directions                                    (T/2^P, 2 hidden)
     ============  ====================================================================  =====================
 
-    Here N is ``num_blocks`` and P is ``time_pools``. Sizes are rounded up, so that no frame and no bin is lost.
-    Padding a clip changes none of its outputs. With the defaults and 80 features it has 0.5 million parameters.
+    Here N is ``num_blocks`` and P is ``time_pools``. Sizes are rounded up, so that all frames and bins are used.
+    Padding a clip does not change its outputs. With the defaults and 80 features, the encoder has 0.5 million
+    parameters.
 
     Parameters
     ----------
-    width : int, default=64
-        Channels of the convolutions.
-    num_blocks : int, default=4
-        Convolutions N; each halves frequency.
-    time_pools : int, default=2
-        Convolutions P, the first ones, that halve time too; no more than there are.
-    cell : {"gru", "lstm"}, default="gru"
-        What a recurrent layer is made of.
-    hidden : int, default=128
-        Width of a direction's state.
-    num_layers : int, default=1
-        Recurrent layers L.
-    dropout : float, default=0.2
-        Dropout before each recurrent layer.
+    {parameters}
 
     References
     ----------
@@ -65,34 +54,30 @@ class CRNNEncoder(Encoder):
     """
 
     name = "crnn"
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "width": [Interval(Integral, 1, 1024, closed="both")],
-        "num_blocks": [Interval(Integral, 1, 16, closed="both")],
-        "time_pools": [Interval(Integral, 0, 16, closed="both")],
-        "cell": [StrOptions({"gru", "lstm"})],
-        "hidden": [Interval(Integral, 1, 8192, closed="both")],
-        "num_layers": [Interval(Integral, 1, 32, closed="both")],
-        "dropout": [Interval(Real, 0, 1, closed="left")],
-    }
 
-    def __init__(
-        self,
-        *,
-        width: int = 64,
-        num_blocks: int = 4,
-        time_pools: int = 2,
-        cell: str = "gru",
-        hidden: int = 128,
-        num_layers: int = 1,
-        dropout: float = 0.2,
-    ) -> None:
-        self.width = width
-        self.num_blocks = num_blocks
-        self.time_pools = time_pools
-        self.cell = cell
-        self.hidden = hidden
-        self.num_layers = num_layers
-        self.dropout = dropout
+    width: int = param(
+        default=64, valid=[Interval(Integral, 1, 1024, closed="both")], doc="Number of channels of the convolutions."
+    )
+    num_blocks: int = param(
+        default=4,
+        valid=[Interval(Integral, 1, 16, closed="both")],
+        doc="Number of convolutions N. Each halves frequency.",
+    )
+    time_pools: int = param(
+        default=2,
+        valid=[Interval(Integral, 0, 16, closed="both")],
+        doc="Number P of the first convolutions that also halve time; limited to N.",
+    )
+    cell: str = param(default="gru", valid=[StrOptions({"gru", "lstm"})], doc="Kind of the recurrent layers.")
+    hidden: int = param(
+        default=128, valid=[Interval(Integral, 1, 8192, closed="both")], doc="Width of the state of one direction."
+    )
+    num_layers: int = param(
+        default=1, valid=[Interval(Integral, 1, 32, closed="both")], doc="Number of recurrent layers L."
+    )
+    dropout: float = param(
+        default=0.2, valid=[Interval(Real, 0, 1, closed="left")], doc="Dropout before each recurrent layer."
+    )
 
     def build(self, n_features: int, max_frames: int) -> EncoderModule:
         """Return the module; see :class:`~skastw.encoders.Encoder`."""
@@ -105,7 +90,8 @@ class _CRNNModule(EncoderModule):
         width = params.width
         self.convs = nn.ModuleList(ConvNormAct(width if i else 1, width) for i in range(params.num_blocks))
         self.time_pools = params.time_pools
-        self.dropout = params.dropout
+        self.drop = Dropout(params.dropout)
+
         n_bins = -(-n_features // 2**params.num_blocks)
         self.recurrent = Recurrent(
             params.cell,
@@ -118,12 +104,11 @@ class _CRNNModule(EncoderModule):
         self.n_outputs = self.recurrent.n_outputs
 
     def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        x = as_map(frames)
+        x = frames[:, None]
         for index, conv in enumerate(self.convs):
             x = conv(x, time_mask(x, lengths))
             if index < self.time_pools:
-                x, lengths = F.max_pool2d(x, 2, ceil_mode=True), halved(lengths)  # no value is below padding's zeros
+                x, lengths = F.max_pool2d(x, 2, ceil_mode=True), halved(lengths)  # zeros of padding exceed no value
             else:
                 x = F.max_pool2d(x, (1, 2), ceil_mode=True)
-        x = dropout(x.permute(0, 2, 3, 1).flatten(2), self.dropout, self.training)
-        return self.recurrent(x, lengths), lengths
+        return self.recurrent(self.drop(x.permute(0, 2, 3, 1).flatten(2)), lengths), lengths

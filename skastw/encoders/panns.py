@@ -1,28 +1,55 @@
-"""The plain convolutional networks of PANNs: Cnn10 and Cnn14."""
+"""The convolutional networks Cnn10 and Cnn14 of PANNs."""
 
 from __future__ import annotations
 
+from itertools import pairwise
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skastw.core.functional import dropout
+from skastw.core.functional import Dropout, dropout
+from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 from skastw.encoders._base import Encoder, EncoderModule
-from skastw.encoders._conv2d import BatchNorm, ConvNormAct, Mask, as_map, halved, time_mask
+from skastw.encoders._conv2d import BatchNorm, ConvNormAct, Mask, halved, time_mask
 from skastw.encoders._initial import draw_xavier
 
 __all__ = ["CNN10Encoder", "CNN14Encoder"]
 
 
-class CNN10Encoder(Encoder):
-    """Four blocks of 2-D convolutions, the mean over frequency, a dense layer for each frame.
+@parameters
+class _PANNEncoder(Encoder):
+    """Base of the encoders of PANNs; ``pools`` says for each block whether it halves time and frequency."""
+
+    pools: ClassVar[tuple[bool, ...]] = ()
+
+    width: int = param(
+        default=64, valid=[Interval(Integral, 1, 1024, closed="both")], doc="Number of channels in the first block."
+    )
+    dropout: float = param(default=0.2, valid=[Interval(Real, 0, 1, closed="left")], doc="Dropout after each block.")
+    embedding_dropout: float = param(
+        default=0.5,
+        valid=[Interval(Real, 0, 1, closed="left")],
+        doc=(
+            "Probability that a channel before and after the dense layer is dropped in training, in all frames of a "
+            "clip."
+        ),
+    )
+
+    def build(self, n_features: int, max_frames: int) -> EncoderModule:
+        """Return the module; see :class:`~skastw.encoders.Encoder`."""
+        return _PANNModule(self, n_features)
+
+
+@parameters
+class CNN10Encoder(_PANNEncoder):
+    """Four blocks of 2-D convolutions, the mean over frequency, and a dense layer for each frame.
 
     =========  =============================================================  =========================
-    layer      what                                                           output
+    layer      operation                                                      output
     =========  =============================================================  =========================
     norm       batch norm of each frequency bin                               (T, F)
     block 1    2 x (Conv2d 3 x 3, batch norm, ReLU), mean over 2 x 2          (T/2, F/2, width)
@@ -31,24 +58,18 @@ class CNN10Encoder(Encoder):
     dense      Linear, ReLU                                                   (T/16, 8 width)
     =========  =============================================================  =========================
 
-    Sizes are rounded up, and a window that sticks out averages what it holds, so that no frame and no bin is lost.
-    Padding a clip changes none of its outputs. With the defaults it has 4.95 million parameters; together with 64
-    bins and a linear head for 527 classes they are the 5,219,279 of the paper.
+    Sizes are rounded up, and a window beyond the end averages the values in it, so that all frames and bins are used.
+    Padding a clip does not change its outputs. With the defaults, the encoder has 4.95 million parameters; with 64 bins
+    and a linear head for 527 classes, the model has 5,219,279, as in the paper.
 
     Parameters
     ----------
-    width : int, default=64
-        Channels of the first block.
-    dropout : float, default=0.2
-        Dropout after each block.
-    embedding_dropout : float, default=0.5
-        Share of the channels before and after the dense layer that are dropped in training, the same for all frames
-        of a clip.
+    {parameters}
 
     Notes
     -----
-    The paper pools over time before the dense layer, which here sees one frame after another, as in the paper's
-    networks that decide frame by frame.
+    In the paper, the pooling over time comes before the dense layer. Here the dense layer is applied to each frame, as
+    in the paper's networks with frame-wise outputs.
 
     References
     ----------
@@ -65,27 +86,15 @@ class CNN10Encoder(Encoder):
     """
 
     name = "cnn10"
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "width": [Interval(Integral, 1, 1024, closed="both")],
-        "dropout": [Interval(Real, 0, 1, closed="left")],
-        "embedding_dropout": [Interval(Real, 0, 1, closed="left")],
-    }
-
-    def __init__(self, *, width: int = 64, dropout: float = 0.2, embedding_dropout: float = 0.5) -> None:
-        self.width = width
-        self.dropout = dropout
-        self.embedding_dropout = embedding_dropout
-
-    def build(self, n_features: int, max_frames: int) -> EncoderModule:
-        """Return the module; see :class:`~skastw.encoders.Encoder`."""
-        return _PANNModule(n_features, self.width, (True,) * 4, self.dropout, self.embedding_dropout)
+    pools = (True,) * 4
 
 
-class CNN14Encoder(Encoder):
-    """Six blocks of 2-D convolutions, the mean over frequency, a dense layer for each frame.
+@parameters
+class CNN14Encoder(_PANNEncoder):
+    """Six blocks of 2-D convolutions, the mean over frequency, and a dense layer for each frame.
 
     =========  =============================================================  =========================
-    layer      what                                                           output
+    layer      operation                                                      output
     =========  =============================================================  =========================
     norm       batch norm of each frequency bin                               (T, F)
     block 1    2 x (Conv2d 3 x 3, batch norm, ReLU), mean over 2 x 2          (T/2, F/2, width)
@@ -95,24 +104,18 @@ class CNN14Encoder(Encoder):
     dense      Linear, ReLU                                                   (T/32, 32 width)
     =========  =============================================================  =========================
 
-    Sizes are rounded up, and a window that sticks out averages what it holds, so that no frame and no bin is lost.
-    Padding a clip changes none of its outputs. With the defaults it has 79.7 million parameters; together with 64
-    bins and a linear head for 527 classes they are the 80,753,615 of the paper.
+    Sizes are rounded up, and a window beyond the end averages the values in it, so that all frames and bins are used.
+    Padding a clip does not change its outputs. With the defaults, the encoder has 79.7 million parameters; with 64 bins
+    and a linear head for 527 classes, the model has 80,753,615, as in the paper.
 
     Parameters
     ----------
-    width : int, default=64
-        Channels of the first block.
-    dropout : float, default=0.2
-        Dropout after each block.
-    embedding_dropout : float, default=0.5
-        Share of the channels before and after the dense layer that are dropped in training, the same for all frames
-        of a clip.
+    {parameters}
 
     Notes
     -----
-    The paper pools over time before the dense layer, which here sees one frame after another, as in the paper's
-    networks that decide frame by frame.
+    In the paper, the pooling over time comes before the dense layer. Here the dense layer is applied to each frame, as
+    in the paper's networks with frame-wise outputs.
 
     References
     ----------
@@ -129,57 +132,44 @@ class CNN14Encoder(Encoder):
     """
 
     name = "cnn14"
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "width": [Interval(Integral, 1, 256, closed="both")],
-        "dropout": [Interval(Real, 0, 1, closed="left")],
-        "embedding_dropout": [Interval(Real, 0, 1, closed="left")],
-    }
+    pools = (True,) * 5 + (False,)
 
-    def __init__(self, *, width: int = 64, dropout: float = 0.2, embedding_dropout: float = 0.5) -> None:
-        self.width = width
-        self.dropout = dropout
-        self.embedding_dropout = embedding_dropout
-
-    def build(self, n_features: int, max_frames: int) -> EncoderModule:
-        """Return the module; see :class:`~skastw.encoders.Encoder`."""
-        pools = (True,) * 5 + (False,)
-        return _PANNModule(n_features, self.width, pools, self.dropout, self.embedding_dropout)
+    width: int = param(
+        default=64, valid=[Interval(Integral, 1, 256, closed="both")], doc="Number of channels in the first block."
+    )
 
 
 class _PANNModule(EncoderModule):
-    """Blocks that double the channels; ``pools`` says which of them halve time and frequency."""
-
-    def __init__(
-        self, n_features: int, width: int, pools: tuple[bool, ...], dropout: float, embedding_dropout: float
-    ) -> None:
+    def __init__(self, params: _PANNEncoder, n_features: int) -> None:
         super().__init__()
         self.input_norm = BatchNorm(n_features)
-        widths = [1, *(width * 2**index for index in range(len(pools)))]
+        widths = [1, *(params.width * 2**index for index in range(len(params.pools)))]
         self.blocks = nn.ModuleList(
-            _Block(n_in, n_out, pool=pool) for n_in, n_out, pool in zip(widths, widths[1:], pools, strict=False)
+            _Block(n_in, n_out, pool=pool) for (n_in, n_out), pool in zip(pairwise(widths), params.pools, strict=True)
         )
-        self.dense = nn.Linear(widths[-1], widths[-1])
-        self.dropout = dropout
-        self.embedding_dropout = embedding_dropout
         self.n_outputs = widths[-1]
+        self.dense = nn.Linear(self.n_outputs, self.n_outputs)
+        self.drop = Dropout(params.dropout)
+        self.embedding_dropout = params.embedding_dropout
         draw_xavier(self)
 
     def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         x = frames.transpose(1, 2)
         mask = time_mask(x, lengths)
-        x = as_map(self.input_norm(x, mask).transpose(1, 2))
+        x = self.input_norm(x, mask).transpose(1, 2)[:, None]
         for block in self.blocks:
             x, lengths = block(x, lengths)
-            x = dropout(x, self.dropout, self.training)
-        x = self._drop(x.mean(dim=3).transpose(1, 2))
-        return self._drop(F.relu(self.dense(x))), lengths
+            x = self.drop(x)
+        x = self._drop_channels(x.mean(dim=3).transpose(1, 2))
+        return self._drop_channels(F.relu(self.dense(x))), lengths
 
-    def _drop(self, x: Tensor) -> Tensor:
+    def _drop_channels(self, x: Tensor) -> Tensor:
+        """Drop channels of (B, T, C) in all frames of a clip."""
         return x * dropout(torch.ones_like(x[:, :1]), self.embedding_dropout, self.training)
 
 
 class _Block(nn.Module):
-    """Two convolutions and, with ``pool``, the mean over 2 x 2."""
+    """Two convolutions and, if ``pool``, the mean over 2 x 2."""
 
     def __init__(self, n_in: int, n_out: int, *, pool: bool) -> None:
         super().__init__()
@@ -194,9 +184,9 @@ class _Block(nn.Module):
 
 
 def _average(x: Tensor, mask: Mask | None) -> Tensor:
-    """Return the means of the real values in windows of 2 x 2."""
+    """Return the mean of the real values in each window of 2 x 2."""
     x = F.avg_pool2d(x, 2, ceil_mode=True)
     if mask is None:
         return x
-    real = F.avg_pool2d(mask.values, (2, 1), ceil_mode=True)  # the real share of each window: 0, 0.5 or 1
+    real = F.avg_pool2d(mask.values, (2, 1), ceil_mode=True)  # share of real frames in each window: 0, 0.5 or 1
     return x / real.clamp(min=0.5)

@@ -1,55 +1,49 @@
-"""A small residual convolutional network on spectrograms."""
+"""A small residual convolutional network over spectrograms."""
 
 from __future__ import annotations
 
 from numbers import Integral, Real
-from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skastw.core.functional import dropout
+from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 from skastw.encoders._base import Encoder, EncoderModule
-from skastw.encoders._conv2d import ConvNorm, ConvNormAct, Mask, as_map, halved, time_mask
+from skastw.encoders._conv2d import ConvNorm, ConvNormAct, Mask, halved, time_mask
 
 __all__ = ["ResNetEncoder", "ResNetTrunk"]
 
 
+@parameters
 class ResNetEncoder(Encoder):
-    """Residual 2-D convolutions over time and frequency; every band that is left keeps its own features.
+    """Residual 2-D convolutions over time and frequency, without a mean over the remaining bands.
 
     =================  ===========================================================  ====================
-    layer              what                                                         output
+    layer              operation                                                    output
     =================  ===========================================================  ====================
     stem               Conv2d 5 x 5, stride 2, batch norm, ReLU                     (T/2, F/2, width)
     stage 1            ``num_blocks`` residual blocks                               (T/2, F/2, width)
     stage k            the same with stride 2 in the first, twice the channels      (T/2^k, F/2^k, 2^(k-1) width)
-    flatten            bands and channels                                           (T/2^S, F/2^S 2^(S-1) width)
-    dropout            whole features of a clip                                     (T/2^S, F/2^S 2^(S-1) width)
+    flatten            bands and channels of a frame                                (T/2^S, F/2^S 2^(S-1) width)
+    dropout            whole features, the same ones in all frames of a clip        (T/2^S, F/2^S 2^(S-1) width)
     =================  ===========================================================  ====================
 
-    A block is two 3 x 3 convolutions with batch norm, added to its input (averaged over 2 x 2 and projected where
-    the size changes), then ReLU. Convolutions do not know where on the frequency axis they stand; that the bands are
-    not averaged lets the head know. Padding a clip changes none of its outputs. With the defaults and S = 3 stages it
-    has 0.7 million parameters.
+    A block consists of two 3 x 3 convolutions with batch norm. Its input (averaged over 2 x 2 and projected if the size
+    changes) is added, followed by ReLU. A convolution does not know its position on the frequency axis. Since the bands
+    are not averaged, the head can use it. Padding a clip does not change its outputs. With the defaults and S = 3
+    stages, the encoder has 0.7 million parameters.
 
     Parameters
     ----------
-    width : int, default=32
-        Channels of the first stage.
-    num_stages : int, default=3
-        Stages S; each but the first halves time and frequency and doubles the channels.
-    num_blocks : int, default=2
-        Residual blocks in a stage.
-    dropout : float, default=0.2
-        Share of the output's features that are dropped in training, the same for all frames of a clip.
+    {parameters}
 
     References
     ----------
     He et al., "Deep Residual Learning for Image Recognition", 2016; He et al., "Bag of Tricks for Image
-    Classification with Convolutional Neural Networks", 2019 (averaging in front of the projection).
+    Classification with Convolutional Neural Networks", 2019 (averaging before the projection).
 
     Examples
     --------
@@ -62,18 +56,23 @@ class ResNetEncoder(Encoder):
     """
 
     name = "resnet"
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "width": [Interval(Integral, 1, 1024, closed="both")],
-        "num_stages": [Interval(Integral, 1, 8, closed="both")],
-        "num_blocks": [Interval(Integral, 1, 32, closed="both")],
-        "dropout": [Interval(Real, 0, 1, closed="left")],
-    }
 
-    def __init__(self, *, width: int = 32, num_stages: int = 3, num_blocks: int = 2, dropout: float = 0.2) -> None:
-        self.width = width
-        self.num_stages = num_stages
-        self.num_blocks = num_blocks
-        self.dropout = dropout
+    width: int = param(
+        default=32, valid=[Interval(Integral, 1, 1024, closed="both")], doc="Number of channels in the first stage."
+    )
+    num_stages: int = param(
+        default=3,
+        valid=[Interval(Integral, 1, 8, closed="both")],
+        doc="Number of stages S. All stages but the first halve time and frequency and double the channels.",
+    )
+    num_blocks: int = param(
+        default=2, valid=[Interval(Integral, 1, 32, closed="both")], doc="Number of residual blocks in a stage."
+    )
+    dropout: float = param(
+        default=0.2,
+        valid=[Interval(Real, 0, 1, closed="left")],
+        doc="Probability that an output feature is dropped in training, in all frames of a clip.",
+    )
 
     def build(self, n_features: int, max_frames: int) -> EncoderModule:
         """Return the module; see :class:`~skastw.encoders.Encoder`."""
@@ -90,12 +89,11 @@ class _ResNetModule(EncoderModule):
     def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         x, lengths = self.trunk(frames, lengths)
         x = x.permute(0, 2, 3, 1).flatten(2)
-        kept = dropout(torch.ones_like(x[:, :1]), self.dropout, self.training)
-        return x * kept, lengths
+        return x * dropout(torch.ones_like(x[:, :1]), self.dropout, self.training), lengths
 
 
 class ResNetTrunk(nn.Module):
-    """The convolutions: frames (B, T, F) -> map (B, C, T', F').
+    """The stem and the stages: frames (B, T, F) -> map (B, C, T', F').
 
     Parameters
     ----------
@@ -105,50 +103,44 @@ class ResNetTrunk(nn.Module):
     Attributes
     ----------
     n_channels : int
-        C.
+        Number of channels C of the map.
     """
 
     def __init__(self, width: int, num_stages: int, num_blocks: int) -> None:
         super().__init__()
         self.stem = ConvNormAct(1, width, kernel=5, stride=2)
-        widths = [width * 2**stage for stage in range(num_stages)]
-        blocks = []
-        n_in = width
-        for stage, n_out in enumerate(widths):
-            for block in range(num_blocks):
-                blocks.append(_Block(n_in, n_out, stride=2 if stage and not block else 1))
-                n_in = n_out
-        self.blocks = nn.ModuleList(blocks)
-        self.strides = [block.stride for block in blocks]
-        self.n_channels = n_in
+        self.blocks = nn.ModuleList()
         self.num_stages = num_stages
+        self.n_channels = width
+        for stage in range(num_stages):
+            for block in range(num_blocks):
+                n_in, self.n_channels = self.n_channels, width * 2**stage
+                self.blocks.append(_Block(n_in, self.n_channels, stride=2 if stage and not block else 1))
 
     def n_bins(self, n_features: int) -> int:
-        """Return F' for F bins."""
-        for _ in range(self.num_stages):
-            n_features = (n_features + 1) // 2
-        return n_features
+        """Return the number of bins F' of the map for frames of F bins."""
+        return -(-n_features // 2**self.num_stages)
 
     def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return the map and its lengths."""
-        x = as_map(frames)
+        x = frames[:, None]
         mask, lengths = _halved_mask(x, lengths)
         x = self.stem(x, mask)
-        for block, stride in zip(self.blocks, self.strides, strict=True):
-            if stride == 2:
+        for block in self.blocks:
+            if block.stride == 2:
                 mask, lengths = _halved_mask(x, lengths)
             x = block(x, mask)
         return x, lengths
 
 
 def _halved_mask(x: Tensor, lengths: Tensor) -> tuple[Mask | None, Tensor]:
-    """Return the mask and the lengths of the output of a layer of stride 2 that takes ``x``."""
+    """Return the mask and the lengths of the output of a layer of stride 2 with input ``x``."""
     lengths = halved(lengths)
     return time_mask(x[:, :1, ::2, :1], lengths), lengths
 
 
 class _Block(nn.Module):
-    """Two convolutions, added to the input."""
+    """Residual block."""
 
     def __init__(self, n_in: int, n_out: int, *, stride: int) -> None:
         super().__init__()
@@ -159,6 +151,6 @@ class _Block(nn.Module):
 
     def forward(self, x: Tensor, mask: Mask | None) -> Tensor:
         y = self.second(self.first(x, mask), mask)
-        if self.stride == 2:  # a window that sticks out counts zeros, as it would in a padded batch
+        if self.stride == 2:  # windows beyond the end count zeros, as in a padded batch
             x = F.avg_pool2d(x, 2, ceil_mode=True, divisor_override=4)
         return F.relu(y.add_(self.project(x)), inplace=True)

@@ -1,12 +1,12 @@
-"""A recurrent network on frames."""
+"""A recurrent network over frames."""
 
 from __future__ import annotations
 
 from numbers import Integral, Real
-from typing import Any, ClassVar
 
 from torch import Tensor
 
+from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval, StrOptions
 from skastw.encoders._base import Encoder, EncoderModule
 from skastw.encoders._recurrent import CELLS, Recurrent
@@ -14,36 +14,28 @@ from skastw.encoders._recurrent import CELLS, Recurrent
 __all__ = ["RNNEncoder"]
 
 
+@parameters
 class RNNEncoder(Encoder):
-    """Recurrent layers that read the frames one after another.
+    """Recurrent layers over the frames.
 
     ==========  ==========================================================  ============================
-    layer       what                                                        output
+    layer       operation                                                   output
     ==========  ==========================================================  ============================
-    layer x L   recurrent layer, run in one direction or in both            (T, hidden) or (T, 2 hidden)
+    layer x L   recurrent layer in one direction or in both                 (T, hidden) or (T, 2 hidden)
     ==========  ==========================================================  ============================
 
-    The state of every frame goes on to the pooling. Padding a clip changes none of its outputs. With the defaults
-    and 80 features it has 0.09 million parameters.
+    The output is the state at each frame. Padding a clip does not change its outputs. With the defaults and 80
+    features, the encoder has 0.09 million parameters.
 
     Parameters
     ----------
-    cell : {"rnn", "gru", "lstm"}, default="rnn"
-        What a layer is made of: plain recurrence with tanh, gated recurrent units or long short-term memory.
-    hidden : int, default=256
-        Width of a direction's state.
-    num_layers : int, default=1
-        Recurrent layers L.
-    bidirectional : bool, default=False
-        Whether a second state runs from the end to the start.
-    dropout : float, default=0.0
-        Dropout between the layers; without effect on a single one.
+    {parameters}
 
     References
     ----------
     Elman, "Finding Structure in Time", 1990; Hochreiter and Schmidhuber, "Long Short-Term Memory", 1997; Cho et
     al., "Learning Phrase Representations using RNN Encoder-Decoder for Statistical Machine Translation", 2014
-    (gated recurrent units). The default sizes are those of Ludwig's audio encoder of this name.
+    (gated recurrent units). The default sizes are taken from Ludwig's audio encoder of this name.
 
     Examples
     --------
@@ -56,28 +48,26 @@ class RNNEncoder(Encoder):
     """
 
     name = "rnn"
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "cell": [StrOptions(set(CELLS))],
-        "hidden": [Interval(Integral, 1, 8192, closed="both")],
-        "num_layers": [Interval(Integral, 1, 32, closed="both")],
-        "bidirectional": ["boolean"],
-        "dropout": [Interval(Real, 0, 1, closed="left")],
-    }
 
-    def __init__(
-        self,
-        *,
-        cell: str = "rnn",
-        hidden: int = 256,
-        num_layers: int = 1,
-        bidirectional: bool = False,
-        dropout: float = 0.0,
-    ) -> None:
-        self.cell = cell
-        self.hidden = hidden
-        self.num_layers = num_layers
-        self.bidirectional = bidirectional
-        self.dropout = dropout
+    cell: str = param(
+        default="rnn",
+        valid=[StrOptions(set(CELLS))],
+        doc="Kind of the layers: plain recurrence with tanh, gated recurrent units or long short-term memory.",
+    )
+    hidden: int = param(
+        default=256, valid=[Interval(Integral, 1, 8192, closed="both")], doc="Width of the state of one direction."
+    )
+    num_layers: int = param(
+        default=1, valid=[Interval(Integral, 1, 32, closed="both")], doc="Number of recurrent layers L."
+    )
+    bidirectional: bool = param(
+        default=False, valid=["boolean"], doc="Whether the layers also run from the end to the start."
+    )
+    dropout: float = param(
+        default=0.0,
+        valid=[Interval(Real, 0, 1, closed="left")],
+        doc="Dropout between the layers; without effect on a single layer.",
+    )
 
     def build(self, n_features: int, max_frames: int) -> EncoderModule:
         """Return the module; see :class:`~skastw.encoders.Encoder`."""

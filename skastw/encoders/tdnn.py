@@ -1,14 +1,14 @@
-"""A time-delay network after ECAPA-TDNN."""
+"""A time-delay network that follows ECAPA-TDNN."""
 
 from __future__ import annotations
 
 from numbers import Integral
-from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 from skastw.encoders._base import Encoder, EncoderModule
 from skastw.encoders._conv2d import BatchNorm, Mask, time_mask
@@ -17,36 +17,34 @@ from skastw.errors import ComponentError
 __all__ = ["TDNNEncoder"]
 
 
+@parameters
 class TDNNEncoder(Encoder):
-    """1-D convolutions over time with growing dilation, channel attention and the outputs of all blocks together.
+    """1-D convolutions over time with growing dilation and channel attention; the outputs of all blocks are combined.
 
     =========  ===============================================================  =================
-    layer      what                                                             output
+    layer      operation                                                        output
     =========  ===============================================================  =================
     stem       Conv1d, kernel 5, ReLU, batch norm                               (T, channels)
     block 1    SE-Res2 block, kernel 3, dilation 2                              (T, channels)
-    block 2    the same, dilation 3, on the sum of all before it                (T, channels)
-    block 3    the same, dilation 4, on the sum of all before it                (T, channels)
-    aggregate  Conv1d, kernel 1, of the three blocks' outputs, ReLU             (T, 3 channels)
+    block 2    the same, dilation 3, on the sum of all previous outputs         (T, channels)
+    block 3    the same, dilation 4, on the sum of all previous outputs         (T, channels)
+    aggregate  Conv1d, kernel 1, on the outputs of the three blocks, ReLU       (T, 3 channels)
     =========  ===============================================================  =================
 
-    An SE-Res2 block is a convolution of kernel 1, dilated ones of ``scale`` groups of channels where each group but
-    the first also takes the output of the one before it, another of kernel 1, and a gate for each channel that sees
-    the mean over the clip; its input is added. Padding a clip changes none of its outputs. With the defaults and 80
-    features it has 4.8 million parameters; with the paper's pooling and last layer of 192 they are its 6.2 million.
+    An SE-Res2 block consists of a convolution with kernel 1, dilated convolutions on all but the first of ``scale``
+    groups of channels, a second convolution with kernel 1, and a gate for each channel, computed from the mean over the
+    clip. The output of each dilated convolution is added to the input of the next one. The input of the block is added
+    to its output. Padding a clip does not change its outputs. With the defaults and 80 features, the encoder has
+    4.8 million parameters, and with the paper's pooling and last layer of width 192 the same 6.2 million as in the
+    paper.
 
     Parameters
     ----------
-    channels : int, default=512
-        Width of the blocks; a multiple of ``scale``.
-    scale : int, default=8
-        Groups of channels in a block.
-    se_channels : int, default=128
-        Width of the layer inside the gate.
+    {parameters}
 
     Notes
     -----
-    The paper goes on with ``pooling="attentive_stats"``.
+    The paper uses ``pooling="attentive_stats"``.
 
     References
     ----------
@@ -65,16 +63,18 @@ class TDNNEncoder(Encoder):
     """
 
     name = "tdnn"
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "channels": [Interval(Integral, 1, 8192, closed="both")],
-        "scale": [Interval(Integral, 1, 64, closed="both")],
-        "se_channels": [Interval(Integral, 1, 8192, closed="both")],
-    }
 
-    def __init__(self, *, channels: int = 512, scale: int = 8, se_channels: int = 128) -> None:
-        self.channels = channels
-        self.scale = scale
-        self.se_channels = se_channels
+    channels: int = param(
+        default=512,
+        valid=[Interval(Integral, 1, 8192, closed="both")],
+        doc="Width of the blocks; a multiple of ``scale``.",
+    )
+    scale: int = param(
+        default=8, valid=[Interval(Integral, 1, 64, closed="both")], doc="Number of groups of channels in a block."
+    )
+    se_channels: int = param(
+        default=128, valid=[Interval(Integral, 1, 8192, closed="both")], doc="Width of the hidden layer of the gate."
+    )
 
     def build(self, n_features: int, max_frames: int) -> EncoderModule:
         """Return the module; see :class:`~skastw.encoders.Encoder`."""

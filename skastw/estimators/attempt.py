@@ -28,10 +28,12 @@ class Attempt:
     Attributes
     ----------
     components : Components
-    seed : int or None
+    drawn_seed : int
         Seed that was drawn from ``random_state``.
     params : dict
         Other parameters, which are saved with the fitted model.
+    before : Trained or None
+        Fitted model that this call trains further, as in ``partial_fit``.
     failed : list of FailedClip
         Clips that were left out.
     n_features : dict
@@ -41,12 +43,18 @@ class Attempt:
     """
 
     components: Components
-    seed: int | None
+    drawn_seed: int
     params: dict[str, Any]
+    before: Trained | None = None
     failed: list[FailedClip] = field(default_factory=list)
     n_features: dict[str, Any] = field(default_factory=dict)
     data: Data | None = None
     run: Run | None = None
+
+    @property
+    def seed(self) -> int:
+        """The seed of this run. Each call of ``partial_fit`` has another seed."""
+        return (self.drawn_seed + (self.before.record.n_epochs if self.before else 0)) % 2**31
 
     def check_clips(self, estimator: Any, X: Any, *, reset: bool) -> Sequence[Any]:
         """Return X as clips; see :func:`skastw.data.extraction.check_clips`. The estimator does not change."""
@@ -75,7 +83,8 @@ class Attempt:
         """Return the fitted model with the best weights so far, or None before the end of the first epoch."""
         if self.run is None or self.data is None or not self.run.best["epoch"]:
             return None
-        return trained_from(self.run, self.data, self.components, seed=self.seed, params=self.params, model=model)
+        seed = self.before.record.seed if self.before else self.drawn_seed
+        return trained_from(self.run, self.data, self.components, seed=seed, params=self.params, model=model)
 
     def copy(self, run: Run) -> dict[str, Any]:
         """Return the fitted attributes in the middle of training, for a copy of the estimator."""

@@ -6,7 +6,7 @@ import copy
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import field, fields, replace
 from functools import partial
@@ -36,11 +36,12 @@ from skastw.core.sklearn_private import (
 )
 from skastw.core.version import __version__
 from skastw.core.warn import warn_user
-from skastw.data.dataset import CACHES, CacheParams, Data, Labelled, Read, make_data, make_frame_set
+from skastw.data.dataset import CACHES, CacheParams, Data, Labelled, hold_out, make_frame_set
 from skastw.data.extraction import Outcome, check_clips, read_frames
 from skastw.data.failures import FailedClip
+from skastw.data.frames import FrameSet
 from skastw.data.split import SplitParams
-from skastw.errors import ArtifactError, RecipeError, SkastwError, plain
+from skastw.errors import ArtifactError, DataError, RecipeError, SkastwError, plain
 from skastw.estimators.attempt import Attempt
 from skastw.network.components import Components, ModelParams, resolve_components
 from skastw.network.inference import InferenceParams, embed, outputs_of
@@ -238,17 +239,15 @@ class AudioEstimator(
         estimator predicts with these weights.
         """
         _warn_of_many_processes()
-        components = resolve_components(self, weight_dtype(self.precision))
-        seed = self._draw_seed()
-        with self._attempt(components, seed) as attempt:
-            start = self._starting_point(components)
+        with self._attempt() as attempt:
+            start = self._starting_point(attempt.components)
             clips = attempt.check_clips(self, X, reset=True)
             targets = learn_targets(y, self._learns, sample_weight)
             labelled = self._labelled(clips, targets, y, sample_weight, groups)
             validation = self._check_validation(attempt, targets, X_val, y_val, sample_weight_val)
 
             data = self._make_data(attempt, labelled, validation, targets)
-            settings = self._settings(seed).lasting(len(data.train))
+            settings = self._settings(attempt.seed).lasting(len(data.train))
             run = self._start_run(attempt, targets, settings, start)
             checkpoint = self._checkpoint(data, start)
             if checkpoint is not None and (state := load_state(checkpoint)) is not None:
@@ -267,54 +266,47 @@ class AudioEstimator(
             callbacks.end_fit(run)
         return self
 
-    def _partial_fit(self, X: Any, y: Any, targets: Targets, sample_weight: Any) -> None:
-        """Train one epoch at constant learning rates, starting from the weights and momenta of the previous call."""
+    def _partial_fit(self, X: Any, y: Any, learn: Callable[[], Targets], sample_weight: Any) -> None:
+        """Train one epoch at constant learning rates, starting from the weights and momenta of the previous call.
+
+        ``learn`` returns the targets: new ones in the first call, and the targets of the first call afterwards.
+        """
         before: Trained | None = vars(self).get("trained_")
         if before is None:
             _warn_of_many_processes()
-            components = resolve_components(self, weight_dtype(self.precision))
-        else:
-            components = before.components
-        seed = self._draw_seed()
-        with self._attempt(components, seed if before is None else before.record.seed) as attempt:
-            start = before or self._starting_point(components)
+        with self._attempt(before) as attempt:
+            start = before or self._starting_point(attempt.components)
+            targets = learn()
             clips = attempt.check_clips(self, X, reset=before is None)
             labelled = self._labelled(clips, targets, y, sample_weight)
             width = None if before is None else before.model.features.n_features
-            train_set, attempt.failed = make_frame_set(
-                labelled,
-                np.flatnonzero(labelled.weights > 0),
-                self._reader(components),
-                limit=self._limit(components),
-                on_error=self.on_error,
-                dtype=components.dtype,
-                n_features=width,
-            )
-            attempt.data = Data(train_set, None, "trained in instalments", attempt.failed)
+            train_set, attempt.failed = self._frame_set(attempt, labelled, labelled.used, width)
+            attempt.data = Data(train_set, None, "trained in instalments")
 
-            n_epochs = 0 if before is None else before.record.n_epochs
-            settings = self._settings((seed + n_epochs) % 2**31)
+            settings = self._settings(attempt.seed)
             settings = replace(settings, epochs=1, constant_lr=True, patience=None, ema_decay=None)
             run = self._start_run(attempt, targets, settings, start)
             if before is not None:
                 run.history = list(before.record.history)
-                run.load_momenta(copy.deepcopy(self._momenta))
+                run.load_momenta(copy.deepcopy(vars(self).get("_momenta", [])))  # a loaded model has none
             attempt.train()
 
     @contextmanager
-    def _attempt(self, components: Components, seed: int | None) -> Iterator[Attempt]:
-        """Yield the state of a call of ``fit``; at its end, set the fitted attributes.
+    def _attempt(self, before: Trained | None = None) -> Iterator[Attempt]:
+        """Yield the state of a call that fits a model or trains ``before`` further; at its end, set the attributes.
 
         An exception does not change the estimator. It gets the attributes ``failed`` and ``trained``.
         """
-        attempt = Attempt(components, seed, self._params_to_save())
+        attempt: Attempt | None = None
         try:
+            components = before.components if before else resolve_components(self, weight_dtype(self.precision))
+            attempt = Attempt(components, self._draw_seed(), self._params_to_save(), before)
             yield attempt
         except BaseException as error:
             failed = error.failed if isinstance(error, SkastwError) else ()
             with suppress(AttributeError):  # an exception of the user may have a read-only property of this name
-                error.failed = list(failed) or attempt.failed  # type: ignore[attr-defined]
-                error.trained = attempt.trained()  # type: ignore[attr-defined]
+                error.failed = list(failed) or (attempt.failed if attempt else [])  # type: ignore[attr-defined]
+                error.trained = attempt.trained() if attempt else None  # type: ignore[attr-defined]
             raise
 
         # remove the attributes of an earlier fit, such as n_features_in_ if X is now a list of paths;
@@ -325,6 +317,7 @@ class AudioEstimator(
     # ---------------------------------------------------------- steps of fit
 
     def _draw_seed(self) -> int:
+        """Return a seed drawn from ``random_state``."""
         return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
 
     def _starting_point(self, components: Components) -> Trained | None:
@@ -372,34 +365,33 @@ class AudioEstimator(
         return targets.loss
 
     def _make_data(self, attempt: Attempt, labelled: Labelled, validation: Labelled | None, targets: Targets) -> Data:
-        """Compute the frames of all clips, and split off the validation clips."""
-        components = attempt.components
-        attempt.data = make_data(
-            labelled,
-            validation,
-            targets,
-            self._reader(components),
-            limit=self._limit(components),
-            on_error=self.on_error,
-            dtype=components.dtype,
-            split=self,
-            seed=attempt.seed or 0,
-        )
-        attempt.failed = attempt.data.failed
+        """Compute the frames of all clips, and split off validation clips if none are given."""
+        train_set, attempt.failed = self._frame_set(attempt, labelled, labelled.used)
+        lost = targets.lost(labelled.targets[labelled.used], labelled.targets[train_set.positions])
+        if lost is not None:
+            raise DataError(f"No clip of {lost} can be used; error.failed lists the clips.")
+
+        if validation is None:
+            attempt.data = hold_out(labelled, train_set, targets, self, attempt.seed)
+        else:
+            everything, width = np.arange(len(validation.clips)), train_set.frames[0].shape[1]
+            valid_set, failed = self._frame_set(attempt, validation, everything, width)
+            attempt.failed += [replace(clip, reason=f"in X_val: {clip.reason}") for clip in failed]
+            attempt.data = Data(train_set, valid_set, "validation clips given by the caller")
         return attempt.data
 
-    def _reader(self, components: Components) -> Read:
-        """Return a function that reads clips and yields the outcome of each."""
+    def _frame_set(
+        self, attempt: Attempt, labelled: Labelled, index: np.ndarray, n_features: int | None = None
+    ) -> tuple[FrameSet, list[FailedClip]]:
+        """Return the data set of the usable clips at ``index``, and a list of the other clips."""
+        components = attempt.components
 
-        def read(clips: Sequence[Any], index: np.ndarray, n_features: int | None = None) -> Iterator[Outcome]:
+        def read(clips: Sequence[Any], index: np.ndarray) -> Iterator[Outcome]:
             rate = components.sample_rate
             return read_frames(clips, index, components.features, rate, self, n_features=n_features)
 
-        return read
-
-    def _limit(self, components: Components) -> int | None:
-        """Return the number of bytes of frames to keep in memory; None keeps all, as precomputed frames already are."""
-        return None if components.precomputed else CACHES[self.cache]
+        limit = None if components.precomputed else CACHES[self.cache]  # precomputed frames are in memory already
+        return make_frame_set(labelled, index, read, limit=limit, on_error=self.on_error, dtype=components.dtype)
 
     def _settings(self, seed: int) -> TrainingSettings:
         return take_params(

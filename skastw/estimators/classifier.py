@@ -136,22 +136,19 @@ class ASTWClassifier(ClassifierMixin, ClassParams, AudioEstimator):
         """
         self._validate_params()
         check_complete(classes, "classes")
-        classes = numpy_targets(classes)
-
-        if hasattr(self, "trained_"):
-            targets = self.trained_.targets
-            if classes is not None and not np.array_equal(np.unique(classes), self.classes_):
-                raise ValueError(
-                    f"Got classes={plain(list(classes))}, expected the classes of the first call: "
-                    f"{plain(self.classes_)}."
-                )
-        elif classes is None and np.ndim(y) < 2:
-            raise ValueError("Got classes=None in the first call of partial_fit, expected all classes.")
-        else:
-            targets = learn_targets(y if classes is None else classes, self._learns)
-
-        self._partial_fit(X, y, targets, sample_weight)
+        self._partial_fit(X, y, partial(self._instalment_targets, y, numpy_targets(classes)), sample_weight)
         return self
+
+    def _instalment_targets(self, y: Any, classes: Any) -> Targets:
+        """Return the targets of the first call of ``partial_fit``, from ``classes`` or from an indicator y."""
+        if not hasattr(self, "trained_"):
+            if classes is None and np.ndim(y) < 2:
+                raise ValueError("Got classes=None in the first call of partial_fit, expected all classes.")
+            return learn_targets(y if classes is None else classes, self._learns)
+        if classes is not None and not np.array_equal(np.unique(classes), np.unique(self.classes_)):
+            expected = plain(self.classes_)
+            raise ValueError(f"Got classes={plain(list(classes))}, expected the classes of the first call: {expected}.")
+        return self.trained_.targets
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the most probable class of each clip, or all labels with a probability above 0.5.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -104,8 +105,8 @@ class ASTWRegressor(RegressorMixin, AudioEstimator):
         """
         self._validate_params()
         fresh = not hasattr(self, "trained_")
-        targets = learn_targets(y, self._learns, sample_weight) if fresh else self.trained_.targets
-        self._partial_fit(X, y, targets, sample_weight)
+        learn = partial(learn_targets, y, self._learns, sample_weight)
+        self._partial_fit(X, y, learn if fresh else lambda: self.trained_.targets, sample_weight)
         return self
 
     def predict(self, X: Any) -> np.ndarray:

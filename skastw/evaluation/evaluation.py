@@ -250,6 +250,7 @@ def evaluate_predictions(
     check_consistent_length(truth, predicted, names, *columns.values())
 
     labels = unique_labels(truth, predicted)
+    scores: dict[str, Any] = total_scores(truth, predicted)
     groups, folds = columns.get("group"), columns.get("fold")
     known = predicted if classes is None else np.union1d(predicted, classes)
     with ignored_warnings("A single label was found"):  # the scores show it

@@ -7,6 +7,6 @@ from skastw.features._base import Features, FeaturesModule
 
 __all__ = ["Features", "FeaturesModule", *export_named(__name__, __path__, Features, globals())]
 
-if TYPE_CHECKING:  # the classes are found when the package is imported
+if TYPE_CHECKING:  # the classes are exported when the package is imported
 
     def __getattr__(name: str) -> Any: ...

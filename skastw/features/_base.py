@@ -1,4 +1,4 @@
-"""The contract of a front end."""
+"""Base classes of front ends."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ class FeaturesModule(nn.Module):
     Attributes
     ----------
     n_features : int
-        Values in a frame, F.
+        Number F of values in a frame.
     """
 
     n_features: int
 
     def extract(self, waveforms: Sequence[Tensor]) -> list[Tensor]:
-        """Return the frames of some clips, each as if it were alone.
+        """Return the frames of several clips.
 
-        A front end may do better than one clip after the other.
+        By default the clips are processed one after another. A subclass may do it faster, with the same result.
 
         Parameters
         ----------
@@ -48,24 +48,24 @@ class Features(Component):
     ``build(sample_rate)`` returns a module with
 
     * ``forward(waveform (B, N) float32, lengths (B,)) -> (frames (B, T, F) float32, lengths (B,))``, where
-      padding a clip changes none of its frames and frames beyond its length are zero;
+      padding a clip must not change its frames, and frames beyond its length are zero;
     * ``n_features``, the number F of values in a frame.
     """
 
     kind: ClassVar[str] = "features"
-    #: Whether frames are log powers of bands on the scale of :mod:`skastw.core.decibels`.
+    #: Whether frames are log powers of frequency bands on the scale of :mod:`skastw.core.decibels`.
     log_mel: ClassVar[bool] = False
 
     @abstractmethod
     def build(self, sample_rate: int) -> FeaturesModule:
-        """Return the module that computes frames at ``sample_rate`` (Hz)."""
+        """Return the module for waveforms at ``sample_rate`` (Hz)."""
 
     @abstractmethod
     def frames_per_second(self, sample_rate: int) -> float:
         """Return the frame rate (Hz)."""
 
     def frequencies(self, sample_rate: int) -> np.ndarray | None:
-        """Return the middle of each bin of a frame, shape (F,), in Hz, or None where bins are no frequency bands."""
+        """Return the centre frequency (Hz) of each bin, shape (F,), or None if bins do not stand for frequencies."""
         return None
 
     def to_preprocessor(self, sample_rate: int, chunk_length: float) -> dict[str, Any]:
@@ -74,9 +74,9 @@ class Features(Component):
         Parameters
         ----------
         sample_rate : int
-            Hz.
+            Samples per second (Hz).
         chunk_length : float
-            Seconds.
+            Length of the longest chunk in seconds.
         """
         return {
             "feature_extractor_type": type(self).__name__,

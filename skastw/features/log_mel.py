@@ -6,13 +6,14 @@ import functools
 import math
 from collections.abc import Sequence
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from skastw.core.batching import is_padded, length_mask
+from skastw.core.batching import frame_mask, is_padded
+from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 from skastw.core.warn import warn_user
 from skastw.errors import ComponentError
@@ -22,6 +23,7 @@ __all__ = [
     "MAX_FILTER_SIZE",
     "MAX_OVERLAP",
     "LogMel",
+    "MelFeatures",
     "MelModule",
     "centred_windows",
     "check_cost",
@@ -33,34 +35,62 @@ __all__ = [
     "whisper_scale",
 ]
 
-#: Windows that are transformed at once, and samples in them: few enough for a processor's cache, and for a recording of
-#: hours.
+#: Windows that are transformed at once, and samples in them. Such a part fits into the cache of a processor, and limits
+#: the memory for recordings of hours.
 _SLAB, _SLAB_SIZE = 1024, 2**23
-#: Windows that a sample may lie in (``n_fft / hop_length``); 2 to 16 are usual.
+#: Largest number of windows that contain the same sample (``n_fft / hop_length``); 2 to 16 are usual.
 MAX_OVERLAP = 1024
-#: Largest ``n_fft * n_mels``: the filters take twice as many bytes.
+#: Largest product ``n_fft * n_mels``; the filters take twice as many bytes.
 MAX_FILTER_SIZE = 2**23
 
 
-class LogMel(Features):
+@parameters
+class MelFeatures(Features):
+    """Base of front ends with a mel filter bank; see :class:`LogMel`."""
+
+    n_mels: int = param(default=80, valid=[Interval(Integral, 1, 1024, closed="both")], doc="Number of mel bands.")
+    n_fft: int = param(
+        default=400,
+        valid=[Interval(Integral, 8, 65536, closed="both")],
+        doc="Length of the Fourier transform in samples.",
+    )
+    hop_length: int = param(
+        default=160, valid=[Interval(Integral, 1, 65536, closed="both")], doc="Step between frames in samples."
+    )
+    win_length: int | None = param(
+        default=None,
+        valid=[Interval(Integral, 2, 65536, closed="both"), None],
+        doc="Length of the Hann window in samples, which is centred in ``n_fft``; None stands for ``n_fft``.",
+    )
+    fmin: float = param(
+        default=0.0, valid=[Interval(Real, 0, None, closed="left")], doc="Lower end of the mel bands in Hz."
+    )
+    fmax: float | None = param(
+        default=None,
+        valid=[Interval(Real, 0, None, closed="neither"), None],
+        doc="Upper end of the mel bands in Hz; None stands for half the sample rate.",
+    )
+
+    def frames_per_second(self, sample_rate: int) -> float:
+        """Return the frame rate (Hz)."""
+        return sample_rate / self.hop_length
+
+    def to_preprocessor(self, sample_rate: int, chunk_length: float) -> dict[str, Any]:
+        """Return the settings by the names of the parameters, which are librosa's."""
+        return {**super().to_preprocessor(sample_rate, chunk_length), **self.get_params(deep=False)}
+
+
+@parameters
+class LogMel(MelFeatures):
     """Log-mel spectrogram: short-time power spectrum, mel filter bank, log10, Whisper's scaling.
 
-    A frame is centred on every ``hop_length``-th sample, so a clip of N samples has ``ceil(N / hop_length)``
-    frames; the signal is mirrored at its start and followed by zeros at its end, as in Whisper's padded
-    input. Padding a clip changes none of its frames.
+    A frame is centred on every ``hop_length``-th sample, so a clip of N samples has ``ceil(N / hop_length)`` frames.
+    The waveform is mirrored at its start and padded with zeros at its end, as in Whisper. Padding a clip does not
+    change its frames.
 
     Parameters
     ----------
-    n_mels : int, default=80
-        Mel bands F.
-    n_fft : int, default=400
-        Length of the Fourier transform in samples.
-    hop_length : int, default=160
-        Step between frames in samples.
-    win_length : int or None, default=None
-        Length of the Hann window in samples, centred in ``n_fft``; None is ``n_fft``.
-    fmin, fmax : float, default=0.0 and None
-        Range of the mel bands in Hz; ``fmax=None`` is half the sample rate.
+    {parameters}
 
     References
     ----------
@@ -79,49 +109,20 @@ class LogMel(Features):
 
     name = "log_mel"
     log_mel = True
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "n_mels": [Interval(Integral, 1, 1024, closed="both")],
-        "n_fft": [Interval(Integral, 8, 65536, closed="both")],
-        "hop_length": [Interval(Integral, 1, 65536, closed="both")],
-        "win_length": [Interval(Integral, 2, 65536, closed="both"), None],
-        "fmin": [Interval(Real, 0, None, closed="left")],
-        "fmax": [Interval(Real, 0, None, closed="neither"), None],
-    }
-
-    def __init__(
-        self,
-        *,
-        n_mels: int = 80,
-        n_fft: int = 400,
-        hop_length: int = 160,
-        win_length: int | None = None,
-        fmin: float = 0.0,
-        fmax: float | None = None,
-    ) -> None:
-        self.n_mels = n_mels
-        self.n_fft = n_fft
-        self.hop_length = hop_length
-        self.win_length = win_length
-        self.fmin = fmin
-        self.fmax = fmax
 
     def build(self, sample_rate: int) -> FeaturesModule:
         """Return the module; see :class:`~skastw.features.Features`."""
         return _LogMelModule(self, sample_rate)
 
-    def frames_per_second(self, sample_rate: int) -> float:
-        """Return the frame rate (Hz)."""
-        return sample_rate / self.hop_length
-
     def frequencies(self, sample_rate: int) -> np.ndarray:
-        """Return the middle of each mel band, shape (n_mels,), in Hz."""
+        """Return the centre frequency of each mel band, shape (n_mels,), in Hz."""
         return mel_frequencies(sample_rate, self.n_mels, self.fmin, self.fmax)[1:-1]
 
     def to_preprocessor(self, sample_rate: int, chunk_length: float) -> dict[str, Any]:
-        """Return the settings in the words of ``transformers``' ``WhisperFeatureExtractor``.
+        """Return the settings by the names of ``WhisperFeatureExtractor`` in ``transformers``.
 
-        It has bands from 0 to 8000 Hz and a window of ``n_fft`` samples; other settings keep its words and
-        are not passed off as its own. It pads to whole seconds, so ``chunk_length`` is rounded up.
+        This extractor has bands from 0 to 8000 Hz and a window of ``n_fft`` samples. Other settings have the same
+        names, but another ``feature_extractor_type``. Since it pads to whole seconds, ``chunk_length`` is rounded up.
         """
         seconds = math.ceil(chunk_length)
         n_samples = seconds * sample_rate
@@ -138,28 +139,29 @@ class LogMel(Features):
             "dither": 0.0,
             "return_attention_mask": False,
         }
+
         whole_band = self.fmin == 0 and self.fmax in (None, 8000) and sample_rate == 16000
         if whole_band and self.win_length in (None, self.n_fft):
             return {"feature_extractor_type": "WhisperFeatureExtractor", **settings}
         own = {"win_length": self.win_length or self.n_fft, "fmin": self.fmin, "fmax": self.fmax or sample_rate / 2}
-        return {**super().to_preprocessor(sample_rate, seconds), **settings, **own}
+        return {**Features.to_preprocessor(self, sample_rate, seconds), **settings, **own}
 
 
 class MelModule(FeaturesModule):
-    """Base of built front ends that start from mel bands: it computes them, a subclass puts them on its scale.
+    """Base of built front ends that compute mel bands; :meth:`scaled` of a subclass converts them to frames.
 
     Parameters
     ----------
     params : Features
-        With the parameters of :class:`LogMel`.
+        Front end with the parameters of :class:`LogMel`.
     sample_rate : int
-        Hz.
+        Samples per second (Hz).
 
     Raises
     ------
     ComponentError
-        If the window is longer than ``n_fft``, the settings cost too much (:func:`check_cost`), or the range of the
-        bands is not in that of the sample rate.
+        If the window is longer than ``n_fft``, the settings need too much memory or time (:func:`check_cost`), or the
+        range of the bands exceeds half the sample rate.
     """
 
     window: Tensor
@@ -175,6 +177,7 @@ class MelModule(FeaturesModule):
         self.n_features = params.n_mels
         self.n_fft = params.n_fft
         self.hop_length = params.hop_length
+
         filters = mel_filter_bank(sample_rate, params.n_fft, params.n_mels, params.fmin, params.fmax)
         before = (params.n_fft - win_length) // 2
         window = nn.functional.pad(torch.hann_window(win_length), (before, params.n_fft - win_length - before))
@@ -182,11 +185,11 @@ class MelModule(FeaturesModule):
         self.register_buffer("filters", torch.from_numpy(filters.T.copy()), persistent=False)
 
     def scaled(self, mel: Tensor, lengths: Tensor) -> Tensor:
-        """Turn mel power (B, T, n_mels) of ``lengths`` (B,) into frames (B, T, F), zero beyond each length."""
+        """Convert mel power (B, T, n_mels) with ``lengths`` (B,) to frames (B, T, F), zero beyond each length."""
         raise NotImplementedError
 
     def spectrum(self, power: Tensor) -> Tensor:
-        """Return what the bands are sums of, from the power (..., n_fft // 2 + 1) of windows: here the power."""
+        """Convert the power spectrum (..., n_fft // 2 + 1) before the filter bank; by default it is unchanged."""
         return power
 
     def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -196,7 +199,7 @@ class MelModule(FeaturesModule):
         return self.scaled(mel[:, : int(n_frames.max())], n_frames), n_frames
 
     def extract(self, waveforms: Sequence[Tensor]) -> list[Tensor]:
-        """Return the frames of some clips; their windows are transformed together."""
+        """Return the frames of several clips; their windows are transformed together."""
         if not waveforms:
             return []
         windows = [centred_windows(waveform[None], self.n_fft, self.hop_length)[0] for waveform in waveforms]
@@ -217,21 +220,22 @@ class _LogMelModule(MelModule):
 
 
 def check_cost(n_fft: int, hop_length: int, n_mels: int) -> None:
-    """Refuse settings that take gigabytes for the filters, or transform each sample thousands of times.
+    """Raise an error if the filters would take gigabytes, or each sample would be transformed thousands of times.
 
-    A model folder from a stranger may ask for them, and a person may by a slip.
+    Such settings are a mistake, or come from an untrusted model folder.
 
     Parameters
     ----------
     n_fft, hop_length : int
-        In samples; windows overlap at most :data:`MAX_OVERLAP` times.
+        Length of the Fourier transform and step between frames in samples. Each sample may lie in at most
+        :data:`MAX_OVERLAP` windows.
     n_mels : int
-        The filters, about ``n_mels * n_fft / 2`` values, are limited by :data:`MAX_FILTER_SIZE`.
+        Number of mel bands. The product ``n_fft * n_mels`` may be at most :data:`MAX_FILTER_SIZE`.
 
     Raises
     ------
     ComponentError
-        Naming the values, the limit and the remedy.
+        If a limit is exceeded. The message names the values, the limit and the remedy.
 
     Examples
     --------
@@ -241,11 +245,11 @@ def check_cost(n_fft: int, hop_length: int, n_mels: int) -> None:
         ...
     skastw.errors.ComponentError: Got n_fft=65536 with hop_length=1: ... Take a hop_length of 64 or more...
     """
-    least = -(-n_fft // MAX_OVERLAP)
-    if hop_length < least:
+    min_hop = -(-n_fft // MAX_OVERLAP)
+    if hop_length < min_hop:
         raise ComponentError(
             f"Got n_fft={n_fft} with hop_length={hop_length}: each sample lies in {n_fft // hop_length} windows, "
-            f"expected at most {MAX_OVERLAP}. Take a hop_length of {least} or more, or a smaller n_fft."
+            f"expected at most {MAX_OVERLAP}. Take a hop_length of {min_hop} or more, or a smaller n_fft."
         )
     if n_fft * n_mels > MAX_FILTER_SIZE:
         raise ComponentError(
@@ -255,21 +259,21 @@ def check_cost(n_fft: int, hop_length: int, n_mels: int) -> None:
 
 
 def centred_windows(waveform: Tensor, n_fft: int, hop_length: int) -> Tensor:
-    """Return the stretches of a waveform around every ``hop_length``-th sample.
+    """Return windows of a waveform that are centred on every ``hop_length``-th sample.
 
-    The waveform is mirrored at its start and followed by zeros.
+    The waveform is mirrored at its start and padded with zeros at its end.
 
     Parameters
     ----------
     waveform : Tensor of shape (B, N)
-        Zero beyond each clip's length.
+        Waveforms, zero beyond the length of each clip.
     n_fft, hop_length : int
-        In samples.
+        Length of a window and step between windows in samples.
 
     Returns
     -------
     Tensor of shape (B, ceil(N / hop_length), n_fft)
-        Window t is centred on sample ``t * hop_length``; a view, in which samples repeat.
+        Window t is centred on sample ``t * hop_length``. The result is a view: overlapping windows share memory.
 
     Examples
     --------
@@ -280,21 +284,22 @@ def centred_windows(waveform: Tensor, n_fft: int, hop_length: int) -> Tensor:
     """
     n_samples, half = waveform.shape[1], n_fft // 2
     size = (-(-n_samples // hop_length) - 1) * hop_length + n_fft
-    if n_samples <= half:  # what is mirrored reaches into the zeros
+    if n_samples <= half:  # the mirrored part includes zeros of the padding
         waveform = nn.functional.pad(waveform, (0, half + 1 - n_samples))
-    behind = waveform.new_zeros(len(waveform), max(0, size - half - waveform.shape[1]))
-    padded = torch.cat([waveform[:, 1 : half + 1].flip(1), waveform, behind], dim=1)
+    zeros = waveform.new_zeros(len(waveform), max(0, size - half - waveform.shape[1]))
+    padded = torch.cat([waveform[:, 1 : half + 1].flip(1), waveform, zeros], dim=1)
     return padded[:, :size].unfold(1, n_fft, hop_length)
 
 
 def power_spectrum(windows: Tensor, window: Tensor) -> Tensor:
-    """Return the squared magnitude of the Fourier transform.
+    """Return the power spectrum of windows.
 
     Parameters
     ----------
     windows : Tensor of shape (..., n_fft)
+        Samples.
     window : Tensor of shape (n_fft,)
-        Weight of each sample.
+        Window function: weight of each sample.
 
     Returns
     -------
@@ -331,8 +336,8 @@ def mel_filter_bank(
 
     Notes
     -----
-    The scale is linear below 1 kHz (15 mel per kHz) and logarithmic above (27 mel per factor of 6.4);
-    each triangle is divided by half its width in Hz.
+    The scale is linear below 1 kHz (15 mel per kHz) and logarithmic above (27 mel per factor of 6.4). Each triangle is
+    divided by half its width in Hz.
 
     Examples
     --------
@@ -353,7 +358,7 @@ def mel_filter_bank(
 def _mel_filters(
     sample_rate: float, n_fft: int, n_mels: int, fmin: float, fmax: float | None
 ) -> tuple[np.ndarray, int]:
-    """Return the filters and the number of those that no bin lies in; each prediction builds its front end."""
+    """Return the filters and the number of empty ones, cached because each prediction builds its front end."""
     edges = mel_frequencies(sample_rate, n_mels, fmin, fmax)
     bins = np.arange(n_fft // 2 + 1) * sample_rate / n_fft
     lower, centre, upper = edges[:-2, None], edges[1:-1, None], edges[2:, None]
@@ -365,7 +370,7 @@ def _mel_filters(
 
 
 def mel_frequencies(sample_rate: float, n_mels: int, fmin: float = 0.0, fmax: float | None = None) -> np.ndarray:
-    """Return where mel bands begin, peak and end: each reaches from the peak before to the peak behind its own.
+    """Return the edges and centres of mel bands. Each band extends from the centre of the previous to that of the next.
 
     Parameters
     ----------
@@ -379,7 +384,7 @@ def mel_frequencies(sample_rate: float, n_mels: int, fmin: float = 0.0, fmax: fl
     Returns
     -------
     ndarray of shape (n_mels + 2,)
-        In Hz: ``fmin``, the peak of each band, ``fmax``.
+        ``fmin``, the centre of each band, and ``fmax`` in Hz.
 
     Raises
     ------
@@ -402,37 +407,37 @@ def mel_frequencies(sample_rate: float, n_mels: int, fmin: float = 0.0, fmax: fl
 
 
 def hz_to_mel(hz: float | np.ndarray) -> np.ndarray:
-    """Return frequencies ``hz`` on Slaney's mel scale; see :func:`mel_filter_bank`."""
+    """Convert frequencies ``hz`` to Slaney's mel scale; see :func:`mel_filter_bank`."""
     hz = np.asarray(hz, dtype=np.float64)
     above = 15 + 27 * np.log(np.maximum(hz, 1000) / 1000) / np.log(6.4)
     return np.where(hz < 1000, hz * 15 / 1000, above)
 
 
 def mel_to_hz(mel: float | np.ndarray) -> np.ndarray:
-    """Return the frequencies in Hz of values ``mel`` on Slaney's mel scale."""
+    """Convert values ``mel`` on Slaney's mel scale to frequencies in Hz."""
     mel = np.asarray(mel, dtype=np.float64)
     above = 1000 * np.exp((np.maximum(mel, 15) - 15) * np.log(6.4) / 27)
     return np.where(mel < 15, mel * 1000 / 15, above)
 
 
 def whisper_scale(mel: Tensor, lengths: Tensor | None = None) -> Tensor:
-    """Return log10 of the mel power, floored 8 below the clip's maximum, then ``(x + 4) / 4``.
+    """Return ``(x + 4) / 4``, where x is log10 of the mel power, but at least the maximum of the clip minus 8.
 
     Parameters
     ----------
     mel : Tensor of shape (B, T, F)
-        Mel power, at least 0.
+        Non-negative mel power.
     lengths : Tensor of shape (B,), optional
-        Valid frames; by default all.
+        Number of valid frames; by default all.
 
     Returns
     -------
     Tensor of shape (B, T, F)
-        Zero beyond each length. A range of 80 dB becomes a range of 2.
+        Frames, zero beyond each length. The values of a clip span at most 2 (80 dB).
     """
     log = mel.clamp(min=1e-10).log10()
     if lengths is None or not is_padded(mel, lengths):
         return torch.maximum(log, log.amax(dim=(1, 2), keepdim=True) - 8.0).add_(4.0).div_(4.0)
-    mask = length_mask(lengths, mel.shape[1], mel.device)[:, :, None]
+    mask = frame_mask(mel, lengths)
     floor = log.masked_fill(~mask, -10.0).amax(dim=(1, 2), keepdim=True) - 8.0
     return ((torch.maximum(log, floor) + 4.0) / 4.0) * mask

@@ -3,50 +3,38 @@
 from __future__ import annotations
 
 from numbers import Integral
-from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from skastw.core.batching import length_mask
+from skastw.core.batching import frame_mask
 from skastw.core.decibels import UNIT
+from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 from skastw.errors import ComponentError
-from skastw.features._base import Features, FeaturesModule
-from skastw.features.log_mel import LogMel, MelModule, whisper_scale
+from skastw.features._base import FeaturesModule
+from skastw.features.log_mel import MelFeatures, MelModule, whisper_scale
 from skastw.features.statistics import cepstral_coefficients
 
 __all__ = ["MFCC", "local_slopes"]
 
-#: Frames that a slope or a curvature is fitted to.
+#: Number of frames that a line or parabola is fitted to.
 _WIDTH = 9
 
 
-class MFCC(Features):
+@parameters
+class MFCC(MelFeatures):
     """Mel-frequency cepstral coefficients: the cosine transform over the bands of a log-mel spectrum.
 
-    The spectrum is that of :class:`~skastw.features.LogMel`, in decibels and floored 80 dB below the clip's
-    maximum; the transform is the orthonormal one of type 2. The numbers are those of ``librosa.feature.mfcc``:
-    the first coefficient, the level, lies between -900 and 500, the others within some tens. A network wants
-    them on one scale: take ``normalization="per_bin"``. Padding a clip changes none of its frames.
+    The spectrum is computed as in :class:`~skastw.features.LogMel`, in decibels, with a minimum of 80 dB below the
+    maximum of the clip. The cosine transform is orthonormal and of type 2. The values are the same as in
+    ``librosa.feature.mfcc``: the first coefficient, the level, lies between -900 and 500, and the others have
+    magnitudes of some tens. Use ``normalization="per_bin"`` to bring them to the same scale for a network. Padding a
+    clip does not change its frames.
 
     Parameters
     ----------
-    n_mfcc : int, default=40
-        Coefficients, from the first one; at most ``n_mels``.
-    deltas : {0, 1, 2}, default=0
-        1 appends the slope over time of each coefficient, 2 its curvature, too; see :func:`local_slopes`. A
-        frame then has two or three times ``n_mfcc`` values.
-    n_mels : int, default=80
-        Mel bands that are transformed.
-    n_fft : int, default=400
-        Length of the Fourier transform in samples.
-    hop_length : int, default=160
-        Step between frames in samples.
-    win_length : int or None, default=None
-        Length of the Hann window in samples, centred in ``n_fft``; None is ``n_fft``.
-    fmin, fmax : float, default=0.0 and None
-        Range of the mel bands in Hz; ``fmax=None`` is half the sample rate.
+    {parameters}
 
     References
     ----------
@@ -63,44 +51,24 @@ class MFCC(Features):
     """
 
     name = "mfcc"
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "n_mfcc": [Interval(Integral, 1, 1024, closed="both")],
-        "deltas": [Interval(Integral, 0, 2, closed="both")],
-        **LogMel._parameter_constraints,
-    }
 
-    def __init__(
-        self,
-        *,
-        n_mfcc: int = 40,
-        deltas: int = 0,
-        n_mels: int = 80,
-        n_fft: int = 400,
-        hop_length: int = 160,
-        win_length: int | None = None,
-        fmin: float = 0.0,
-        fmax: float | None = None,
-    ) -> None:
-        self.n_mfcc = n_mfcc
-        self.deltas = deltas
-        self.n_mels = n_mels
-        self.n_fft = n_fft
-        self.hop_length = hop_length
-        self.win_length = win_length
-        self.fmin = fmin
-        self.fmax = fmax
+    n_mfcc: int = param(
+        default=40,
+        valid=[Interval(Integral, 1, 1024, closed="both")],
+        doc="Number of coefficients, counted from the first; at most ``n_mels``.",
+    )
+    deltas: int = param(
+        default=0,
+        valid=[Interval(Integral, 0, 2, closed="both")],
+        doc=(
+            "With 1, the slope of each coefficient over time is appended, and with 2 also its second derivative; "
+            "see :func:`local_slopes`. A frame then has two or three times ``n_mfcc`` values."
+        ),
+    )
 
     def build(self, sample_rate: int) -> FeaturesModule:
         """Return the module; see :class:`~skastw.features.Features`."""
         return _MFCCModule(self, sample_rate)
-
-    def frames_per_second(self, sample_rate: int) -> float:
-        """Return the frame rate (Hz)."""
-        return sample_rate / self.hop_length
-
-    def to_preprocessor(self, sample_rate: int, chunk_length: float) -> dict[str, Any]:
-        """Return the settings in librosa's words."""
-        return {**super().to_preprocessor(sample_rate, chunk_length), **self.get_params(deep=False)}
 
 
 class _MFCCModule(MelModule):
@@ -119,27 +87,27 @@ class _MFCCModule(MelModule):
         coefficients = decibels @ self.basis
         orders = [local_slopes(coefficients, lengths, order) for order in range(1, self.deltas + 1)]
         frames = torch.cat([coefficients, *orders], dim=2)
-        return frames * length_mask(lengths, frames.shape[1], frames.device)[:, :, None]
+        return frames * frame_mask(frames, lengths)
 
 
 def local_slopes(frames: Tensor, lengths: Tensor, order: int = 1) -> Tensor:
-    """Return how each value changes around each frame: a line or a parabola is fitted to the nine frames there.
+    """Return derivatives over time of each value, from a line or parabola that is fitted to nine frames.
 
-    The first and the last frame of a clip are repeated beyond its ends, so padding changes nothing, and a clip
-    may be shorter than nine frames.
+    The nine frames are centred on the current one. Before its start and after its end, the first and the last frame of
+    a clip are repeated. Padding therefore does not change the result, and a clip may have fewer than nine frames.
 
     Parameters
     ----------
     frames : Tensor of shape (B, T, F)
     lengths : Tensor of shape (B,)
-        Valid frames.
+        Number of valid frames.
     order : {1, 2}, default=1
         1 is the slope of the line, 2 the second derivative of the parabola.
 
     Returns
     -------
     Tensor of shape (B, T, F)
-        By the frame; what is beyond each length has no meaning.
+        Change per frame. Values beyond each length are undefined.
 
     References
     ----------
@@ -154,15 +122,16 @@ def local_slopes(frames: Tensor, lengths: Tensor, order: int = 1) -> Tensor:
     3.0
     """
     half = _WIDTH // 2
-    place = torch.arange(-half, half + 1, dtype=torch.float64)
+    offset = torch.arange(-half, half + 1, dtype=torch.float64)
     if order == 2:
-        square = place.square() - place.square().mean()
+        square = offset.square() - offset.square().mean()
         weights = 2 * square / square.square().sum()
     else:
-        weights = place / place.square().sum()
+        weights = offset / offset.square().sum()
 
     position = torch.arange(-half, frames.shape[1] + half)
     nearest = torch.minimum(position.clamp(min=0), lengths[:, None] - 1).to(frames.device)
     extended = frames[torch.arange(frames.shape[0], device=frames.device)[:, None], nearest]
-    column = weights[:, None].to(frames.device, frames.dtype)  # onnxruntime 1.31 gets a product with a vector wrong
+    # a matrix, since onnxruntime 1.31 computes products with a vector wrongly
+    column = weights[:, None].to(frames.device, frames.dtype)
     return (extended.unfold(1, _WIDTH, 1) @ column).squeeze(3)

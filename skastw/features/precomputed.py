@@ -1,26 +1,25 @@
-"""Frames that another step has computed: the front end of a classifier behind ``ASTWFeaturizer``."""
+"""Precomputed frames, for a classifier that follows ``ASTWFeaturizer`` in a pipeline."""
 
 from __future__ import annotations
 
 from numbers import Real
-from typing import Any, ClassVar
 
 from torch import Tensor
 
+from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 from skastw.features._base import Features, FeaturesModule
 
 __all__ = ["Precomputed"]
 
 
+@parameters
 class Precomputed(Features):
-    """No front end: X holds frames of shape (T, F) in place of clips.
+    """No front end: X holds frames of shape (T, F) instead of clips.
 
     Parameters
     ----------
-    frame_rate : float, default=100.0
-        Frames per second (Hz), which turns the estimator's ``chunk_length`` into frames; the default is that
-        of ``LogMel`` at 16 kHz.
+    {parameters}
 
     Examples
     --------
@@ -31,13 +30,18 @@ class Precomputed(Features):
 
     name = "precomputed"
     log_mel = True
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {"frame_rate": [Interval(Real, 0, None, closed="neither")]}
 
-    def __init__(self, *, frame_rate: float = 100.0) -> None:
-        self.frame_rate = frame_rate
+    frame_rate: float = param(
+        default=100.0,
+        valid=[Interval(Real, 0, None, closed="neither")],
+        doc=(
+            "Frames per second (Hz), by which ``chunk_length`` of the estimator is converted to frames. The "
+            "default is the frame rate of ``LogMel`` at 16 kHz."
+        ),
+    )
 
     def build(self, sample_rate: int) -> FeaturesModule:
-        """Return a module that passes frames through; its ``n_features`` is known when X is."""
+        """Return a module that passes frames through; its ``n_features`` is set when X is known."""
         return _PassThrough()
 
     def frames_per_second(self, sample_rate: int) -> float:

@@ -1,4 +1,4 @@
-"""Summary statistics of frames: one row a clip, for classical models."""
+"""Summary statistics of frames: one row for each clip, for classical models."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from torch import Tensor
 
 __all__ = ["cepstral_coefficients", "frame_statistics", "statistic_names"]
 
-#: Summaries over time of each value of a frame.
+#: Statistics over time of each value of a frame.
 STATISTICS = ("mean", "std", "delta_std")
-#: Mel-frequency cepstral coefficients that are summarised beside the log-mel bands.
+#: Number of cepstral coefficients whose statistics are computed, in addition to the log-mel bands.
 N_MFCC = 20
 
 
 def frame_statistics(frames: Tensor) -> Tensor:
-    """Summarise the frames of one clip.
+    """Return summary statistics of the frames of one clip.
 
     Parameters
     ----------
@@ -26,8 +26,8 @@ def frame_statistics(frames: Tensor) -> Tensor:
     Returns
     -------
     Tensor of shape (3 * (F + min(20, F)),), float32
-        Mean, standard deviation, and standard deviation of the difference between neighbouring frames, of
-        each band and of the first cepstral coefficients. All are finite; a clip of one frame has zero deviations.
+        Mean, standard deviation, and standard deviation of the differences between neighbouring frames, for each band
+        and for the first cepstral coefficients. All are finite. For a clip of one frame, the deviations are zero.
 
     Examples
     --------
@@ -42,7 +42,7 @@ def frame_statistics(frames: Tensor) -> Tensor:
 
 
 def statistic_names(n_features: int) -> list[str]:
-    """Return the names of the values of :func:`frame_statistics` for ``n_features`` bands, in order.
+    """Return the names of the values of :func:`frame_statistics` for frames of ``n_features`` bands.
 
     Examples
     --------

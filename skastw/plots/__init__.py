@@ -1,4 +1,4 @@
-"""Pictures of clips, models and scores, as scikit-learn's Display classes; they need the extra ``plot``."""
+"""Plots of clips, models and scores, as scikit-learn's Display classes; they need the extra ``plot``."""
 
 from skastw.plots.augmentation import AugmentationDisplay
 from skastw.plots.embedding import EmbeddingDisplay

@@ -1,4 +1,4 @@
-"""What the displays draw on and write with: axes, colours, names of classes."""
+"""Axes, colours and names for the displays."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["legend", "one_panel", "panels", "pyplot", "shortened", "styles", "tick_names"]
 
-#: Colours that people with any colour vision tell apart: Okabe and Ito, "Color Universal Design", 2008. Its yellow is
-#: left out, which is faint on white; black comes last.
+#: Colours that people with any colour vision can tell apart: Okabe and Ito, "Color Universal Design", 2008, without
+#: yellow, which is faint on white; black comes last.
 _OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 _LINES = ("-", "--", ":", "-.")
 _MARKERS = ("o", "^", "s", "D", "v", "P", "X", "<", ">", "*")
@@ -25,12 +25,12 @@ _LONGEST = 28
 
 
 def pyplot(display: type) -> ModuleType:
-    """Return ``matplotlib.pyplot``, or say that ``display`` needs the extra ``plot``."""
+    """Return ``matplotlib.pyplot``, or raise an error that ``display`` needs the extra ``plot``."""
     return import_optional("matplotlib.pyplot", extra="plot", purpose=display.__name__)
 
 
 def one_panel(display: type, ax: Axes | None, *, size: tuple[float, float] = (1.0, 1.0)) -> Axes:
-    """Return ``ax``, or the axes of a new figure for ``display``, of ``size`` times the user's; see :func:`panels`."""
+    """Return ``ax``, or the axes of a new figure of ``size`` times the user's figure size; see :func:`panels`."""
     return panels(display, ax, (1, 1), size=size)[0, 0]
 
 
@@ -47,15 +47,15 @@ def panels(
     Parameters
     ----------
     display : type
-        Who asks, for errors.
+        Class of the display, for error messages.
     ax : Axes, sequence of Axes or None
-        None makes a figure; one of a grid is replaced by panels in its place; several are taken as they are.
+        None makes a figure. A single Axes of a grid is replaced by panels; several Axes are used as panels.
     shape : (int, int)
-        Rows and columns.
+        Number of rows and columns.
     size : (float, float)
-        Width and height of a new figure, as multiples of the user's.
+        Width and height of a new figure, as multiples of the user's figure size.
     share : bool
-        Whether panels have the same axes.
+        Whether the panels share their axes.
 
     Returns
     -------
@@ -64,50 +64,54 @@ def panels(
     Raises
     ------
     ValueError
-        If the number of axes is not that of the panels, or one has no place in a grid.
+        If the numbers of axes and panels differ, or a single Axes does not belong to a grid.
     """
     plt = pyplot(display)
-    many = shape[0] * shape[1]
+    n_panels = shape[0] * shape[1]
+
     if ax is None:
         width, height = plt.rcParams["figure.figsize"]
         figure = plt.figure(figsize=(size[0] * width, size[1] * height), layout="constrained")
         return figure.subplots(*shape, sharex=share, sharey=share, squeeze=False)
+
     if isinstance(ax, Sequence | np.ndarray):
         axes = np.asarray(ax, dtype=object)
-        if axes.size != many:
-            raise ValueError(f"Got {axes.size} axes, expected one to divide, or one for each of {many} panels.")
+        if axes.size != n_panels:
+            raise ValueError(f"Got {axes.size} axes, expected one to divide, or one for each of {n_panels} panels.")
         return axes.reshape(shape)
-    if many == 1:
+    if n_panels == 1:
         return np.array([[ax]], dtype=object)
+
     place = ax.get_subplotspec()
     if place is None:
-        raise ValueError(f"Got axes outside a grid, expected those of plt.subplots, or one for each of {many} panels.")
+        raise ValueError(
+            f"Got axes outside a grid, expected axes from plt.subplots, or one for each of {n_panels} panels."
+        )
     ax.set_axis_off()
-    gap = 0.35 if ax.figure.get_layout_engine() is None else None  # a layout makes room itself
+    gap = 0.35 if ax.figure.get_layout_engine() is None else None  # a layout engine sets its own gaps
     grid = place.subgridspec(*shape, wspace=gap, hspace=gap)
     return grid.subplots(sharex=share, sharey=share, squeeze=False)
 
 
 def styles(n: int) -> list[dict[str, Any]]:
-    """Return ``n`` styles that can be told apart, of lines and of points: ``color``, ``linestyle`` and ``marker``.
+    """Return ``n`` distinct styles of lines and points, with ``color``, ``linestyle`` and ``marker``.
 
-    The colours are those of the user's ``axes.prop_cycle`` if it was changed, else Okabe and Ito's; when they are used
-    up, they come again with another line and another marker.
+    The colours come from the user's ``axes.prop_cycle`` if it was changed, otherwise from Okabe and Ito. After the last
+    colour, the first one follows with another line style and another marker.
     """
     import matplotlib
 
     cycle = matplotlib.rcParams["axes.prop_cycle"]
-    usual = cycle == matplotlib.rcParamsDefault["axes.prop_cycle"] or "color" not in cycle.keys
-    known = _OKABE_ITO if usual else cycle.by_key()["color"]
-    rounds = [divmod(i, len(known)) for i in range(n)]
+    is_default = cycle == matplotlib.rcParamsDefault["axes.prop_cycle"] or "color" not in cycle.keys
+    colours = _OKABE_ITO if is_default else cycle.by_key()["color"]
     return [
-        {"color": known[i], "linestyle": _LINES[again % len(_LINES)], "marker": _MARKERS[again % len(_MARKERS)]}
-        for again, i in rounds
+        {"color": colours[i], "linestyle": _LINES[turn % len(_LINES)], "marker": _MARKERS[turn % len(_MARKERS)]}
+        for turn, i in (divmod(i, len(colours)) for i in range(n))
     ]
 
 
 def shortened(name: Any) -> str:
-    """Return a name on one line, the middle of a long one left out.
+    """Return a name on one line; a long name loses its middle.
 
     Examples
     --------
@@ -121,25 +125,24 @@ def shortened(name: Any) -> str:
 
 
 def legend(ax: Axes, handles: Sequence[Any], names: Sequence[Any]) -> Any:
-    """Write ``names`` beside ``handles``: right of ``ax`` where the layout makes room for it, else inside."""
-    room = ax.figure.get_layout_engine() is not None
-    place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)} if room else {"loc": "best"}
+    """Add a legend, on the right of ``ax`` if the figure has a layout engine that makes room for it, else inside."""
+    outside = ax.figure.get_layout_engine() is not None
+    place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)} if outside else {"loc": "best"}
     columns = -(-len(names) // 25)
-    made = ax.legend(handles, ["."] * len(names), fontsize="small", ncols=columns, **place)
-    for text, name in zip(made.get_texts(), names, strict=True):  # "_a" would be hidden, and "$a$" a formula
-        text.set_parse_math(False)
-        text.set_text(shortened(name))
-    return made
+    added = ax.legend(handles, ["."] * len(names), fontsize="small", ncols=columns, **place)
+    for text, name in zip(added.get_texts(), names, strict=True):  # as a label, "_a" would be hidden
+        text.set(parse_math=False, text=shortened(name))
+    return added
 
 
 def tick_names(ax: Axes, names: Sequence[str]) -> None:
-    """Write names at 0, 1, ... on the vertical axis, small enough to stand apart; of too many, every second or so."""
+    """Write names at 0, 1, ... on the vertical axis without overlap: in smaller letters, then only every n-th name."""
     import matplotlib
     from matplotlib.font_manager import FontProperties
 
-    room = 72 * ax.get_window_extent().height / ax.figure.dpi / max(1, len(names))  # points for each
-    usual = FontProperties(size=matplotlib.rcParams["ytick.labelsize"]).get_size_in_points()
-    size = min(usual, max(6.5, 0.8 * room))
-    step = max(1, int(np.ceil(1.17 * size / room)))  # a line of text is so much higher than its size
+    room = 72 * ax.get_window_extent().height / ax.figure.dpi / max(1, len(names))  # height for each name (points)
+    default = FontProperties(size=matplotlib.rcParams["ytick.labelsize"]).get_size_in_points()
+    size = min(default, max(6.5, 0.8 * room))
+    step = max(1, int(np.ceil(1.17 * size / room)))  # 1.17: height of a line of text, in sizes
     places = range(0, len(names), step)
     ax.set_yticks(places, [names[i] for i in places], fontsize=size, parse_math=False)

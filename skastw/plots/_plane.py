@@ -1,4 +1,4 @@
-"""The plane of time and frequency that pictures of a clip lie in."""
+"""The axes of plots of a clip, time and frequency, drawn by librosa."""
 
 from __future__ import annotations
 
@@ -7,20 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skastw.features.log_mel import hz_to_mel, mel_to_hz
-
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["Plane"]
 
-#: Columns of a picture, of which neighbours are averaged where there are more: no screen has that many.
+#: Most columns of an image; the mean of neighbours is drawn beyond, because screens have fewer pixels.
 _COLUMNS = 4000
 
 
 @dataclass(frozen=True)
 class Plane:
-    """Where the frames of a clip lie: in seconds, and in Hz where bins are frequency bands.
+    """Positions of the frames of a clip in seconds, and of their bins in Hz if they are frequency bands.
 
     Attributes
     ----------
@@ -28,7 +26,7 @@ class Plane:
     frame_rate : float
         Frames per second (Hz); frame t is centred on ``t / frame_rate``.
     frequencies : ndarray of shape (n_bins,) or None
-        Middle of the bins (Hz).
+        Centres of the bins (Hz).
     """
 
     n_frames: int
@@ -41,7 +39,7 @@ class Plane:
         return (np.linspace(0, self.n_frames, n + 1) - 0.5) / self.frame_rate
 
     def bin_edges(self, n: int) -> np.ndarray:
-        """Return the borders (n + 1,) of ``n`` equal groups of bins, in Hz or, where bins are no bands, counted.
+        """Return the borders (n + 1,) of ``n`` equal groups of bins, in Hz or, without frequencies, in bins.
 
         Examples
         --------
@@ -53,35 +51,44 @@ class Plane:
         position = np.linspace(0, self.n_bins, n + 1)
         if self.frequencies is None:
             return position - 0.5
-        mel = hz_to_mel(self.frequencies)
+
+        import librosa
+
+        # borders are halfway between centres, of which one more is added at either end
+        mel = librosa.hz_to_mel(self.frequencies)
         steps = np.diff(mel) if len(mel) > 1 else np.ones(1)
-        borders = np.concatenate([[mel[0] - steps[0] / 2], (mel[:-1] + mel[1:]) / 2, [mel[-1] + steps[-1] / 2]])
-        return mel_to_hz(np.interp(position, np.arange(self.n_bins + 1), borders))
+        centres = np.concatenate([[mel[0] - steps[0]], mel, [mel[-1] + steps[-1]]])
+        borders = (centres[:-1] + centres[1:]) / 2
+        return librosa.mel_to_hz(np.interp(position, np.arange(self.n_bins + 1), borders))
 
     def draw(self, ax: Axes, values: np.ndarray, *, cmap: Any, vmin: float, vmax: float) -> Any:
         """Draw ``values`` (n, m), of equal parts of the clip and groups of bins, as colours from ``vmin`` to ``vmax``.
 
-        Data coordinates are seconds and Hz; equal mel are equally high.
+        Data coordinates are seconds and Hz; the scale of the frequencies is mel.
         """
-        group = -(-len(values) // _COLUMNS)
-        starts = np.arange(0, len(values), group)
-        ends = np.append(starts[1:], len(values))
-        means = np.add.reduceat(values, starts) / (ends - starts)[:, None]
-        x = self.time_edges(len(values))[np.append(starts, len(values))]
-        y = self.bin_edges(values.shape[1])
-        image = ax.pcolormesh(x, y, means.T, cmap=cmap, vmin=vmin, vmax=vmax, rasterized=True)
-        ax.set_xlabel("time (s)")
-        ax.set_ylabel("bin" if self.frequencies is None else "frequency (Hz)")
+        import librosa
+        import librosa.display
+
+        columns = [*range(0, len(values), -(-len(values) // _COLUMNS)), len(values)]
+        x, y = self.time_edges(len(values))[columns], self.bin_edges(values.shape[1])
+        means = librosa.util.sync(values.T, columns)
+
+        # "frames" keeps matplotlib's ticks, which do not overlap in small panels as librosa's for seconds do
+        axes: dict[str, Any] = {
+            "x_axis": "frames",
+            "y_axis": "frames",
+            "x_coords": x,
+            "y_coords": y,
+            "auto_aspect": False,
+        }
+        image = librosa.display.specshow(means, ax=ax, cmap=cmap, vmin=vmin, vmax=vmax, **axes)
         if self.frequencies is not None:
-            ax.set_yscale("function", functions=(hz_to_mel, mel_to_hz))
-            _tick_octaves(ax, y[0], y[-1])
-        ax.set_xlim(x[0], x[-1])
-        ax.set_ylim(y[0], y[-1])
+            ax.set_yscale("function", functions=(librosa.hz_to_mel, librosa.mel_to_hz))
+        ax.set(xlabel="time (s)", ylabel="bin" if self.frequencies is None else "frequency (Hz)")
+        ax.set(xlim=x[[0, -1]], ylim=y[[0, -1]])
+
+        # ticks at 500, 1000, 2000, ... Hz if at least three are in range
+        octaves = [hz for hz in 500 * 2.0 ** np.arange(12) if y[0] <= hz <= y[-1]]
+        if self.frequencies is not None and len(octaves) >= 3:
+            ax.set_yticks(octaves, [f"{hz:g}" for hz in octaves])
         return image
-
-
-def _tick_octaves(ax: Axes, lowest: float, highest: float) -> None:
-    """Put ticks at 500, 1000, 2000, ... Hz where at least three of them are seen; else they stay even."""
-    octaves = [hz for hz in 500 * 2.0 ** np.arange(12) if lowest <= hz <= highest]
-    if len(octaves) >= 3:
-        ax.set_yticks(octaves, [f"{hz:g}" for hz in octaves])

@@ -1,4 +1,4 @@
-"""A clip, and what augmentations make of it."""
+"""A clip and its augmented versions."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 __all__ = ["AugmentationDisplay"]
 
-#: Panels in a row, where there is one version by each augmentation.
+#: Most panels in a row, if each augmentation has one version.
 _COLUMNS = 5
 
 
 class AugmentationDisplay:
-    """A clip beside versions of it that augmentations made, on one scale of time and of colour.
+    """A clip and its augmented versions, with the same scales of time and colour.
 
     Make one with :meth:`from_estimator` or :meth:`from_clip`.
 
@@ -37,12 +37,12 @@ class AugmentationDisplay:
     original : SpectrogramDisplay
         The clip.
     versions : list of (str, list of SpectrogramDisplay)
-        Name and versions of each augmentation; the same number of each.
+        Name and versions of each augmentation, the same number for all.
 
     Attributes
     ----------
     ax_, axes_ : Axes and ndarray of Axes
-        The first panel, with the clip, and all of them.
+        First panel, with the clip, and all panels.
     figure_ : Figure
     colorbar_ : Colorbar
 
@@ -76,7 +76,7 @@ class AugmentationDisplay:
         ax: Axes | Sequence[Axes] | None = None,
         cmap: Any = None,
     ) -> AugmentationDisplay:
-        """Draw what the augmentations of an estimator make of a clip.
+        """Draw a clip and its versions from the augmentations of an estimator.
 
         Parameters
         ----------
@@ -125,9 +125,10 @@ class AugmentationDisplay:
         ax: Axes | Sequence[Axes] | None = None,
         cmap: Any = None,
     ) -> AugmentationDisplay:
-        """Draw what augmentations make of a clip, each alone and, where there are several, all together.
+        """Draw a clip and its versions from each augmentation and, for several augmentations, from all together.
 
-        Alone each is applied for certain, with ``p=1`` where it has a ``p``; together they are applied as in training.
+        A single augmentation is always applied, with ``p=1`` if it has a parameter ``p``. All together are applied with
+        their own probabilities, as in training.
 
         Parameters
         ----------
@@ -140,13 +141,13 @@ class AugmentationDisplay:
         sample_rate : int, default=16000
             Rate that clips are resampled to (Hz).
         partner : clip, optional
-            What augmentations that mix two clips mix in. Without it these are left out.
+            Second clip for augmentations that mix two clips; without it, these are left out.
         n_versions : int, default=1
-            Versions by each augmentation; with more than one, each has a row.
+            Number of versions from each augmentation; with more than one, each augmentation has a row.
         random_state : int, RandomState or None, default=0
             Seed of the random draws.
         ax : Axes or sequence of Axes, optional
-            Where to draw; one of a grid is divided, several are taken for the panels. By default in a new figure.
+            Axes to draw in; a single Axes of a grid is divided, several are used as panels. By default in a new figure.
         cmap : str or Colormap, optional
             By default matplotlib's ``image.cmap``, viridis.
 
@@ -159,18 +160,20 @@ class AugmentationDisplay:
         ClipError
             If a clip cannot be used.
         ValueError
-            If there is no augmentation, or ``n_versions`` is not a positive integer.
+            If no augmentation is left, or ``n_versions`` is not a positive integer.
         MissingDependencyError
             Without the extra ``plot``.
         """
         pyplot(cls)
         if isinstance(n_versions, bool) or not isinstance(n_versions, int) or n_versions < 1:
             raise ValueError(f"Got n_versions={n_versions!r}, expected an integer of at least 1.")
+
         listed = augment if isinstance(augment, list | tuple) else [augment]
-        found = [resolve_component(Augment, item) for item in listed if item is not None]
-        found = [item for item in found if partner is not None or not item.mixes]
-        if not found:
+        augmentations = [resolve_component(Augment, item) for item in listed if item is not None]
+        augmentations = [item for item in augmentations if partner is not None or not item.mixes]
+        if not augmentations:
             raise ValueError(f"Got augment={augment!r}, expected one that works on a single clip, or a partner to mix.")
+
         features = resolve_component(Features, features)
         frames = [clip_frames(item, features, sample_rate) for item in (clip, partner) if item is not None]
         seed = int(check_random_state(random_state).randint(2**31 - 1))
@@ -178,21 +181,17 @@ class AugmentationDisplay:
         def prepared(augmentation: Augment) -> Transform:
             return augmentation.prepare(lambda paths: [clip_frames(path, features, sample_rate) for path in paths])
 
-        rows = [(item.name, [prepared(_certain(item))]) for item in found]
-        if len(found) > 1:
-            rows.append(("all together", [prepared(item) for item in found]))
-        settings = {"features": features, "sample_rate": sample_rate}
+        def display(values: Tensor) -> SpectrogramDisplay:
+            return SpectrogramDisplay.from_frames(values, features, sample_rate=sample_rate)
+
+        rows = [(item.name, [prepared(_always_applied(item))]) for item in augmentations]
+        if len(augmentations) > 1:
+            rows.append(("all together", [prepared(item) for item in augmentations]))
         versions = [
-            (
-                name,
-                [
-                    SpectrogramDisplay.from_frames(_version(frames, transforms, seed + i), **settings)
-                    for i in range(n_versions)
-                ],
-            )
+            (name, [display(_version(frames, transforms, seed + i)) for i in range(n_versions)])
             for name, transforms in rows
         ]
-        return cls(SpectrogramDisplay.from_frames(frames[0], **settings), versions).plot(ax, cmap=cmap)
+        return cls(display(frames[0]), versions).plot(ax, cmap=cmap)
 
     def plot(self, ax: Axes | Sequence[Axes] | None = None, *, cmap: Any = None) -> AugmentationDisplay:
         """Draw.
@@ -200,7 +199,7 @@ class AugmentationDisplay:
         Parameters
         ----------
         ax : Axes or sequence of Axes, optional
-            Where to draw; one of a grid is divided, several are taken for the panels. By default in a new figure.
+            Axes to draw in; a single Axes of a grid is divided, several are used as panels. By default in a new figure.
         cmap : str or Colormap, optional
             By default matplotlib's ``image.cmap``, viridis.
 
@@ -208,52 +207,54 @@ class AugmentationDisplay:
         -------
         self
         """
-        drawn, columns = self._panels()
+        titled, columns = self._panels()
         gallery = ax is None or not isinstance(ax, Sequence | np.ndarray)
-        rows = -(-len(drawn) // columns)
-        shape = (rows, columns) if gallery else (1, len(drawn))
+        rows = -(-len(titled) // columns)
+        shape = (rows, columns) if gallery else (1, len(titled))
         size = (0.36 * columns + 0.2, 0.42 * rows + 0.1)
         self.axes_ = panels(type(self), ax, shape, size=size, share=True)
         self.ax_, self.figure_ = self.axes_.flat[0], self.axes_.flat[0].figure
 
         first, step = self.original, 1 / self.original.frame_rate
         low, high = first.span
-        longest = max(len(display.values) for _, display in drawn) * step
-        for i, (title, display) in enumerate(drawn):
+        longest = max(len(display.values) for _, display in titled) * step
+        for i, (title, display) in enumerate(titled):
             axes = self.axes_.flat[i]
             display.plot(axes, cmap=cmap, colorbar=False, vmin=low, vmax=high)
             axes.set_title(title, fontsize="medium", parse_math=False)
             axes.set(xlim=(-step / 2, longest - step / 2), facecolor="0.85")
-            if gallery:
+            if gallery:  # labels at the left and at the bottom only
                 left, bottom = i % columns == 0, i // columns == rows - 1
                 axes.tick_params(labelleft=left, labelbottom=bottom)
                 axes.set(xlabel=axes.get_xlabel() if bottom else "", ylabel=axes.get_ylabel() if left else "")
-        for axes in self.axes_.flat[len(drawn) :]:
+        for axes in self.axes_.flat[len(titled) :]:
             axes.set_axis_off()
+
         bar = {"ax": list(self.axes_.flat), "aspect": 40, "pad": 0.01}
         self.colorbar_ = self.figure_.colorbar(first.image_, label=first.quantity, **bar)
         return self
 
     def _panels(self) -> tuple[list[tuple[str, SpectrogramDisplay]], int]:
-        """Return the panels with their titles, and how many are in a row."""
+        """Return the displays with their titles, and the number of columns."""
         clip = ("the clip", self.original)
         n_versions = len(self.versions[0][1])
         if n_versions == 1:
-            drawn = [clip, *((name, displays[0]) for name, displays in self.versions)]
-            return drawn, min(_COLUMNS, len(drawn))
-        drawn = []
+            titled = [clip, *((name, displays[0]) for name, displays in self.versions)]
+            return titled, min(_COLUMNS, len(titled))
+
+        titled = []
         for name, displays in self.versions:
-            drawn += [clip, *((f"{name}, {i}", display) for i, display in enumerate(displays, start=1))]
-        return drawn, n_versions + 1
+            titled += [clip, *((f"{name}, {i}", display) for i, display in enumerate(displays, start=1))]
+        return titled, n_versions + 1
 
 
-def _certain(augmentation: Augment) -> Augment:
-    """Return the augmentation, applied for certain."""
+def _always_applied(augmentation: Augment) -> Augment:
+    """Return the augmentation with a probability of 1."""
     return clone(augmentation).set_params(p=1.0) if "p" in augmentation.get_params() else augmentation
 
 
 def _version(frames: Sequence[Tensor], transforms: Sequence[Transform], seed: int) -> Tensor:
-    """Return what augmentations make of the first of ``frames``, which may mix in the second."""
+    """Return an augmented version of the first of ``frames``; the second may be mixed in."""
     inputs, lengths = pad(frames)
     batch = Batch(inputs, lengths, torch.zeros(len(frames)), torch.ones(len(frames)))
     generator = torch.Generator().manual_seed(seed)

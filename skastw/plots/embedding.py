@@ -1,4 +1,4 @@
-"""A map of embeddings."""
+"""Maps of embeddings."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 __all__ = ["EmbeddingDisplay"]
 
-#: More classes than this have their names among the points, in place of a legend.
+#: Most classes with a legend; the names of more classes are written among the points.
 _LEGEND = 10
-#: Where a name may stand: above or below the middle of its class, in points.
-_PLACES = (8, -8, 18, -18, 28, -28)
+#: Offsets of a name above or below the middle of its class, in the order of preference (points).
+_OFFSETS = (8, -8, 18, -18, 28, -28)
 
 
 class EmbeddingDisplay:
@@ -34,25 +34,25 @@ class EmbeddingDisplay:
     y : ndarray of shape (n_clips,)
         Class of each clip, or its value.
     method : {"pca", "tsne"}
-        What made the points.
+        Method that computed the points.
     explained_variance_ratio : ndarray of shape (2,), optional
         Share of the variance along each axis, for ``"pca"``.
     perplexity : float, optional
-        Of ``"tsne"``.
+        Perplexity, for ``"tsne"``.
 
     Attributes
     ----------
     ax_ : Axes
     figure_ : Figure
     points_ : list of PathCollection
-        One a class, in sorted order, or one for values.
+        One per class, in sorted order, or one for values.
     legend_ : Legend or None
-        Of at most ten classes.
+        Legend, if there are at most ten classes.
     texts_ : list of Annotation
-        Of more than ten classes the names, near the medians of their points, as many as fit: first those of the
-        classes with the most points.
+        Names of more than ten classes, near the medians of their points. If they do not all fit, the classes with the
+        most points come first.
     colorbar_ : Colorbar or None
-        Of values.
+        Colour bar, for values.
 
     Examples
     --------
@@ -92,11 +92,11 @@ class EmbeddingDisplay:
         random_state: Any = 0,
         ax: Axes | None = None,
     ) -> EmbeddingDisplay:
-        """Draw the embeddings that an estimator makes of clips; those that ``on_error`` left out are missing.
+        """Draw the embeddings of clips, without the clips that ``on_error`` leaves out.
 
         Parameters
         ----------
-        estimator : ASTWClassifier, ASTWRegressor, or another with ``transform``
+        estimator : ASTWClassifier, ASTWRegressor, or another object with ``transform``
             Fitted.
         X : sequence of clips
             As the estimator takes them.
@@ -123,8 +123,9 @@ class EmbeddingDisplay:
         E, y = np.asarray(estimator.transform(X)), column_or_1d(y)
         check_consistent_length(E, y)
         read = ~np.isnan(E).all(axis=1)
-        where = {"method": method, "perplexity": perplexity, "random_state": random_state, "ax": ax}
-        return cls.from_embeddings(E[read], y[read], **where)
+        return cls.from_embeddings(
+            E[read], y[read], method=method, perplexity=perplexity, random_state=random_state, ax=ax
+        )
 
     @classmethod
     def from_embeddings(
@@ -144,15 +145,15 @@ class EmbeddingDisplay:
         E : array-like of shape (n_clips, n_embedding)
             At least two clips and two values.
         y : array-like of shape (n_clips,)
-            Class of each clip, or its value (a float that is no whole number).
+            Class of each clip, or its value. Floats are values if one of them is not a whole number.
         method : {"pca", "tsne"}, default="pca"
             Project on the two directions of largest variance, or arrange so that neighbours stay neighbours.
         perplexity : float, default=30.0
-            Neighbours that ``"tsne"`` looks at; a third of the clips where that is less.
+            Number of neighbours for ``"tsne"``, at most a third of the clips.
         random_state : int, RandomState or None, default=0
-            Of ``"tsne"``.
+            Seed of ``"tsne"``.
         ax : Axes, optional
-            Where to draw; by default in a new figure.
+            Axes to draw in; by default in a new figure.
 
         Returns
         -------
@@ -167,16 +168,18 @@ class EmbeddingDisplay:
 
         Notes
         -----
-        In a map by t-SNE the sizes of groups and the distances between them mean nothing, only who is near to whom.
+        In a map by t-SNE, only neighbourhoods have a meaning, not the sizes of groups or the distances between them.
         """
         pyplot(cls)
         E = check_array(E, ensure_min_samples=2, ensure_min_features=2, input_name="E")
         y = column_or_1d(y)
         check_consistent_length(E, y)
+
         if method == "pca":
             pca = PCA(n_components=2, svd_solver="full")
             points = pca.fit_transform(E)
             return cls(points, y, method=method, explained_variance_ratio=pca.explained_variance_ratio_).plot(ax)
+
         if method != "tsne":
             raise ValueError(f"Got method={method!r}, expected 'pca' or 'tsne'.")
         perplexity = min(perplexity, max(1.0, (len(E) - 1) / 3))
@@ -189,7 +192,7 @@ class EmbeddingDisplay:
         Parameters
         ----------
         ax : Axes, optional
-            Where to draw; by default in a new figure.
+            Axes to draw in; by default in a new figure.
 
         Returns
         -------
@@ -202,11 +205,13 @@ class EmbeddingDisplay:
         self.ax_, self.figure_ = ax, ax.figure
         self.legend_ = self.colorbar_ = None
         self.texts_: list[Any] = []
+
         names = ["t-SNE 1", "t-SNE 2"]
         if self.explained_variance_ratio is not None:
             shares = enumerate(self.explained_variance_ratio, start=1)
             names = [f"component {i} ({100 * share:.1f} % of variance)" for i, share in shares]
         ax.set(xlabel=names[0], ylabel=names[1])
+
         size = float(np.clip(2000 / len(self.points), 6, 30))
         if values:
             self.points_ = [ax.scatter(self.points[:, 0], self.points[:, 1], c=self.y, s=size)]
@@ -218,32 +223,35 @@ class EmbeddingDisplay:
     def _draw_classes(self, ax: Axes, size: float) -> None:
         classes, member, counts = np.unique(self.y, return_inverse=True, return_counts=True)
         looks = styles(len(classes))
-        self.points_ = []
-        for i, look in enumerate(looks):
-            x, y = self.points[member == i].T
-            self.points_.append(ax.scatter(x, y, s=size, color=look["color"], marker=look["marker"]))
+        self.points_ = [
+            ax.scatter(x, y, s=size, color=look["color"], marker=look["marker"])
+            for (x, y), look in zip((self.points[member == i].T for i in range(len(classes))), looks, strict=True)
+        ]
         if len(classes) <= _LEGEND:
             self.legend_ = legend(ax, self.points_, list(classes))
             return
-        ax.figure.canvas.figure.draw_without_rendering()  # now it is known where the points will be
+
+        ax.figure.canvas.figure.draw_without_rendering()  # fixes the layout, and with it the places of the points
         taken: list[Any] = []
         for i in np.argsort(-counts, kind="stable"):
             middle = np.median(self.points[member == i], axis=0)
-            text = _written(ax, shortened(classes[i]), middle, looks[i]["color"], taken)
+            text = _write_name(ax, shortened(classes[i]), middle, looks[i]["color"], taken)
             self.texts_ += [text] if text is not None else []
 
 
-def _written(ax: Axes, name: str, middle: np.ndarray, colour: Any, taken: list[Any]) -> Any:
-    """Write a name near the middle of its class, and note its place; None where every place is ``taken``."""
+def _write_name(ax: Axes, name: str, middle: np.ndarray, colour: Any, taken: list[Any]) -> Any:
+    """Write a name near the middle of its class and add its place to ``taken``; return None if it does not fit."""
     box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": colour, "alpha": 0.8}
     text = ax.annotate(name, tuple(middle), xytext=(0, 0), textcoords="offset points", ha="center", va="center")
     text.set(fontsize="x-small", parse_math=False, bbox=box)
+
     extent = text.get_window_extent().padded(3)
-    for place in _PLACES:
-        here = extent.translated(0, place * ax.figure.dpi / 72)
-        if not any(here.overlaps(other) for other in taken):
-            text.xyann = (0, place)
-            taken.append(here)
+    for offset in _OFFSETS:
+        place = extent.translated(0, offset * ax.figure.dpi / 72)
+        if not any(place.overlaps(other) for other in taken):
+            text.xyann = (0, offset)
+            taken.append(place)
             return text
+
     text.remove()
     return None

@@ -1,4 +1,4 @@
-"""How well a model does for each group."""
+"""Scores of each group of clips."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ Scoring = str | Callable[[Any, Any], float]
 
 
 class GroupScoresDisplay:
-    """A score for each group of clips, such as a speaker, beside that of all clips.
+    """The score of each group of clips, such as a speaker, and the score of all clips.
 
     Make one with :meth:`from_estimator` or :meth:`from_predictions`.
 
     Parameters
     ----------
     groups : ndarray of shape (n_groups,)
-        The groups, lowest score first.
+        The groups, the lowest score first.
     scores : ndarray of shape (n_groups,)
-        Score of each; NaN where it is not defined.
+        Score of each group; NaN if it is undefined.
     counts : ndarray of shape (n_groups,)
-        Clips of each.
+        Number of clips in each group.
     overall : float
         Score of all clips.
     name : str
-        What the score is.
+        Name of the score.
 
     Attributes
     ----------
@@ -76,11 +76,11 @@ class GroupScoresDisplay:
         Parameters
         ----------
         estimator : estimator
-            Fitted; any one with ``predict``.
+            Any fitted object with ``predict``.
         X : sequence of clips
             As the estimator takes them.
         y : array-like of shape (n_clips,) or (n_clips, n_targets)
-            What is true of them.
+            True labels or values.
         groups, scoring, ax : see :meth:`from_predictions`
 
         Returns
@@ -110,14 +110,14 @@ class GroupScoresDisplay:
         Parameters
         ----------
         y_true, y_pred : array-like of shape (n_clips,) or (n_clips, n_targets)
-            What is true of each clip, and what was predicted.
+            True and predicted labels or values.
         groups : array-like of shape (n_clips,)
             Group of each clip, such as its speaker.
         scoring : str or callable, default="accuracy"
-            A name that scikit-learn knows, of a score of predictions (no probabilities), or a function
+            Name of a scikit-learn score that needs predictions only, not probabilities, or a function
             ``(y_true, y_pred) -> float``.
         ax : Axes, optional
-            Where to draw; by default in a new figure, the higher the more groups there are.
+            Axes to draw in; by default in a new figure, whose height depends on the number of groups.
 
         Returns
         -------
@@ -133,10 +133,12 @@ class GroupScoresDisplay:
         pyplot(cls)
         y_true, y_pred, groups = np.asarray(y_true), np.asarray(y_pred), group_array(groups)
         check_consistent_length(y_true, y_pred, groups)
+
         names, member, counts = np.unique(groups, return_inverse=True, return_counts=True)
         scores = np.array([_score(scoring, y_true[member == i], y_pred[member == i]) for i in range(len(names))])
         order = np.argsort(scores, kind="stable")
         overall = _score(scoring, y_true, y_pred)
+
         name = scoring if isinstance(scoring, str) else getattr(scoring, "__name__", "score")
         name = name.removeprefix("neg_").replace("_", " ") if isinstance(name, str) else "score"
         return cls(names[order], scores[order], counts=counts[order], overall=overall, name=name).plot(ax)
@@ -147,7 +149,7 @@ class GroupScoresDisplay:
         Parameters
         ----------
         ax : Axes, optional
-            Where to draw; by default in a new figure, the higher the more groups there are.
+            Axes to draw in; by default in a new figure, whose height depends on the number of groups.
 
         Returns
         -------
@@ -155,10 +157,12 @@ class GroupScoresDisplay:
         """
         ax = one_panel(type(self), ax, size=(1.0, float(np.clip(0.2 + 0.042 * len(self.groups), 0.6, 4.0))))
         self.ax_, self.figure_ = ax, ax.figure
+
         first, second = (style["color"] for style in styles(2))
         places = np.arange(len(self.groups))
         (self.points_,) = ax.plot(self.scores, places, "o", color=first)
         self.overall_ = ax.axvline(self.overall, color=second, linestyle="--", label=f"all clips: {self.overall:.3g}")
+
         tick_names(ax, [f"{shortened(group)} ({n})" for group, n in zip(self.groups, self.counts, strict=True)])
         ax.set(xlabel=self.name, ylabel="group (clips)", ylim=(len(places) - 0.3, -0.7))  # the lowest on top
         ax.grid(axis="y", color="0.9")
@@ -168,14 +172,14 @@ class GroupScoresDisplay:
 
 
 class _Predictions(BaseEstimator):
-    """Stands for the estimator whose predictions are given in place of clips."""
+    """An estimator that returns X as its predictions, for scikit-learn's scorers."""
 
     def predict(self, X: Any) -> Any:
         return X
 
 
 def _score(scoring: Scoring, y_true: np.ndarray, y_pred: np.ndarray) -> float:
-    with ignored_warnings():  # that a group lacks a class is no news
+    with ignored_warnings():  # many groups do not have clips of every class
         if callable(scoring):
             return float(scoring(y_true, y_pred))
         try:

@@ -1,4 +1,4 @@
-"""How training went."""
+"""Learning curves."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ if TYPE_CHECKING:
 
 __all__ = ["LearningCurvesDisplay"]
 
-_NAMES = {"loss": "training loss", "macro_f1": "macro-F1", "r2": "R²"}
+_NAMES = {"loss": "training loss", "val_loss": "validation loss", "val_macro_f1": "macro-F1", "val_r2": "R²"}
 
 
 class LearningCurvesDisplay:
-    """Losses and validation scores over the epochs, and the epoch whose weights were kept.
+    """Losses and validation scores over the epochs, and the epoch of the selected weights.
 
     Make one with :meth:`from_estimator`.
 
     Parameters
     ----------
     history : list of dict
-        One row an epoch, as an estimator's ``history_``.
+        One row per epoch, as in ``history_`` of an estimator.
     best_epoch : int
-        The epoch whose weights were kept, counted from 1.
+        Epoch of the selected weights, counted from 1.
 
     Attributes
     ----------
     losses, scores : dict of str to list of float
-        Each curve by its name; no scores where nothing was held out.
+        Values of each curve by its name; no scores without validation clips.
     ax_, axes_ : Axes and ndarray of Axes
-        The first panel, with the losses, and all of them.
+        First panel, with the losses, and all panels.
     figure_ : Figure
     lines_ : list of Line2D
 
@@ -59,14 +59,14 @@ class LearningCurvesDisplay:
 
     @classmethod
     def from_estimator(cls, estimator: Any, *, ax: Axes | Sequence[Axes] | None = None) -> LearningCurvesDisplay:
-        """Draw how an estimator was trained.
+        """Draw the learning curves of an estimator.
 
         Parameters
         ----------
         estimator : ASTWClassifier or ASTWRegressor
             Fitted, or loaded from a folder.
         ax : Axes or sequence of 2 Axes, optional
-            Where to draw; one of a grid is divided. By default in a new figure.
+            Axes to draw in; a single Axes of a grid is divided. By default in a new figure.
 
         Returns
         -------
@@ -89,40 +89,40 @@ class LearningCurvesDisplay:
         Parameters
         ----------
         ax : Axes or sequence of 2 Axes, optional
-            Where to draw; one of a grid is divided. By default in a new figure. Without scores there is one panel.
+            Axes to draw in; a single Axes of a grid is divided. By default in a new figure. Without scores, one panel.
 
         Returns
         -------
         self
         """
-        drawn = [("loss", self.losses), ("validation score", self.scores)] if self.scores else [("loss", self.losses)]
-        self.axes_ = panels(type(self), ax, (1, len(drawn)), size=(0.25 + 0.75 * len(drawn), 1.0))[0]
+        named = {"loss": self.losses, **({"validation score": self.scores} if self.scores else {})}
+        self.axes_ = panels(type(self), ax, (1, len(named)), size=(0.25 + 0.75 * len(named), 1.0))[0]
         self.ax_, self.figure_ = self.axes_[0], self.axes_[0].figure
-        from matplotlib.ticker import MaxNLocator
+
+        from matplotlib.ticker import MaxNLocator  # after panels(), whose error names the extra
 
         self.lines_ = []
         epochs = [row["epoch"] for row in self.history]
         marker = "o" if len(epochs) < 10 else ""
-        for panel, (title, curves) in zip(self.axes_, drawn, strict=True):
+        for panel, (title, curves) in zip(self.axes_, named.items(), strict=True):
             handles = [
                 panel.plot(epochs, values, color=style["color"], linestyle=line, marker=marker, markersize=4)[0]
                 for values, style, line in zip(curves.values(), styles(len(curves)), cycle(["-", "--"]), strict=False)
             ]
             self.lines_ += handles
-            kept = panel.axvline(self.best_epoch, color="0.4", linestyle=":")
+
+            best = panel.axvline(self.best_epoch, color="0.4", linestyle=":")
             names = [name.removesuffix(" loss") for name in curves]
-            panel.legend([*handles, kept], [*names, f"epoch {self.best_epoch}, kept"], fontsize="small")
+            panel.legend([*handles, best], [*names, f"epoch {self.best_epoch}, kept"], fontsize="small")
             panel.set(xlabel="epoch", ylabel=title)
             panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         return self
 
 
 def _curves(history: list[dict[str, Any]], keys: list[str]) -> dict[str, list[float]]:
-    """Return the columns of a history by their names in a picture, those that it has."""
-    found = {}
-    for key in keys:
-        if any(key in row for row in history):
-            plain = key.removeprefix("val_")
-            name = "validation loss" if key == "val_loss" else _NAMES.get(plain, plain.replace("_", " "))
-            found[name] = [row.get(key, float("nan")) for row in history]
-    return found
+    """Return the existing columns of a history by their names in a plot."""
+    return {
+        _NAMES.get(key, key.removeprefix("val_").replace("_", " ")): [row.get(key, float("nan")) for row in history]
+        for key in keys
+        if any(key in row for row in history)
+    }

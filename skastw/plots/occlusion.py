@@ -1,4 +1,4 @@
-"""Which parts of a clip speak for a class."""
+"""Evidence of the parts of a clip for a class."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["OcclusionDisplay"]
 
 
 class OcclusionDisplay:
-    """The spectrogram of a clip, and below it what each part of it says for a class.
+    """The spectrogram of a clip, and below it the evidence of each part of the clip for a class.
 
     Make one with :meth:`from_estimator`.
 
@@ -25,12 +25,12 @@ class OcclusionDisplay:
     occlusion : Occlusion
         Result of :meth:`~skastw.ASTWClassifier.explain`.
     spectrogram : SpectrogramDisplay
-        Of the clip.
+        Spectrogram of the clip.
 
     Attributes
     ----------
     ax_, axes_ : Axes and ndarray of Axes
-        The panel of the saliency, and the spectrogram's and this one.
+        Panel of the saliency, and the panels of the spectrogram and the saliency.
     figure_ : Figure
     image_ : QuadMesh
         The saliency.
@@ -80,12 +80,12 @@ class OcclusionDisplay:
         clip : clip
             As the estimator takes it.
         label : label, optional
-            One of its classes; by default the most probable.
+            Class to explain; by default the most probable class.
         n_times, n_bands, fill : see :meth:`~skastw.ASTWClassifier.explain`
         ax : Axes or sequence of 2 Axes, optional
-            Where to draw; one of a grid is divided. By default in a new figure.
+            Axes to draw in; a single Axes of a grid is divided. By default in a new figure.
         cmap : str or Colormap, optional
-            Of the spectrogram, by default matplotlib's ``image.cmap``, viridis.
+            Colours of the spectrogram; by default matplotlib's ``image.cmap``, viridis.
 
         Returns
         -------
@@ -115,9 +115,9 @@ class OcclusionDisplay:
         Parameters
         ----------
         ax : Axes or sequence of 2 Axes, optional
-            Where to draw; one of a grid is divided. By default in a new figure.
+            Axes to draw in; a single Axes of a grid is divided. By default in a new figure.
         cmap : str or Colormap, optional
-            Of the spectrogram, by default matplotlib's ``image.cmap``, viridis.
+            Colours of the spectrogram; by default matplotlib's ``image.cmap``, viridis.
 
         Returns
         -------
@@ -126,14 +126,15 @@ class OcclusionDisplay:
         self.axes_ = panels(type(self), ax, (2, 1), size=(1.2, 1.4), share=True)[:, 0]
         above, below = self.axes_
         self.ax_, self.figure_ = below, below.figure
+
         self.spectrogram.plot(above, cmap=cmap)
         above.set_xlabel("")
         above.tick_params(labelbottom=False)
-        saliency = self.occlusion.saliency
-        largest = float(abs(saliency).max()) or 1.0
-        scale = {"vmin": -largest, "vmax": largest}
-        self.image_ = self.spectrogram.plane.draw(below, saliency, cmap="PuOr_r", **scale)
-        below.figure.colorbar(self.image_, ax=below, label="drop of log-probability")
         title = f"{shortened(self.occlusion.label)}: probability {self.occlusion.probability:.2f}"
         above.set_title(title, parse_math=False)
+
+        saliency = self.occlusion.saliency
+        largest = float(abs(saliency).max()) or 1.0
+        self.image_ = self.spectrogram.plane.draw(below, saliency, cmap="PuOr_r", vmin=-largest, vmax=largest)
+        below.figure.colorbar(self.image_, ax=below, label="drop of log-probability")
         return self

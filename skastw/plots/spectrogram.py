@@ -19,30 +19,30 @@ if TYPE_CHECKING:
 
 __all__ = ["SpectrogramDisplay", "clip_frames", "fitted_or_set"]
 
-#: Decibels below the loudest that are drawn: what a log-mel front end keeps.
+#: Range of levels that is drawn (dB), as in a log-mel front end.
 _RANGE = 80.0
 
 
 class SpectrogramDisplay:
-    """Frames of a clip as a model sees them, over seconds and Hz.
+    """Frames of a clip, the input of a model, over time and frequency.
 
     Make one with :meth:`from_clip`, :meth:`from_estimator` or :meth:`from_frames`.
 
     Parameters
     ----------
     values : ndarray of shape (n_frames, n_bins)
-        What is drawn.
+        Levels or other values to draw.
     frame_rate : float
         Frames per second (Hz).
     frequencies : ndarray of shape (n_bins,) or None
-        Middle of the bins (Hz); None where bins are no frequency bands.
+        Centres of the bins (Hz); None if bins are not frequency bands.
     quantity : str, default="level (dB)"
-        What the values are.
+        Name of the values.
 
     Attributes
     ----------
     times : ndarray of shape (n_frames,)
-        Middle of the frames (s).
+        Centres of the frames (s).
     ax_ : Axes
     figure_ : Figure
     image_ : QuadMesh
@@ -85,7 +85,7 @@ class SpectrogramDisplay:
         cmap: Any = None,
         colorbar: bool = True,
     ) -> SpectrogramDisplay:
-        """Draw a clip as a front end shows it to a model.
+        """Draw the frames that a front end computes from a clip.
 
         Parameters
         ----------
@@ -96,11 +96,11 @@ class SpectrogramDisplay:
         sample_rate : int, default=16000
             Rate that the clip is resampled to (Hz).
         ax : Axes, optional
-            Where to draw; by default in a new figure.
+            Axes to draw in; by default in a new figure.
         cmap : str or Colormap, optional
             By default matplotlib's ``image.cmap``, viridis.
         colorbar : bool, default=True
-            Whether to draw the scale of the colours.
+            Whether to draw a colour bar.
 
         Returns
         -------
@@ -115,14 +115,13 @@ class SpectrogramDisplay:
         """
         pyplot(cls)
         frames = clip_frames(clip, features, sample_rate)
-        display = cls.from_frames(frames, features, sample_rate=sample_rate)
-        return display.plot(ax, cmap=cmap, colorbar=colorbar)
+        return cls.from_frames(frames, features, sample_rate=sample_rate).plot(ax, cmap=cmap, colorbar=colorbar)
 
     @classmethod
     def from_estimator(
         cls, estimator: Any, clip: Any, *, ax: Axes | None = None, cmap: Any = None, colorbar: bool = True
     ) -> SpectrogramDisplay:
-        """Draw a clip as the front end of an estimator shows it to the network.
+        """Draw the frames that the front end of an estimator computes from a clip.
 
         Parameters
         ----------
@@ -148,16 +147,16 @@ class SpectrogramDisplay:
 
     @classmethod
     def from_frames(cls, frames: Any, features: Any = "log_mel", *, sample_rate: int = 16000) -> SpectrogramDisplay:
-        """Return the display of frames that were computed already; :meth:`plot` draws it.
+        """Return the display of computed frames; :meth:`plot` draws it.
 
         Parameters
         ----------
         frames : array or Tensor of shape (n_frames, n_bins)
-            Of one clip.
+            Frames of one clip.
         features : str or Features, default="log_mel"
-            Front end that computed them.
+            Front end that computed the frames.
         sample_rate : int, default=16000
-            Of the waveform that they were computed from (Hz).
+            Sample rate of the waveform (Hz).
 
         Returns
         -------
@@ -186,35 +185,36 @@ class SpectrogramDisplay:
         Parameters
         ----------
         ax : Axes, optional
-            Where to draw; by default in a new figure.
+            Axes to draw in; by default in a new figure.
         cmap : str or Colormap, optional
             By default matplotlib's ``image.cmap``, viridis.
         colorbar : bool, default=True
-            Whether to draw the scale of the colours.
+            Whether to draw a colour bar.
         vmin, vmax : float, optional
-            Ends of the scale of the colours, by default those of :attr:`span`.
+            Ends of the colour scale; by default :attr:`span`.
 
         Returns
         -------
         self
         """
         ax = one_panel(type(self), ax)
+        self.ax_, self.figure_, self.colorbar_ = ax, ax.figure, None
         low, high = self.span
         low, high = (low if vmin is None else vmin), (high if vmax is None else vmax)
         self.image_ = self.plane.draw(ax, self.values, cmap=cmap, vmin=low, vmax=high)
-        self.colorbar_ = None
+
         if colorbar:
             below, above = bool((self.values < low).any()), bool((self.values > high).any())
             extend = {(True, True): "both", (True, False): "min", (False, True): "max"}.get((below, above), "neither")
             self.colorbar_ = ax.figure.colorbar(self.image_, ax=ax, label=self.quantity, extend=extend)
-        self.ax_, self.figure_ = ax, ax.figure
         return self
 
     @property
     def span(self) -> tuple[float, float]:
-        """Lowest and highest value that colours tell apart.
+        """Lowest and highest value of the colour scale.
 
-        Of levels, 80 dB up to the loudest; of bins that are no bands, and of which some are far from the others, 90 %.
+        For levels, this is 80 dB up to the maximum. For bins without frequencies, of which a few can have much larger
+        values than the others, it covers 90 % of the values.
         """
         if self.frequencies is None:
             low, high = np.percentile(self.values, [5, 95])
@@ -224,7 +224,7 @@ class SpectrogramDisplay:
 
     @property
     def plane(self) -> Plane:
-        """The plane of time and bins that the values lie in."""
+        """Positions of the values in time and frequency."""
         n_frames, n_bins = self.values.shape
         return Plane(n_frames, n_bins, self.frame_rate, self.frequencies)
 
@@ -254,7 +254,7 @@ def clip_frames(clip: Any, features: Any, sample_rate: int) -> Tensor:
 
 
 def fitted_or_set(estimator: Any, name: str) -> Any:
-    """Return a parameter that the estimator was fitted with, or the present one if it is not fitted or keeps none.
+    """Return a parameter from ``fit``, or its current value before ``fit`` and for estimators that do not store it.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What a model hears where in a long clip."""
+"""Predictions for the windows of a long clip."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ class WindowPredictionsDisplay:
     Parameters
     ----------
     predictions : DataFrame of n_windows rows
-        Columns ``start`` and ``end`` (s), and the probabilities of those classes that are drawn.
+        Columns ``start`` and ``end`` (s), and the probabilities of the classes to draw.
     spectrogram : SpectrogramDisplay, optional
-        Of the clip.
+        Spectrogram of the clip.
 
     Attributes
     ----------
     ax_, axes_ : Axes and ndarray of Axes
-        The panel of the probabilities, and all of them.
+        Panel of the probabilities, and all panels.
     figure_ : Figure
     lines_ : list of Line2D
-        One a class, in the order of the columns; points lie in the middle of their windows.
+        One line per class, in the order of the columns, with a point in the middle of each window.
     legend_ : Legend
 
     Examples
@@ -69,7 +69,7 @@ class WindowPredictionsDisplay:
         ax: Axes | Sequence[Axes] | None = None,
         cmap: Any = None,
     ) -> WindowPredictionsDisplay:
-        """Draw what a classifier predicts for the windows of a clip.
+        """Draw the predictions of a classifier for the windows of a clip.
 
         Parameters
         ----------
@@ -80,7 +80,7 @@ class WindowPredictionsDisplay:
         window : float
             Length of the windows (s).
         hop : float, optional
-            Step between them (s); by default as :meth:`~skastw.ASTWClassifier.predict_windows`.
+            Step between the windows (s); by default as in :meth:`~skastw.ASTWClassifier.predict_windows`.
         k, labels, ax, cmap : see :meth:`from_predictions`
 
         Returns
@@ -100,8 +100,8 @@ class WindowPredictionsDisplay:
 
         Notes
         -----
-        The spectrogram takes about 32 kB of memory for each second. Of a recording of many hours, draw the table alone
-        with :meth:`from_predictions`.
+        The spectrogram takes about 32 kB of memory per second. For a recording of many hours, draw only the table with
+        :meth:`from_predictions`.
         """
         pyplot(cls)
         step = {} if hop is None else {"hop": hop}
@@ -137,19 +137,19 @@ class WindowPredictionsDisplay:
             As :meth:`~skastw.ASTWClassifier.predict_windows` returns them for one clip: columns ``clip``, ``start`` and
             ``end`` (s), and the probability of each class.
         clip : clip, optional
-            What was predicted; its spectrogram is drawn below. See :mod:`skastw.audio.clips`.
+            Predicted clip, whose spectrogram is drawn below; see :mod:`skastw.audio.clips`.
         features : str or Features, default="log_mel"
             Front end of the spectrogram.
         sample_rate : int, default=16000
             Rate that the clip is resampled to (Hz).
         k : int, default=5
-            Draw the classes with the highest probability in any window, this many.
+            Number of classes to draw: the classes with the highest probability in any window.
         labels : sequence of labels, optional
-            Draw these classes in place of the ``k`` highest.
+            Classes to draw instead of the ``k`` highest.
         ax : Axes or sequence of 2 Axes, optional
-            Where to draw; one of a grid is divided. By default in a new figure. Without a clip there is one panel.
+            Axes to draw in; a single Axes of a grid is divided. By default in a new figure. Without a clip, one panel.
         cmap : str or Colormap, optional
-            Of the spectrogram, by default matplotlib's ``image.cmap``, viridis.
+            Colours of the spectrogram; by default matplotlib's ``image.cmap``, viridis.
 
         Returns
         -------
@@ -160,17 +160,17 @@ class WindowPredictionsDisplay:
         ClipError
             If the clip cannot be used.
         ValueError
-            If the predictions lack a column or are of several clips or none, or a label or ``k`` is not valid.
+            If the predictions lack a column or are not of exactly one clip, or a label or ``k`` is not valid.
         MissingDependencyError
             Without the extra ``plot``.
         """
         pyplot(cls)
-        chosen = _chosen(predictions, k, labels)
+        columns = ["start", "end", *_classes_to_draw(predictions, k, labels)]
         spectrogram = None
         if clip is not None:
             frames = clip_frames(clip, features, sample_rate)
             spectrogram = SpectrogramDisplay.from_frames(frames, features, sample_rate=sample_rate)
-        return cls(predictions[["start", "end", *chosen]], spectrogram=spectrogram).plot(ax, cmap=cmap)
+        return cls(predictions[columns], spectrogram=spectrogram).plot(ax, cmap=cmap)
 
     def plot(self, ax: Axes | Sequence[Axes] | None = None, *, cmap: Any = None) -> WindowPredictionsDisplay:
         """Draw.
@@ -178,9 +178,9 @@ class WindowPredictionsDisplay:
         Parameters
         ----------
         ax : Axes or sequence of 2 Axes, optional
-            Where to draw; one of a grid is divided. By default in a new figure. Without a clip there is one panel.
+            Axes to draw in; a single Axes of a grid is divided. By default in a new figure. Without a clip, one panel.
         cmap : str or Colormap, optional
-            Of the spectrogram, by default matplotlib's ``image.cmap``, viridis.
+            Colours of the spectrogram; by default matplotlib's ``image.cmap``, viridis.
 
         Returns
         -------
@@ -190,6 +190,7 @@ class WindowPredictionsDisplay:
         self.axes_ = panels(type(self), ax, (n_panels, 1), size=(1.4, 0.4 + 0.4 * n_panels))[:, 0]
         top = self.ax_ = self.axes_[0]
         self.figure_ = top.figure
+
         start, end = self.predictions["start"].to_numpy(), self.predictions["end"].to_numpy()
         classes = self.predictions.columns[2:]
         points = {"markersize": 4 if len(start) <= 100 else 0}
@@ -199,17 +200,18 @@ class WindowPredictionsDisplay:
         ]
         self.legend_ = legend(top, self.lines_, list(classes))
         top.set(ylim=(-0.03, 1.03), xlabel="time (s)", ylabel="probability")
+
         if self.spectrogram is None:
             top.set_xlim(start.min(), end.max())
         else:
             self.spectrogram.plot(self.axes_[1], cmap=cmap, colorbar=False)
             top.set_xlim(self.axes_[1].get_xlim())
             top.tick_params(labelbottom=False)
-            top.set_xlabel("")
+            top.set_xlabel("")  # the panel below has it
         return self
 
 
-def _chosen(predictions: pd.DataFrame, k: int, labels: Sequence[Any] | None) -> list[Any]:
+def _classes_to_draw(predictions: pd.DataFrame, k: int, labels: Sequence[Any] | None) -> list[Any]:
     """Return the columns of the classes to draw, the most probable first."""
     missing = [name for name in ("clip", "start", "end") if name not in predictions.columns]
     if missing:
@@ -217,8 +219,9 @@ def _chosen(predictions: pd.DataFrame, k: int, labels: Sequence[Any] | None) -> 
     n_clips = predictions["clip"].nunique(dropna=False)
     if n_clips != 1:
         raise ValueError(
-            f"Got predictions of {n_clips} clips, expected those of one: predictions[predictions['clip'] == 0]."
+            f"Got predictions of {n_clips} clips, expected one clip: predictions[predictions['clip'] == 0]."
         )
+
     classes = predictions.drop(columns=["clip", "start", "end"])
     if labels is not None:
         unknown = [label for label in labels if label not in classes.columns]
@@ -226,6 +229,7 @@ def _chosen(predictions: pd.DataFrame, k: int, labels: Sequence[Any] | None) -> 
             known = plain(classes.columns.tolist()[:10])
             raise ValueError(f"Got labels {plain(unknown[:5])}, expected some of {known}.")
         return list(labels)
+
     if isinstance(k, bool) or not isinstance(k, Integral) or k < 1:
         raise ValueError(f"Got k={plain(k)!r}, expected an integer of at least 1.")
     highest = classes.max().fillna(-np.inf).to_numpy()

@@ -65,8 +65,8 @@ class Run:
     Attributes
     ----------
     data : dict
-        The clips. One of ``set`` (a name for :func:`skastw.datasets.load_named`, with ``data_home``), ``folder`` (with
-        ``groups``, see :func:`skastw.datasets.load_audio_folder`) and ``table`` (with ``audio_column``,
+        The clips. One of ``set`` (a name for :func:`skastw.datasets.fetch_dataset`, with ``data_home``), ``folder``
+        (with ``groups``, see :func:`skastw.datasets.load_audio_folder`) and ``table`` (with ``audio_column``,
         ``label_column`` and ``group_column``, see :func:`skastw.datasets.load_audio_table`).
     output : str
         Folder of the results.

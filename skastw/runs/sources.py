@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from skastw.core.warn import warn_user
-from skastw.datasets import describe_audio, load_audio_folder, load_audio_table, load_named
+from skastw.datasets import describe_audio, fetch_dataset, load_audio_folder, load_audio_table
 from skastw.datasets.audio_folder import AUDIO_EXTENSIONS, UNKNOWN_EXTENSIONS
 from skastw.errors import OutputError, RunError
 from skastw.runs.splits import Fold, make_folds
@@ -20,7 +20,7 @@ __all__ = ["Clips", "check_outside", "find_clips", "load_clips", "source_of", "t
 
 _TABLES = (".csv", ".tsv", ".parquet")
 _LOADERS: dict[str, Callable[..., Any]] = {
-    "set": load_named,
+    "set": fetch_dataset,
     "folder": load_audio_folder,
     "table": load_audio_table,
 }

@@ -1,4 +1,4 @@
-"""A local page on which a trained classifier is tried: record or drop a clip, see what the model hears."""
+"""A local demo page for a trained classifier: record or drop a clip and see the predictions."""
 
 from skastw.serving.app import create_app
 from skastw.serving.server import parse_size, serve

@@ -1,4 +1,4 @@
-"""What the page shows of a clip, as numbers whose amount does not grow with the clip."""
+"""Predictions and a spectrogram of a clip for the page, with a size that does not grow with the clip."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from skastw.features import LogMel
 
 __all__ = ["Listener", "spectrogram_picture", "windows_of"]
 
-#: Columns of the picture of a spectrogram, and windows along a clip, at most.
+#: Most columns of a spectrogram picture, and most windows along a clip.
 _COLUMNS, _WINDOWS = 512, 400
-#: Frames of log-mel span at most this much, 80 dB; where all is quieter than -60 dB, the picture stays dark.
+#: Range of log-mel frames (80 dB), and the lowest maximum (-60 dB), so that silence stays dark.
 _RANGE, _QUIET = 2.0, -0.5
 
 
 @dataclass(frozen=True)
 class Listener:
-    """A classifier, and how its predictions are shown.
+    """A classifier and the settings of its demo page.
 
     Parameters
     ----------
     classifier : ASTWClassifier
-        Fitted, and of clips.
+        Fitted on clips, not on precomputed frames.
     top_k : int
-        Classes to show.
+        Number of classes to show.
     window : float or None
-        Seconds of a window; None suits it to the clip.
+        Length of a window (s); None for a length that depends on the clip.
 
     Raises
     ------
     TypeError
-        If the classifier is none, or takes precomputed frames.
+        If the model is not an ``ASTWClassifier``, or takes precomputed frames.
     ValueError
         If ``top_k`` or ``window`` is too small.
     sklearn.exceptions.NotFittedError
@@ -51,8 +51,8 @@ class Listener:
     >>> from skastw.serving.listener import Listener
     >>> X, y = make_tones(n_clips=8, n_classes=2, random_state=0)
     >>> clf = ASTWClassifier(epochs=1, encoder="stacked_cnn", val_split=None).fit(X, y)
-    >>> found = Listener(clf, top_k=2, window=None).hear(X[0])
-    >>> sorted(found), len(found["top"])
+    >>> result = Listener(clf, top_k=2, window=None).hear(X[0])
+    >>> sorted(result), len(result["top"])
     (['seconds', 'spectrogram', 'top', 'windows'], 2)
     """
 
@@ -73,7 +73,7 @@ class Listener:
             raise ValueError(f"Got window={self.window!r}, expected seconds, and at least two samples.")
 
     def about(self) -> dict[str, Any]:
-        """Return what the page says of the model before it hears a clip."""
+        """Return facts about the model for the page."""
         return {
             "classes": len(self.classifier.classes_),
             "multilabel": not self.classifier.trained_.targets.exclusive,
@@ -81,12 +81,12 @@ class Listener:
         }
 
     def hear(self, waveform: np.ndarray) -> dict[str, Any]:
-        """Return what the model hears in a waveform (n_samples,) at its sample rate, ready for JSON."""
+        """Return predictions and the spectrogram of a waveform (n_samples,) at the model's rate, as JSON values."""
         classifier = self.classifier
         (top,) = classifier.predict_top_k([waveform], k=self.top_k)
         return {
             "seconds": len(waveform) / classifier.sample_rate_,
-            "top": [{"label": str(label), "probability": probability} for label, probability in top],
+            "top": [_labelled(label, probability) for label, probability in top],
             "spectrogram": spectrogram_picture(waveform, _log_mel_like(classifier), classifier.sample_rate_),
             "windows": windows_of(classifier, waveform, window=self.window, n_rows=self.top_k),
         }
@@ -105,8 +105,8 @@ def spectrogram_picture(waveform: np.ndarray, log_mel: LogMel, sample_rate: int)
     Returns
     -------
     dict
-        ``rows`` and ``columns``; ``levels``, base64 of a byte a point, the highest band first, 255 for the loudest and
-        0 for 80 dB below it; ``frequencies``, the middle of each band from the lowest (Hz).
+        ``rows`` and ``columns``; ``levels``, base64 of one byte per point, the highest band first, 255 for the loudest
+        point and 0 for 80 dB below it; ``frequencies``, the centres of the bands in ascending order (Hz).
 
     Examples
     --------
@@ -118,8 +118,9 @@ def spectrogram_picture(waveform: np.ndarray, log_mel: LogMel, sample_rate: int)
     (80, 512)
     """
     bands = log_mel.build(sample_rate).extract([torch.from_numpy(waveform)])[0].T
-    if bands.shape[1] > _COLUMNS:
+    if bands.shape[1] > _COLUMNS:  # the maximum, so that a click is not lost
         bands = F.adaptive_max_pool1d(bands, _COLUMNS)
+
     loudest = max(float(bands.max()), _QUIET)
     levels = ((bands - loudest + _RANGE) * (255 / _RANGE)).clamp(0, 255).round().to(torch.uint8)
     return {
@@ -140,39 +141,42 @@ def windows_of(
     classifier : ASTWClassifier
     waveform : ndarray of shape (n_samples,), float32
     window : float or None
-        Seconds; None is a fifth of the clip, within half a second and five seconds.
+        Length of a window (s); None for a fifth of the clip, but from 0.5 to 5 seconds.
     n_rows : int
-        Classes to follow: those that are the most probable in any window.
+        Number of classes with probabilities for all windows: the classes with the highest probability in any window.
 
     Returns
     -------
     dict
-        ``size`` (s) of a window; ``starts`` and ``ends`` (s); ``rows``, a label and its probability in each window;
-        ``best``, the most probable label of each window with its probability.
+        ``size`` of a window (s); ``starts`` and ``ends`` (s); ``rows``, each a label and its probability in all
+        windows; ``best``, the most probable label of each window with its probability.
     """
     seconds = len(waveform) / classifier.sample_rate_
     if window is None:
         window = max(min(seconds / 5, 5.0, classifier.chunk_length_), 0.5, 2 / classifier.sample_rate_)
     hop = max(window / 2, (seconds - window) / (_WINDOWS - 2))
     table = classifier.predict_windows([waveform], window=window, hop=hop)
+
     probabilities = table.iloc[:, 3:].to_numpy(dtype=np.float64)
-    labels = [str(label) for label in classifier.classes_.tolist()]
-    followed = np.argsort(-probabilities.max(axis=0), kind="stable")[:n_rows]
-    best = probabilities.argmax(axis=1)
+    labels = classifier.classes_.tolist()
+    highest = np.argsort(-probabilities.max(axis=0), kind="stable")[:n_rows]
+    best = zip(probabilities.argmax(axis=1), probabilities.max(axis=1).round(4).tolist(), strict=True)
+
     return {
         "size": min(window, seconds),
         "starts": table["start"].tolist(),
         "ends": table["end"].tolist(),
-        "rows": [{"label": labels[i], "probabilities": probabilities[:, i].round(4).tolist()} for i in followed],
-        "best": [
-            {"label": labels[i], "probability": round(p, 4)}
-            for i, p in zip(best, probabilities.max(axis=1), strict=True)
-        ],
+        "rows": [{"label": str(labels[i]), "probabilities": probabilities[:, i].round(4).tolist()} for i in highest],
+        "best": [_labelled(labels[i], probability) for i, probability in best],
     }
 
 
+def _labelled(label: Any, probability: float) -> dict[str, Any]:
+    return {"label": str(label), "probability": probability}
+
+
 def _log_mel_like(classifier: ASTWClassifier) -> LogMel:
-    """Return the log-mel front end with the resolution of the classifier's own."""
+    """Return a log-mel front end with the resolution of the classifier's front end."""
     features = classifier.features_
     shared = {name: getattr(features, name) for name in LogMel().get_params() if hasattr(features, name)}
     return LogMel(**shared)

@@ -1,4 +1,4 @@
-"""Serve the demo page from this machine."""
+"""The server of the demo page."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["new_server", "parse_size", "serve"]
 
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
-#: Connections at a time; seconds that an idle one is kept, and that the last answer is waited for.
-_CONNECTIONS, _KEPT, _LAST = 64, 10, 5
+#: Most connections at a time, and timeouts (s) of idle connections and of the last answers at the end.
+_CONNECTIONS, _IDLE_TIME, _END_TIME = 64, 10, 5
 
 
 def serve(
@@ -46,17 +46,17 @@ def serve(
     classifier, title, top_k, window, max_upload
         As in :func:`skastw.serving.create_app`.
     host : str
-        Address to serve at; the default is reached from this machine only. With another one a warning is printed:
-        everybody who reaches it can use the model, and browsers record only on ``https`` and on this machine.
+        Address to serve at; by default only this machine can reach it. For another address a warning is printed:
+        everybody who reaches it can use the model, and browsers on other machines record only over ``https``.
     port : int
-        0 takes a free one.
+        Port to serve at; 0 for a free port.
     open_browser : bool
-        Open the page.
+        Open the page in a browser.
 
     Raises
     ------
     OSError
-        If the address cannot be served at, for example because another program does.
+        If the address or port cannot be used, for example because another program uses it.
     TypeError, ValueError, MissingDependencyError
         As in :func:`skastw.serving.create_app`.
     """
@@ -68,20 +68,22 @@ def serve(
             warning = "everybody who can reach this machine can use this page; browsers record on https only."
             print(f"skastw: warning: {warning}", file=sys.stderr, flush=True)
         print(f"skastw: {title} is at {url} until Ctrl-C", file=sys.stderr, flush=True)
-        if open_browser:  # a browser of the terminal keeps its thread
+
+        if open_browser:  # in a thread, because a browser in the terminal runs until it is closed
             threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
         with contextlib.suppress(KeyboardInterrupt):
             server.run(sockets=[listening])
 
 
 def new_server(app: Starlette) -> uvicorn.Server:
-    """Return what serves an application, with limits on connections and no logging of requests.
+    """Return the server of an application, with limits on connections and without a log of requests.
 
     Parameters
     ----------
     app : Starlette
     """
     uvicorn = import_optional("uvicorn", extra="demo", purpose="The demo page")
+
     config = uvicorn.Config(
         app,
         http="h11",
@@ -93,24 +95,24 @@ def new_server(app: Starlette) -> uvicorn.Server:
         server_header=False,
         proxy_headers=False,
         limit_concurrency=_CONNECTIONS,
-        timeout_keep_alive=_KEPT,
-        timeout_graceful_shutdown=_LAST,
+        timeout_keep_alive=_IDLE_TIME,
+        timeout_graceful_shutdown=_END_TIME,
     )
     return uvicorn.Server(config)
 
 
 def parse_size(text: str) -> int:
-    """Return a number of bytes that is written for people.
+    """Return the number of bytes of a size such as ``"50MB"``.
 
     Parameters
     ----------
     text : str
-        A number, and one of B, kB, MB, GB, KiB, MiB, GiB or nothing.
+        A number, followed by B, kB, MB, GB, KiB, MiB, GiB or no unit.
 
     Raises
     ------
     ValueError
-        If it is not.
+        If the text is not a size.
 
     Examples
     --------

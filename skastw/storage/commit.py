@@ -58,12 +58,15 @@ import stat
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Annotated, BinaryIO
+
+import msgspec
+from msgspec import Meta
 
 from skastw.errors import ArtifactError
 from skastw.storage.files import open_inside, parse_json
+from skastw.storage.schema import check as check_type
 
 if sys.platform != "win32":
     import fcntl
@@ -73,34 +76,34 @@ __all__ = ["is_snapshot", "open_files", "replace_files", "settled"]
 RECORD = ".skastw-commit.json"
 _LOCK_FILE = ".skastw-lock"
 _TEMPORARY = re.compile(r"\.skastw-([0-9a-f]{16})-(.+)\.tmp")
-_TOKEN = re.compile("[0-9a-f]{16}")
-_SHA256 = re.compile("[0-9a-f]{64}")
 _HUB_COMMIT = re.compile("[0-9a-f]{40}")
 _MAX_RECORD_BYTES = 2**16
 #: How often a reader starts over. Opening the files takes less than a millisecond, writing them takes several.
 _MAX_ATTEMPTS = 100
-#: Seconds that a writer waits for others, and how often it looks.
+#: Seconds that a writer waits for others, and seconds between two attempts to get the lock.
 _MAX_WAIT, _POLL_INTERVAL = 600.0, 0.02
 #: Errors of file systems that cannot flush a folder.
 _NO_FLUSH = {errno.EBADF, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP}
 
 
-@dataclass(frozen=True)
-class _Commit:
+_SHA256 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+
+
+class _Commit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The content of a record.
 
     Attributes
     ----------
     token : str
     sha256 : dict of str to str
-        Of each file of the new version, by name.
+        SHA-256 of each file of the new version, by name.
     replaces : dict of str to (str or None)
         SHA-256 of the editable files of the old version; None for a file that did not exist.
     """
 
-    token: str
-    sha256: dict[str, str]
-    replaces: dict[str, str | None]
+    token: Annotated[str, Meta(pattern=r"\A[0-9a-f]{16}\Z")]
+    sha256: dict[str, _SHA256]
+    replaces: dict[str, _SHA256 | None]
 
 
 def replace_files(
@@ -111,11 +114,11 @@ def replace_files(
     Parameters
     ----------
     folder : Path
-        Made if missing.
+        Created if missing.
     contents : mapping of str to bytes
         The new content of each file, by name.
     check : callable
-        Called before anything is written, while no other writer can change the folder; it raises if the files must
+        Called before anything is written, while no other writer can change the folder. It raises if the files must
         not be replaced.
     editable : collection of str
         Names of files that a user may edit after they are saved. Such an edit does not make a record void, and if it
@@ -124,14 +127,29 @@ def replace_files(
     Returns
     -------
     list of str
-        What could not be completed after the commit point, for a message; usually empty. Readers get the new version
-        in any case.
+        Files that could not be renamed after the commit point, for a message; usually empty. Readers get the new
+        version in any case.
 
     Raises
     ------
     OSError
         If something cannot be written, or an earlier save cannot be completed; the folder then holds the old version
         and no temporary files. TimeoutError if another writer does not finish.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from skastw.storage.commit import open_files, replace_files
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     replace_files(Path(folder), {"owl.txt": b"hoot", "dog.txt": b"woof"}, check=lambda: None)
+    ...     files = open_files(Path(folder), ["owl.txt", "dog.txt"])
+    ...     for name, file in files.items():
+    ...         with file:
+    ...             print(name, file.read())
+    []
+    owl.txt b'hoot'
+    dog.txt b'woof'
     """
     existed, token = os.path.isdir(folder), secrets.token_hex(8)
     with _locked(folder) as exclusive:
@@ -157,7 +175,7 @@ def replace_files(
 
 @contextlib.contextmanager
 def settled(folder: Path, names: Sequence[str], *, editable: Collection[str] = ()) -> Iterator[None]:
-    """Keep other writers away from an existing folder in which earlier saves are completed.
+    """Complete earlier saves to an existing folder, and keep other writers away inside the ``with`` block.
 
     Parameters
     ----------
@@ -165,12 +183,22 @@ def settled(folder: Path, names: Sequence[str], *, editable: Collection[str] = (
     names : sequence of str
         The files that are replaced together.
     editable : collection of str
-        As :func:`replace_files` takes it.
+        As for :func:`replace_files`.
 
     Raises
     ------
     OSError
         If the folder cannot be locked or changed.
+
+    Examples
+    --------
+    >>> import os
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from skastw.storage.commit import settled
+    >>> with tempfile.TemporaryDirectory() as folder, settled(Path(folder), ["owl.txt"]):
+    ...     os.listdir(folder)
+    []
     """
     with _locked(folder) as exclusive:
         # Without a lock, temporary files of others may be in use; no token is empty.
@@ -189,7 +217,7 @@ def open_files(
     names : sequence of str
         The files that are replaced together.
     editable : collection of str
-        As :func:`replace_files` takes it.
+        As for :func:`replace_files`.
     unread : collection of str
         Names of files that must exist but are not opened.
 
@@ -203,7 +231,11 @@ def open_files(
     FileNotFoundError
         Naming the files that are missing.
     ArtifactError
-        If a file cannot be opened, or the folder changes all the time.
+        If a file cannot be opened, or the folder changes again and again.
+
+    Examples
+    --------
+    See :func:`replace_files`.
     """
     for _ in range(_MAX_ATTEMPTS):
         record = _read_record(folder)
@@ -257,8 +289,8 @@ def _prepare(folder: Path, token: str, contents: Mapping[str, bytes], editable: 
 
     sha256 = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     replaces = {name: _sha256_of(folder / name) for name in sorted(editable)}
-    record = json.dumps(asdict(_Commit(token, sha256, replaces)), indent=1).encode()
-    # a reader of the files has to be able to read the record too
+    record = json.dumps(msgspec.to_builtins(_Commit(token, sha256, replaces)), indent=1).encode()
+    # who may read one of the files must be able to read the record too
     _write(folder / _temporary(token, RECORD), record, None if None in modes else functools.reduce(operator.or_, modes))
 
     _flush_folder(folder)
@@ -313,7 +345,7 @@ def _settle(folder: Path, names: Sequence[str], editable: Collection[str], only:
 
 
 def _is_whole(folder: Path, commit: _Commit, editable: Collection[str]) -> bool:
-    """Return whether each file of a commit exists, under its temporary name or as the target."""
+    """Return whether each file of a commit exists, with its temporary name or as the target."""
     for name, sha256 in commit.sha256.items():
         temporary = folder / _temporary(commit.token, name)
         if _is_plain(temporary):
@@ -342,7 +374,7 @@ def _move_into_place(folder: Path, commit: _Commit) -> list[str]:
 
 
 def _write(path: Path, content: bytes, mode: int | None) -> None:
-    """Write a new file and flush it to the disk, with the given permissions, by default as the umask says."""
+    """Write a new file and flush it to the disk, with the given permissions, by default those of the umask."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     try:
         if mode is not None:
@@ -374,7 +406,7 @@ def _flush_folder(folder: Path) -> None:
 
 
 def _read_record(folder: Path) -> bytes | None:
-    """Return the content of the record, cut at its limit; None without one."""
+    """Return the content of the record, or one byte more than the limit if it is too long; None if it is missing."""
     if not _is_plain(folder / RECORD) or is_snapshot(folder):
         return None
     try:
@@ -389,15 +421,11 @@ def _read_record(folder: Path) -> bytes | None:
 def _parse_record(content: bytes, names: Sequence[str]) -> _Commit | None:
     """Return the commit that a record describes, or None if it describes none of these files."""
     try:
-        if len(content) > _MAX_RECORD_BYTES:
-            raise ValueError
-        commit = _Commit(**parse_json(content, RECORD))
-        hashes = [*commit.sha256.values(), *(value for value in commit.replaces.values() if value is not None)]
-        valid = commit.sha256.keys() == set(names) and commit.replaces.keys() <= set(names)
-        valid = valid and all(_SHA256.fullmatch(value) for value in hashes)
-        return commit if valid and _TOKEN.fullmatch(commit.token) else None
-    except (ArtifactError, AttributeError, TypeError, ValueError):
+        commit = check_type(parse_json(content, RECORD), _Commit, RECORD, ArtifactError)
+    except ArtifactError:
         return None
+    complete = commit.sha256.keys() == set(names) and commit.replaces.keys() <= set(names)
+    return commit if complete and len(content) <= _MAX_RECORD_BYTES else None
 
 
 def _open_committed(
@@ -415,13 +443,12 @@ def _open_committed(
 
             pending = _is_plain(temporary)
             try:
-                files[name] = open_inside(folder, temporary.name if pending else name)
+                files[name] = stack.enter_context(open_inside(folder, temporary.name if pending else name))
             except ArtifactError:
                 if not pending or os.path.lexists(temporary):
                     raise
-                files[name] = open_inside(folder, name)  # renamed meanwhile
+                files[name] = stack.enter_context(open_inside(folder, name))  # renamed meanwhile
                 pending = False
-            stack.callback(files[name].close)
 
             verified = pending or name not in editable
             if verified and _sha256_of_open(files[name]) != commit.sha256[name]:
@@ -435,12 +462,9 @@ def _open_targets(folder: Path, names: Sequence[str], unread: Collection[str]) -
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise FileNotFoundError(f"{', '.join(missing)} missing")
-    files: dict[str, BinaryIO] = {}
+
     with contextlib.ExitStack() as stack:
-        for name in names:
-            if name not in unread:
-                files[name] = open_inside(folder, name)
-                stack.callback(files[name].close)
+        files = {name: stack.enter_context(open_inside(folder, name)) for name in names if name not in unread}
         stack.pop_all()
     return files
 
@@ -450,7 +474,7 @@ def _temporary(token: str, name: str) -> str:
 
 
 def _is_plain(path: Path) -> bool:
-    """Return whether there is a regular file, and no link to one."""
+    """Return whether a path is a regular file, and not a link to one."""
     try:
         return stat.S_ISREG(os.lstat(path).st_mode)
     except (FileNotFoundError, NotADirectoryError):
@@ -466,7 +490,7 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 
 def _sha256_of(path: Path) -> str | None:
-    """Return the SHA-256 of a regular file, or None without one."""
+    """Return the SHA-256 of a regular file, or None if it is missing or not regular."""
     if not _is_plain(path):
         return None
     with open_inside(path.parent, path.name) as file:
@@ -488,8 +512,8 @@ def _sha256_of_open(file: BinaryIO) -> str:
 def _locked_folder(folder: Path) -> Iterator[bool]:
     """Hold the lock of a folder, which is made if missing; yield whether the file system has locks.
 
-    The lock is on the folder itself and leaves no file. Network file systems lock only files that are open for
-    writing, so there it is on a file, which is removed at the end.
+    The folder itself is locked, which leaves no file. Network file systems lock only files that are open for writing,
+    so a file in the folder is locked there, and removed at the end.
     """
     lock_file = None
     descriptor = _open_locked(folder, folder, os.O_RDONLY)
@@ -533,7 +557,7 @@ def _open_locked(folder: Path, path: Path, flags: int) -> int | None:
 
 @contextlib.contextmanager
 def _locked_file(folder: Path) -> Iterator[bool]:
-    """Hold the lock of a folder by a file in it, which is removed at the end, where folders cannot be locked."""
+    """Hold the lock of a folder on a system that locks only files, by a file in it that is removed at the end."""
     from filelock import FileLock, Timeout
 
     os.makedirs(folder, exist_ok=True)
@@ -558,7 +582,7 @@ def _busy(holder: str) -> str:
 
 
 def _holder(descriptor: int) -> str:
-    """Return which process holds the lock of an open folder, as far as the system tells."""
+    """Return in words which process holds the lock of an open folder, if the system tells."""
     inode = str(os.fstat(descriptor).st_ino)
     with contextlib.suppress(OSError):
         # 1: FLOCK  ADVISORY  WRITE 4113 fe:00:393219 0 EOF; a process that waits has an arrow before FLOCK

@@ -1,4 +1,4 @@
-"""Files of a folder that somebody else may have written: opened only inside it, read only up to a limit."""
+"""Files in a folder that somebody else may have written: opened only inside it, and read only up to a limit."""
 
 from __future__ import annotations
 
@@ -19,25 +19,36 @@ __all__ = ["open_inside", "parse_json", "read_limited"]
 def open_inside(folder: Path, name: str) -> BinaryIO:
     """Open a regular file of a folder for reading.
 
-    A link is followed as long as it stays in the folder, or leads from a snapshot of the Hub's cache to that
-    repository's blobs. A file that becomes a link between this check and the opening is refused, and so is a pipe or
-    a device, without waiting for it.
+    A link is followed if it stays in the folder, or if it leads from a snapshot in the Hub's cache to the blobs of
+    the same repository. A file that becomes a link between this check and the opening is refused. A pipe or a device
+    is refused too, without waiting for it.
 
     Parameters
     ----------
     folder : Path
     name : str
-        Of the file.
+        Name of the file.
 
     Returns
     -------
     file object
-        Binary.
+        In binary mode.
 
     Raises
     ------
     ArtifactError
-        Naming the file and what is wrong with it.
+        If the file cannot be opened; the message has its path and the reason.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from skastw.storage.files import open_inside
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "config.json").write_text("{}")
+    ...     with open_inside(Path(folder), "config.json") as file:
+    ...         file.read()
+    b'{}'
     """
     path = folder / name
     try:
@@ -56,9 +67,9 @@ def open_inside(folder: Path, name: str) -> BinaryIO:
 
 
 def _open_below(root: Path, parts: Sequence[str]) -> int:
-    """Open a file below a folder without following a link, and return its descriptor.
+    """Open a file below a folder without following links, and return its descriptor.
 
-    Each folder on the way is opened inside the one before, so that no part of the path can be exchanged meanwhile.
+    Each folder on the path is opened relative to its parent, so that no part of the path can be replaced meanwhile.
     """
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
     if os.open not in os.supports_dir_fd:  # Windows, where links need a privilege
@@ -78,9 +89,7 @@ def _open_below(root: Path, parts: Sequence[str]) -> int:
 def _roots(folder: Path) -> list[Path]:
     """Return the folders that a link in ``folder`` may lead to."""
     real = folder.resolve()
-    if real.parent.name == "snapshots":
-        return [real, real.parent.parent / "blobs"]
-    return [real]
+    return [real, real.parent.parent / "blobs"] if real.parent.name == "snapshots" else [real]
 
 
 def read_limited(file: BinaryIO, name: str, *, max_bytes: int) -> bytes:
@@ -89,10 +98,11 @@ def read_limited(file: BinaryIO, name: str, *, max_bytes: int) -> bytes:
     Parameters
     ----------
     file : file object
-        Binary.
+        Open in binary mode.
     name : str
-        Of the file, for errors.
+        Name of the file, for errors.
     max_bytes : int
+        Largest size that is accepted.
 
     Returns
     -------
@@ -120,12 +130,23 @@ def read_limited(file: BinaryIO, name: str, *, max_bytes: int) -> bytes:
 
 
 def parse_json(content: bytes, what: str) -> dict[str, Any]:
-    """Return the JSON object in ``content``, of finite numbers and without a key twice.
+    """Return a JSON object with finite numbers and unique keys.
+
+    Parameters
+    ----------
+    content : bytes
+        JSON in UTF-8.
+    what : str
+        Name of the document, for errors.
+
+    Returns
+    -------
+    dict
 
     Raises
     ------
     ArtifactError
-        Naming ``what`` is wrong.
+        If ``content`` is not such an object; the message begins with ``what``.
 
     Examples
     --------
@@ -135,7 +156,7 @@ def parse_json(content: bytes, what: str) -> dict[str, Any]:
     """
     try:
         value = json.loads(
-            content.decode("utf-8"), object_pairs_hook=_without_doubles, parse_constant=_refuse, parse_float=_finite
+            content.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_finite
         )
     except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{what} cannot be read as JSON: {str(error)[:200]}.") from error
@@ -144,11 +165,12 @@ def parse_json(content: bytes, what: str) -> dict[str, Any]:
     return value
 
 
-def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):
         [(key, _)] = Counter(key for key, _ in pairs).most_common(1)
-        raise ValueError(f"the key {key[:100]!r} is there twice")
+        raise ValueError(f"the key {key[:100]!r} occurs twice")
+    "".join(value).encode("utf-8")  # raises ValueError for half of a surrogate pair
     return value
 
 

@@ -1,4 +1,4 @@
-"""Places for results: checked before the work, and files that are replaced in one step after it."""
+"""Outputs: paths are checked before the work, and files are replaced in one step after it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from skastw.errors import OutputError
 
 __all__ = ["check_file", "check_folder", "new_file", "scratch_folder", "write_file"]
 
-#: Names of folders of unfinished files, beside the files that they replace.
+#: Names of temporary folders, which lie beside the files that are written.
 _SCRATCH = re.compile(r"\.skastw-[0-9a-f]{16}\.tmp")
 
 
 def check_file(path: str | os.PathLike[str], suffixes: Sequence[str] = (), *, inputs: Iterable[Any] = ()) -> Path:
-    """Raise unless a file can be written, before work is done for it. Nothing is written or made.
+    """Raise unless a file can be written, before its content is computed. Nothing is created or changed.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def check_file(path: str | os.PathLike[str], suffixes: Sequence[str] = (), *, in
     suffixes : sequence of str, optional
         Endings that the name may have, in lower case; by default any.
     inputs : iterable of paths, optional
-        Files that are read, which ``path`` may not be, by whatever name.
+        Files that are read. ``path`` must not be one of them, or a link to one.
 
     Returns
     -------
@@ -41,7 +41,7 @@ def check_file(path: str | os.PathLike[str], suffixes: Sequence[str] = (), *, in
     Raises
     ------
     OutputError
-        Naming the path, what was expected and what to do.
+        If the file cannot be written; the message has the path, the reason and what to do.
 
     Examples
     --------
@@ -55,37 +55,46 @@ def check_file(path: str | os.PathLike[str], suffixes: Sequence[str] = (), *, in
     skastw.errors.OutputError: Got output '...', which is a folder, expected the name of a file.
     """
     target = Path(path)
-    if suffixes and not os.fspath(target).lower().endswith(tuple(suffixes)):
-        expected = " or ".join(suffixes)
-        raise OutputError(f"Got output {str(target)!r}, expected a name that ends in {expected}.")
-    if target.is_dir():
-        raise OutputError(f"Got output {str(target)!r}, which is a folder, expected the name of a file.")
-    if target.exists():
-        if not target.is_file():
-            raise OutputError(
-                f"Got output {str(target)!r}, which is a device or a pipe, expected a regular file; give another name."
-            )
-        if _is_one_of(target, inputs):
-            raise OutputError(
-                f"Got output {str(target)!r}, which is one of the inputs, expected another file; give another name, so "
-                "that the input is not overwritten."
-            )
-        if not os.access(target, os.W_OK):
-            raise OutputError(
-                f"Got output {str(target)!r}, which is write-protected, expected a file that may be replaced; give "
-                "another name, or change its permissions."
-            )
+    exists = target.exists()
+    refusals = [
+        (
+            suffixes and not os.fspath(target).lower().endswith(tuple(suffixes)),
+            f"expected a name that ends in {' or '.join(suffixes)}",
+        ),
+        (
+            target.is_dir(),
+            "which is a folder, expected the name of a file",
+        ),
+        (
+            exists and not target.is_file(),
+            "which is a device or a pipe, expected a regular file; give another name",
+        ),
+        (
+            exists and _is_one_of(target, inputs),
+            "which is one of the inputs, expected another file; give another name, so that the input is not "
+            "overwritten",
+        ),
+        (
+            exists and not os.access(target, os.W_OK),
+            "which is write-protected, expected a file that may be replaced; give another name, or change its "
+            "permissions",
+        ),
+    ]
+    for applies, problem in refusals:
+        if applies:
+            raise OutputError(f"Got output {str(target)!r}, {problem}.")
+
     _check_writable(Path(os.path.realpath(target)).parent, str(target))
     return target
 
 
 def check_folder(path: str | os.PathLike[str]) -> Path:
-    """Raise unless files can be written into a folder, before work is done for them. Nothing is written or made.
+    """Raise unless files can be written into a folder, before they are computed. Nothing is created or changed.
 
     Parameters
     ----------
     path : path
-        Of a folder that exists, or can be made.
+        A folder that exists or can be created.
 
     Returns
     -------
@@ -94,7 +103,7 @@ def check_folder(path: str | os.PathLike[str]) -> Path:
     Raises
     ------
     OutputError
-        Naming the path, what was expected and what to do.
+        If the folder cannot be written; the message has the path, the reason and what to do.
 
     Examples
     --------
@@ -115,7 +124,7 @@ def check_folder(path: str | os.PathLike[str]) -> Path:
 
 
 def _is_one_of(target: Path, inputs: Iterable[Any]) -> bool:
-    """Return whether one of the paths is the same file as ``target``, by another name or through a link too."""
+    """Return whether one of the paths leads to the same file as ``target``."""
     for path in inputs:
         with contextlib.suppress(OSError, ValueError):
             if os.path.samefile(target, path):
@@ -124,17 +133,18 @@ def _is_one_of(target: Path, inputs: Iterable[Any]) -> bool:
 
 
 def _check_writable(folder: Path, output: str) -> None:
-    """Raise unless files can be made in a folder, or in the one that it would be made in."""
+    """Raise unless files can be created in a folder or, if it is missing, in the nearest folder above it."""
     while not os.path.lexists(folder) and folder != folder.parent:
         folder = folder.parent
+
     if not folder.is_dir():
         raise OutputError(
             f"Got output {output!r}, but {str(folder)!r} is not a folder, expected one; give another name, or remove "
             "it."
         )
     try:
-        with tempfile.TemporaryFile(dir=folder):  # permissions do not tell about disks that are mounted to be read
-            pass
+        # Permissions do not show whether a file system is mounted read-only.
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise OutputError(
             f"Got output {output!r}, but {str(folder)!r} cannot be written to ({error.strerror}), expected a folder "
@@ -143,7 +153,7 @@ def _check_writable(folder: Path, output: str) -> None:
 
 
 def write_file(path: str | os.PathLike[str], content: bytes | str) -> None:
-    """Put a file in the place of another in one step; see :func:`new_file`.
+    """Write a file, replacing an existing one in one step; see :func:`new_file`.
 
     Parameters
     ----------
@@ -154,7 +164,17 @@ def write_file(path: str | os.PathLike[str], content: bytes | str) -> None:
     Raises
     ------
     OutputError
-        If the file cannot be written; what was there before is then unchanged.
+        If the file cannot be written; an existing file is then unchanged.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from skastw.storage.outputs import write_file
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_file(Path(folder) / "owls.txt", "hoot")
+    ...     (Path(folder) / "owls.txt").read_text()
+    'hoot'
     """
     with new_file(path) as file:
         file.write(content.encode("utf-8") if isinstance(content, str) else content)
@@ -162,19 +182,19 @@ def write_file(path: str | os.PathLike[str], content: bytes | str) -> None:
 
 @contextlib.contextmanager
 def new_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Open a file for writing that takes the place of ``path`` at the end, in one step.
+    """Open a new file for writing, which replaces ``path`` in one step at the end.
 
-    After an error or an interrupt, or on a full disk, what was there before is unchanged.
+    After an error or an interrupt, or on a full disk, an existing file is unchanged.
 
     Parameters
     ----------
     path : path
-        Missing folders are made. A link stays one, and the file that it leads to is replaced.
+        Missing folders are created. If it is a link, the file that it leads to is replaced.
 
     Yields
     ------
     file object
-        Binary, for reading and writing.
+        For reading and writing, in binary mode.
 
     Raises
     ------
@@ -199,26 +219,28 @@ def new_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             with open(scratch / "new", "w+b") as file:
                 yield file
                 file.flush()
-                os.fsync(file.fileno())
+                os.fsync(file.fileno())  # before the rename, so that a crash leaves no empty file
+
             _replace(scratch / "new", target)
     except OutputError:
         raise
     except OSError as error:
         reason = error.strerror or error
-        raise OutputError(f"Cannot write {os.fspath(path)!r}: {reason}. What was there before is unchanged.") from error
+        raise OutputError(f"Cannot write {os.fspath(path)!r}: {reason}. An existing file is unchanged.") from error
 
 
 @contextlib.contextmanager
 def scratch_folder(parent: Path) -> Iterator[Path]:
-    """Make a folder for files that are not finished, and remove it at the end.
+    """Create a temporary folder for unfinished files, and remove it at the end.
 
-    A process that is killed leaves its folder, whose name begins with ``.skastw-``; the next one that writes into
-    ``parent`` removes it. Folders of processes at work are locked. On Windows, which has no such locks, they stay.
+    A process that is killed leaves its folder, whose name begins with ``.skastw-``. The next process that writes into
+    ``parent`` removes it, unless it is locked: a running process locks its folder. Windows has no such locks, so the
+    folder of a killed process stays there.
 
     Parameters
     ----------
     parent : Path
-        Exists.
+        An existing folder.
 
     Yields
     ------
@@ -227,7 +249,19 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
     Raises
     ------
     OSError
-        If the folder cannot be made.
+        If the folder cannot be created.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from skastw.storage.outputs import scratch_folder
+    >>> with tempfile.TemporaryDirectory() as parent:
+    ...     with scratch_folder(Path(parent)) as folder:
+    ...         folder.parent == Path(parent)
+    ...     folder.exists()
+    True
+    False
     """
     for left_behind in parent.glob(".skastw-*.tmp"):
         if not _SCRATCH.fullmatch(left_behind.name):
@@ -235,6 +269,7 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
         with contextlib.suppress(OSError), _locked(left_behind, wait=False):
             if os.name != "nt":
                 shutil.rmtree(left_behind, ignore_errors=True)
+
     with _new_folder(parent) as folder:
         try:
             yield folder
@@ -244,20 +279,21 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _new_folder(parent: Path) -> Iterator[Path]:
+    """Create a folder and lock it; start over if another process removes it before it is locked."""
     while True:
         folder = parent / f".skastw-{secrets.token_hex(8)}.tmp"
         folder.mkdir(mode=0o700)
         with contextlib.ExitStack() as stack:
-            with contextlib.suppress(OSError):  # some file systems have no locks; then nobody removes the folder either
+            with contextlib.suppress(OSError):  # on a file system without locks, no other process removes it either
                 stack.enter_context(_locked(folder, wait=True))
-            if folder.exists():  # and was not removed before it was locked
+            if folder.exists():
                 yield folder
                 return
 
 
 @contextlib.contextmanager
 def _locked(folder: Path, *, wait: bool) -> Iterator[None]:
-    """Lock a folder; raise OSError if it is not a folder, another process holds it, or there are no locks."""
+    """Lock a folder; raise OSError if it is not a folder, is locked by another process, or cannot be locked."""
     if os.name == "nt":
         yield
         return
@@ -272,6 +308,7 @@ def _locked(folder: Path, *, wait: bool) -> Iterator[None]:
 
 
 def _replace(new: Path, target: Path) -> None:
+    """Rename a file to its target, keeping the permissions of an existing target."""
     if target.exists():
         with contextlib.suppress(OSError):
             new.chmod(stat.S_IMODE(target.stat().st_mode))
@@ -280,4 +317,4 @@ def _replace(new: Path, target: Path) -> None:
     except OSError as error:
         if error.errno != errno.EBUSY:
             raise
-        shutil.copyfile(new, target)  # a file that is mounted by itself, as containers do, cannot be replaced
+        shutil.copyfile(new, target)  # containers mount single files, which cannot be replaced

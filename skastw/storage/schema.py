@@ -1,4 +1,4 @@
-"""Checks of what a file says against a type: one conversion, and errors that a person can act on."""
+"""Check the content of files against types, with errors that name the place, the value and the expectation."""
 
 from __future__ import annotations
 
@@ -42,6 +42,8 @@ _BOUNDS = {
     "pattern": "matching",
 }
 _MAX_SHOWN = 100
+#: The second for text that is half of a surrogate pair, which JSON may hold, where a Struct or a Literal is expected.
+_REFUSED = (msgspec.ValidationError, UnicodeEncodeError)
 
 
 def check(value: Any, schema: type[T], name: str, error: type[SkastwError], *, place: str = "") -> T:
@@ -57,10 +59,10 @@ def check(value: Any, schema: type[T], name: str, error: type[SkastwError], *, p
         As ``json.loads`` or ``yaml.safe_load`` return it.
     schema : type
         A ``msgspec.Struct``, or any other type that ``msgspec.convert`` knows, such as ``dict[str, list[int]]``. Ranges
-        are written as ``Annotated[int, msgspec.Meta(ge=0)]``; the ``description`` of a ``Meta`` says in an error what
-        is expected. A Struct with ``forbid_unknown_fields=True`` refuses names that are not among its fields.
+        are written as ``Annotated[int, msgspec.Meta(ge=0)]``; the ``description`` of a ``Meta`` replaces the
+        expectation in an error. A Struct with ``forbid_unknown_fields=True`` refuses unknown names.
     name : str
-        Where the value comes from, for errors: usually the path of a file.
+        Source of the value, for errors: usually the path of a file.
     error : type
         The error to raise.
     place : str, default=""
@@ -74,8 +76,8 @@ def check(value: Any, schema: type[T], name: str, error: type[SkastwError], *, p
     Raises
     ------
     SkastwError
-        Of the type ``error``. The message has the name, the place of the first problem, the value there, and what is
-        expected; for an unknown name, it suggests the most similar known one.
+        Of the type ``error``. The message contains the name, the place of the first problem, the value and the
+        expectation; for an unknown name, it suggests the most similar known one.
 
     Examples
     --------
@@ -98,16 +100,16 @@ def check(value: Any, schema: type[T], name: str, error: type[SkastwError], *, p
     """
     try:
         return msgspec.convert(value, schema, strict=True)
-    except msgspec.ValidationError as problem:
+    except _REFUSED as problem:
         raise error(f"{name!r} {_problem(value, schema, place, str(problem))}") from None
 
 
 def _problem(value: Any, annotation: Any, place: str, message: str) -> str:
-    """Return what is wrong with a value that has not the type of an annotation.
+    """Return the problem of a value that does not have the type of an annotation.
 
-    The first part of the value that is wrong by itself is described, and the whole value only if its parts are right.
-    ``message`` is msgspec's, which does not name the keys of mappings. It is used for a condition that is part of a
-    Struct (``__post_init__``).
+    The problem is the first wrong part of the value, or the whole value if all parts are valid. ``message`` comes from
+    msgspec; since it does not name the keys of mappings, it is only used for errors from the ``__post_init__`` of a
+    Struct.
     """
     record = next((kind for kind in _alternatives(annotation) if _is_record(kind) and isinstance(value, Mapping)), None)
     if record is not None and (names := _wrong_names(value, record, place)):
@@ -116,7 +118,7 @@ def _problem(value: Any, annotation: Any, place: str, message: str) -> str:
     for key, item, kind in _parts(value, annotation):
         try:
             msgspec.convert(item, kind, strict=True)
-        except msgspec.ValidationError as problem:
+        except _REFUSED as problem:
             return _problem(item, kind, _below(place, key), str(problem))
 
     if record is not None:
@@ -126,7 +128,7 @@ def _problem(value: Any, annotation: Any, place: str, message: str) -> str:
 
 
 def _wrong_names(value: Mapping[Any, Any], record: Any, place: str) -> str | None:
-    """Return which names of a mapping are unknown, or else missing; None if all are right."""
+    """Return the problem of a mapping with an unknown or a missing name; None if all names are valid."""
     fields = msgspec.structs.fields(record)
     known = [field.encode_name for field in fields]
     inside = f" in {place}" if place else ""

@@ -1,4 +1,10 @@
-"""The weights on disk: a safetensors file whose every byte is accounted for before a tensor is made of it."""
+"""The weights on disk: a safetensors file whose header is checked before a value is read.
+
+The ``safetensors`` library writes the file. Reading does not call it: it takes a path, which may lead to another file
+meanwhile, or the whole content, which it copies, and it cannot check a header alone. It also accepts headers of 100 MB,
+names that occur twice, unknown fields, any number of dimensions and offsets that are not aligned. Everything accepted
+here is also accepted by the library, and has the same tensors there; a test compares the two.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +15,16 @@ import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Annotated, BinaryIO, Literal
 
+import msgspec
 import torch
+from msgspec import Meta
 from torch import Tensor
 
 from skastw.errors import ArtifactError
 from skastw.storage.files import parse_json
+from skastw.storage.schema import check
 
 __all__ = [
     "MAX_HEADER_BYTES",
@@ -26,24 +35,33 @@ __all__ = [
     "weights_to_bytes",
 ]
 
-#: Longest header that is parsed; the default model's takes 15 kB.
+#: Longest header that is parsed; the header of the default model has 15 kB.
 MAX_HEADER_BYTES = 4 * 2**20
 #: Largest file that is read.
 MAX_WEIGHT_BYTES = 2 * 2**30
 _DTYPES = {"F32": torch.float32, "F64": torch.float64, "I64": torch.int64}
-_MAX_DIMS = 8
+#: A length or an offset; products of eight stay exact, and no file is as large.
+_Size = Annotated[int, Meta(ge=0, lt=2**48, description="an integer of 0 to 2**48")]
+
+
+class _Entry(msgspec.Struct, forbid_unknown_fields=True):
+    """The description of one tensor in a header."""
+
+    dtype: Literal["F32", "F64", "I64"]
+    shape: Annotated[list[_Size], Meta(max_length=8)]
+    data_offsets: Annotated[list[_Size], Meta(min_length=2, max_length=2, description="two integers")]
 
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """What a header says of a tensor.
+    """Type, shape and place of a stored tensor.
 
     Attributes
     ----------
     dtype : torch.dtype
     shape : tuple of int
     start, stop : int
-        Its bytes, counted from the end of the header.
+        Its first byte and the one after its last, counted from the end of the header.
     """
 
     dtype: torch.dtype
@@ -54,21 +72,23 @@ class TensorSpec:
 
 @dataclass(frozen=True, eq=False)
 class StoredWeights:
-    """A safetensors file whose header is sound; its values are not read yet.
+    """A safetensors file with a valid header, whose values are not read yet.
 
-    The file stays open as long as this object lives, so that a file that takes its place meanwhile changes nothing.
+    The file stays open as long as this object lives. If another file replaces it meanwhile, the values are still read
+    from the old one.
 
     Attributes
     ----------
     path : Path
-        For errors.
+        Used in errors.
     descriptor : int
-        Of the open file.
+        Descriptor of the open file.
     specs : dict of str to TensorSpec
+        The tensors by name.
     size : int
-        Bytes of the file.
+        Size of the file in bytes.
     sha256 : str or None
-        What the whole file must hash to; None where nobody wrote it down.
+        Expected SHA-256 of the whole file; None skips the comparison.
     """
 
     path: Path
@@ -81,7 +101,12 @@ class StoredWeights:
         weakref.finalize(self, os.close, self.descriptor)
 
     def check(self, expected: Mapping[str, Tensor]) -> None:
-        """Raise unless the file holds exactly tensors of the names, shapes and dtypes of ``expected``.
+        """Raise unless the names, shapes and dtypes of the tensors are those expected.
+
+        Parameters
+        ----------
+        expected : mapping of str to Tensor
+            Tensors of any values, such as the ``state_dict`` of a network.
 
         Raises
         ------
@@ -89,11 +114,9 @@ class StoredWeights:
             Naming the first tensor that differs.
         """
         for name in sorted(expected.keys() | self.specs.keys()):
-            spec, tensor = self.specs.get(name), expected.get(name)
-            found = "nothing" if spec is None else f"{_word(spec.dtype)} of shape {list(spec.shape)}"
-            wanted = "nothing" if tensor is None else f"{_word(tensor.dtype)} of shape {list(tensor.shape)}"
-            if found != wanted:
-                raise ArtifactError(f"{self._path} has {found} for {name[:200]!r}, expected {wanted}.")
+            stored, wanted = _describe(self.specs.get(name)), _describe(expected.get(name))
+            if stored != wanted:
+                raise ArtifactError(f"{str(self.path)!r} has {stored} for {name[:200]!r}, expected {wanted}.")
 
     def read(self) -> dict[str, Tensor]:
         """Return the tensors, which share one block of memory as large as the file.
@@ -101,42 +124,47 @@ class StoredWeights:
         Raises
         ------
         ArtifactError
-            If the file changed since it was opened, is not the one that was saved, or holds NaN or infinite values.
+            If the file changed since it was opened, does not have its SHA-256, or contains NaN or infinite values.
         """
         content = bytearray(self.size)
         with os.fdopen(os.dup(self.descriptor), "rb") as file:
             file.seek(0)
             complete = file.readinto(content) == self.size and not file.read(1)
+
+        name = repr(str(self.path))
         if self.sha256 is not None and hashlib.sha256(content).hexdigest() != self.sha256:
             raise ArtifactError(
-                f"{self._path} is not the file that was saved: its SHA-256 is not the one in config.json. "
+                f"{name} is not the file that was saved: its SHA-256 is not the one in config.json. "
                 "It was damaged or exchanged; fetch or save the model again."
             )
-        length = int.from_bytes(content[:8], "little")
-        if not complete or _parse_header(bytes(content[8 : 8 + length]), self.size - 8 - length) != self.specs:
-            raise ArtifactError(f"{self._path} changed while it was read; load it again.")
-        tensors = {name: _view(content, spec, 8 + length) for name, spec in self.specs.items()}
-        for name, tensor in tensors.items():
-            if not _all_finite(tensor):
-                raise ArtifactError(f"{self._path} holds NaN or infinite values in {name!r}; such a model is broken.")
-        return tensors
+        offset = 8 + int.from_bytes(content[:8], "little")
+        # The header was checked when the file was opened, and may have been overwritten since.
+        if not complete or _parse_header(bytes(content[8:offset]), self.size - offset, self.path) != self.specs:
+            raise ArtifactError(f"{name} changed while it was read; load it again.")
 
-    @property
-    def _path(self) -> str:
-        return repr(str(self.path))
+        tensors = {key: _view(content, spec, offset) for key, spec in self.specs.items()}
+        for key, tensor in tensors.items():
+            if not _all_finite(tensor):
+                raise ArtifactError(
+                    f"{name} holds NaN or infinite values in {key!r}, so the model cannot predict; train it again."
+                )
+        return tensors
 
 
 def open_weights(file: BinaryIO, path: Path, *, sha256: str | None = None) -> StoredWeights:
-    """Read and check the header of a safetensors file: sizes, offsets without hole or overlap, and no key twice.
+    """Read and check the header of a safetensors file.
+
+    The tensors must have unique names, supported dtypes and at most 8 dimensions, and their bytes must follow each
+    other without gap or overlap to the end of the file.
 
     Parameters
     ----------
     file : file object
         Open for reading, in binary mode; the caller may close it afterwards.
     path : Path
-        For errors.
+        Used in errors.
     sha256 : str, optional
-        What the file must hash to when it is read.
+        Expected SHA-256 of the file, compared when the values are read.
 
     Returns
     -------
@@ -156,14 +184,11 @@ def open_weights(file: BinaryIO, path: Path, *, sha256: str | None = None) -> St
     file.seek(0)
     if size > MAX_WEIGHT_BYTES:
         raise ArtifactError(f"{name} has {size} bytes, more than the limit of {MAX_WEIGHT_BYTES}.")
+
     length = int.from_bytes(file.read(8), "little")
     if size < 8 or not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
         raise ArtifactError(f"{name} has {size} bytes and announces a header of {length}; it is damaged.")
-
-    try:
-        specs = _parse_header(file.read(length), size - 8 - length)
-    except ArtifactError as error:
-        raise ArtifactError(f"{name} is damaged: {error}") from error
+    specs = _parse_header(file.read(length), size - 8 - length, path)
     return StoredWeights(path, os.dup(file.fileno()), specs, size, sha256)
 
 
@@ -182,8 +207,8 @@ def weights_to_bytes(weights: Mapping[str, Tensor]) -> bytes:
     Raises
     ------
     ArtifactError
-        Naming the first tensor that is NaN or infinite in places or has a type that is not read again, or if the file
-        would be larger than ``MAX_WEIGHT_BYTES``.
+        If a tensor contains NaN or infinite values or has another dtype than float32, float64 and int64, or if the
+        file would be larger than ``MAX_WEIGHT_BYTES``.
 
     Examples
     --------
@@ -202,8 +227,8 @@ def weights_to_bytes(weights: Mapping[str, Tensor]) -> bytes:
             raise ArtifactError(f"The weights {name!r} are {_word(tensor.dtype)}, expected one of {expected}.")
         if not _all_finite(tensor):
             raise ArtifactError(
-                f"The weights {name!r} hold NaN or infinite values, and such a model predicts nothing. Fit it again, "
-                "with lower learning rates (muon_lr, adam_lr) if it was training that led there."
+                f"The weights {name!r} hold NaN or infinite values, so the model cannot predict. Fit it again; if "
+                "training diverged, with lower learning rates (muon_lr, adam_lr)."
             )
 
     n_bytes = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
@@ -215,39 +240,33 @@ def weights_to_bytes(weights: Mapping[str, Tensor]) -> bytes:
         raise ArtifactError(f"The weights cannot be written: {error}.") from error
 
 
-def _parse_header(header: bytes, n_bytes: int) -> dict[str, TensorSpec]:
-    """Return what a header says, checked against the bytes that follow it."""
-    entries = parse_json(header, "its header")
-    metadata = entries.pop("__metadata__", {})
-    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise ArtifactError("its metadata are not strings.")
-    specs = {name: _parse_entry(name[:200], entry) for name, entry in entries.items()}
-    position = 0
-    for name, spec in sorted(specs.items(), key=lambda item: (item[1].start, item[1].stop)):
-        if spec.start != position:
-            raise ArtifactError(f"{name[:200]!r} begins at byte {spec.start}, expected {position}.")
-        position = spec.stop
+def _parse_header(header: bytes, n_bytes: int, path: Path) -> dict[str, TensorSpec]:
+    """Return the tensors that a header describes, checked against the number of bytes that follow it."""
+    entries = parse_json(header, f"The header of {str(path)!r}")
+    check(entries.pop("__metadata__", {}), dict[str, str], f"{path}: __metadata__", ArtifactError)
+    parsed = check(entries, dict[str, _Entry], str(path), ArtifactError)
+
+    specs, position = {}, 0
+    for name, entry in sorted(parsed.items(), key=lambda item: item[1].data_offsets):
+        start, stop = entry.data_offsets
+        spec = TensorSpec(_DTYPES[entry.dtype], tuple(entry.shape), start, stop)
+        if start != position:
+            raise ArtifactError(
+                f"{str(path)!r} is damaged: {name[:200]!r} begins at byte {start}, expected {position}."
+            )
+        itemsize = spec.dtype.itemsize
+        if stop - start != math.prod(spec.shape) * itemsize or start % itemsize:
+            raise ArtifactError(
+                f"{str(path)!r} is damaged: {name[:200]!r} of shape {entry.shape} does not fit its bytes {start} to "
+                f"{stop}."
+            )
+        specs[name], position = spec, stop
+
     if position != n_bytes:
-        raise ArtifactError(f"{n_bytes} bytes follow its header, which accounts for {position}.")
+        raise ArtifactError(
+            f"{str(path)!r} is damaged: {n_bytes} bytes follow its header, which accounts for {position}."
+        )
     return specs
-
-
-def _parse_entry(name: str, entry: Any) -> TensorSpec:
-    if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
-        raise ArtifactError(f"{name!r} is not described by dtype, shape and data_offsets.")
-    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if not isinstance(dtype, str) or dtype not in _DTYPES:
-        raise ArtifactError(f"{name!r} has dtype {str(dtype)[:50]!r}, expected one of {list(_DTYPES)}.")
-    if not _is_sizes(shape) or len(shape) > _MAX_DIMS or not _is_sizes(offsets) or len(offsets) != 2:
-        raise ArtifactError(f"{name!r} has a shape or offsets that are not sizes.")
-    itemsize = _DTYPES[dtype].itemsize
-    if offsets[1] - offsets[0] != math.prod(shape) * itemsize or offsets[0] % itemsize:
-        raise ArtifactError(f"{name!r} of shape {shape} does not fit its bytes {offsets[0]} to {offsets[1]}.")
-    return TensorSpec(_DTYPES[dtype], tuple(shape), *offsets)
-
-
-def _is_sizes(values: Any) -> bool:
-    return isinstance(values, list) and all(type(value) is int and 0 <= value < 2**48 for value in values)
 
 
 def _view(content: bytearray, spec: TensorSpec, offset: int) -> Tensor:
@@ -260,7 +279,15 @@ def _view(content: bytearray, spec: TensorSpec, offset: int) -> Tensor:
 def _all_finite(tensor: Tensor) -> bool:
     if not tensor.is_floating_point():
         return True
-    return bool(tensor.sum(dtype=torch.float64).isfinite()) or bool(tensor.isfinite().all())
+    # in parts, because of the temporary tensors, which may be larger than the weights
+    return all(bool(part.isfinite().all()) for part in tensor.reshape(-1).split(2**20))
+
+
+def _describe(tensor: TensorSpec | Tensor | None) -> str:
+    """Return dtype and shape in words, for errors and to compare them."""
+    if tensor is None:
+        return "nothing"
+    return f"{_word(tensor.dtype)} of shape {list(tensor.shape)}"
 
 
 def _word(dtype: torch.dtype) -> str:

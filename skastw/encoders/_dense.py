@@ -1,0 +1,57 @@
+"""Base classes of the encoders that end with two dense layers for each frame."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from skastw.core.functional import Dropout
+from skastw.core.parameters import param, parameters
+from skastw.core.sklearn_private import Interval
+from skastw.encoders._base import Encoder, EncoderModule
+from skastw.encoders._initial import draw_xavier
+
+__all__ = ["DenseEncoder", "DenseModule"]
+
+
+@parameters
+class DenseEncoder(Encoder):
+    """Base of encoders with convolutions over time and two dense layers.
+
+    Parameters
+    ----------
+    {parameters}
+    """
+
+    channels: int = param(
+        default=256, valid=[Interval(Integral, 1, 8192, closed="both")], doc="Number of filters of each convolution."
+    )
+    hidden: int = param(
+        default=512, valid=[Interval(Integral, 1, 8192, closed="both")], doc="Width of the first dense layer."
+    )
+    embedding: int = param(
+        default=256,
+        valid=[Interval(Integral, 1, 8192, closed="both")],
+        doc="Width of the second dense layer, and of the output.",
+    )
+    dropout: float = param(default=0.0, valid=[Interval(Real, 0, 1, closed="left")], doc="Dropout after each layer.")
+
+
+class DenseModule(EncoderModule):
+    """Base of the modules of such encoders."""
+
+    def add_dense(self, n_inputs: int, params: DenseEncoder) -> None:
+        """Add the dense layers, and draw all weights; subclasses add their convolutions before."""
+        self.dense1 = nn.Linear(n_inputs, params.hidden)
+        self.dense2 = nn.Linear(params.hidden, params.embedding)
+        self.drop = Dropout(params.dropout)
+        self.n_outputs = params.embedding
+        draw_xavier(self)
+
+    def run_dense(self, x: Tensor) -> Tensor:
+        """Return the output (B, T, embedding) of the dense layers for frames (B, T, n_inputs)."""
+        for layer in (self.dense1, self.dense2):
+            x = self.drop(F.relu(layer(x)))
+        return x
