@@ -39,8 +39,9 @@ class CacheParams:
         default="auto",
         valid=[StrOptions(set(CACHES))],
         doc='Where ``fit`` keeps the frames of the clips: ``"auto"`` keeps up to 128 MB in memory and the rest in a '
-        "temporary file, so that the use of memory does not grow with the number of clips. Python's ``tempfile`` "
-        "chooses the folder; set ``TMPDIR`` to change it. Predictions do not write such a file.",
+        'temporary file, so that the use of memory does not grow with the number of clips; ``"memory"`` keeps all in '
+        'memory, ``"disk"`` all in the file. The Python module ``tempfile`` chooses the folder of the file; set '
+        "``TMPDIR`` to change it. Predictions do not write such a file.",
         saved=False,
     )
 

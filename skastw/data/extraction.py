@@ -62,7 +62,8 @@ class ReadParams:
     verbose: int = param(
         default=0,
         valid=["verbose"],
-        doc="1 shows progress bars. 2 writes one line for each epoch to standard error instead, for log files.",
+        doc="0 shows nothing. 1 shows progress bars. 2 writes one line for each epoch to standard error instead, for "
+        "log files.",
         saved=False,
     )
 

@@ -52,7 +52,7 @@ class ModelParams:
     features: str | Features = param(
         default="log_mel",
         valid=[str, Features],
-        doc='Front end, which computes frames from a waveform. With ``"precomputed"``, X holds frames instead of '
+        doc='Front end, which computes frames from a waveform. With ``"precomputed"``, X contains frames instead of '
         "clips, for example from :class:`ASTWFeaturizer`.",
     )
     augment: str | Augment | list[Any] | None = param(

@@ -55,13 +55,13 @@ class InferenceParams(ReadParams):
         default="auto",
         valid=[StrOptions(set(PRECISIONS))],
         doc='Number format of matrix products: ``"auto"`` trains in bfloat16 if the hardware has native instructions '
-        "for it, and predicts in float32. The weights are float32, or float64 if the model was fitted with "
-        '``"float64"``.',
+        "for it, and predicts in float32. The other values set the format of both. The weights are float32, or "
+        'float64 if the model was fitted with ``"float64"``.',
     )
     batch_size: int = param(
         default=16,
         valid=[Interval(Integral, 1, None, closed="left")],
-        doc="Number of clips in a training step and in a batch of a prediction.",
+        doc="Number of clips in a training step and in a batch of predictions.",
     )
     tta: int = param(
         default=1,
