@@ -194,7 +194,7 @@ def test_an_inconsistent_folder_is_refused(folder, name, changes, message):
 
 
 def test_the_folder_above_a_model_leads_to_it(folder):
-    with pytest.raises(ArtifactError, match=r"not a complete model folder: .* There is one in .*tones'"):
+    with pytest.raises(ArtifactError, match=r"not a complete model folder: .* '.*tones' contains a model"):
         ASTWClassifier.from_pretrained(Path(folder).parent)
 
 

@@ -313,7 +313,7 @@ def test_a_pipeline_of_frames_is_saved_as_it_is(encoder, change, tmp_path):
 
 def test_a_featurizer_of_other_frames_is_not_saved_with_the_model(tmp_path):
     clf = new(ASTWClassifier, features="precomputed", tta=1).fit(ASTWFeaturizer().fit_transform(CLIPS), Y)
-    with pytest.raises(ArtifactError, match="gives 40 values in a frame, expected 80"):
+    with pytest.raises(ArtifactError, match="gives 40 values per frame, expected 80"):
         clf.save_pretrained(tmp_path / "model", featurizer=ASTWFeaturizer(features=LogMel(n_mels=40)))
 
 

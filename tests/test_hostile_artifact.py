@@ -320,7 +320,7 @@ def test_a_single_bit_of_any_sealed_file_is_noticed(folder):
 def test_a_later_version_posing_as_an_earlier_one_is_refused(folder):
     config = read(folder, "config.json")
     (folder / "config.json").write_text(json.dumps({**config, "format_version": 1}))
-    refused(folder, "format_version 1 and sha256, which came later")
+    refused(folder, "format_version 1 but also sha256")
 
 
 # ------------------------------------------------------------------ labels and training

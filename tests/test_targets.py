@@ -91,7 +91,7 @@ def test_multilabel_mistakes_are_named(chords):
         classifier(epochs=1).fit(clips, indicator, X_val=clips, y_val=indicator[:, :2])
     with pytest.raises(ValueError, match="expected an indicator"):
         classifier(epochs=1).fit(clips, indicator, X_val=clips, y_val=indicator[:, 0])
-    with pytest.raises(ValueError, match="expected one label a clip"):
+    with pytest.raises(ValueError, match="expected one label per clip"):
         classifier(epochs=1).fit(clips, indicator + np.arange(3))
 
 

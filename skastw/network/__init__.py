@@ -1,1 +1,1 @@
-"""The network, and predictions with it."""
+"""The network, the fitted model as a value, and inference."""
