@@ -155,6 +155,17 @@ def test_callbacks_see_every_epoch_with_a_fitted_estimator():
     assert watcher.events.count("begin epoch") == watcher.events.count("end epoch") == 4
 
 
+@pytest.mark.parametrize("params", [{}, {"ema_decay": 0.5}, {"keep": "last", "ema_decay": 0.5}], ids=str)
+def test_callbacks_see_the_final_model_at_the_end(params):
+    class Last(Watcher):
+        def on_fit_task_end(self, estimator, context, *, X, y, fitted_estimator):
+            self.last = fitted_estimator.predict_proba(X)
+
+    watcher = Last()
+    clf = tiny(**params).set_callbacks(watcher).fit(CLIPS, Y)
+    np.testing.assert_array_equal(watcher.last, clf.predict_proba(CLIPS))
+
+
 def test_a_callback_stops_training_and_the_best_weights_stay():
     watcher = Watcher(stop_after=2)
     clf = tiny(epochs=50).set_callbacks(watcher).fit(CLIPS, Y)
