@@ -98,7 +98,7 @@ def test_one_of_many_processes_says_that_each_trains_on_everything(world_size, m
     monkeypatch.setenv("WORLD_SIZE", world_size)
     for train in (lambda: tiny().fit(CLIPS, Y), lambda: tiny().partial_fit(CLIPS, Y, classes=[0, 1, 2])):
         with pytest.warns(
-            UserWarning, match=f"WORLD_SIZE={world_size}.*trains on all clips.*Start one process"
+            UserWarning, match=f"WORLD_SIZE={world_size}.*trains its own model on all clips.*Start one process"
         ) as told:
             clf = train()
         assert len(told) == 1
