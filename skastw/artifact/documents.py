@@ -109,7 +109,13 @@ def from_documents(stored: StoredArtifact) -> Loaded:
     if not isinstance(params, dict):
         raise ArtifactError(f"config.json has params: {params!r:.100}, expected a mapping of names to values.")
     parts = components_from_config(config)
-    shape = ModelParams(**parts, **{name: params[name] for name in ("sample_rate", "chunk_length", "n_models")})
+    if parts.keys() & params.keys():
+        raise ArtifactError(
+            f"config.json has {sorted(parts.keys() & params.keys())} in params, expected none of these."
+        )
+    shape = ModelParams(
+        **parts, **{name: params[name] for name in ("sample_rate", "chunk_length", "n_models") if name in params}
+    )
     check_params(shape, config["estimator"])
 
     # the weights decide: the parameter precision may have been changed after fit
@@ -117,7 +123,7 @@ def from_documents(stored: StoredArtifact) -> Loaded:
     dtype = torch.float64 if head is not None and head.dtype == torch.float64 else torch.float32
     components = resolve_components(shape, dtype)
     model = _load_model(stored, components, targets.n_outputs)
-    fitted_with = {**params, "batch_size": record.batch_size or params["batch_size"]}
+    fitted_with = {**params, "batch_size": record.batch_size or params.get("batch_size")}
     trained = Trained(components, model, targets, record, fitted_with)
     return Loaded(trained, config["estimator"], {**params, **parts})
 

@@ -12,8 +12,9 @@ from dataclasses import Field, dataclass, field, fields
 from typing import Any, TypeVar, dataclass_transform
 
 from skastw.core.sklearn_private import StrOptions, validate_parameter_constraints
+from skastw.errors import plain
 
-__all__ = ["check_params", "param", "parameters", "params_where", "take_params"]
+__all__ = ["check_params", "param", "param_names", "parameters", "take_params"]
 
 T = TypeVar("T")
 
@@ -76,9 +77,9 @@ def parameters(cls: type[T]) -> type[T]:
     return cls
 
 
-def params_where(cls: type, *, saved: bool) -> list[str]:
-    """Return the names of the parameters that are saved with a model, or of the others."""
-    return [item.name for item in _declared(cls) if item.metadata["saved"] is saved]
+def param_names(cls: type, *, saved: bool | None = None) -> list[str]:
+    """Return the names of the parameters of a group; with ``saved``, only of saved or of other parameters."""
+    return [item.name for item in _declared(cls) if saved in (None, item.metadata["saved"])]
 
 
 def check_params(group: Any, name: str) -> None:
@@ -111,6 +112,8 @@ def check_params(group: Any, name: str) -> None:
 def take_params(cls: type[T], owner: Any, **others: Any) -> T:
     """Return the group ``cls`` with the current parameters of ``owner``, and with ``others`` as further fields.
 
+    NumPy numbers are converted to Python numbers.
+
     Examples
     --------
     >>> from types import SimpleNamespace
@@ -121,7 +124,7 @@ def take_params(cls: type[T], owner: Any, **others: Any) -> T:
     >>> take_params(Patience, SimpleNamespace(patience=5, epochs=9)).patience
     5
     """
-    return cls(**{item.name: getattr(owner, item.name) for item in _declared(cls)}, **others)
+    return cls(**{item.name: plain(getattr(owner, item.name)) for item in _declared(cls)}, **others)
 
 
 def _declared(cls: type) -> list[Field]:

@@ -52,6 +52,10 @@ class FailedClip:
             raise error
         return cls(error.index, error.path, error.reason, error)
 
+    def to_dict(self) -> dict[str, int | str | None]:
+        """Return the clip as JSON values."""
+        return {"index": self.index, "path": self.path, "reason": self.reason}
+
     def check(self, policy: str) -> None:
         """Raise the error of the clip if the policy is ``"raise"``."""
         if policy == "raise" and self.error is not None:

@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import field, fields, replace
+from dataclasses import field, replace
 from functools import partial
 from numbers import Integral
 from pathlib import Path
@@ -26,7 +26,7 @@ from skastw.artifact.onnx import write_onnx
 from skastw.artifact.pretrained import load, push, save
 from skastw.core.component import KINDS, ComponentParams
 from skastw.core.device import resolve_device, weight_dtype
-from skastw.core.parameters import check_params, param, parameters, params_where, take_params
+from skastw.core.parameters import check_params, param, param_names, parameters, take_params
 from skastw.core.sklearn_private import (
     CallbackSupportMixin,
     FitCallbacks,
@@ -397,7 +397,7 @@ class AudioEstimator(
         return take_params(
             TrainingSettings,
             self,
-            batch_size=self.batch_size,
+            batch_size=int(self.batch_size),
             device=resolve_device(self.device),
             precision=self.precision,
             seed=seed,
@@ -419,7 +419,7 @@ class AudioEstimator(
                 f"Got random_state={self.random_state!r} with checkpoint_dir, expected an integer: otherwise a run "
                 "that is started again has another seed."
             )
-        of_machine = params_where(type(self), saved=False)
+        of_machine = param_names(type(self), saved=False)
         params = {name: repr(value) for name, value in self.get_params().items() if name not in of_machine}
         run = hashlib.sha256(json.dumps([type(self).__name__, __version__, data.fingerprint, params]).encode())
         for tensor in () if start is None else start.model.state_dict().values():
@@ -444,8 +444,8 @@ class AudioEstimator(
     def _embed(self, X: Any) -> Tensor:
         """Return the embedding of each clip, shape (n_clips, D)."""
         check_is_fitted(self)
-        clips = check_clips(self, X, reset=False)
-        embeddings, failed = embed(self.trained_, clips, self._inference())
+        params = self._inference()
+        embeddings, failed = embed(self.trained_, check_clips(self, X, reset=False), params)
         self._note(failed)
         return embeddings
 
@@ -659,10 +659,14 @@ class AudioEstimator(
         """Return the fitted estimator of a model that was read from a folder."""
         if loaded.estimator != cls.__name__:
             raise ArtifactError(f"The folder contains a model of {loaded.estimator!r}, expected {cls.__name__!r}.")
-        unknown = sorted(set(loaded.params) - {*params_where(cls, saved=True)})
+        unknown = sorted(set(loaded.params) - {*param_names(cls, saved=True)})
         if unknown:
             raise ArtifactError(f"config.json has the parameters {unknown[:5]}, which {cls.__name__} does not save.")
         pairs = {name: dict(loaded.params[name]) for name in _MAPPINGS if isinstance(loaded.params.get(name), list)}
+        if loaded.trained.targets.estimator != cls._learns:
+            raise ArtifactError(
+                f"labels.json has task={loaded.trained.targets.name!r}, which {cls.__name__} does not learn."
+            )
         estimator = cls(**{**loaded.params, **pairs, "device": device})
         estimator._validate_params()
         estimator.trained_ = loaded.trained
@@ -671,20 +675,17 @@ class AudioEstimator(
     def _saved_as(self, trained: Trained) -> dict[str, Any]:
         """Return the name of the class and the parameters to save, with the current parameters of inference."""
         self._inference()
-        runs = [item.name for item in fields(InferenceParams) if item.name in trained.params]
-        now = self._params_to_save()
+        runs, now = param_names(InferenceParams, saved=True), self._params_to_save()
         shape = {name: getattr(trained.components, name) for name in ("sample_rate", "chunk_length", "n_models")}
         params = {**trained.params, **{name: now[name] for name in runs}, **shape}
         return {"estimator": type(self).__name__, "params": {name: plain(value) for name, value in params.items()}}
 
     def _params_to_save(self) -> dict[str, Any]:
         """Return the parameters that are saved with a model as JSON values, without the components."""
-        names = [name for name in params_where(type(self), saved=True) if name not in KINDS]
+        names = [name for name in param_names(type(self), saved=True) if name not in KINDS]
         params = {name: copy.deepcopy(getattr(self, name)) for name in names}
         seed = params["random_state"]
-        params["random_state"] = (
-            int(seed) if isinstance(seed, Integral) else None
-        )  # the state of a RandomState is not saved
+        params["random_state"] = int(seed) if isinstance(seed, Integral) else None  # a RandomState is not saved
         return {
             name: list(map(list, value.items())) if isinstance(value, dict) else plain(value)
             for name, value in params.items()

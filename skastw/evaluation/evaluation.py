@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -149,7 +149,7 @@ class Evaluation:
             **rows,
             "labels": self.labels.tolist(),
             "confusion_matrix": self.confusion_matrix.tolist(),
-            "failed": [readable_values(asdict(clip)) for clip in self.failed],
+            "failed": [readable_values(clip.to_dict()) for clip in self.failed],
             "seconds": self.seconds,
         }
 
@@ -256,7 +256,6 @@ def evaluate_predictions(
     with ignored_warnings("A single label was found"):  # the scores show it
         matrix = confusion_matrix(truth, predicted, labels=labels)
 
-    scores: dict[str, Any] = total_scores(truth, predicted)
     return Evaluation(
         **scores,
         intervals=score_intervals(truth, predicted, groups=groups, n_bootstrap=n_bootstrap, random_state=random_state),

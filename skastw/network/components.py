@@ -160,8 +160,10 @@ def components_from_config(config: dict[str, Any]) -> dict[str, Any]:
         If a component is not valid.
     """
     listed = config["augment"]
-    if not isinstance(listed, list) or len(listed) > MAX_AUGMENTATIONS:
-        raise ArtifactError(f"config.json has augment: {listed!r:.80}, expected a list of at most {MAX_AUGMENTATIONS}.")
+    if not isinstance(listed, list):
+        raise ArtifactError(f"config.json has augment: {listed!r:.80}, expected a list.")
+    if len(listed) > MAX_AUGMENTATIONS:
+        raise ArtifactError(f"config.json has {len(listed)} augmentations, expected at most {MAX_AUGMENTATIONS}.")
     parts = {kind: component_from_config(component_base(kind), config[kind]) for kind in KINDS if kind != "augment"}
     return {**parts, "augment": [component_from_config(Augment, item) for item in listed]}
 

@@ -11,13 +11,15 @@ from msgspec import Meta, Struct, to_builtins
 from skastw.errors import ArtifactError, plain
 from skastw.network.components import Components
 from skastw.network.model import AudioModel
-from skastw.storage.schema import Count, Finite, check
+from skastw.storage.schema import Finite, check
 from skastw.targets import Targets
 
 __all__ = ["ClassScores", "TestScores", "Trained", "TrainingRecord", "held_out_scores"]
 
 _Label = str | bool | int | float
 _Number = Annotated[int, Meta(ge=-(2**53), le=2**53, description="a finite number")] | Finite
+_Interval = Annotated[list[_Number], Meta(min_length=2, max_length=2, description="two finite numbers")]
+_Count = Annotated[int, Meta(ge=0, le=2**53, description="a number of clips")]
 _Positive = Annotated[int, Meta(ge=1, description="an integer of at least 1")]
 
 
@@ -37,7 +39,7 @@ class ClassScores(Struct, frozen=True, kw_only=True):
     precision: _Number
     recall: _Number
     f1: _Number
-    support: Count
+    support: _Number
 
 
 class TestScores(Struct, frozen=True, kw_only=True):
@@ -49,19 +51,19 @@ class TestScores(Struct, frozen=True, kw_only=True):
         Sentence that says which clips were held out.
     n_clips : int
     accuracy, macro_f1, uar : float
-    intervals : dict of str to (float, float)
-        Confidence interval of each score.
+    intervals : dict of str to list of two floats
+        Lower and upper bound of the confidence interval of each score.
     per_class : list of ClassScores
     """
 
     __test__ = False  # otherwise pytest collects a class of this name
 
     split: str = ""
-    n_clips: Count
+    n_clips: _Count
     accuracy: _Number
     macro_f1: _Number
     uar: _Number
-    intervals: dict[str, tuple[_Number, _Number]] = {}
+    intervals: dict[str, _Interval] = {}
     per_class: list[ClassScores] = []
 
 
@@ -102,8 +104,8 @@ class TrainingRecord(Struct, frozen=True, kw_only=True):
         Losses, scores, learning rates and seconds of each epoch.
     """
 
-    n_train: Count
-    n_validation: Count
+    n_train: _Count
+    n_validation: _Count
     split: str
     data_sha256: str | None = None
     clips_sha256: list[str] | None = None
@@ -171,4 +173,7 @@ def held_out_scores(scores: Mapping[str, Any] | None) -> TestScores | None:
     """
     if scores is None:
         return None
-    return check(to_builtins(scores, enc_hook=plain), TestScores, "test", ArtifactError)  # scores may be NumPy numbers
+    try:
+        return check(to_builtins(scores, enc_hook=plain), TestScores, "test", ArtifactError)  # may have NumPy numbers
+    except (ArtifactError, TypeError) as error:
+        raise ArtifactError(f"{error} Expected scores in the form of evaluate(...).to_dict().") from None

@@ -30,7 +30,7 @@ def pyplot(display: type) -> ModuleType:
 
 
 def one_panel(display: type, ax: Axes | None, *, size: tuple[float, float] = (1.0, 1.0)) -> Axes:
-    """Return ``ax``, or the axes of a new figure of ``size`` times the user's figure size; see :func:`panels`."""
+    """Return ``ax``, or the axes of a new figure for ``display``, of ``size`` times the user's; see :func:`panels`."""
     return panels(display, ax, (1, 1), size=size)[0, 0]
 
 
@@ -125,7 +125,7 @@ def shortened(name: Any) -> str:
 
 
 def legend(ax: Axes, handles: Sequence[Any], names: Sequence[Any]) -> Any:
-    """Add a legend, on the right of ``ax`` if the figure has a layout engine that makes room for it, else inside."""
+    """Add a legend of ``handles`` and ``names``, right of ``ax`` if a layout engine makes room for it, else inside."""
     outside = ax.figure.get_layout_engine() is not None
     place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)} if outside else {"loc": "best"}
     columns = -(-len(names) // 25)
