@@ -3,7 +3,7 @@
 ==========================  ===========================================================================
 ``model.safetensors``       the weights
 ``config.json``             ``format_version``, the components by name, the estimator's parameters, the SHA-256 of
-                            the other files and of itself
+                            the other files and of ``config.json`` itself
 ``preprocessor_config.json``  the front end in the format of ``transformers``' ``WhisperFeatureExtractor``
 ``labels.json``             the classes and their type
 ``metrics.json``            data, scores and history of training
