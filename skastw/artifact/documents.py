@@ -109,10 +109,8 @@ def from_documents(stored: StoredArtifact) -> Loaded:
     if not isinstance(params, dict):
         raise ArtifactError(f"config.json has params: {params!r:.100}, expected a mapping of names to values.")
     parts = components_from_config(config)
-    if parts.keys() & params.keys():
-        raise ArtifactError(
-            f"config.json has {sorted(parts.keys() & params.keys())} in params, expected none of these."
-        )
+    if repeated := sorted(parts.keys() & params.keys()):
+        raise ArtifactError(f"config.json has the parameters {repeated}, which {config['estimator']} does not save.")
     shape = ModelParams(
         **parts, **{name: params[name] for name in ("sample_rate", "chunk_length", "n_models") if name in params}
     )

@@ -444,6 +444,7 @@ def _hashes(config: dict[str, Any], source: Path) -> dict[str, str]:
         raise ArtifactError(
             f"{str(source / CONFIG)!r} does not contain the SHA-256 of each file; save the model again."
         )
+
     others = {name: str(value) for name, value in hashes.items() if name != CONFIG}
     if _canonical_sha256({**config, "sha256": others}) != hashes[CONFIG]:
         raise ArtifactError(
