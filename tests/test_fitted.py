@@ -174,7 +174,7 @@ def test_everything_that_looks_at_a_model_sees_the_fitted_one(saved, tmp_path):
 
     def everything(clf):
         hidden = clf.explain(CLIPS[0], n_times=3, n_bands=4)
-        heard = Listener(clf, top_k=2, window=None)
+        heard = Listener.of(clf, top_k=2)
         return (
             hidden.saliency.tolist(),
             hidden.times.tolist(),

@@ -44,7 +44,7 @@ from skastw.data.split import SplitParams
 from skastw.errors import ArtifactError, DataError, RecipeError, SkastwError, plain
 from skastw.estimators.attempt import Attempt
 from skastw.network.components import Components, ModelParams, resolve_components
-from skastw.network.inference import InferenceParams, embed, outputs_of
+from skastw.network.inference import InferenceParams, embed, predict
 from skastw.network.trained import Trained, held_out_scores
 from skastw.recipes import load_recipe
 from skastw.targets import Targets, learn_targets
@@ -440,20 +440,19 @@ class AudioEstimator(
         -------
         ndarray of shape (n_clips, n_embedding), float32
         """
-        return self._embed(X).numpy()
-
-    def _embed(self, X: Any) -> Tensor:
-        """Return the embedding of each clip, shape (n_clips, D)."""
-        check_is_fitted(self)
-        params = self._inference()
-        embeddings, failed = embed(self.trained_, check_clips(self, X, reset=False), params)
-        self._note(failed)
-        return embeddings
+        return self._run(embed, X).numpy()
 
     def _outputs(self, X: Any) -> Tensor:
         """Return the outputs of the network for each clip, shape (n_clips, K)."""
-        embeddings = self._embed(X)
-        return outputs_of(self.trained_, embeddings)
+        return self._run(predict, X)
+
+    def _run(self, function: Callable[..., tuple[Tensor, list[FailedClip]]], X: Any) -> Tensor:
+        """Return what a function of a fitted model gives for clips, and note the clips that could not be used."""
+        check_is_fitted(self)
+        params = self._inference()
+        result, failed = function(self.trained_, check_clips(self, X, reset=False), params)
+        self._note(failed)
+        return result
 
     def _inference(self) -> InferenceParams:
         """Return the parameters of inference, checked because ``set_params`` may have changed them since ``fit``."""

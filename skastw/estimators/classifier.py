@@ -226,13 +226,7 @@ class ASTWClassifier(ClassifierMixin, ClassParams, AudioEstimator):
         """
         if isinstance(k, bool) or not isinstance(k, Integral) or k < 1:
             raise ValueError(f"Got k={plain(k)!r}, expected an integer of at least 1.")
-        probabilities = self.predict_proba(X)
-        order = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
-        labels = self.classes_.tolist()
-        return [
-            [(self.placeholder_, np.nan)] if np.isnan(row).any() else [(labels[i], float(row[i])) for i in top]
-            for row, top in zip(probabilities, order, strict=True)
-        ]
+        return self._targets.top_k(self._outputs(X), k)
 
     def predict_windows(
         self, X: Any, *, window: float, hop: float | None = None, aggregate: str | None = None

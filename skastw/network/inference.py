@@ -32,7 +32,7 @@ __all__ = [
     "embed",
     "embed_clips",
     "on_device",
-    "outputs_of",
+    "predict",
     "varied",
     "was_trained_on",
 ]
@@ -134,7 +134,7 @@ def embed(trained: Trained, clips: Sequence[Any], params: InferenceParams) -> tu
     return embeddings, failed
 
 
-def outputs_of(trained: Trained, embeddings: Tensor) -> Tensor:
+def _outputs_of(trained: Trained, embeddings: Tensor) -> Tensor:
     """Return the outputs of the head of ``trained``, shape (n_clips, K), for embeddings (n_clips, D), on the CPU.
 
     Raises
@@ -147,6 +147,18 @@ def outputs_of(trained: Trained, embeddings: Tensor) -> Tensor:
     usable = np.flatnonzero(embeddings.isfinite().all(dim=1))  # the other clips were left out
     check_outputs(outputs[usable], usable)
     return outputs
+
+
+def predict(trained: Trained, clips: Sequence[Any], params: InferenceParams) -> tuple[Tensor, list[FailedClip]]:
+    """Return the outputs of the network for clips, shape (n_clips, K), NaN for clips that could not be used, and these.
+
+    Parameters
+    ----------
+    trained, clips, params
+        As :func:`embed` takes them.
+    """
+    embeddings, failed = embed(trained, clips, params)
+    return _outputs_of(trained, embeddings), failed
 
 
 def on_device(model: AudioModel, device: torch.device) -> AudioModel:

@@ -90,6 +90,18 @@ class ClassTargets(Targets):
         """Return the predicted classes for logits (n, K), encoded like the targets."""
         raise NotImplementedError
 
+    def top_k(self, outputs: Tensor, k: int) -> list[list[tuple[Any, float]]]:
+        """Return the ``k`` most probable classes of each clip with their probabilities, for logits (n, K).
+
+        A clip that could not be used gets :attr:`placeholder` alone.
+        """
+        probabilities = self.finish(outputs).numpy()
+        order = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
+        return [
+            [(self.placeholder, np.nan)] if np.isnan(row).any() else [(self.labels[i], float(row[i])) for i in top]
+            for row, top in zip(probabilities, order, strict=True)
+        ]
+
     def loss_weights(self, targets: np.ndarray, class_weight: Any) -> np.ndarray:
         """Return the weight of each clip in the loss according to ``class_weight``, shape (n,)."""
         return np.ones(len(targets))
