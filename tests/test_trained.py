@@ -251,10 +251,7 @@ def test_threads_share_a_fitted_model(fitted):
         np.testing.assert_array_equal(result, expected[kind])
 
 
-LATER = pytest.mark.xfail(strict=True, reason="the regressor reads trained_ again after the network has run")
-
-
-@pytest.mark.parametrize("kind", ["classification", "multilabel", pytest.param("regression", marks=LATER)])
+@pytest.mark.parametrize("kind", ["classification", "multilabel", "regression"])
 def test_a_prediction_comes_from_one_model_whatever_is_fitted_meanwhile(fitted, kind, monkeypatch):
     """While clips are read, another thread ends a fit: network and targets are those of one model."""
     estimator = copy.copy(fitted[kind])

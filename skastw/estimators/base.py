@@ -440,19 +440,22 @@ class AudioEstimator(
         -------
         ndarray of shape (n_clips, n_embedding), float32
         """
-        return self._run(embed, X).numpy()
+        return self._run(embed, X)[1].numpy()
 
-    def _outputs(self, X: Any) -> Tensor:
-        """Return the outputs of the network for each clip, shape (n_clips, K)."""
+    def _outputs(self, X: Any) -> tuple[Any, Tensor]:
+        """Return the targets, and the outputs of the network for each clip, shape (n_clips, K)."""
         return self._run(predict, X)
 
-    def _run(self, function: Callable[..., tuple[Tensor, list[FailedClip]]], X: Any) -> Tensor:
-        """Return what a function of a fitted model gives for clips, and note the clips that could not be used."""
+    def _run(self, function: Callable[..., tuple[Tensor, list[FailedClip]]], X: Any) -> tuple[Any, Tensor]:
+        """Return the targets of the fitted model and the result of a function of it; note clips that it left out.
+
+        Another thread may end ``fit`` meanwhile, so both are taken from one model.
+        """
         check_is_fitted(self)
-        params = self._inference()
-        result, failed = function(self.trained_, check_clips(self, X, reset=False), params)
+        trained, params = self.trained_, self._inference()
+        result, failed = function(trained, check_clips(self, X, reset=False), params)
         self._note(failed)
-        return result
+        return trained.targets, result
 
     def _inference(self) -> InferenceParams:
         """Return the parameters of inference, checked because ``set_params`` may have changed them since ``fit``."""
