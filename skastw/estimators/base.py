@@ -447,7 +447,7 @@ class AudioEstimator(
         return self._run(predict, X)
 
     def _run(self, function: Callable[..., tuple[Tensor, list[FailedClip]]], X: Any) -> Tensor:
-        """Return what a function of a fitted model gives for clips, and note the clips that could not be used."""
+        """Return the results of a function of the fitted model and clips; keep the clips that failed in ``failed_``."""
         check_is_fitted(self)
         params = self._inference()
         result, failed = function(self.trained_, check_clips(self, X, reset=False), params)
