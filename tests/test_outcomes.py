@@ -527,7 +527,7 @@ def test_an_outcome_is_a_value_of_three_parts():
     assert result is frames
 
 
-# ------------------------------------------------------------------ known defects
+# ------------------------------------------------------------------ corners
 
 
 def test_frames_without_values_cannot_be_used():
