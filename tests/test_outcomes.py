@@ -100,6 +100,15 @@ def test_a_clip_has_the_frames_that_it_has_alone(mixed, n_jobs):
 
 
 @pytest.mark.parametrize("n_jobs", THREADS)
+def test_many_clips_come_in_order(n_jobs):
+    """More clips than threads read ahead of the reader, of lengths that tell them apart."""
+    clips = [np.full(64 * (i + 1), 0.1, dtype=np.float32) for i in range(8 * 20)]
+    outcomes = extracted(clips, n_jobs=n_jobs)
+    assert [outcome.position for outcome in outcomes] == list(range(len(clips)))
+    assert [len(outcome.result) for outcome in outcomes] == [i + 1 for i in range(len(clips))]
+
+
+@pytest.mark.parametrize("n_jobs", THREADS)
 @pytest.mark.parametrize("indices", [[], [26], [9, 4, 9, 1, 4], list(range(26, -1, -1)), np.array([2, 5, 15])])
 def test_chosen_clips_come_in_the_chosen_order(mixed, n_jobs, indices):
     outcomes = extracted(mixed.clips, n_jobs=n_jobs, indices=indices)
@@ -518,7 +527,7 @@ def test_an_outcome_is_a_value_of_three_parts():
     assert result is frames
 
 
-# ------------------------------------------------------------------ known defects
+# ------------------------------------------------------------------ corners
 
 
 def test_frames_without_values_cannot_be_used():

@@ -337,7 +337,7 @@ def test_a_grid_reaches_own_parameters_and_those_of_components():
     assert [sorted(params) for params in search.cv_results_["params"]] == [["encoder__d_model", "food"]] * 4
 
 
-# ------------------------------------------------------------------ known defects
+# ------------------------------------------------------------------ corners
 
 
 def test_a_module_may_evaluate_its_annotations():

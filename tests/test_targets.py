@@ -707,7 +707,7 @@ def test_a_kind_of_ones_own_is_exported_to_onnx(own_kinds, tmp_path):
     np.testing.assert_allclose(probabilities, model.predict_proba(CLIPS[:1]), atol=1e-5)
 
 
-# ------------------------------------------------------------ known defects
+# ------------------------------------------------------------ corners
 
 
 @pytest.mark.parametrize("columns", [[1, "1"], ["a", "a\0"]])
