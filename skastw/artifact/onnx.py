@@ -370,12 +370,14 @@ def _check(
         waveform = torch.randn(2, n_samples, generator=generator) * torch.linspace(0.5, 0.001, n_samples)
         frames, lengths = front_end(waveform, torch.full((2,), n_samples))
         chunks = [frames[:, start:stop] for start, stop in split_evenly(int(lengths[0]), model.max_frames)]
-        expected = torch.stack([_Network(model, "classify")(chunk) for chunk in chunks]).mean(dim=0).numpy()
+        expected = torch.stack([_Network(model, "classify")(chunk) for chunk in chunks]).mean(dim=0)
+        unit = torch.ones(1)
+        if targets.exported[-1] != "logits":  # in units of a change of the network's outputs by 1
+            changed, expected = targets.finish(expected + 1), targets.finish(expected)
+            unit = (changed - expected).abs().clamp(min=1e-30)
 
-        outputs = session.run(None, {"waveform": waveform.numpy()})[-1]
-        if targets.exported[-1] != "logits":
-            outputs = targets.encode(outputs)
-        difference = np.abs(outputs - expected).max() / max(1.0, np.abs(expected).max())
+        result = torch.from_numpy(session.run(None, {"waveform": waveform.numpy()})[-1])
+        difference = float(((result - expected) / unit).abs().max() / (expected / unit).abs().max().clamp(min=1.0))
         if not difference < _TOLERANCE:
             raise ExportError(
                 f"The file would differ from the model by {difference:.2g} on a clip of {n_samples} samples, expected "

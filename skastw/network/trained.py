@@ -20,6 +20,7 @@ _Label = str | bool | int | float
 _Number = Annotated[int, Meta(ge=-(2**53), le=2**53, description="a finite number")] | Finite
 _Interval = Annotated[list[_Number], Meta(min_length=2, max_length=2, description="two finite numbers")]
 _Count = Annotated[int, Meta(ge=0, le=2**53, description="a number of clips")]
+_Seed = Annotated[int, Meta(ge=0, le=2**53, description="an integer of at least 0")]
 _Positive = Annotated[int, Meta(ge=1, description="an integer of at least 1")]
 
 
@@ -39,7 +40,7 @@ class ClassScores(Struct, frozen=True, kw_only=True):
     precision: _Number
     recall: _Number
     f1: _Number
-    support: _Number
+    support: _Count | Annotated[float, Meta(ge=0, le=2**53, description="a number of clips")]
 
 
 class TestScores(Struct, frozen=True, kw_only=True):
@@ -110,7 +111,7 @@ class TrainingRecord(Struct, frozen=True, kw_only=True):
     data_sha256: str | None = None
     clips_sha256: list[str] | None = None
     versions: dict[str, str] = {}
-    seed: int | None = None
+    seed: _Seed | None = None
     batch_size: _Positive | None = None
     n_epochs: _Positive
     max_epochs: _Positive | None = None
@@ -124,6 +125,10 @@ class TrainingRecord(Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.n_epochs != len(self.history) or self.best_epoch > len(self.history):
             raise ValueError(f"best_epoch or n_epochs do not fit {len(self.history)} epochs")
+        if self.max_epochs is not None and self.max_epochs < self.n_epochs:
+            raise ValueError(f"max_epochs is {self.max_epochs}, expected at least n_epochs, {self.n_epochs}")
+        if not all("epoch" in row for row in self.history):
+            raise ValueError("history has a row without epoch")
 
 
 @dataclass(frozen=True, eq=False)

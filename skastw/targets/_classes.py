@@ -151,7 +151,8 @@ class ClassTargets(Targets):
                 raise ValueError(f"{len(document.labels)} labels of dtype {dtype} exceed {_MAX_LABEL_BYTES} bytes")
 
             classes = np.array(document.labels, dtype=dtype)
-            if len(np.unique(classes)) < len(classes) or classes.tolist() != document.labels:
+            texts = dtype.kind != "O" or all(isinstance(label, str) for label in document.labels)
+            if len(np.unique(classes)) < len(classes) or repr(classes.tolist()) != repr(document.labels) or not texts:
                 raise ValueError("a label occurs twice, or its dtype cannot represent it")
         except (TypeError, ValueError, OverflowError) as error:
             raise ArtifactError(f"labels.json is not valid: {repr(error)[:300]}.") from error

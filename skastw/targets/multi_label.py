@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from skastw.errors import DataError, plain
 from skastw.targets._classes import ClassTargets, y_and_type
+from skastw.targets.checks import check_label_texts
 
 __all__ = ["MultiLabel"]
 
@@ -40,18 +41,15 @@ class MultiLabel(ClassTargets):
     @classmethod
     def accepts(cls, y: Any) -> bool:
         """Return whether y is an indicator of zeros and ones with several columns."""
+        if (names := _names(y)) is not None and len(np.unique(names)) < len(names):
+            raise DataError(f"y has the columns {plain(names)}, expected names that differ as text: rename them.")
         return y_and_type(y)[1] == "multilabel-indicator"
 
     @classmethod
     def learn(cls, y: Any, sample_weight: Any = None) -> Self:
         """Return the targets with the columns of y."""
-        columns = getattr(y, "columns", None)
-        if columns is None:
-            return cls(np.arange(_indicator(y).shape[1]))
-        names = np.array(list(map(str, columns)))
-        if len(np.unique(names)) < len(names):
-            raise DataError(f"y has the columns {plain(names)}, expected names that differ as text: rename them.")
-        return cls(names)
+        names = _names(y)
+        return cls(np.arange(_indicator(y).shape[1]) if names is None else names)
 
     def encode(self, y: Any) -> np.ndarray:
         """Return the indicator, shape (n, K), float32."""
@@ -95,6 +93,16 @@ class MultiLabel(ClassTargets):
         if grouped:
             return super().strata(targets, grouped=grouped)
         return np.unique(targets, axis=0, return_inverse=True)[1].reshape(-1)
+
+
+def _names(y: Any) -> np.ndarray | None:
+    """Return the names of the columns of a DataFrame as text, or None if y has no columns."""
+    columns = getattr(y, "columns", None)
+    if columns is None:
+        return None
+    names = np.array(list(map(str, columns)))
+    check_label_texts(names)
+    return names
 
 
 def _indicator(y: Any) -> np.ndarray:

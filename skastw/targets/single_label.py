@@ -100,7 +100,9 @@ class SingleLabel(ClassTargets):
         if not failed.any():
             return labels
         # unsigned and small integers cannot represent the placeholder
-        return np.where(failed, self.placeholder, labels.astype(np.int64) if labels.dtype.kind in "iu" else labels)
+        if labels.dtype.kind in "iu":
+            labels = labels.astype(np.int64 if self.classes.max() <= np.iinfo(np.int64).max else object)
+        return np.where(failed, self.placeholder, labels)
 
     def decision(self, outputs: Tensor) -> Tensor:
         """Return the logits; for two classes, the second logit minus the first, shape (n,)."""

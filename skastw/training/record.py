@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -70,4 +69,4 @@ def trained_from(
         history=list(run.history),
     )
     network = (run.model if model is None else model).cpu().eval()
-    return Trained(components, network, run.targets, record, copy.deepcopy(dict(params)))
+    return Trained(components, network, run.targets, record, dict(params))
