@@ -39,6 +39,7 @@ docs: $(VENV)/.docs
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python tests/prose.py skastw
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

@@ -119,7 +119,7 @@ def test_the_card_says_what_the_hub_and_a_reader_need(folder):
     metadata = yaml.safe_load(header)
     assert metadata["pipeline_tag"] == "audio-classification"
     assert metadata["library_name"] == "skastw"
-    for expected in ("# tones", "`high`, `low`, `mid`", "from_pretrained", "skastw predict", "macro_f1", "Limits"):
+    for expected in ("# tones", "`high`,\n`low`,\n`mid`", "from_pretrained", "skastw predict", "macro_f1", "Limits"):
         assert expected in text
     assert huggingface_hub.ModelCard(card).data.pipeline_tag == "audio-classification"
 
@@ -177,9 +177,14 @@ def edit(folder, name, **changes):
         ("config.json", {"params": {"epochs": 0}}, "epochs"),
         ("config.json", {"params": {"no_such": 0}}, "no_such"),
         ("labels.json", {"labels": ["a", "b"]}, r"shape \[3\] for .head.bias., expected"),
-        ("labels.json", {"labels": "abc"}, "labels.json is not valid"),
-        ("labels.json", {"dtype": "V8"}, "labels.json is not valid"),
-        ("labels.json", {"task": "regression"}, "task='regression'"),
+        ("labels.json", {"labels": "abc"}, "'labels.json' has labels: 'abc', expected a list of labels"),
+        ("labels.json", {"dtype": "V8"}, "'labels.json' has dtype: 'V8', expected the dtype"),
+        ("labels.json", {"task": "regression"}, "'labels.json' has no 'named'"),
+        (
+            "labels.json",
+            {"task": "regression", "named": True, "one_dimensional": True, "mean": [0, 1, 2], "scale": [1, 1, 1]},
+            "task='regression', which ASTWClassifier does not learn",
+        ),
     ],
 )
 def test_an_inconsistent_folder_is_refused(folder, name, changes, message):
@@ -189,7 +194,7 @@ def test_an_inconsistent_folder_is_refused(folder, name, changes, message):
 
 
 def test_the_folder_above_a_model_leads_to_it(folder):
-    with pytest.raises(ArtifactError, match=r"not a complete model folder: .* There is one in .*tones'"):
+    with pytest.raises(ArtifactError, match=r"not a complete model folder: .* '.*tones' contains a model"):
         ASTWClassifier.from_pretrained(Path(folder).parent)
 
 

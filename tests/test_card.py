@@ -4,6 +4,7 @@ import json
 import math
 import platform
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from sklearn.metrics import balanced_accuracy_score, precision_recall_fscore_sup
 from skastw import ASTWClassifier, ASTWRegressor
 from skastw.artifact.card import model_card
 from skastw.artifact.folder import seal
+from skastw.augment import Background
 from skastw.datasets import make_tones
 from skastw.encoders import ParallelCNNEncoder
 from skastw.errors import ArtifactError
@@ -171,7 +173,7 @@ ROW = {"precision": 1.0, "recall": 1.0, "f1": 1.0, "support": 4}
 )
 def test_scores_of_another_form_are_refused(copied, per_class):
     rewrite(copied, per_class=per_class)
-    with pytest.raises(ArtifactError, match=r"metrics\.json is not valid: per_class"):
+    with pytest.raises(ArtifactError, match=r"'metrics\.json' has .*per_class"):
         ASTWClassifier.from_pretrained(copied)
 
 
@@ -229,9 +231,9 @@ def test_a_model_tells_of_its_test_wherever_it_goes_until_it_learns_more(held_ou
 )
 def test_tests_of_another_form_are_refused(held_out, copied, tmp_path, test):
     rewrite(copied, test=test)
-    with pytest.raises(ArtifactError, match=r"\(test\) are expected as evaluate\(\.\.\.\)\.to_dict\(\)"):
+    with pytest.raises(ArtifactError, match=r"'metrics\.json' has .*\btest\b"):
         ASTWClassifier.from_pretrained(copied)
-    with pytest.raises(ArtifactError, match=r"\(test\) are expected as evaluate\(\.\.\.\)\.to_dict\(\)"):
+    with pytest.raises(ArtifactError, match=r"'test' (has|holds) .* as evaluate\(\.\.\.\)\.to_dict\(\) gives them"):
         held_out.save_pretrained(tmp_path / "model", test=test)
     assert not (tmp_path / "model").exists()
 
@@ -240,7 +242,7 @@ def test_tests_of_another_form_are_refused(held_out, copied, tmp_path, test):
     "change", [{"uar": math.nan}, {"accuracy": math.inf}, {"intervals": {"uar": [0.1, math.nan]}}], ids=str
 )
 def test_scores_that_are_no_finite_numbers_are_refused(held_out, tmp_path, change):
-    with pytest.raises(ArtifactError, match="no finite numbers"):
+    with pytest.raises(ArtifactError, match=r"expected (a|two) finite number"):
         held_out.save_pretrained(tmp_path / "model", test={**TEST, **change})
     assert not (tmp_path / "model").exists()
 
@@ -257,7 +259,7 @@ def test_a_sentence_about_the_test_is_text_and_nothing_else(held_out, tmp_path):
 @pytest.mark.parametrize("change", [{"interrupted": "no"}, {"max_epochs": 0}, {"max_epochs": "3"}], ids=str)
 def test_an_end_of_training_of_another_form_is_refused(copied, change):
     rewrite(copied, **change)
-    with pytest.raises(ArtifactError, match=r"metrics\.json is not valid: max_epochs or interrupted"):
+    with pytest.raises(ArtifactError, match=rf"'metrics\.json' has {next(iter(change))}: "):
         ASTWClassifier.from_pretrained(copied)
 
 
@@ -305,37 +307,12 @@ def test_no_text_breaks_out_of_its_place(tmp_path):
 
 
 @pytest.mark.parametrize("path", ["/home/anna/sounds/hum.wav", "C:\\Users\\anna\\hum.wav", "//server/anna/hum.wav"])
-def test_a_card_names_no_folder_of_the_machine(path):
-    settings = repr([path, f"o'hare {path}", "rain/hum.wav"]).replace("o'hare ", "")
-    card = model_card(
-        title="Owls",
-        module="skastw",
-        estimator="ASTWClassifier",
-        version="1",
-        labels=["a", "b"],
-        task="classification",
-        sample_rate=16000,
-        n_parameters=3,
-        components={"augment": settings},
-        params={
-            "epochs": 1,
-            "muon_lr": None,
-            "adam_lr": 0.1,
-            "weight_decay": 0.0,
-            "warmup_ratio": 0.1,
-            "batch_size": 2,
-        },
-        metrics={
-            "n_train": 2,
-            "n_validation": 0,
-            "split": "no validation",
-            "n_epochs": 1,
-            "best_epoch": 1,
-            "validation": None,
-        },
-    )
+def test_a_card_names_no_folder_of_the_machine(path, held_out):
+    paths = [path, path, "rain/hum.wav"]
+    components = replace(held_out.trained_.components, augment=(Background(paths=paths),))
+    card = model_card(replace(held_out.trained_, components=components), title="Owls", estimator="ASTWClassifier")
     assert "anna" not in card
-    assert """| augment | `['hum.wav', "hum.wav", 'rain/hum.wav']` |""" in card
+    assert "| augment | `[Background(paths=['hum.wav', 'hum.wav', 'rain/hum.wav'])]` |" in card
 
 
 def test_the_versions_that_trained_a_model_stay_with_it(held_out, copied, tmp_path):

@@ -30,7 +30,7 @@ from skastw.encoders import ParallelCNNEncoder
 from skastw.errors import MissingDependencyError
 from skastw.features import LogMel
 from skastw.serving import create_app, parse_size, serve
-from skastw.serving.listener import Listener, spectrogram_picture, windows_of
+from skastw.serving.listener import Listener, spectrogram_picture
 from skastw.serving.server import new_server
 
 RATE = 8000
@@ -143,7 +143,7 @@ def test_silence_is_dark():
 @pytest.mark.parametrize("seconds", [0.001, 0.3, 60.0])
 def test_windows_are_few_and_cover_the_clip(clf, window, seconds):
     clip = tone_sequence(0, seconds=seconds)
-    windows = windows_of(clf, clip, window=window, n_rows=2)
+    windows = Listener.of(clf, top_k=2, window=window).windows(clip)
     assert 1 <= len(windows["starts"]) <= 400
     assert windows["starts"][0] == 0
     assert windows["ends"][-1] == pytest.approx(len(clip) / RATE)
@@ -156,7 +156,7 @@ def test_any_front_end_has_a_picture(clf):
     clips, y = make_tones(n_clips=8, n_classes=2, sample_rate=RATE, random_state=0)
     params = {"encoder": TINY, "epochs": 1, "sample_rate": RATE, "val_split": None}
     for features in ("mfcc", "pcen", LogMel(n_mels=20)):
-        found = Listener(ASTWClassifier(features=features, **params).fit(clips, y), top_k=9, window=None).hear(clips[0])
+        found = Listener.of(ASTWClassifier(features=features, **params).fit(clips, y), top_k=9).hear(clips[0])
         assert found["spectrogram"]["rows"] == (20 if isinstance(features, LogMel) else 80)
         assert sorted(row["label"] for row in found["top"]) == ["0", "1"]
 

@@ -8,11 +8,13 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from msgspec import structs
 from safetensors.torch import load, load_file, save_file
 
 import fuzz_artifact
@@ -127,15 +129,15 @@ def test_a_loaded_network_has_all_its_tensors(name, tmp_path):
 
 def test_labels_of_an_absurd_width_are_refused(folder):
     rewrite(folder, "labels.json", lambda labels: labels.update(dtype="<U999999999"))
-    refused(folder, r"labels\.json is not valid")
+    refused(folder, "labels.json is not valid: .*<U999999999' not understood")
     rewrite(folder, "labels.json", lambda labels: labels.update(dtype="<U99999999"))
-    refused(folder, "take more than")
+    refused(folder, "labels of dtype <U99999999 exceed 268435456 bytes")
 
 
 @pytest.mark.parametrize("dtype", ["i8,U3", "(2,)f4", "V8", "O", "M8", "", "float", 3, None])
 def test_a_dtype_is_one_of_labels(folder, dtype):
     rewrite(folder, "labels.json", lambda labels: labels.update(dtype=dtype))
-    refused(folder, r"labels\.json is not valid")
+    refused(folder, r"'labels\.json' has dtype: .*, expected the dtype of an array")
 
 
 def test_a_json_file_larger_than_the_limit_is_refused_and_not_written(folder, tmp_path):
@@ -143,7 +145,8 @@ def test_a_json_file_larger_than_the_limit_is_refused_and_not_written(folder, tm
         file.truncate(MAX_JSON_BYTES + 1)
     refused(folder, "larger than 33554432 bytes")
     clf = ASTWClassifier(encoder=TINY, epochs=1).fit(CLIPS, Y)
-    clf.history_ = [{"epoch": "x" * MAX_JSON_BYTES}]
+    record = structs.replace(clf.trained_.record, split="x" * MAX_JSON_BYTES)
+    clf.trained_ = replace(clf.trained_, record=record)
     with pytest.raises(ArtifactError, match=r"metrics\.json would have"):
         clf.save_pretrained(tmp_path / "large")
     assert not (tmp_path / "large").exists()
@@ -317,7 +320,7 @@ def test_a_single_bit_of_any_sealed_file_is_noticed(folder):
 def test_a_later_version_posing_as_an_earlier_one_is_refused(folder):
     config = read(folder, "config.json")
     (folder / "config.json").write_text(json.dumps({**config, "format_version": 1}))
-    refused(folder, "format_version 1 and sha256, which came later")
+    refused(folder, "format_version 1 but also sha256")
 
 
 # ------------------------------------------------------------------ labels and training
@@ -339,7 +342,7 @@ def test_a_later_version_posing_as_an_earlier_one_is_refused(folder):
 )
 def test_labels_that_do_not_fit_the_head_are_refused(folder, labels):
     rewrite(folder, "labels.json", lambda value: value.update(labels=labels))
-    refused(folder, r"labels\.json is not valid|expected float32 of shape")
+    refused(folder, r"'labels\.json' has labels|labels\.json is not valid|expected float32 of shape")
 
 
 @pytest.mark.parametrize(
@@ -357,7 +360,7 @@ def test_labels_that_do_not_fit_the_head_are_refused(folder, labels):
 )
 def test_a_training_record_that_is_none_is_refused(folder, change):
     rewrite(folder, "metrics.json", lambda metrics: metrics.update(change))
-    refused(folder, r"metrics\.json is not valid")
+    refused(folder, rf"'metrics\.json' (has .*{next(iter(change))}|is not valid: best_epoch or n_epochs do not fit)")
 
 
 def test_targets_of_a_regressor_are_checked(tmp_path):
@@ -365,7 +368,7 @@ def test_targets_of_a_regressor_are_checked(tmp_path):
     for change in ({"mean": "x"}, {"mean": [1.0, 2.0]}, {"labels": [1]}, {"scale": []}):
         whole = (folder / "labels.json").read_bytes()
         rewrite(folder, "labels.json", lambda labels, change=change: labels.update(change))
-        refused(folder, r"labels\.json is not valid", ASTWRegressor)
+        refused(folder, r"'labels\.json' (has|is not valid: labels, mean and scale)", ASTWRegressor)
         (folder / "labels.json").write_bytes(whole)
 
 

@@ -245,7 +245,7 @@ def test_labels_that_no_folder_can_hold_are_refused_before_training(y, match):
 
 
 def test_several_values_a_clip_are_refused():
-    with pytest.raises(DataError, match="'multiclass-multioutput', expected one label a clip"):
+    with pytest.raises(DataError, match="'multiclass-multioutput', expected one label per clip"):
         classifier().fit(CLIPS, [(1, 2), (3, 4)] * 4)
     with pytest.raises(DataError, match="without labels"):
         classifier().fit(CLIPS, [])
@@ -267,7 +267,7 @@ def test_groups_of_several_columns_are_tuples_or_refused():
     y = [*NAMES[2:], "dog", "cat"]
     assert classifier(val_split=0.5).fit(CLIPS, y, groups=pairs).history_
     assert classifier(val_split=0.5).fit(CLIPS, y, groups=np.array([[1], [2]] * 4)).history_
-    with pytest.raises(DataError, match=r"groups has shape \(8, 2\), expected one group a clip: join its columns"):
+    with pytest.raises(DataError, match=r"groups has shape \(8, 2\), expected one group per clip: join its columns"):
         classifier(val_split=0.5).fit(CLIPS, y, groups=np.array([[0, 1], [0, 2]] * 4))
 
 

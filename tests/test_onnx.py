@@ -296,10 +296,10 @@ def test_a_component_without_a_form_is_named(tmp_path):
     names = {"features": "whale", "normalization": "none", "encoder": "forking", "pooling": "mean"}
     branching = trained_by_chance(LogMel(n_mels=16), NoNormalization(), TINY, MeanPooling())
     branching.encoder = Branching()
-    with pytest.raises(ExportError, match="encoder='forking' has no form in ONNX"):
+    with pytest.raises(ExportError, match="encoder='forking' cannot be expressed in ONNX"):
         written(tmp_path / "model.onnx", branching, names=names)
     model.features = BranchingFrontEnd()
-    with pytest.raises(ExportError, match="features='whale' has no form in ONNX"):
+    with pytest.raises(ExportError, match="features='whale' cannot be expressed in ONNX"):
         written(tmp_path / "model.onnx", model, names=names)
     assert list(tmp_path.iterdir()) == []
 

@@ -935,7 +935,7 @@ def test_a_file_of_another_user_in_a_shared_folder_is_an_error_before_anything_i
     os.chmod(folder, 0o1777)
     save(folder, OLD)
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
-    with pytest.raises(ArtifactError, match=r"model\.safetensors in it may not be replaced by this user"):
+    with pytest.raises(ArtifactError, match=r"this user has no permission to replace model\.safetensors"):
         save(folder, NEW)
     holds_only(folder, OLD)
 

@@ -1,13 +1,17 @@
 """Kinds of targets: several labels a clip, values; and training in instalments or from earlier weights."""
 
+import json
 import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse
 import torch
-from sklearn.metrics import f1_score
+from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support, r2_score
 from sklearn.model_selection import KFold, cross_val_score
 
 from skastw import ASTWClassifier, ASTWRegressor
@@ -15,6 +19,8 @@ from skastw.datasets import make_tones
 from skastw.encoders import ASTWEncoder
 from skastw.errors import ArtifactError, DataError
 from skastw.features import LogMel
+from skastw.network.inference import outputs_of
+from skastw.targets import ClassTargets, SingleLabel, Targets, _base, learn_targets, targets_from_json
 
 TINY = ASTWEncoder(d_model=32, num_heads=2, num_layers=1)
 CLIPS, Y = make_tones(n_clips=48, random_state=0)
@@ -91,7 +97,7 @@ def test_multilabel_mistakes_are_named(chords):
         classifier(epochs=1).fit(clips, indicator, X_val=clips, y_val=indicator[:, :2])
     with pytest.raises(ValueError, match="expected an indicator"):
         classifier(epochs=1).fit(clips, indicator, X_val=clips, y_val=indicator[:, 0])
-    with pytest.raises(ValueError, match="expected one label a clip"):
+    with pytest.raises(ValueError, match="expected one label per clip"):
         classifier(epochs=1).fit(clips, indicator + np.arange(3))
 
 
@@ -255,3 +261,447 @@ def test_training_does_not_touch_the_weights_it_started_from(tmp_path):
     classifier(epochs=1, init_from=old.save_pretrained(tmp_path / "old")).fit(CLIPS, Y)
     for name, tensor in old.model_.state_dict().items():
         assert torch.equal(tensor, weights[name])
+
+
+# ------------------------------------------------------------ each kind by itself
+
+LOGITS = torch.tensor([[2.0, -1.0, 0.5], [0.0, 3.0, -2.0], [-1.0, 0.25, 0.75], [1.5, 1.0, -0.5], [0.1, 0.2, 0.3]])
+WEIGHTS = torch.tensor([1.0, 2.0, 0.5, 3.0, 1.0])
+PETS, CHOSEN = ["ant", "bee", "cat"], [0, 1, 2, 0, 2]
+LEARNED = {
+    "one label": learn_targets(["bee", "cat", "ant"], "classifier"),
+    "indicator": learn_targets(np.eye(3, dtype=int) + np.eye(3, k=1, dtype=int), "classifier"),
+    "values": learn_targets([[1.0, 10.0, -5.0], [3.0, 10.0, 5.0]], "regressor"),
+}
+
+
+@pytest.mark.parametrize(
+    ("y", "estimator", "kind", "labels"),
+    [
+        (["b", "a", "b"], "classifier", "classification", ["a", "b"]),
+        ([3, 1, 3], "classifier", "classification", [1, 3]),
+        ([True, False], "classifier", "classification", [False, True]),
+        ([0.0, 2.0], "classifier", "classification", [0.0, 2.0]),
+        (pd.Series(["b", "a"], dtype="category"), "classifier", "classification", ["a", "b"]),
+        (np.array([["b"], ["a"]]), "classifier", "classification", ["a", "b"]),
+        ([[0, 1], [1, 1]], "classifier", "multilabel", [0, 1]),
+        (np.array([[True, False], [True, True]]), "classifier", "multilabel", [0, 1]),
+        (scipy.sparse.csr_matrix([[0, 1], [1, 0]]), "classifier", "multilabel", [0, 1]),
+        (pd.DataFrame({"b": [0, 1], "a": [1, 1]}), "classifier", "multilabel", ["b", "a"]),
+        ([1, 2], "regressor", "regression", ["target0"]),
+        ([[1, 0], [0, 1]], "regressor", "regression", ["target0", "target1"]),
+        (pd.DataFrame({"age": [1.0, 2.0]}), "regressor", "regression", ["age"]),
+        (pd.Series([1, 2], dtype="Int64"), "regressor", "regression", ["target0"]),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:A column-vector y")
+def test_the_kind_of_y_is_found_and_survives_json(y, estimator, kind, labels):
+    targets = learn_targets(y, estimator)
+    assert (targets.name, targets.labels, targets.n_outputs) == (kind, labels, len(labels))
+    again = targets_from_json(json.loads(json.dumps({"task": targets.name, **targets.to_json()})))
+    assert type(again) is type(targets)
+    assert again.labels == labels
+    assert [type(label) for label in again.labels] == [type(label) for label in labels]
+    assert again.to_json() == targets.to_json()
+    np.testing.assert_array_equal(again.encode(y), targets.encode(y))
+    outputs = torch.linspace(-1, 1, 2 * len(labels)).reshape(2, -1)
+    np.testing.assert_array_equal(again.decide(outputs), targets.decide(outputs))
+    assert again.decide(outputs).dtype == targets.decide(outputs).dtype
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_losses_are_those_of_the_formulas(smoothing):
+    outputs = LOGITS.double().numpy()
+    log_softmax = outputs - np.log(np.exp(outputs).sum(axis=1, keepdims=True))
+    smoothed = (1 - smoothing) * np.eye(3)[CHOSEN] + smoothing / 3
+    loss = LEARNED["one label"].loss(LOGITS, torch.tensor(CHOSEN), smoothing)
+    np.testing.assert_allclose(loss, -(smoothed * log_softmax).sum(axis=1), rtol=1e-5)
+
+    indicator = np.array([[1, 0, 1], [0, 0, 0], [1, 1, 1], [0, 1, 0], [0, 0, 1]])
+    probability, smoothed = 1 / (1 + np.exp(-outputs)), (1 - smoothing) * indicator + smoothing / 2
+    expected = -(smoothed * np.log(probability) + (1 - smoothed) * np.log(1 - probability)).mean(axis=1)
+    loss = LEARNED["indicator"].loss(LOGITS, torch.tensor(indicator), smoothing)
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+
+    loss = LEARNED["values"].loss(LOGITS, torch.ones(5, 3), smoothing)
+    np.testing.assert_allclose(loss, ((outputs - 1) ** 2).mean(axis=1), rtol=1e-5)
+
+
+def test_scores_are_those_of_scikit_learn():
+    true, weight = np.array([0, 1, 1, 0, 2]), WEIGHTS.numpy()
+    predicted = LOGITS.argmax(dim=1).numpy()
+    scores = LEARNED["one label"].scores(LOGITS, torch.from_numpy(true), WEIGHTS)
+    assert scores == {
+        "accuracy": pytest.approx(accuracy_score(true, predicted, sample_weight=weight)),
+        "macro_f1": pytest.approx(f1_score(true, predicted, sample_weight=weight, average="macro")),
+    }
+    assert scores["accuracy"] != accuracy_score(true, predicted)
+
+    indicator = np.array([[1, 0, 1], [0, 0, 0], [1, 1, 1], [0, 1, 0], [0, 0, 1]], dtype=np.float32)
+    chosen = (LOGITS > 0).numpy()
+    scores = LEARNED["indicator"].scores(LOGITS, torch.from_numpy(indicator), WEIGHTS)
+    assert scores == {
+        "accuracy": pytest.approx(accuracy_score(indicator, chosen, sample_weight=weight)),
+        "macro_f1": pytest.approx(f1_score(indicator, chosen, sample_weight=weight, average="macro")),
+    }
+
+    values = torch.from_numpy(np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32))
+    scores = LEARNED["values"].scores(LOGITS, values, WEIGHTS)
+    assert scores == {"r2": pytest.approx(r2_score(values, LOGITS, sample_weight=weight))}
+    assert LEARNED["values"].scores(LOGITS[:1], torch.zeros(1, 3), WEIGHTS[:1])["r2"] == pytest.approx(-0.75)
+
+
+@pytest.mark.parametrize(
+    ("kind", "true"),
+    [
+        ("one label", np.array([0, 1, 1, 0, 0])),
+        ("indicator", np.array([[1, 0, 1], [0, 0, 0], [1, 1, 1]] + [[0, 1, 0]] * 2)),
+    ],
+)
+def test_scores_of_each_class_are_those_of_scikit_learn(kind, true):
+    targets = LEARNED[kind]
+    predicted = targets.chosen(LOGITS).numpy()
+    expected = precision_recall_fscore_support(
+        true, predicted, labels=[0, 1, 2], sample_weight=WEIGHTS.numpy(), zero_division=0.0
+    )
+    rows = targets.class_scores(LOGITS, torch.from_numpy(true), WEIGHTS)
+    for row, precision, recall, f1 in zip(rows, *expected[:3], strict=True):
+        assert [row["precision"], row["recall"], row["f1"]] == pytest.approx([precision, recall, f1])
+    counts = np.bincount(true, minlength=3) if true.ndim == 1 else true.sum(axis=0)
+    assert [row["support"] for row in rows] == counts.tolist()
+
+
+def test_average_recall_leaves_out_classes_without_clips():
+    rows = [{"recall": 0.5, "support": 4}, {"recall": 1.0, "support": 1}, {"recall": 0.0, "support": 0}]
+    assert LEARNED["one label"].averages(rows) == {"uar": 0.75}
+    assert LEARNED["one label"].averages(rows[2:]) == {}
+    assert LEARNED["indicator"].averages(rows) == {}
+    assert LEARNED["values"].class_scores(LOGITS, LOGITS, WEIGHTS) is None
+
+
+@pytest.mark.parametrize(
+    ("classes", "expected"),
+    [
+        (np.array(["ant", "bee"]), ["bee", "", "ant"]),
+        (np.array(["", "bee"]), ["bee", None, ""]),
+        (np.array([0, 7]), [7, -1, 0]),
+        (np.array([-4, 7]), [7, -5, -4]),
+        (np.array([3, 200], dtype=np.uint8), [200, -1, 3]),
+        (np.array([False, True]), [True, None, False]),
+        (np.array([0.5, 7.0]), [7.0, np.nan, 0.5]),
+    ],
+)
+def test_a_clip_without_outputs_gets_a_label_that_is_no_class(classes, expected):
+    targets = SingleLabel(classes)
+    outputs = torch.tensor([[0.0, 1.0], [torch.nan, torch.nan], [1.0, 0.0]])
+    decided = targets.decide(outputs).tolist()
+    assert decided[::2] == expected[::2]
+    assert decided[1] == expected[1] or (expected[1] != expected[1] and decided[1] != decided[1])
+    assert decided[1] not in classes.tolist()
+    assert targets.decide(outputs[::2]).dtype == classes.dtype
+
+
+def test_rows_of_nan_stay_apart_in_indicators_and_values():
+    outputs = LOGITS[:2].clone()
+    outputs[1] = torch.nan
+    np.testing.assert_array_equal(LEARNED["indicator"].decide(outputs), [[1, 0, 1], [-1, -1, -1]])
+    np.testing.assert_allclose(LEARNED["values"].decide(outputs), [[4.0, 9.0, -2.5 + 5.0], [np.nan] * 3])
+    assert LEARNED["values"].decide(outputs).dtype == np.float64
+    flat = learn_targets([1.0, 3.0], "regressor")
+    np.testing.assert_allclose(flat.decide(torch.tensor([[0.5], [torch.nan]])), [2.5, np.nan])
+
+
+def test_probabilities_and_values_follow_from_outputs():
+    one, several, values = LEARNED.values()
+    np.testing.assert_allclose(one.finish(LOGITS).sum(dim=1), 1.0, rtol=1e-6)
+    np.testing.assert_allclose(one.finish(LOGITS)[0], np.exp([2, -1, 0.5]) / np.exp([2, -1, 0.5]).sum(), rtol=1e-6)
+    np.testing.assert_allclose(several.finish(LOGITS), 1 / (1 + np.exp(-LOGITS.numpy())), rtol=1e-6)
+    np.testing.assert_allclose(values.finish(LOGITS), values.decide(LOGITS), rtol=1e-6)
+    for targets in (one, several):
+        np.testing.assert_allclose(targets.log_probabilities(LOGITS), targets.finish(LOGITS).log(), rtol=1e-5)
+    pair = SingleLabel(np.array([0, 1]))
+    np.testing.assert_array_equal(pair.decision(LOGITS[:, :2]), LOGITS[:, 1] - LOGITS[:, 0])
+    np.testing.assert_array_equal(one.decision(LOGITS), LOGITS)
+    np.testing.assert_array_equal(several.decision(LOGITS), LOGITS)
+
+
+def test_values_are_standardised_with_their_weights():
+    targets = learn_targets([0.0, 4.0, 100.0], "regressor", [3.0, 1.0, 0.0])
+    assert (targets.mean.tolist(), targets.scale.tolist()) == ([1.0], [pytest.approx(3**0.5)])
+    np.testing.assert_allclose(targets.encode([1.0, 4.0]), [[0.0], [3**0.5]])
+    assert learn_targets([5, 5], "regressor").scale.tolist() == [1.0]
+    with pytest.raises(ValueError, match="Got 2 targets, expected 1"):
+        targets.encode([[1.0, 2.0]])
+
+
+def test_strata_spread_what_can_be_spread():
+    labels = np.array([2, 0, 1, 1])
+    np.testing.assert_array_equal(LEARNED["one label"].strata(labels, grouped=False), labels)
+    np.testing.assert_array_equal(LEARNED["one label"].strata(labels, grouped=True), labels)
+
+    indicator = np.array([[1, 0], [0, 1], [1, 0], [1, 1]], dtype=np.float32)
+    strata = LEARNED["indicator"].strata(indicator, grouped=False)
+    assert strata.shape == (4,)
+    assert strata[0] == strata[2]
+    assert len(set(strata)) == 3
+    assert LEARNED["indicator"].strata(indicator, grouped=True).tolist() == [0, 0, 0, 0]
+
+    values = np.random.default_rng(0).permutation(50.0 * np.arange(50))[:, None]
+    strata = LEARNED["values"].strata(values, grouped=False)
+    np.testing.assert_array_equal(strata, (values[:, 0] // 250).astype(int))
+    assert set(LEARNED["values"].strata(values, grouped=True)) == {0}
+    assert set(LEARNED["values"].strata(np.hstack([values, values]), grouped=False)) == {0}
+    assert set(LEARNED["values"].strata(values[:4], grouped=False)) == {0}
+
+
+def test_a_class_that_is_lost_is_named():
+    targets = LEARNED["one label"]
+    assert targets.lost(np.array([0, 1, 2]), np.array([0, 2])) == "class 'bee'"
+    assert targets.lost(np.array([0, 2]), np.array([2, 0, 0])) is None
+    assert LEARNED["indicator"].lost(np.eye(3), np.eye(3)[:1]) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "y", "match"),
+    [
+        (
+            "one label",
+            ["ant", "dog"],
+            r"Got labels \['dog'\] that are not in y, expected some of \['ant', 'bee', 'cat'\]",
+        ),
+        ("one label", [[0, 1, 1]], "expected one label a clip"),
+        ("indicator", [[0, 1], [1, 1]], "Got an indicator of 2 labels, expected 3"),
+        ("indicator", ["ant", "bee"], "expected an indicator"),
+        ("values", [1.0, 2.0], "Got 1 targets, expected 3"),
+        ("values", [["a", "b", "c"]], "could not convert"),
+    ],
+)
+def test_a_y_that_was_not_learned_is_refused(kind, y, match):
+    with pytest.raises(ValueError, match=match):
+        LEARNED[kind].encode(y)
+
+
+CLASSES, VALUES = LEARNED["one label"].to_json(), LEARNED["values"].to_json()
+
+
+@pytest.mark.parametrize(
+    ("task", "labels", "match"),
+    [
+        (None, CLASSES, "task=None, expected one of"),
+        ("speech", CLASSES, "task='speech', expected one of"),
+        (["classification"], CLASSES, "expected one of"),
+        ("regression", CLASSES, "has no 'named'"),
+        ("classification", VALUES, "has no 'dtype'"),
+        *(
+            (task, {**CLASSES, **change}, match)
+            for task in ("classification", "multilabel")
+            for change, match in [
+                ({"labels": []}, r"has labels: \[\], expected a list of labels"),
+                ({"labels": None}, "has labels: None"),
+                ({"labels": "ant"}, "has labels: 'ant'"),
+                ({"labels": ["ant", None, "cat"]}, r"has labels\[1\]: None"),
+                ({"labels": ["ant", ["bee"], "cat"]}, r"has labels\[1\]"),
+                ({"labels": ["ant", "ant", "cat"]}, "a label occurs twice"),
+                ({"labels": ["ant", "beetle", "cat"]}, "its dtype cannot represent it"),
+                ({"labels": ["ant", 3, "cat"]}, "its dtype cannot represent it"),
+                ({"dtype": "<i8"}, "not valid"),
+                ({"dtype": "<i1", "labels": [1, 300]}, "not valid"),
+                ({"dtype": "<u8", "labels": [1, 2**64]}, "not valid"),
+                ({"dtype": "<f4", "labels": [0.1, 0.2]}, "its dtype cannot represent it"),
+                ({"dtype": "|b1", "labels": [3, 4]}, "not valid"),
+                ({"dtype": "object", "labels": ["ant", 3]}, "not valid"),
+                ({"dtype": "<U99999999"}, "exceed"),
+                ({"dtype": "<i9", "labels": [1, 2]}, "not valid"),
+                ({"dtype": "U3,U3"}, "expected the dtype of an array"),
+                ({"dtype": "(2,)<i8"}, "expected the dtype of an array"),
+                ({"dtype": "<M8"}, "expected the dtype of an array"),
+                ({"dtype": "|V8"}, "expected the dtype of an array"),
+                ({"dtype": "O"}, "expected the dtype of an array"),
+                ({"dtype": 8}, "has dtype: 8"),
+            ]
+        ),
+        *(
+            ("regression", {**VALUES, **change}, match)
+            for change, match in [
+                ({"labels": ["a", "b"]}, "not lists of one length"),
+                ({"labels": [], "mean": [], "scale": []}, "not lists of one length"),
+                ({"labels": [1, 2, 3]}, r"has labels\[0\]: 1, expected text"),
+                ({"mean": [0.0, 1.0]}, "not lists of one length"),
+                ({"mean": [0.0, 1.0, "2"]}, r"has mean\[2\]: '2', expected a finite number"),
+                ({"mean": [0.0, 1.0, np.nan]}, r"has mean\[2\]: nan, expected a finite number"),
+                ({"mean": 0.0}, "has mean: 0.0, expected a list"),
+                ({"scale": [1.0, 1.0, np.inf]}, r"has scale\[2\]: inf, expected a finite number"),
+                ({"scale": None}, "has scale: None"),
+                ({"scale": [1.0, 1.0, 10**400]}, r"has scale\[2\]: 1000"),
+                ({"named": 1}, "has named: 1, expected true or false"),
+                ({"one_dimensional": None}, "has one_dimensional: None"),
+            ]
+        ),
+    ],
+)
+def test_labels_that_are_not_valid_are_refused(task, labels, match):
+    with pytest.raises(ArtifactError, match=f"labels.json.*{match}"):
+        targets_from_json({"task": task, **labels})
+
+
+# ------------------------------------------------------------ a kind of one's own
+
+
+@dataclass(frozen=True, eq=False)
+class _Levels(ClassTargets):
+    """Ordered categories: the loss is the squared distance of the mean level."""
+
+    noun: ClassVar[str] = "levels, from low to high"
+    purpose: ClassVar[str] = "Ranking by the levels below"
+    limits: ClassVar[str] = "The model cannot tell how far two levels are apart."
+
+    @classmethod
+    def accepts(cls, y):
+        return isinstance(getattr(y, "dtype", None), pd.CategoricalDtype) and y.dtype.ordered
+
+    @classmethod
+    def learn(cls, y, sample_weight=None):
+        return cls(np.array(y.cat.categories))
+
+    def encode(self, y):
+        return np.array([self.labels.index(label) for label in y])
+
+    def loss(self, outputs, targets, label_smoothing=0.0):
+        return (self.level(outputs) - targets).square()
+
+    def level(self, outputs):
+        return outputs.softmax(dim=1) @ torch.arange(self.n_outputs).to(outputs)
+
+    def chosen(self, outputs):
+        return self.level(outputs).round().long()
+
+    def decide(self, outputs):
+        return self.classes[self.chosen(outputs).numpy()]
+
+    def log_probabilities(self, outputs):
+        return outputs.log_softmax(dim=1)
+
+    def finish(self, outputs):
+        return outputs.softmax(dim=1)
+
+
+@dataclass(frozen=True, eq=False)
+class _Counts(Targets):
+    """Counts: a Poisson regression, whose outputs are logarithms of rates."""
+
+    base: float
+
+    estimator: ClassVar[str] = "regressor"
+    monitor: ClassVar[str] = "likelihood"
+    exported: ClassVar[tuple[str, ...]] = ("rates",)
+    noun: ClassVar[str] = "numbers of events"
+    purpose: ClassVar[str] = "Counting events"
+    limits: ClassVar[str] = "The model counts to about ten."
+
+    labels = property(lambda self: ["events"])
+
+    @classmethod
+    def accepts(cls, y):
+        return getattr(y, "dtype", np.dtype(float)).kind == "u"
+
+    @classmethod
+    def learn(cls, y, sample_weight=None):
+        return cls(float(np.average(y, weights=sample_weight)))
+
+    def encode(self, y):
+        return np.asarray(y, dtype=np.float64)[:, None]
+
+    def loss(self, outputs, targets, label_smoothing=0.0):
+        rates = self.finish(outputs)
+        return (rates - targets * rates.log())[:, 0]
+
+    def scores(self, outputs, targets, weights):
+        return {"likelihood": -float((self.loss(outputs, targets) * weights).sum() / weights.sum())}
+
+    def finish(self, outputs):
+        return self.base * outputs.exp()
+
+    def decide(self, outputs):
+        return self.finish(outputs)[:, 0].numpy()
+
+    def to_json(self):
+        return {"labels": self.labels, "base": self.base}
+
+    @classmethod
+    def from_json(cls, labels):
+        return cls(labels["base"])
+
+
+@pytest.fixture
+def own_kinds(monkeypatch):
+    """Register two kinds for a test, as a new file in ``skastw/targets`` would."""
+    monkeypatch.setattr(_base, "_REGISTRY", dict(_base._REGISTRY))
+    return [type(kind.__name__[1:], (kind,), {"name": kind.__name__[1:].lower()}) for kind in (_Levels, _Counts)]
+
+
+LEVELS = pd.Series(pd.Categorical(np.array(["mild", "loud", "awful"])[Y], ["mild", "loud", "awful"], ordered=True))
+
+
+def test_special_kinds_are_asked_before_general_ones(own_kinds):
+    levels, counts = own_kinds
+    assert isinstance(learn_targets(LEVELS, "classifier"), levels)
+    assert isinstance(learn_targets(LEVELS.astype(str), "classifier"), SingleLabel)
+    assert isinstance(learn_targets(Y.astype(np.uint8), "regressor"), counts)
+    assert isinstance(learn_targets(Y.astype(np.uint8), "classifier"), SingleLabel)
+    assert learn_targets(Y, "regressor").name == "regression"
+    assert learn_targets([[0, 1], [1, 1]], "classifier").name == "multilabel"
+
+
+#: A small network that does not learn: the loss in its history is that of the network that predicts.
+STILL = {
+    "encoder": ASTWEncoder(d_model=8, num_heads=2, num_layers=1, ff_mult=2, dropout=0.0),
+    "augment": None,
+    "epochs": 2,
+    "muon_lr": 0.0,
+    "adam_lr": 0.0,
+    "weight_decay": 0.0,
+    "precision": "float32",
+}
+
+
+@pytest.mark.parametrize("kind", ["levels", "counts"])
+def test_a_kind_of_ones_own_is_fitted_saved_loaded_and_described(own_kinds, kind, tmp_path, monkeypatch):
+    make, y, words = {
+        "levels": (classifier, LEVELS[:24], _Levels),
+        "counts": (regressor, Y[:24].astype(np.uint8), _Counts),
+    }[kind]
+    clips = CLIPS[:24]
+    model = make(**STILL).fit(clips, y, X_val=clips, y_val=y)
+    targets, record = model.trained_.targets, model.trained_.record
+    assert model.task_ == kind
+    outputs = outputs_of(model.trained_, torch.from_numpy(model.transform(clips)))
+    losses = targets.loss(outputs, torch.from_numpy(targets.encode(y)))
+    assert record.history[0]["loss"] == pytest.approx(float(losses.mean()), rel=1e-5)
+    scores = targets.scores(outputs, torch.from_numpy(targets.encode(y)), torch.ones(24))
+    assert {name: record.validation[name] for name in scores} == pytest.approx(scores, rel=1e-5)
+
+    folder = Path(model.save_pretrained(tmp_path / kind))
+    loaded = type(model).from_pretrained(folder)
+    assert type(loaded.trained_.targets) is type(targets)
+    np.testing.assert_array_equal(loaded.predict(clips), model.predict(clips))
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    for text in (words.noun, words.purpose, words.limits, *targets.labels):
+        assert text in card
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    assert (config["task"], config["labels"]) == (kind, targets.labels)
+
+    monkeypatch.undo()  # as in a program that does not know the kind
+    with pytest.raises(ArtifactError, match=f"task='{kind}', expected one of"):
+        type(model).from_pretrained(folder)
+
+
+def test_a_kind_of_ones_own_is_exported_to_onnx(own_kinds, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    model = classifier(**{**STILL, "encoder": "rnn", "epochs": 1}, chunk_length=0.5).fit(CLIPS[:6], LEVELS[:6])
+    assert model.classes_.tolist() == ["mild", "loud", "awful"]
+    session = onnxruntime.InferenceSession(model.export_onnx(tmp_path / "levels.onnx"))
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert (metadata["task"], json.loads(metadata["labels"])) == ("levels", ["mild", "loud", "awful"])
+    probabilities, _ = session.run(["probabilities", "logits"], {"waveform": CLIPS[0][None]})
+    np.testing.assert_allclose(probabilities, model.predict_proba(CLIPS[:1]), atol=1e-5)

@@ -34,6 +34,7 @@ GROUPS: dict[str, tuple[str, list[str]]] = {
     "Evaluation": ("", ["skastw.evaluation", "skastw.runs", "skastw.analysis"]),
     "Plots": ("", ["skastw.plots"]),
     "Demo": ("", ["skastw.serving"]),
+    "Fitted models": ("", ["skastw.network", "skastw.targets"]),
     "Errors": ("", ["skastw.errors", "skastw.data.failures"]),
     "Building blocks": (
         "For authors of components: what travels between the parts of a model, and the loop that trains it.",
@@ -47,7 +48,7 @@ GROUPS: dict[str, tuple[str, list[str]]] = {
     ),
 }
 #: Modules that the estimators stand on, which may change in any release, and those whose names ``skastw`` exports.
-INSIDE = {"artifact", "cli", "core", "data", "estimators", "network", "storage", "targets"}
+INSIDE = {"artifact", "cli", "core", "data", "estimators", "storage"}
 
 
 def public_modules() -> list[str]:

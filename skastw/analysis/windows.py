@@ -15,7 +15,7 @@ from skastw.audio import clip_path, stream_waveform
 from skastw.core.text import readable
 from skastw.data.failures import FailedClip, report_failures
 from skastw.errors import ClipError, plain
-from skastw.network.inference import InferenceParams, embed, outputs_of
+from skastw.network.inference import InferenceParams, predict
 from skastw.network.trained import Trained
 
 __all__ = ["AGGREGATES", "cut_windows", "window_table"]
@@ -113,7 +113,7 @@ def window_table(
     sample_rate = trained.components.sample_rate
     size = _samples("window", window, sample_rate)
     step = _samples("hop", window / 2 if hop is None else hop, sample_rate)
-    predict = partial(_probabilities, trained, replace(params, verbose=0, on_error="raise"))
+    probabilities_of = partial(_probabilities, trained, replace(params, verbose=0, on_error="raise"))
 
     rows: list[tuple[int, float, float]] = []
     probabilities: list[np.ndarray] = []
@@ -127,12 +127,12 @@ def window_table(
                 waiting.append(waveform)
                 n_waiting += len(waveform)
                 if n_waiting >= _BLOCK:
-                    probabilities.append(predict(waiting))
+                    probabilities.append(probabilities_of(waiting))
                     waiting, n_waiting = [], 0
         except ClipError as error:
             failed.append(FailedClip.from_error(error))
             failed[-1].check(params.on_error)
-    probabilities += [predict(waiting)] if waiting else []
+    probabilities += [probabilities_of(waiting)] if waiting else []
 
     report_failures(failed, len(clips), params.on_error)
     unread = [clip.index for clip in failed]
@@ -141,8 +141,8 @@ def window_table(
 
 
 def _probabilities(trained: Trained, params: InferenceParams, waveforms: list[np.ndarray]) -> np.ndarray:
-    embeddings, _ = embed(trained, waveforms, params)
-    return trained.targets.finish(outputs_of(trained, embeddings)).numpy()
+    outputs, _ = predict(trained, waveforms, params)
+    return trained.targets.finish(outputs).numpy()
 
 
 def _samples(name: str, seconds: Any, sample_rate: int) -> int:

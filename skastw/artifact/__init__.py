@@ -1,1 +1,1 @@
-"""A fitted model as a folder, a model card or an ONNX file."""
+"""Saved models: the folder of six files, its model card, and export to ONNX."""

@@ -1,4 +1,4 @@
-"""The model card: the README.md of an artifact, with the Hub's metadata."""
+"""The model card: the README.md of a saved model, with metadata for the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from skastw.network.trained import Trained, TrainingRecord
 
 __all__ = ["model_card"]
 
-#: Scores in ``metrics.json`` with a metric of the Hub, as fields of ``huggingface_hub.EvalResult``.
+#: Scores in ``metrics.json`` for which the Hub has a metric, as fields of ``huggingface_hub.EvalResult``.
 _HUB_METRICS: dict[str, dict[str, Any]] = {
     "accuracy": {"metric_type": "accuracy", "metric_name": "Accuracy"},
     "macro_f1": {"metric_type": "f1", "metric_name": "Macro-F1", "metric_args": {"average": "macro"}},
@@ -23,7 +23,7 @@ _HUB_METRICS: dict[str, dict[str, Any]] = {
     "r2": {"metric_type": "r_squared", "metric_name": "R2"},
 }
 
-#: How far the validation scores can be trusted, by how the validation clips were chosen.
+#: Notes on the reliability of the validation scores, by how the validation clips were chosen.
 _SPLITS = {
     "random split, stratified where possible": (
         "They were drawn at random from the same clips, so they may share speakers, rooms and recordings with the "
@@ -36,17 +36,18 @@ _SPLITS = {
     "validation clips given by the caller": "They were chosen by the person who trained the model.",
 }
 
-#: A quote and the folders of an absolute path behind it, on any system.
+#: A quote followed by the folders of an absolute path, on any operating system.
 _FOLDERS = re.compile(r"""(['"])(?:/|\\\\|[A-Za-z]:[\\/])(?:(?:(?!\1).)*[\\/](?!\1))?""")
 
 
 def model_card(trained: Trained, *, title: str, estimator: str) -> str:
-    """Write the model card.
+    """Return the text of the model card.
 
     Parameters
     ----------
     trained : Trained
     title : str
+        Name of the model.
     estimator : str
         Name of the class that loads the model.
 
@@ -88,7 +89,7 @@ def model_card(trained: Trained, *, title: str, estimator: str) -> str:
 
 
 def _header(title: str, record: TrainingRecord) -> str:
-    """Return the YAML header, which the Hub reads."""
+    """Return the YAML header, from which the Hub reads metadata."""
     from huggingface_hub import EvalResult, ModelCardData
 
     scores: dict[str, Any] = record.validation or {}
@@ -121,7 +122,7 @@ def _header(title: str, record: TrainingRecord) -> str:
 
 
 def _without_folders(settings: str) -> str:
-    """Return the ``repr`` of a component in which an absolute path is its last part, so that no folder is published.
+    """Return the ``repr`` of a component with the folders of absolute paths removed, because cards are published.
 
     Examples
     --------
@@ -133,16 +134,18 @@ def _without_folders(settings: str) -> str:
 
 
 def _text(value: str) -> Any:
-    """Return a text on one line, as Markdown without HTML."""
+    """Return a text as one line of Markdown, with HTML escaped."""
     from markupsafe import Markup
 
     return Markup(escape(" ".join(value.split()), quote=False))
 
 
 def _code(value: Any) -> Any:
-    """Return a value as a span of code that stays in its cell of a table, whatever characters it has."""
+    """Return a value as inline code of Markdown, escaped for a cell of a table."""
     from markupsafe import Markup
 
     text = " ".join(str(value).split()).replace("`", "'")
-    text = re.sub(r"\\+(?=\|)", lambda slashes: slashes[0] + " ", text)  # in "\\|" it would escape the backslash
+    text = re.sub(
+        r"\\+(?=\|)", lambda slashes: slashes[0] + " ", text
+    )  # in "\\|" the first backslash would escape the second
     return Markup("`" + text.replace("|", "\\|") + "`")

@@ -1,4 +1,4 @@
-"""A fitted model as documents: what each of the six files holds, and back."""
+"""Conversion of a fitted model to the contents of the six files, and back."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from skastw.targets import targets_from_json
 
 __all__ = ["Loaded", "from_documents", "to_documents", "with_front_end"]
 
-#: What other tools look for in ``config.json``.
+#: ``model_type`` in ``config.json``, which other tools read.
 _MODEL_TYPE = "skastw"
-#: Most labels that ``config.json`` repeats.
+#: Largest number of labels that are repeated in ``config.json``.
 _MAX_NAMED_LABELS = 10_000
 
 
@@ -39,9 +39,9 @@ class Loaded:
     ----------
     trained : Trained
     estimator : str
-        Name of the class that saved it.
+        Name of the class that saved the model.
     params : dict
-        All parameters of that estimator that were saved, with components as objects.
+        Saved parameters of the estimator, with components as objects.
     """
 
     trained: Trained
@@ -55,13 +55,13 @@ def to_documents(trained: Trained, *, title: str, estimator: str, params: Mappin
     Parameters
     ----------
     trained : Trained
-        Of clips: with a front end.
+        Fitted model with a front end.
     title : str
-        Name of the model in its card.
+        Name of the model in its model card.
     estimator : str
-        Name of the class that loads it.
+        Name of the class that loads the model.
     params : mapping
-        The parameters to save, as JSON values.
+        Parameters to save, as JSON values.
 
     Returns
     -------
@@ -69,6 +69,7 @@ def to_documents(trained: Trained, *, title: str, estimator: str, params: Mappin
     """
     components, record, labels = trained.components, trained.record, list(map(str, trained.targets.labels))
     scores = record.test or record.validation
+
     config = {
         "library": "skastw",
         "library_version": __version__,
@@ -82,6 +83,7 @@ def to_documents(trained: Trained, *, title: str, estimator: str, params: Mappin
         "metrics": {name: value for name, value in to_builtins(scores or {}).items() if isinstance(value, float)},
         "n_parameters": count_parameters(trained.model),
     }
+
     return Artifact(
         weights=trained.model.state_dict(),
         config=config,
@@ -93,7 +95,7 @@ def to_documents(trained: Trained, *, title: str, estimator: str, params: Mappin
 
 
 def from_documents(stored: StoredArtifact) -> Loaded:
-    """Return the model that the ``stored`` files of a folder describe.
+    """Return the model that is stored in the files of a folder.
 
     Raises
     ------
@@ -107,23 +109,27 @@ def from_documents(stored: StoredArtifact) -> Loaded:
     if not isinstance(params, dict):
         raise ArtifactError(f"config.json has params: {params!r:.100}, expected a mapping of names to values.")
     parts = components_from_config(config)
-    shape = ModelParams(**parts, **{name: params[name] for name in ("sample_rate", "chunk_length", "n_models")})
+    if repeated := sorted(parts.keys() & params.keys()):
+        raise ArtifactError(f"config.json has the parameters {repeated}, which {config['estimator']} does not save.")
+    shape = ModelParams(
+        **parts, **{name: params[name] for name in ("sample_rate", "chunk_length", "n_models") if name in params}
+    )
     check_params(shape, config["estimator"])
 
-    # precision may have been changed after fit, and the weights not
+    # the weights decide: the parameter precision may have been changed after fit
     head = stored.weights.specs.get("head.weight")
     dtype = torch.float64 if head is not None and head.dtype == torch.float64 else torch.float32
     components = resolve_components(shape, dtype)
     model = _load_model(stored, components, targets.n_outputs)
-    fitted_with = {**params, "batch_size": record.batch_size or params["batch_size"]}
+    fitted_with = {**params, "batch_size": record.batch_size or params.get("batch_size")}
     trained = Trained(components, model, targets, record, fitted_with)
     return Loaded(trained, config["estimator"], {**params, **parts})
 
 
 def _load_model(stored: StoredArtifact, components: Components, n_outputs: int) -> AudioModel:
-    """Return the network with the stored weights, once it is known that they fit."""
+    """Return the network with the stored weights, which are read only if they match the network."""
     front_end = components.features.build(components.sample_rate)
-    with _Shapes(most=2 * len(stored.weights.specs)):  # twice: some encoders make a tensor from another
+    with _Shapes(most=2 * len(stored.weights.specs)):  # twice, because some encoders create one tensor from another
         model = components.build(n_outputs, front_end.n_features)
     model.features = front_end
     model.to(components.dtype)
@@ -133,9 +139,9 @@ def _load_model(stored: StoredArtifact, components: Components, n_outputs: int) 
 
 
 class _Shapes(TorchFunctionMode):
-    """Make tensors that have a shape and no memory, and no more of them than a file has weights.
+    """Context in which new tensors have a shape but no memory, and their number is limited.
 
-    A network that a config describes then costs nothing before it is known to fit the file.
+    A config from an untrusted source can then not allocate memory for a network that does not match the weights.
     """
 
     _MAKE = (torch.empty, torch.zeros, torch.ones, torch.randn)
@@ -155,7 +161,7 @@ class _Shapes(TorchFunctionMode):
 
 
 def with_front_end(trained: Trained, featurizer: Any) -> Trained:
-    """Return a model that takes clips: with the front end that computed its frames, if they were precomputed.
+    """Return a model that takes clips. If it was fitted with precomputed frames, it gets their front end.
 
     Parameters
     ----------
@@ -165,25 +171,26 @@ def with_front_end(trained: Trained, featurizer: Any) -> Trained:
     Raises
     ------
     ArtifactError
-        If precomputed frames come without the featurizer that computed them.
+        If the model was fitted with precomputed frames, and the featurizer is missing or does not match.
     """
     components = trained.components
     if not components.precomputed:
         return trained
     if featurizer is None or getattr(featurizer, "output", None) != "frames":
         raise ArtifactError(
-            "A classifier of precomputed frames cannot be saved alone, because it does not know how they were "
-            "computed: pass featurizer=, the ASTWFeaturizer(output='frames') of the pipeline."
+            "A model that was fitted with precomputed frames cannot be saved alone, because it does not know how the "
+            "frames were computed: pass featurizer=, the ASTWFeaturizer(output='frames') of the pipeline."
         )
+
     features, sample_rate = featurizer.resolve_features(), featurizer.sample_rate
     n_features, expected = features.build(sample_rate).n_features, trained.model.features.n_features
     if n_features != expected:
         raise ArtifactError(
-            f"The featurizer gives {n_features} values in a frame, expected {expected} as in fit: pass the featurizer "
+            f"The featurizer gives {n_features} values per frame, expected {expected} as in fit: pass the featurizer "
             "that computed the frames."
         )
 
-    # the network counts in frames, and the featurizer may give more or fewer of them a second
+    # keep the number of frames in a chunk: the featurizer may give more or fewer frames per second
     chunk_length, max_frames = components.chunk_length, trained.model.max_frames
     if frames_in_chunk(features, sample_rate, chunk_length) != max_frames:
         chunk_length = max_frames / features.frames_per_second(sample_rate)
@@ -192,7 +199,7 @@ def with_front_end(trained: Trained, featurizer: Any) -> Trained:
 
 
 def _label_names(labels: list[str]) -> dict[str, Any]:
-    """Return the labels in the words of other tools, unless they are too many to be shown."""
+    """Return the labels under the names that other tools read, unless there are too many."""
     if len(labels) > _MAX_NAMED_LABELS:
         return {}
     numbered = dict(enumerate(labels))
@@ -201,7 +208,7 @@ def _label_names(labels: list[str]) -> dict[str, Any]:
 
 
 def _without_local_paths(value: Any) -> Any:
-    """Return JSON values in which an absolute path is only its file name, so that no folder is published."""
+    """Return JSON values with absolute paths reduced to file names, because saved models are published."""
     if isinstance(value, dict):
         return {key: _without_local_paths(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

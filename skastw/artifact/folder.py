@@ -1,20 +1,20 @@
-"""The artifact: one folder of six files that holds a fitted model and nothing executable.
+"""The artifact: a folder of six files with a fitted model and no executable code.
 
 ==========================  ===========================================================================
 ``model.safetensors``       the weights
 ``config.json``             ``format_version``, the components by name, the estimator's parameters, the SHA-256 of
                             the other files and of itself
-``preprocessor_config.json``  the front end in the words of ``transformers``' ``WhisperFeatureExtractor``
+``preprocessor_config.json``  the front end in the format of ``transformers``' ``WhisperFeatureExtractor``
 ``labels.json``             the classes and their type
-``metrics.json``            how training went
+``metrics.json``            data, scores and history of training
 ``README.md``               the model card
 ==========================  ===========================================================================
 
-What is read may be somebody else's: nothing in the files names code, each is read only up to a limit, and the weights
-only once they are known to be those of the network that ``config.json`` describes. The card, which people edit, is
-not read when a model is loaded. Saving compares it with its SHA-256, so that an edited card is not replaced unasked.
+A folder may come from an untrusted source. Therefore the files never refer to code, there is a limit to the size that
+is read, and the weights are read only if they match the network in ``config.json``. The model card may be edited:
+loading does not read it, and saving replaces an edited card, which has another SHA-256, only with ``overwrite=True``.
 
-The files are written in one step: see :mod:`skastw.storage.commit`.
+All files are written in one step; see :mod:`skastw.storage.commit`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ __all__ = [
 ]
 
 FORMAT_VERSION = 3
-#: Largest JSON file that is read, and so that is written; the labels of a million classes fit.
+#: Largest JSON file that is read or written (bytes), enough for the labels of a million classes.
 MAX_JSON_BYTES = 32 * 2**20
 WEIGHTS, CONFIG, PREPROCESSOR, LABELS, METRICS, CARD = FILES = (
     "model.safetensors",
@@ -64,11 +64,11 @@ WEIGHTS, CONFIG, PREPROCESSOR, LABELS, METRICS, CARD = FILES = (
     "metrics.json",
     "README.md",
 )
-#: The files in the order in which they are fetched from the Hub: the first one decides the commit, and is small.
+#: The files in the order in which they are fetched from the Hub. The first file, which is small, fixes the commit.
 FETCHED = (CONFIG, *(name for name in FILES if name != CONFIG))
 _JSON = (CONFIG, PREPROCESSOR, LABELS, METRICS)
 _SEALED = (WEIGHTS, PREPROCESSOR, LABELS, METRICS)
-#: What people may edit after it is saved.
+#: Files that may be edited after saving.
 _EDITABLE = (CARD,)
 _SHA256 = re.compile("[0-9a-f]{64}")
 _FRONT_MATTER = re.compile(rb"---\r?\n(.*?\n)---\r?\n", re.DOTALL)
@@ -77,7 +77,7 @@ _LIBRARY_NAME = re.compile(rb"^library_name:[ \t]*[\"']?skastw[\"']?[ \t]*\r?$",
 
 @dataclass(frozen=True)
 class Artifact:
-    """What the six files hold.
+    """Content of the six files, before it is written.
 
     Attributes
     ----------
@@ -85,7 +85,7 @@ class Artifact:
     config, preprocessor, labels, metrics : dict
         JSON values.
     card : str
-        Markdown.
+        Text of the model card (Markdown).
     """
 
     weights: dict[str, Tensor]
@@ -98,7 +98,7 @@ class Artifact:
 
 @dataclass(frozen=True)
 class StoredArtifact:
-    """What a folder holds, with weights that are read when they are known to fit.
+    """Content of a folder, with weights that are not read yet.
 
     Attributes
     ----------
@@ -119,11 +119,11 @@ def write_artifact(folder: str | os.PathLike[str], artifact: Artifact, *, overwr
     Parameters
     ----------
     folder : path
-        Made if missing. Anything else in it stays as it is.
+        The folder, which is created if missing. Other files in it do not change.
     artifact : Artifact
-        Its ``config`` gets ``format_version`` and ``sha256``.
+        Content of the files. ``format_version`` and ``sha256`` are added to its ``config``.
     overwrite : bool, default=False
-        Replace files of these names that do not belong to a saved model, and an edited card.
+        Whether to replace files of these names that do not belong to a saved model, and an edited model card.
 
     Returns
     -------
@@ -133,13 +133,13 @@ def write_artifact(folder: str | os.PathLike[str], artifact: Artifact, *, overwr
     Raises
     ------
     ArtifactError
-        If the folder cannot be written, or holds files that are not replaced unasked, or if the weights are NaN or
-        infinite in places. The folder then is as it was before.
+        If the folder cannot be written, or contains files that only ``overwrite=True`` replaces, or if a weight is NaN
+        or infinite. The folder then does not change.
 
     Warns
     -----
     UserWarning
-        If the model is saved, but a file still has its temporary name because its target cannot be replaced.
+        If a file cannot be replaced. The model is saved, but the new file still has a temporary name.
     """
     target = Path(folder)
     try:
@@ -151,33 +151,33 @@ def write_artifact(folder: str | os.PathLike[str], artifact: Artifact, *, overwr
         )
     except ArtifactError as error:
         raise ArtifactError(f"Cannot save to {str(target)!r}: {error}") from error
-    except (OSError, ValueError) as error:  # ValueError: a number that JSON does not have
+    except (OSError, ValueError) as error:  # ValueError: a number that JSON cannot represent
         raise ArtifactError(f"Cannot save to {str(target)!r}: {error}.") from error
 
     if unfinished:
         warn_user(
-            f"The model is saved in {str(target)!r} and can be loaded, but not every file could be put in its place: "
-            f"{', '.join(unfinished)}. The new content is beside it, in a file whose name ends in .tmp, and the next "
-            "save moves it. If another program has the file open, close it; until then do not copy single files."
+            f"The model is saved in {str(target)!r} and can be loaded, but some files could not be replaced: "
+            f"{', '.join(unfinished)}. Their new content is in files whose names end in .tmp, which the next save "
+            "moves. Close any program that has these files open, and do not copy single files until then."
         )
     return target
 
 
 def check_target(folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-    """Raise if :func:`write_artifact` would refuse a folder, before work is spent on a model.
+    """Raise an error early, for example before training, if :func:`write_artifact` would refuse a folder.
 
-    A save to the folder that was interrupted is completed. Nothing else is written.
+    If an earlier save to the folder was interrupted, it is completed. Nothing else is written.
 
     Parameters
     ----------
     folder : path
     overwrite : bool, default=False
-        As :func:`write_artifact` takes it.
+        See :func:`write_artifact`.
 
     Raises
     ------
     ArtifactError
-        Saying which file is not replaced, and what to do.
+        If the folder would be refused. The message names the file and the remedy.
 
     Examples
     --------
@@ -207,7 +207,7 @@ def check_target(folder: str | os.PathLike[str], *, overwrite: bool = False) -> 
 
 
 def _check_folder(folder: str | os.PathLike[str]) -> None:
-    """Raise unless a path is a folder to save to, or can become one."""
+    """Raise ArtifactError if a path is not a folder, or a new name, to which a model can be saved."""
     if not os.fspath(folder):
         raise ArtifactError("the path is empty, expected a folder; '.' is the working folder.")
     target = Path(folder)
@@ -218,7 +218,7 @@ def _check_folder(folder: str | os.PathLike[str]) -> None:
 
 
 def _check_files(folder: Path, *, overwrite: bool) -> None:
-    """Raise unless the six files are missing, or can be replaced and belong to a model or may be overwritten."""
+    """Raise ArtifactError if one of the six files exists and must not, or cannot, be replaced."""
     existing = [name for name in FILES if os.path.lexists(folder / name)]
     for name in existing:
         if not stat.S_ISREG(os.lstat(folder / name).st_mode):
@@ -228,13 +228,13 @@ def _check_files(folder: Path, *, overwrite: bool) -> None:
             )
         if os.path.ismount(folder / name):
             raise ArtifactError(
-                f"{name} in it is mounted by itself, as containers do it, and cannot be replaced. Mount the folder "
+                f"{name} in it is a mount point, as in a container, and cannot be replaced. Mount the folder "
                 "instead, or save to another folder."
             )
         if not _is_replaceable(folder, name):
             raise ArtifactError(
-                f"{name} in it may not be replaced by this user. Change its owner or permissions, or save to another "
-                "folder."
+                f"this user has no permission to replace {name} in it. Change its owner or permissions, or "
+                "save to another folder."
             )
 
     problem = None if overwrite else _foreign_file(folder, existing)
@@ -245,13 +245,13 @@ def _check_files(folder: Path, *, overwrite: bool) -> None:
 
 
 def _foreign_file(folder: Path, existing: Sequence[str]) -> str | None:
-    """Return which of the existing files is not as a model was saved; None if all are."""
+    """Return the problem with an existing file that is not part of a saved model or was edited, or None."""
     config = _own_config(folder)
     if CONFIG in existing and config is None:
         return f"its {CONFIG} is not that of a skastw model"
     for name in existing:
         if name != CARD and config is None:
-            return f"it holds {name} without the {CONFIG} of a skastw model"
+            return f"it contains {name} without the {CONFIG} of a skastw model"
 
     if CARD not in existing:
         return None
@@ -264,17 +264,17 @@ def _foreign_file(folder: Path, existing: Sequence[str]) -> str | None:
 
 
 def _is_replaceable(folder: Path, name: str) -> bool:
-    """Return whether the system lets this user replace a file in a folder that the user can write to."""
+    """Return whether this user has permission to replace a file in a writable folder."""
     if sys.platform == "win32":
         return os.access(folder / name, os.W_OK)
     shared = os.stat(folder)
     owners = {shared.st_uid, os.lstat(folder / name).st_uid}
-    # In a folder like /tmp only owners may remove a file.
+    # in a folder with the sticky bit, such as /tmp, only the owner may remove a file
     return not shared.st_mode & stat.S_ISVTX or os.geteuid() in {0, *owners}
 
 
 def _own_config(folder: Path) -> dict[str, Any] | None:
-    """Return the content of ``config.json`` if it is that of a saved model, of whatever version."""
+    """Return the content of ``config.json`` if skastw, of any version, saved it; None otherwise."""
     content = _read_own(folder, CONFIG)
     if content is None:
         return None
@@ -285,7 +285,7 @@ def _own_config(folder: Path) -> dict[str, Any] | None:
 
 
 def _read_own(folder: Path, name: str) -> bytes | None:
-    """Return the content of a regular file, or None if it cannot be read or is larger than a saved one can be."""
+    """Return the content of a regular file, or None if it is not readable or larger than a saved file can be."""
     try:
         with open_inside(folder, name) as file:
             return read_limited(file, name, max_bytes=MAX_JSON_BYTES)
@@ -294,9 +294,9 @@ def _read_own(folder: Path, name: str) -> bytes | None:
 
 
 def _is_unedited(card: bytes, config: Mapping[str, Any]) -> bool:
-    """Return whether a card is the one that was saved with a config, as far as the config tells."""
+    """Return whether a card was not edited, according to the hash in the config."""
     if config.get("format_version") in (1, 2):
-        return True  # they had no hash of it
+        return True  # these versions have no hash of the card
     hashes = config.get("sha256")
     return isinstance(hashes, dict) and hashes.get(CARD) == _sha256(card)
 
@@ -307,7 +307,7 @@ def _names_skastw(card: bytes) -> bool:
 
 
 def _to_contents(artifact: Artifact) -> dict[str, bytes]:
-    """Return the content of each file, checked as far as reading checks it."""
+    """Return the content of each file, with the checks that reading makes."""
     contents = {
         WEIGHTS: weights_to_bytes(artifact.weights),
         PREPROCESSOR: _to_json(artifact.preprocessor, PREPROCESSOR),
@@ -320,7 +320,7 @@ def _to_contents(artifact: Artifact) -> dict[str, bytes]:
 
 
 def seal(config: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Return ``config`` with the SHA-256 of the folder's other files and of itself."""
+    """Return ``config`` with the SHA-256 of itself and of the other files in the folder."""
     return _sealed(config, {name: (folder / name).read_bytes() for name in (*_SEALED, CARD)})
 
 
@@ -331,7 +331,7 @@ def _sealed(config: dict[str, Any], contents: Mapping[str, bytes]) -> dict[str, 
 
 
 def read_artifact(folder: str | os.PathLike[str]) -> StoredArtifact:
-    """Read a folder's files, however they came about.
+    """Read the files of a folder. The weights are only opened, and the model card is not read.
 
     Parameters
     ----------
@@ -344,7 +344,7 @@ def read_artifact(folder: str | os.PathLike[str]) -> StoredArtifact:
     Raises
     ------
     ArtifactError
-        If a file is missing, damaged or too large, or ``format_version`` is not known to this release.
+        If a file is missing, damaged or too large, or this release does not know the ``format_version``.
     """
     source = Path(folder)
     with contextlib.ExitStack() as stack:
@@ -360,14 +360,14 @@ def read_artifact(folder: str | os.PathLike[str]) -> StoredArtifact:
             if _sha256(contents[name]) != hashes[name]:
                 raise ArtifactError(
                     f"{str(source / name)!r} is not the file that was saved: its SHA-256 is not the one in {CONFIG}. "
-                    "It was damaged or edited (or its line endings changed); fetch or save the model again."
+                    "It was damaged or edited, or its line endings changed; fetch or save the model again."
                 )
         weights = open_weights(files[WEIGHTS], source / WEIGHTS, sha256=hashes.get(WEIGHTS))
     return StoredArtifact(weights, config, documents[LABELS], documents[METRICS])
 
 
 def read_files(folder: str | os.PathLike[str]) -> dict[str, bytes]:
-    """Return the content of the six files, all of one save, whatever writers do meanwhile.
+    """Return the content of the six files, all from the same save, even if another process is saving.
 
     Parameters
     ----------
@@ -376,7 +376,7 @@ def read_files(folder: str | os.PathLike[str]) -> dict[str, bytes]:
     Returns
     -------
     dict of str to bytes
-        By name; not checked further.
+        Content by file name, which is not checked.
 
     Raises
     ------
@@ -393,24 +393,24 @@ def read_files(folder: str | os.PathLike[str]) -> dict[str, bytes]:
 
 
 def _open_version(source: Path, unread: tuple[str, ...] = ()) -> dict[str, BinaryIO]:
-    """Open the six files, all of one save, but those in ``unread``, which must exist too."""
+    """Open the six files, all from the same save. Files in ``unread`` must exist but are not opened."""
     try:
         return open_files(source, FILES, editable=_EDITABLE, unread=unread)
     except FileNotFoundError as error:
         inside = next((str(path.parent) for path in sorted(source.glob(f"*/{CONFIG}"))), None)
-        hint = f" There is one in {inside!r}." if inside else ""
+        hint = f" {inside!r} contains a model." if inside else ""
         raise ArtifactError(f"{str(source)!r} is not a complete model folder: {error}.{hint}") from None
     except OSError as error:
         raise ArtifactError(f"{str(source)!r} cannot be read: {error}.") from error
 
 
 def _current(config: dict[str, Any], source: Path) -> dict[str, Any]:
-    """Return a config as this release would have written it."""
+    """Return a config converted to the format of this release."""
     version = config.get("format_version")
     if type(version) is not int or not (version == FORMAT_VERSION or version in _MIGRATIONS):
         raise ArtifactError(
             f"{str(source / CONFIG)!r} has format_version {str(version)[:50]!r}, expected 1 to {FORMAT_VERSION}; "
-            "a newer model needs a newer skastw: pip install --upgrade skastw."
+            "a newer model requires a newer skastw: pip install --upgrade skastw."
         )
     for step in range(version, FORMAT_VERSION):
         config = {**_MIGRATIONS[step](config), "format_version": step + 1}
@@ -418,32 +418,36 @@ def _current(config: dict[str, Any], source: Path) -> dict[str, Any]:
 
 
 def _from_1_to_2(config: dict[str, Any]) -> dict[str, Any]:
-    """Version 1 knew no hashes and, at first, no normalization."""
+    """Convert a config of version 1, which has no hashes and sometimes no normalization."""
     if "sha256" in config:
-        raise ArtifactError(f"{CONFIG} has format_version 1 and sha256, which came later; it was changed.")
+        raise ArtifactError(
+            f"{CONFIG} has format_version 1 but also sha256, which version 1 does not have; it was changed."
+        )
     return {"normalization": {"name": "none", "params": {}}, **config}
 
 
 def _from_2_to_3(config: dict[str, Any]) -> dict[str, Any]:
-    """Version 2 knew no hash of the card, which loading does not need."""
+    """Convert a config of version 2, which has no hash of the model card; loading does not need it."""
     return config
 
 
-#: What brings a config to the next version, by its version.
+#: Functions that convert a config to the next version, by its version.
 _MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1_to_2, 2: _from_2_to_3}
 
 
 def _hashes(config: dict[str, Any], source: Path) -> dict[str, str]:
-    """Return the SHA-256 of each file, once that of the config itself is found right."""
+    """Return the SHA-256 of each file, after a check of the SHA-256 of the config itself."""
     hashes: Any = config.get("sha256")
     names = {*_SEALED, CONFIG} if config["format_version"] == 2 else {*_SEALED, CARD, CONFIG}
     valid = isinstance(hashes, dict) and hashes.keys() == names
     if not valid or not all(isinstance(value, str) and _SHA256.fullmatch(value) for value in hashes.values()):
-        raise ArtifactError(f"{str(source / CONFIG)!r} does not give the SHA-256 of each file.")
+        raise ArtifactError(
+            f"{str(source / CONFIG)!r} does not contain the SHA-256 of each file; save the model again."
+        )
     others = {name: str(value) for name, value in hashes.items() if name != CONFIG}
     if _canonical_sha256({**config, "sha256": others}) != hashes[CONFIG]:
         raise ArtifactError(
-            f"{str(source / CONFIG)!r} was changed after it was saved: its content does not give its SHA-256. "
+            f"{str(source / CONFIG)!r} was changed after it was saved: its SHA-256 differs from the saved one. "
             "Fetch or save the model again; from_pretrained(...).set_params(...) changes a parameter."
         )
     return others
@@ -454,14 +458,14 @@ def _sha256(content: bytes) -> str:
 
 
 def _canonical_sha256(value: dict[str, Any]) -> str:
-    """Return the SHA-256 of a JSON value, whatever its white space and the order of its keys."""
+    """Return the SHA-256 of a JSON value, which does not depend on white space and the order of keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=os.fspath)
     return _sha256(text.encode())
 
 
 def _to_json(value: dict[str, Any], name: str) -> bytes:
-    """Return the content of a JSON file that can be read again."""
-    # Parameters of components may be paths.
+    """Return the content of a JSON file; raise ArtifactError if it is too large to be read again."""
+    # parameters of components may be paths
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=os.fspath) + "\n"
     content = text.encode("utf-8")
     if len(content) > MAX_JSON_BYTES:

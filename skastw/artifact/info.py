@@ -1,4 +1,4 @@
-"""What a saved model is, told from its folder without making the network."""
+"""Description of a saved model, read from its folder without building the network."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TRAINING = ("best_epoch", "n_epochs", "interrupted", "seed", "split", "validati
 
 
 def describe_model(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return what a saved folder says of its model; of the weights only the header is read.
+    """Return a description of a saved model. Only the header of the weights is read.
 
     Parameters
     ----------
@@ -23,12 +23,12 @@ def describe_model(folder: str | os.PathLike[str]) -> dict[str, Any]:
     Returns
     -------
     dict of JSON values
-        ``estimator``, ``version`` (of the library that saved it), ``format_version``, ``task``, ``labels``,
-        ``sample_rate``, ``components`` (each with its parameters), ``augment``, ``params``, ``n_parameters`` (as
-        :func:`skastw.network.model.count_parameters` counts them; None for a model of an earlier release),
-        ``weights`` (the number of tensors and bytes, including stored values that are not trained), ``best_epoch``,
-        ``n_epochs``, ``interrupted``, ``seed`` (None if it is not known), ``split``, ``validation`` and ``test``
-        (scores, or None) and ``versions`` (of the libraries in training).
+        ``estimator``, ``version`` (of skastw when the model was saved), ``format_version``, ``task``, ``labels``,
+        ``sample_rate``, ``components`` (each with its parameters), ``augment``, ``params``, ``n_parameters`` (the
+        result of :func:`skastw.network.model.count_parameters`; None for a model of an earlier release), ``weights``
+        (number of tensors and bytes, including tensors that are not trained), ``best_epoch``, ``n_epochs``,
+        ``interrupted``, ``seed`` (None if unknown), ``split``, ``validation`` and ``test`` (scores, or None) and
+        ``versions`` (of the libraries during training).
 
     Raises
     ------
@@ -50,6 +50,7 @@ def describe_model(folder: str | os.PathLike[str]) -> dict[str, Any]:
     stored = read_artifact(folder)
     config, metrics = stored.config, stored.metrics
     params = config.get("params", {})
+
     return {
         "estimator": config.get("estimator"),
         "version": config.get("library_version"),

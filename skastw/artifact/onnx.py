@@ -1,4 +1,4 @@
-"""A fitted model as one ONNX file, which runs without torch.
+"""Export of a fitted model as one ONNX file, which runs without torch.
 
 .. code-block:: text
 
@@ -10,8 +10,8 @@
        |  softmax, sigmoid, or the units of the values
     probabilities or values (batch, K)
 
-Torch exports the front end, and the network for one chunk; the loop, which it cannot export, is put around the latter
-here. So a clip of any length gives what the library gives, and the network holds one chunk at a time.
+Torch exports the front end, and the network for one chunk. It cannot export the loop over chunks, which this module
+adds. The file therefore takes clips of any length with the same results as the library, one chunk at a time in memory.
 """
 
 from __future__ import annotations
@@ -46,26 +46,28 @@ from skastw.targets import Targets
 
 __all__ = ["FourierPower", "write_onnx"]
 
-#: Release of ONNX's operators, known to onnxruntime since 1.17; its means over the rest of a map are right since 1.21.
+#: Version of the ONNX operators. onnxruntime supports it since 1.17, and computes its means over several axes correctly
+#: since 1.21.
 _OPSET = 20
-#: Largest difference of logits that counts as rounding, and of logits that are larger than 1 as a share of them.
+#: Largest difference of logits that is accepted as rounding error; relative for logits larger than 1.
 _TOLERANCE = 3e-4
-#: Frames of the example that is followed through torch: so many that none of what is made of them is alone, as torch
-#: takes a size of 1 to be always 1.
+#: Number of frames in the example that torch traces. It is large enough that no axis has size 1 after pooling, because
+#: torch assumes that a size of 1 never changes.
 _FRAMES = 331
-#: Longest clip that a file is checked on (s); two chunks of the default length.
+#: Longest clip with which a file is checked (s): two chunks of the default length.
 _LONGEST_CHECK = 40.0
 
 
 def write_onnx(path: str | os.PathLike[str], trained: Trained) -> Path:
-    """Write a model as one ONNX file, after checking in onnxruntime that it computes what the model does.
+    """Write a model as one ONNX file, after a check in onnxruntime that it gives the same results.
 
     Parameters
     ----------
     path : path
-        Ends in ``.onnx``. An existing file is replaced in one step, and its folder is made if missing.
+        The file; its name must end in ``.onnx``. An existing file is replaced in one step. The folder is created if
+        missing.
     trained : Trained
-        With a front end.
+        Fitted model with a front end.
 
     Returns
     -------
@@ -74,11 +76,11 @@ def write_onnx(path: str | os.PathLike[str], trained: Trained) -> Path:
     Raises
     ------
     OutputError
-        If the file cannot be written; a path that cannot be a file is noticed before anything is computed.
+        If the file cannot be written. The path is checked before the export starts.
     ExportError
-        If a component has no form in ONNX, or the file would compute something else.
+        If a component cannot be expressed in ONNX, or the file would give other results.
     MissingDependencyError
-        Without the extra ``onnx``.
+        If the extra ``onnx`` is not installed.
     """
     target = check_file(path, [".onnx"])
     for package in ("onnx", "onnxscript", "onnxruntime"):
@@ -95,12 +97,14 @@ def write_onnx(path: str | os.PathLike[str], trained: Trained) -> Path:
             _network_graph(model, front_end.n_features, names),
             _graph(_Final(targets), torch.zeros(2, targets.n_outputs), n_dynamic=1),
         )
+
     proto = helper.make_model(
         _assembled(*parts, model.max_frames, targets),
         opset_imports=[helper.make_opsetid("", _OPSET)],
         ir_version=10,
         producer_name="skastw",
     )
+
     metadata = {
         "library": "skastw",
         "library_version": __version__,
@@ -111,7 +115,7 @@ def write_onnx(path: str | os.PathLike[str], trained: Trained) -> Path:
     }
     helper.set_model_props(proto, {name: _as_text(value) for name, value in metadata.items()})
     if proto.ByteSize() >= 2**31:
-        raise ExportError("The model has 2 GB of weights or more, which one ONNX file cannot hold.")
+        raise ExportError("The model has 2 GB of weights or more, expected less, which is the limit of an ONNX file.")
 
     content = proto.SerializeToString()
     seconds = (0.0, 0.3, min(1.25 * components.chunk_length, _LONGEST_CHECK))
@@ -120,21 +124,21 @@ def write_onnx(path: str | os.PathLike[str], trained: Trained) -> Path:
     return target
 
 
-# ------------------------------------------------------------------ what torch exports
+# ------------------------------------------------------------------ parts that torch exports
 
 
 class FourierPower(nn.Module):
-    """The power spectrum around every ``hop_length``-th sample, as a convolution with cosines and sines.
+    """Power spectrum around every ``hop_length``-th sample, computed by convolution with cosines and sines.
 
-    It gives what :func:`~skastw.features.log_mel.power_spectrum` gives for
-    :func:`~skastw.features.log_mel.centred_windows`. ONNX's own Fourier transform is slow, where a runtime has it.
+    It gives the same result as :func:`~skastw.features.log_mel.power_spectrum` for the windows of
+    :func:`~skastw.features.log_mel.centred_windows`. The Fourier transform of ONNX is slow, and some runtimes lack it.
 
     Parameters
     ----------
     window : Tensor of shape (n_fft,)
         Weight of each sample.
     hop_length : int
-        In samples.
+        Samples between consecutive windows.
 
     Examples
     --------
@@ -149,7 +153,9 @@ class FourierPower(nn.Module):
     def __init__(self, window: Tensor, hop_length: int) -> None:
         super().__init__()
         n_fft = len(window)
-        steps = torch.outer(torch.arange(n_fft // 2 + 1), torch.arange(n_fft)) % n_fft  # of the circle's n_fft
+        steps = (
+            torch.outer(torch.arange(n_fft // 2 + 1), torch.arange(n_fft)) % n_fft
+        )  # in steps of 1 / n_fft of a circle
         angle = 2 * torch.pi / n_fft * steps.double()
         kernels = torch.cat([angle.cos(), angle.sin()]) * window.double()
         self.register_buffer("kernels", kernels.float()[:, None], persistent=False)
@@ -167,7 +173,7 @@ class FourierPower(nn.Module):
 
 
 class _FrontEnd(nn.Module):
-    """Waveforms (B, N) without padding to frames (B, T, F)."""
+    """Turns waveforms (B, N) without padding into frames (B, T, F)."""
 
     def __init__(self, front_end: FeaturesModule) -> None:
         super().__init__()
@@ -183,7 +189,7 @@ class _FrontEnd(nn.Module):
 
 
 class _Network(nn.Module):
-    """Frames (B, T, F) without padding to what a function of frames and lengths makes of them."""
+    """Calls a function of frames and lengths with frames (B, T, F) without padding."""
 
     def __init__(self, module: nn.Module, function: str = "forward") -> None:
         super().__init__()
@@ -195,7 +201,7 @@ class _Network(nn.Module):
 
 
 class _Final(nn.Module):
-    """Outputs of the network (B, K) to probabilities or values."""
+    """Turns outputs of the network (B, K) into probabilities or values."""
 
     def __init__(self, targets: Targets) -> None:
         super().__init__()
@@ -232,11 +238,11 @@ def _network_graph(model: AudioModel, n_features: int, names: Mapping[str, str])
                 raise _no_form(kind, names, cause) from cause
             output = module(frames)
             frames = output[0] if isinstance(output, tuple) else output
-        raise ExportError(f"The network has no form in ONNX: {_first_line(error)}") from error
+        raise ExportError(f"The network cannot be expressed in ONNX: {_first_line(error)}") from error
 
 
 def _graph(module: nn.Module, example: Tensor, *, n_dynamic: int = 2) -> Any:
-    """Return the ONNX graph of ``module`` for inputs like ``example``, of any size along the first axes."""
+    """Return the ONNX graph of ``module`` for inputs like ``example`` with any size of the first axes."""
     sizes = (dict.fromkeys(range(n_dynamic), torch.export.Dim.DYNAMIC),)
     with unpadded(), Operators():
         program = torch.export.export(module.eval(), (example,), dynamic_shapes=sizes, strict=False)
@@ -247,7 +253,7 @@ def _graph(module: nn.Module, example: Tensor, *, n_dynamic: int = 2) -> Any:
 
 def _no_form(kind: str, names: Mapping[str, str], error: Exception) -> ExportError:
     return ExportError(
-        f"{kind}={names[kind]!r} has no form in ONNX that takes clips of any length: {_first_line(error)}"
+        f"{kind}={names[kind]!r} cannot be expressed in ONNX for clips of any length: {_first_line(error)}"
     )
 
 
@@ -258,7 +264,7 @@ def _first_line(error: Exception) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep to ourselves what the exporter says of its own insides."""
+    """Hide warnings and log messages of the exporter about its internals."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     try:
@@ -271,11 +277,11 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-# ------------------------------------------------------------------ what is put around it
+# ------------------------------------------------------------------ the whole graph
 
 
 def _assembled(front_end: Any, network: Any, final: Any, max_frames: int, targets: Targets) -> Any:
-    """Return the graph from waveforms to the results of the targets."""
+    """Return the graph from waveforms to probabilities or values."""
     from onnx import TensorProto, compose, helper, numpy_helper
 
     node = helper.make_node
@@ -307,6 +313,7 @@ def _assembled(front_end: Any, network: Any, final: Any, max_frames: int, target
         ],
         [helper.make_tensor_value_info("unfinished_after", TensorProto.BOOL, []), of_outputs("sum_after")],
     )
+
     mean_of_chunks = [
         node("Shape", [frames], ["batch"], start=0, end=1),
         node("Shape", [frames], ["n_frames"], start=1, end=2),
@@ -319,6 +326,7 @@ def _assembled(front_end: Any, network: Any, final: Any, max_frames: int, target
         node("CastLike", ["n_chunks", "sum"], ["divisor"]),
         node("Div", ["sum", "divisor"], ["logits"]),
     ]
+
     constants = {"one": np.array([1]), "max_frames": np.array([max_frames]), "n_outputs": np.array([n_outputs])}
     last = [
         node("Identity", ["logits"], [final.input[0].name]),
@@ -351,7 +359,7 @@ def _check(
     targets: Targets,
     sizes: Sequence[int],
 ) -> None:
-    """Compare a file with the model on two clips of each of ``sizes``: noise that fades."""
+    """Raise ExportError if a file differs from the model on clips of ``sizes`` samples of fading noise."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
@@ -369,5 +377,5 @@ def _check(
         if not difference < _TOLERANCE:
             raise ExportError(
                 f"The file would differ from the model by {difference:.2g} on a clip of {n_samples} samples, expected "
-                f"less than {_TOLERANCE:g}: torch or onnxruntime translates one of the components wrongly."
+                f"less than {_TOLERANCE:g}: torch or onnxruntime computes a component differently."
             )

@@ -1,4 +1,4 @@
-"""Operations that torch's exporter to ONNX gets wrong, or fixes the length of, written out of ones that it does not."""
+"""Replacements for operations that torch exports to ONNX incorrectly, or only for a fixed length."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from torch.overrides import TorchFunctionMode
 
 __all__ = ["Operators"]
 
-#: Of each kind of recurrent layer: ONNX's name, its order of torch's gates, and what else it needs to be told.
+#: For each recurrent layer of torch: the operator of ONNX, the order of its gates in terms of torch's gates, and other
+#: attributes.
 _RECURRENT: dict[Callable[..., Any], tuple[str, tuple[int, ...], dict[str, Any]]] = {
     torch.rnn_tanh: ("RNN", (0,), {}),
     torch.gru: ("GRU", (1, 0, 2), {"linear_before_reset": 1}),
@@ -21,14 +22,14 @@ _RECURRENT: dict[Callable[..., Any], tuple[str, tuple[int, ...], dict[str, Any]]
 
 
 class Operators(TorchFunctionMode):
-    """Within it, operations of torch have a form in ONNX that is right for every length.
+    """Context in which torch exports operations correctly and for inputs of any length.
 
     ================  =========================================================================================
-    operation         what the exporter does with it
+    operation         behaviour of the exporter, and replacement
     ================  =========================================================================================
-    recurrent layers  unrolls them, at the length of the example; ONNX has them whole
-    ``max_pool1d``    fixes the length; not so ``max_pool2d``
-    ``avg_pool2d``    forgets a ``divisor_override``; zeros beyond the end and a factor do the same
+    recurrent layers  unrolled for the length of the example; replaced by the recurrent operators of ONNX
+    ``max_pool1d``    exported for a fixed length; replaced by ``max_pool2d``
+    ``avg_pool2d``    ``divisor_override`` is ignored; replaced by padding with zeros and a factor
     ================  =========================================================================================
     """
 
@@ -55,23 +56,26 @@ def _recurrent(
     bidirectional: bool,
     batch_first: bool,
 ) -> tuple[Tensor, ...]:
-    """Return the states of recurrent layers that start from zeros, and those that each of ``start`` ends as."""
+    """Return the outputs and the final states of recurrent layers whose initial states are zero."""
     name, gates, attributes = _RECURRENT[function]
     directions, n_starts = 1 + bidirectional, 2 if function is torch.lstm else 1
     per_direction = 4 if has_biases else 2
     if len(weights) != num_layers * directions * per_direction:
         raise NotImplementedError(f"{name} with a projection")
+
     x = x.transpose(0, 1) if batch_first else x
     time, batch, _ = x.shape
     hidden = weights[1].shape[1]
     attributes = {**attributes, "hidden_size": hidden, "direction": "bidirectional" if bidirectional else "forward"}
     ends: list[list[Tensor]] = [[] for _ in range(n_starts)]
+
     for layer in range(num_layers):
         chosen = slice(layer * directions, (layer + 1) * directions)
         into, across, *biases = (
             torch.cat([_reordered(weight, gates)[None] for weight in weights[kind::per_direction][chosen]])
             for kind in range(per_direction)
         )
+
         inputs = [x, into, across, *([torch.cat(biases, dim=1)] if biases else [])]
         states, *last = torch.onnx.ops.symbolic_multi_out(
             name,
@@ -80,6 +84,7 @@ def _recurrent(
             dtypes=[x.dtype] * (1 + n_starts),
             shapes=[(time, directions, batch, hidden), *[(directions, batch, hidden)] * n_starts],
         )
+
         x = states.transpose(1, 2).flatten(2)
         for end, state in zip(ends, last, strict=True):
             end.append(state)
@@ -87,7 +92,7 @@ def _recurrent(
 
 
 def _reordered(weight: Tensor, gates: tuple[int, ...]) -> Tensor:
-    """Return a weight or bias of all gates with the gates in the order of ``gates``."""
+    """Return a weight or bias with its gates in the order of ``gates``."""
     size = len(weight) // len(gates)
     return torch.cat([weight[gate * size : (gate + 1) * size] for gate in gates])
 
@@ -116,11 +121,11 @@ def _sum_pool2d(
     count_include_pad: bool = True,
     divisor_override: int = 1,
 ) -> Tensor:
-    """Return the sums in windows of ``kernel_size`` squared, divided by ``divisor_override``."""
+    """Return the sums in windows of ``kernel_size`` x ``kernel_size``, divided by ``divisor_override``."""
     if padding:
         raise NotImplementedError("avg_pool2d with padding and divisor_override")
     stride = stride or kernel_size
-    for axis in (2, 3) if ceil_mode else ():  # then as many windows fit as begin inside
+    for axis in (2, 3) if ceil_mode else ():  # pad, so that all windows that start inside are complete
         zeros = torch.zeros_like(x.narrow(axis, 0, 1))
-        x = torch.cat([x, *[zeros] * (stride - 1)], dim=axis)  # onnxruntime 1.21 to 1.23 drop a Pad before a pooling
+        x = torch.cat([x, *[zeros] * (stride - 1)], dim=axis)  # onnxruntime 1.21 to 1.23 ignore a Pad before a pooling
     return F.avg_pool2d(x, kernel_size, stride) * (kernel_size**2 / divisor_override)

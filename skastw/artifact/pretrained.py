@@ -1,4 +1,4 @@
-"""A fitted model to and from a folder or a repository of the Hugging Face Hub."""
+"""Saving and loading of fitted models, as folders or as repositories on the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ def save(
     title: str | None = None,
     overwrite: bool = False,
 ) -> str:
-    """Write a model to a folder, and return the folder.
+    """Save a model to a folder, and return the folder.
 
     Parameters
     ----------
     trained : Trained
-        With a front end.
+        Fitted model with a front end.
     folder : path
     estimator : str
         Name of the class that loads the model.
     params : mapping
         Parameters of the estimator to save, as JSON values.
     title : str, optional
-        Name of the model in its card, by default the name of the folder.
+        Name of the model in its model card; by default the name of the folder.
     overwrite : bool, default=False
         See :func:`skastw.artifact.folder.write_artifact`.
     """
@@ -59,14 +59,14 @@ def load(
     token: str | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
 ) -> T:
-    """Read a model from a folder or from the Hub.
+    """Load a model from a folder or from the Hub.
 
     Parameters
     ----------
     model : path or str
         A folder, or a repository ``"user/name"``.
     build : callable
-        Takes what was loaded; returns what is wanted of it.
+        Function that takes the loaded model and returns the result, such as an estimator.
     revision, token, cache_dir : optional
         See :func:`skastw.storage.hub.fetch`.
 
@@ -99,14 +99,14 @@ def push(
     private: bool | None = None,
     token: str | None = None,
 ) -> str:
-    """Write a model to a repository of the Hub, and return the address of the commit.
+    """Save a model to a repository on the Hub, and return the URL of the commit.
 
     Parameters
     ----------
     trained, estimator, params
-        As :func:`save` takes them.
+        See :func:`save`.
     repo_id : str
-        ``"user/name"``; made if missing.
+        ``"user/name"``; the repository is created if missing.
     private, token : optional
         See :func:`skastw.storage.hub.push`.
     """

@@ -1,8 +1,8 @@
-"""Components: small parameter objects that build the parts of a model, and the registry of their names.
+"""Components: objects that hold the hyper-parameters of one part of a model and build it, and their registry.
 
-A component holds hyper-parameters and nothing else. It derives from scikit-learn's ``BaseEstimator``, so
-``get_params``, ``set_params``, ``clone``, ``repr`` and grids over ``encoder__d_model`` work on it. Giving a
-class a ``name`` registers it: the name then stands for the object with its defaults.
+A component holds only hyper-parameters. It derives from scikit-learn's ``BaseEstimator``, so ``get_params``,
+``set_params``, ``clone``, ``repr`` and grids over ``encoder__d_model`` work on it. A class attribute ``name`` registers
+the class: the name is then shorthand for an object with default parameters.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ C = TypeVar("C", bound="Component")
 
 
 class _Parameters(BaseEstimator):
-    """An estimator that tells mistyped parameters, and whose class is asked once which there are.
+    """Base of estimators that suggests the right name for a mistyped parameter.
 
-    Each prediction checks them.
+    The parameter names of a class are cached, because each prediction checks the parameters.
     """
 
     @classmethod
@@ -74,7 +74,7 @@ class _Parameters(BaseEstimator):
         Raises
         ------
         ValueError
-            If there is no such parameter.
+            If the estimator does not have a parameter of that name.
         """
         _check_names(self, params)
         return super().set_params(**params)
@@ -83,9 +83,9 @@ class _Parameters(BaseEstimator):
 class Component(_Parameters):
     """Base of every component.
 
-    A kind of component is a direct subclass with a ``kind`` ("encoder", ...); a component is a subclass of
-    that with a ``name`` ("astw", ...), a keyword-only ``__init__`` that assigns and nothing else, and
-    ``_parameter_constraints`` in scikit-learn's style.
+    A kind of component is a direct subclass with a ``kind`` ("encoder", ...). A component is a subclass of its kind.
+    It has a ``name`` ("astw", ...), a keyword-only ``__init__`` that only assigns, and ``_parameter_constraints``
+    in scikit-learn's style.
 
     Examples
     --------
@@ -106,12 +106,12 @@ class Component(_Parameters):
             _REGISTRY.setdefault(cls.kind, {})[cls.name] = cls
 
     def check_params(self) -> None:
-        """Raise :class:`~skastw.errors.ComponentError` unless every parameter has a valid type and range.
+        """Raise :class:`~skastw.errors.ComponentError` if a parameter has a wrong type or is out of range.
 
         Raises
         ------
         ComponentError
-            Naming the parameter, its value and what was expected.
+            If a parameter is not valid. The message names the parameter, its value and the valid values.
         """
         try:
             validate_parameter_constraints(
@@ -122,18 +122,19 @@ class Component(_Parameters):
 
 
 class ComponentParams(_Parameters):
-    """Base of estimators that have components among their parameters, each under the name of its kind.
+    """Base of estimators whose parameters include components, each under the name of its kind.
 
-    A component may be given by name. Its parameters are then listed and set as if its object with default
-    parameters had been given, so that grids over ``encoder__d_model`` need no ceremony.
+    A component may be given by name. Its parameters can then be listed and set as if an object with default
+    parameters had been given: a grid over ``encoder__d_model`` works in both cases.
     """
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the parameters, with ``deep=True`` also those of components, named or not.
+        """Return the parameters.
 
         Parameters
         ----------
         deep : bool, default=True
+            Include the parameters of components, whether these are given by name or as objects.
 
         Returns
         -------
@@ -148,7 +149,7 @@ class ComponentParams(_Parameters):
         return params
 
     def set_params(self, **params: Any) -> Self:
-        """Set parameters, ``encoder__d_model`` also if ``encoder`` is a name.
+        """Set parameters; ``encoder__d_model`` works also if ``encoder`` is a name.
 
         Parameters
         ----------
@@ -165,7 +166,7 @@ class ComponentParams(_Parameters):
         return super().set_params(**params)
 
     def _sk_visual_block_(self) -> Any:
-        """Show the components as boxes in an HTML diagram, named or not."""
+        """Return the HTML diagram of the estimator: one box for each component."""
         objects = []
         for kind in (kind for kind in KINDS if kind in self._get_param_names()):
             value = getattr(self, kind)
@@ -176,7 +177,7 @@ class ComponentParams(_Parameters):
 
 
 def _check_names(owner: BaseEstimator, names: Iterable[str]) -> None:
-    """Raise where ``owner`` has no parameter of such a name, with the one that was probably meant."""
+    """Raise ValueError for a name that is not a parameter of ``owner``; suggest the name that was probably meant."""
     known = sorted(owner.get_params(deep=False))
     for name in names:
         if name.partition("__")[0] in known:
@@ -213,14 +214,14 @@ def component_names(kind: str) -> list[str]:
 
 
 def resolve_component(base: type[C], value: object) -> C:
-    """Return ``value`` if it is a component of the kind ``base``, or the one that it names.
+    """Return the component that ``value`` is or names.
 
     Parameters
     ----------
     base : type
-        The kind: ``Encoder``, ``Pooling``, ...
+        Base class of the kind: ``Encoder``, ``Pooling``, ...
     value : str or Component
-        A registered name, or the object itself.
+        A registered name, or a component.
 
     Returns
     -------
@@ -250,41 +251,43 @@ def component_to_config(component: Component) -> dict[str, Any]:
 
 
 def component_from_config(base: type[C], config: object) -> C:
-    """Rebuild a component from its JSON form; names are looked up in the registry, never imported.
+    """Rebuild a component from its JSON form. Its name is looked up in the registry and never imported.
 
     Raises
     ------
     ComponentError
-        If the form, the name, a parameter's name or a parameter's value is not valid.
+        If the form, the name of the component, or the name or value of a parameter is not valid.
     """
     if not isinstance(config, dict) or set(config) != {"name", "params"} or not isinstance(config["params"], dict):
         raise ComponentError(f"Got {base.kind} config {config!r}, expected {{'name': ..., 'params': {{...}}}}.")
     component = resolve_component(base, config["name"])
+
     known = component.get_params(deep=False)
     unknown = sorted(set(map(str, config["params"])) - set(known))
     if unknown:
         got = f"Got unknown parameters {unknown} for {base.kind} {component.name!r}"
         raise ComponentError(f"{got}, expected some of {sorted(known)}.")
+
     component.set_params(**config["params"])
     component.check_params()
     return component
 
 
 def export_named(package: str, path: Iterable[str], base: Any, namespace: dict[str, Any]) -> list[str]:
-    """Import every module of a package and put the subclasses of ``base`` that have a ``name`` in its namespace.
+    """Import all modules of a package, and export their subclasses of ``base`` that have a ``name``.
 
-    A new component is then one new file: its package exports it, and the registry knows its name.
+    Adding a component therefore takes one new file: the package exports it, and the registry knows its name.
 
     Parameters
     ----------
     package : str
         Name of the package.
     path : iterable of str
-        Its ``__path__``.
+        ``__path__`` of the package.
     base : type
-        With a class attribute ``name``.
+        Base class, which has a class attribute ``name``.
     namespace : dict
-        The package's ``globals()``.
+        ``globals()`` of the package, to which the classes are added.
 
     Returns
     -------

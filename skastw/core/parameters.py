@@ -1,7 +1,7 @@
-"""Parameters that are declared once: their default, what they may be and what they do, beside the code that uses them.
+"""Parameters of estimators, each declared once beside the code that uses it: default, valid values, documentation.
 
-A group of parameters is a class with one :func:`param` for each of them. An estimator inherits the groups that it has,
-and gets from them its ``__init__``, scikit-learn's checks, and the section "Parameters" of its documentation.
+A group of parameters is a class with one :func:`param` for each parameter. An estimator inherits its groups. Its
+``__init__``, scikit-learn's parameter checks and the section "Parameters" of its docstring follow from them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import Field, dataclass, field, fields
 from typing import Any, TypeVar, dataclass_transform
 
 from skastw.core.sklearn_private import StrOptions, validate_parameter_constraints
+from skastw.errors import plain
 
 __all__ = ["check_params", "param", "param_names", "parameters", "take_params"]
 
@@ -24,23 +25,23 @@ def param(*, default: Any, valid: Sequence[Any], doc: str, saved: bool = True) -
     Parameters
     ----------
     default : object
-        Immutable.
+        Default value; immutable.
     valid : sequence of constraints
-        What it may be, as scikit-learn describes it.
+        Valid types and values, in the form of scikit-learn's ``_parameter_constraints``.
     doc : str
-        For the documentation: one or more sentences.
+        Entry in the docstring of the estimator: one or more sentences.
     saved : bool, default=True
-        Whether it travels with a saved model. Parameters of a machine, such as the device, do not.
+        Whether a saved model keeps the parameter. Parameters of the machine, such as the device, are not saved.
     """
     return field(default=default, metadata={"valid": valid, "doc": doc, "saved": saved})
 
 
 @dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(param, field))
 def parameters(cls: type[T]) -> type[T]:
-    """Give a class an ``__init__`` with its parameters by keyword, and those of its bases.
+    """Give a class an ``__init__`` that takes its own and its bases' parameters as keyword arguments.
 
-    The class also gets ``_parameter_constraints`` for scikit-learn. Its docstring gets the documentation of the
-    parameters, at ``{parameters}`` or in a section at its end.
+    The class also gets ``_parameter_constraints`` for scikit-learn. The documentation of the parameters replaces
+    ``{parameters}`` in its docstring, or is added as a section at the end.
 
     Examples
     --------
@@ -82,14 +83,14 @@ def param_names(cls: type, *, saved: bool | None = None) -> list[str]:
 
 
 def check_params(group: Any, name: str) -> None:
-    """Raise scikit-learn's error unless each parameter of a group, or of an estimator, is what it may be.
+    """Raise scikit-learn's error if a parameter of a group or of an estimator is not valid.
 
     Parameters
     ----------
     group : object
-        Of a class that :func:`parameters` decorates.
+        Instance of a class that :func:`parameters` decorates.
     name : str
-        What the error calls it.
+        Name of the group or estimator in the error message.
 
     Examples
     --------
@@ -109,7 +110,9 @@ def check_params(group: Any, name: str) -> None:
 
 
 def take_params(cls: type[T], owner: Any, **others: Any) -> T:
-    """Return the group ``cls`` with the values that ``owner`` has at this moment, and with ``others``.
+    """Return the group ``cls`` with the current parameters of ``owner``, and with ``others`` as further fields.
+
+    Numbers of NumPy become numbers of Python.
 
     Examples
     --------
@@ -121,7 +124,7 @@ def take_params(cls: type[T], owner: Any, **others: Any) -> T:
     >>> take_params(Patience, SimpleNamespace(patience=5, epochs=9)).patience
     5
     """
-    return cls(**{item.name: getattr(owner, item.name) for item in _declared(cls)}, **others)
+    return cls(**{item.name: plain(getattr(owner, item.name)) for item in _declared(cls)}, **others)
 
 
 def _declared(cls: type) -> list[Field]:
@@ -129,7 +132,7 @@ def _declared(cls: type) -> list[Field]:
 
 
 def _documented(item: Field) -> str:
-    """Return the entry of a parameter in a docstring of the numpydoc style."""
+    """Return the numpydoc entry of a parameter."""
     options = next((part.options for part in item.metadata["valid"] if isinstance(part, StrOptions)), None)
     kind = str(item.type).replace(" | ", " or ").replace("np.random.", "")
     if options is not None:

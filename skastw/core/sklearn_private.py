@@ -1,6 +1,6 @@
-"""The only file that touches scikit-learn's private names.
+"""The only file that imports private names of scikit-learn.
 
-When a scikit-learn release moves one of them, this is the one place to mend.
+If a release of scikit-learn moves one of them, only this file must change.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ try:
 except ImportError:  # scikit-learn 1.6
     from sklearn.utils._estimator_html_repr import _VisualBlock
 
-# rich, which scikit-learn's callbacks import, draws a number from Python's generator: who has seeded it gets the same
-# numbers with and without this import
+# scikit-learn's callbacks import rich, which draws a number from Python's random generator. The state is restored, so
+# that a seeded program draws the same numbers with and without this import.
 _random_state = random.getstate()
 try:  # scikit-learn 1.9 and newer
     from sklearn.callback import CallbackSupportMixin
 except ImportError:
 
     class CallbackSupportMixin:  # type: ignore[no-redef]
-        """Stands where scikit-learn has no callbacks yet."""
+        """Placeholder for scikit-learn releases without callbacks."""
 finally:
     random.setstate(_random_state)
 
@@ -54,24 +54,27 @@ fit_context = _fit_context
 
 
 def boxes_in_a_row(objects: Sequence[Any]) -> Any:
-    """Return what an HTML diagram shows of an estimator for its components ``objects``: one box each."""
+    """Return the HTML diagram of an estimator's components: one box each, in a row."""
     return _VisualBlock("serial", list(objects), names=[None] * len(objects), name_details=list(map(str, objects)))
 
 
 class FitCallbacks:
-    """Calls scikit-learn's callbacks around ``fit`` and around each epoch; does nothing where it has none.
+    """Calls scikit-learn's callbacks before and after ``fit`` and each epoch.
+
+    Does nothing in scikit-learn releases without callbacks, or if the estimator has none.
 
     Parameters
     ----------
     estimator : estimator
-        Being fitted.
+        Estimator that is being fitted.
     X, y : clips and targets
-        Passed on to the callbacks.
+        Arguments of ``fit``, for the callbacks.
     metadata : dict
         Further arguments of ``fit``, such as ``sample_weight``.
     max_epochs : int
     reconstruct : callable
-        Returns the attributes that make a copy of the estimator fitted, from the run as it is now.
+        Returns the fitted attributes for the current state of a run, from which a callback can make a fitted copy of
+        the estimator.
     """
 
     def __init__(
@@ -99,7 +102,7 @@ class FitCallbacks:
             self._epoch.call_on_fit_task_begin(**self._arguments)
 
     def end_epoch(self, run: Any) -> bool:
-        """Call the callbacks after an epoch of ``run``; return whether one of them stops training."""
+        """Call the callbacks after an epoch of ``run``; return True if one of them stops training."""
         if self._epoch is None:
             return False
         attributes = partial(self._reconstruct, run)

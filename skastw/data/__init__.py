@@ -1,1 +1,1 @@
-"""From X and y to data sets: checks, extraction of frames, failures, stores and splits."""
+"""Conversion of X and y to data sets: checks, extraction of frames, unreadable clips, frame stores and splits."""

@@ -1,4 +1,4 @@
-"""From clips and encoded targets to the data sets that a network trains on."""
+"""Training and validation sets, made from clips and encoded targets."""
 
 from __future__ import annotations
 
@@ -24,23 +24,24 @@ from skastw.targets import Targets
 
 __all__ = ["CACHES", "CacheParams", "Data", "Labelled", "Read", "hold_out", "make_frame_set"]
 
-#: Values of the parameter ``cache``, and the bytes of frames that each keeps in memory.
+#: Values of the parameter ``cache``, and the number of bytes of frames that each keeps in memory (None: all).
 CACHES = {"auto": MEMORY_LIMIT, "memory": None, "disk": 0}
 
-#: Yields what becomes of clips: takes the clips, and the positions to read.
+#: Function that takes clips and the positions to read, and yields the outcome of each of them.
 Read = Callable[[Sequence[Any], np.ndarray], Iterator[Outcome]]
 
 
 @parameters
 class CacheParams:
-    """Where frames are kept during training."""
+    """Parameters of the storage of frames during training."""
 
     cache: str = param(
         default="auto",
         valid=[StrOptions(set(CACHES))],
-        doc='Where ``fit`` keeps the frames of the clips: ``"auto"`` keeps 128 MB in memory and the rest in a '
-        "temporary file, so that memory does not grow with the number of clips. Python's ``tempfile`` chooses the "
-        "folder of the file (``TMPDIR``). Predictions need no such file.",
+        doc='Where ``fit`` keeps the frames of the clips: ``"auto"`` keeps up to 128 MB in memory and the rest in a '
+        'temporary file, so that the use of memory does not grow with the number of clips; ``"memory"`` keeps all in '
+        'memory, ``"disk"`` all in the file. The Python module ``tempfile`` chooses the folder of the file; set '
+        "``TMPDIR`` to change it. Predictions do not write such a file.",
         saved=False,
     )
 
@@ -54,7 +55,7 @@ class Labelled:
     clips : sequence of clips, of length n
     targets : ndarray of shape (n,) or (n, K)
     weights : ndarray of shape (n,)
-        In the loss; clips of weight 0 are left out.
+        Weight of each clip in the loss. Clips of weight 0 are not used.
     groups : ndarray of shape (n,), optional
         Speaker or recording of each clip.
 
@@ -89,14 +90,14 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Data:
-    """What a network trains on.
+    """The data sets of a training run.
 
     Attributes
     ----------
     train : FrameSet
     valid : FrameSet or None
     split : str
-        How the two were told apart, in words.
+        Description of how the validation clips were chosen.
     """
 
     train: FrameSet
@@ -105,17 +106,17 @@ class Data:
 
     @property
     def parts(self) -> list[FrameSet]:
-        """The training set and, if there is one, the validation set."""
+        """The training set, followed by the validation set if it exists."""
         return [self.train] if self.valid is None else [self.train, self.valid]
 
     @cached_property
     def digests(self) -> list[list[bytes]]:
-        """SHA-256 of the frames of each clip, in a list for each part."""
+        """SHA-256 of the frames of each clip, one list for each part."""
         return [clip_digests(part.frames) for part in self.parts]
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the clips' frames, targets and weights, in their order."""
+        """SHA-256 of the frames, targets and weights of all clips, in order."""
         digest = hashlib.sha256()
         for part, clips in zip(self.parts, self.digests, strict=True):
             digest.update(b"".join(clips))
@@ -125,25 +126,26 @@ class Data:
 
     @property
     def clips_sha256(self) -> list[str]:
-        """SHA-256 of the training clips, of the validation clips and, last, of all: evaluated clips can be compared."""
+        """SHA-256 of the training clips, of the validation clips and of all clips, to recognise evaluated clips."""
         parts = [*self.digests, chain(*self.digests)] if self.valid else self.digests
         return [clips_sha256(part) for part in parts]
 
 
 def hold_out(labelled: Labelled, frame_set: FrameSet, targets: Targets, split: SplitParams, seed: int) -> Data:
-    """Return a data set without its validation clips, and these.
+    """Split a data set into training and validation clips.
 
     Parameters
     ----------
     labelled : Labelled
         All clips.
     frame_set : FrameSet
-        The usable ones.
+        The usable clips.
     targets : Targets
-        Decide which clips are spread evenly.
+        Targets, which define the strata of the split.
     split : SplitParams
-        Or an estimator, which has the same parameters.
+        Parameters of the split, or an estimator that has them.
     seed : int
+        Seed of the split.
 
     Returns
     -------
@@ -156,6 +158,7 @@ def hold_out(labelled: Labelled, frame_set: FrameSet, targets: Targets, split: S
     """
     if split.val_split is None:
         return Data(frame_set, None, "no validation")
+
     groups = None if labelled.groups is None else labelled.groups[frame_set.positions]
     strata = targets.strata(labelled.targets[frame_set.positions], grouped=groups is not None)
     train, valid = split_validation(strata, split.val_split, seed, groups=groups, names=targets.labels)
@@ -172,24 +175,26 @@ def make_frame_set(
     on_error: str,
     dtype: torch.dtype,
 ) -> tuple[FrameSet, list[FailedClip]]:
-    """Return the data set of the clips at ``index`` that can be used, and a list of the others.
+    """Return the data set of the usable clips at ``index``, and a list of the other clips.
 
     Parameters
     ----------
     labelled : Labelled
     index : ndarray of int
+        Positions of the clips to read.
     read : callable
-        Yields the outcome of each clip.
+        Function that reads clips and yields their outcomes.
     limit : int or None
-        Bytes of frames in memory; the rest goes to a temporary file.
+        Bytes of frames to keep in memory. The other frames are kept in a temporary file.
     on_error : str
         See :data:`skastw.data.failures.POLICIES`.
     dtype : torch.dtype
-        Of the weights of the network, and so of weights and values here.
+        Number format of the network's weights, which the weights and numeric targets of the clips get too.
     """
     frames, positions = FrameStore(limit=limit), []
     failed: list[FailedClip] = []
     cancelled: list[tuple[int, str | None]] = []
+
     for outcome in read(labelled.clips, index):
         if isinstance(outcome.result, FailedClip):
             failed.append(outcome.result)

@@ -1,4 +1,4 @@
-"""From X to frames: check the clips, decode, resample and run the front end, clip by clip, in threads."""
+"""Extraction of frames from clips: check X, decode, resample and run the front end in threads."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from skastw.features import Features, FeaturesModule, Precomputed
 
 __all__ = ["Outcome", "ReadParams", "ahead", "check_clips", "check_frames", "extract_frames", "read_frames"]
 
-#: Clips whose windows are transformed together, and the samples at which there are fewer.
+#: Number of clips that the front end processes together, and the number of samples at which a smaller group is used.
 _GROUP, _MAX_SAMPLES = 8, 2**20
 
 S = TypeVar("S")
@@ -38,43 +38,47 @@ T = TypeVar("T")
 
 @parameters
 class ReadParams:
-    """How clips are read."""
+    """Parameters of reading clips."""
 
     device: str | torch.device = param(
         default="auto",
         valid=[str, torch.device],
-        doc='Where to compute. ``"auto"`` is the GPU, if the machine has one, or else the CPU.',
+        doc='Device for training and predictions. ``"auto"`` uses the GPU if the machine has one, and else the CPU.',
         saved=False,
     )
     n_jobs: int | None = param(
-        default=None, valid=[Integral, None], doc="Threads that decode clips, counted as joblib counts.", saved=False
+        default=None,
+        valid=[Integral, None],
+        doc="Number of threads that decode clips, counted as in joblib: None is 1, -1 is all processors.",
+        saved=False,
     )
     on_error: str = param(
         default="raise",
         valid=[StrOptions(set(POLICIES))],
-        doc="What to do about clips that cannot be read: raise an error, or leave them out, with a warning or without. "
-        "``failed_`` lists them. Training stops if more than a fifth of the clips cannot be read, or all clips of a "
-        "class.",
+        doc="What to do with clips that cannot be read: raise an error, or leave them out, with or without a warning. "
+        "``failed_`` lists the clips that were left out. ``fit`` always raises an error if more than a fifth of the "
+        "clips, or all clips of a class, cannot be read.",
     )
     verbose: int = param(
         default=0,
         valid=["verbose"],
-        doc="1 shows progress bars; 2 writes a line for each epoch to standard error, for logs.",
+        doc="0 shows nothing. 1 shows progress bars. 2 writes one line for each epoch to standard error instead, for "
+        "log files.",
         saved=False,
     )
 
 
 class Outcome(NamedTuple):
-    """What became of a clip.
+    """Result of reading one clip.
 
     Attributes
     ----------
     position : int
-        Of the clip in X.
+        Position of the clip in X.
     result : Tensor of shape (T, F), or FailedClip
-        Its frames, or why there are none.
+        Frames of the clip, or the reason why it cannot be used.
     cancelled : bool
-        Whether its channels cancel each other in their mean; it is used all the same.
+        Whether the channels of the clip cancel each other in their mean. Such a clip is used, with a warning.
     """
 
     position: int
@@ -83,16 +87,16 @@ class Outcome(NamedTuple):
 
 
 def check_clips(estimator: Any, X: Any, *, reset: bool) -> Sequence[Any]:
-    """Return X as a sequence of clips; check a numeric array as scikit-learn checks any array.
+    """Return X as a sequence of clips; a numeric array is checked by scikit-learn.
 
     Parameters
     ----------
     estimator : estimator
-        Gets ``n_features_in_`` if ``reset`` and X is an array.
+        Estimator, which gets ``n_features_in_`` if ``reset`` is True and X is an array.
     X : clips
         See :mod:`skastw.audio.clips`.
     reset : bool
-        True in ``fit``.
+        Whether to set ``n_features_in_``, as in ``fit``, or to check it.
 
     Returns
     -------
@@ -101,7 +105,7 @@ def check_clips(estimator: Any, X: Any, *, reset: bool) -> Sequence[Any]:
     Raises
     ------
     ValueError, TypeError
-        If X holds no clips.
+        If X is empty or does not contain clips.
     """
     if reset:
         for learned in ("n_features_in_", "feature_names_in_"):
@@ -126,7 +130,7 @@ def read_frames(
     *,
     n_features: int | None = None,
 ) -> Iterator[Outcome]:
-    """Yield the frames of clips, or why they cannot be used, as a model with the front end ``features`` reads them.
+    """Yield the outcome of each clip for a model with the front end ``features``.
 
     Parameters
     ----------
@@ -135,10 +139,10 @@ def read_frames(
         Positions of the clips to read.
     features : Features
     sample_rate : int
-        Rate of the waveforms that the front end takes (Hz).
+        Sampling rate of the waveforms that the front end takes (Hz).
     settings : ReadParams
     n_features : int, optional
-        Expected width of precomputed frames; by default that of the first clip.
+        Expected number of values in a precomputed frame; by default the number in the first clip.
 
     Yields
     ------
@@ -163,6 +167,7 @@ def read_frames(
             n_jobs=settings.n_jobs,
             verbose=int(settings.verbose),
         )
+
     for outcome in outcomes:
         if isinstance(outcome.result, FailedClip):
             outcome.result.check(settings.on_error)
@@ -179,26 +184,26 @@ def extract_frames(
     n_jobs: int | None = None,
     verbose: int = 0,
 ) -> Iterator[Outcome]:
-    """Yield the frames of each clip, or why it cannot be used, in order.
+    """Decode clips, run the front end on them, and yield the outcome of each clip in order.
 
-    A clip's frames do not depend on the others.
+    The frames of a clip do not depend on the other clips.
 
     Parameters
     ----------
     clips : sequence of clips
         See :func:`skastw.audio.load_waveform`.
     front_end : FeaturesModule
-        Built by a ``Features`` component.
+        Front end that a ``Features`` component built.
     sample_rate : int
-        Rate of the waveforms that the front end takes (Hz).
+        Sampling rate of the waveforms that the front end takes (Hz).
     indices : iterable of int, optional
-        Which clips, by default all.
+        Positions of the clips to read; by default all.
     device : torch.device, optional
-        Where the front end runs, the CPU by default; frames come back to the CPU.
+        Device on which the front end runs, by default the CPU. Frames are always returned on the CPU.
     n_jobs : int, optional
-        Threads, counted as joblib counts.
+        Number of threads, counted as in joblib.
     verbose : int
-        At least 1 shows a progress bar.
+        1 shows a progress bar.
 
     Yields
     ------
@@ -224,7 +229,7 @@ def extract_frames(
 def _group_outcomes(
     clips: Sequence[Any], group: list[int], front_end: FeaturesModule, sample_rate: int, device: torch.device | None
 ) -> list[Outcome]:
-    """Decode a few clips, and run the front end on as many of them at once as memory should hold."""
+    """Decode a group of clips, and run the front end on parts of it that are limited in memory."""
     outcomes: dict[int, Outcome] = {}
     waveforms: dict[int, Tensor] = {}
     cancelled: set[int] = set()
@@ -247,7 +252,7 @@ def _group_outcomes(
 def _extracted(
     front_end: FeaturesModule, waveforms: dict[int, Tensor], clips: Sequence[Any]
 ) -> dict[int, Tensor | FailedClip]:
-    """Return the frames of waveforms, given by their positions in ``clips``, or why the front end cannot take them."""
+    """Return the frames, or a failed clip, for each of ``waveforms``, whose keys are positions in ``clips``."""
     try:
         return dict(zip(waveforms, _finite_frames(front_end, list(waveforms.values())), strict=True))
     except Exception as error:
@@ -255,7 +260,7 @@ def _extracted(
             raise
 
     results: dict[int, Tensor | FailedClip] = {}
-    for index, waveform in waveforms.items():  # one by one, to find the clip that is at fault
+    for index, waveform in waveforms.items():  # one by one, to find the clip that causes the error
         try:
             with naming_clip(clips[index], index):
                 [results[index]] = _finite_frames(front_end, [waveform])
@@ -267,7 +272,7 @@ def _extracted(
 def _finite_frames(front_end: FeaturesModule, waveforms: list[Tensor]) -> list[Tensor]:
     with torch.no_grad():
         extracted = [frames.cpu() for frames in front_end.extract(waveforms)]
-    # a sum takes a tenth of the time of looking at every value; of finite values it may still be infinite
+    # the sum takes a tenth of the time of a check of all values; it may overflow although all values are finite
     if not all(bool(frames.sum().isfinite()) or bool(frames.isfinite().all()) for frames in extracted):
         raise ClipValueError("the front end gives NaN or infinite frames for this clip; check its level, or drop it.")
     return extracted
@@ -276,7 +281,7 @@ def _finite_frames(front_end: FeaturesModule, waveforms: list[Tensor]) -> list[T
 def _map_in_threads(
     function: Callable[[S], T], items: Iterable[S], n_threads: int
 ) -> Iterator[tuple[T, list[HeldWarning]]]:
-    """Yield results and their warnings in order, a few of them ahead of the reader: no more are in memory at once."""
+    """Yield results and their warnings in order; prefetch only a few results, which limits the use of memory."""
     with ThreadPoolExecutor(n_threads) as pool:
         pending: deque[Future[tuple[T, list[HeldWarning]]]] = deque()
         try:
@@ -291,12 +296,12 @@ def _map_in_threads(
 
 
 def _submit(pool: ThreadPoolExecutor, function: Callable[..., T], *args: Any) -> Future[tuple[T, list[HeldWarning]]]:
-    """Run in a thread, in the caller's context: an ``isolated_decoding`` block holds there too."""
+    """Run in a thread with the context of the caller, so that an ``isolated_decoding`` block also applies there."""
     return pool.submit(copy_context().run, partial(hold_warnings, function, *args))
 
 
 def ahead(items: Iterator[T]) -> Iterator[T]:
-    """Yield items while a thread makes the next one: clips are decoded while the network works.
+    """Prefetch items: a thread computes the next item, so that clips are decoded while the network runs.
 
     Examples
     --------
@@ -308,7 +313,7 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
         following = _submit(thread, next, items, None)
         while True:
             item, held = following.result()
-            for message, category in held:  # here the user's code is in reach
+            for message, category in held:  # in this thread, warnings can point at the user's code
                 warn_user(message, category)
             if item is None:
                 return
@@ -319,15 +324,15 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
 def check_frames(
     items: Sequence[Any], n_features: int | None, *, indices: Iterable[int] | None = None
 ) -> Iterator[Outcome]:
-    """Yield precomputed frames, or why they cannot be used.
+    """Check precomputed frames, and yield the outcome of each item.
 
     Parameters
     ----------
     items : sequence of arrays of shape (T_i, F)
     n_features : int or None
-        Expected F; None takes that of the first usable item.
+        Expected F; None takes F of the first usable item.
     indices : iterable of int, optional
-        Which items, by default all.
+        Positions of the items to check; by default all.
 
     Yields
     ------

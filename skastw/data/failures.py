@@ -1,4 +1,4 @@
-"""Clips that cannot be used: an error, or a list of what was left out."""
+"""Clips that cannot be used, which raise an error or are left out and listed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["MAX_FAILED_SHARE", "POLICIES", "FailedClip", "report_cancelled", "re
 
 #: Values of the parameter ``on_error``.
 POLICIES = ("raise", "warn", "ignore")
-#: Training stops if a larger share of the clips cannot be used.
+#: ``fit`` raises an error if a larger share of the clips cannot be used.
 MAX_FAILED_SHARE = 0.2
 
 
@@ -24,11 +24,11 @@ class FailedClip:
     Attributes
     ----------
     index : int
-        Its position in X.
+        Position of the clip in X.
     path : str or None
-        Its file.
+        File of the clip.
     reason : str
-        What is wrong with it, and what to do about it.
+        Why the clip cannot be used, and the remedy.
     error : ClipError or None
         The error that ``on_error="raise"`` raises.
 
@@ -47,7 +47,7 @@ class FailedClip:
 
     @classmethod
     def from_error(cls, error: ClipError) -> Self:
-        """Return the clip of an error; an error without the position of a clip is raised."""
+        """Return the failed clip of an error; raise the error if it has no index."""
         if error.index is None:
             raise error
         return cls(error.index, error.path, error.reason, error)
@@ -70,11 +70,11 @@ def report_failures(failed: Sequence[FailedClip], n_clips: int, policy: str, *, 
     ----------
     failed : sequence of FailedClip
     n_clips : int
-        All clips, usable or not.
+        Number of all clips, usable or not.
     policy : {"raise", "warn", "ignore"}
-        ``"warn"`` warns.
+        Only ``"warn"`` issues a warning.
     training : bool, default=False
-        Raise if too many clips were left out.
+        Whether to raise an error if too many clips were left out.
 
     Raises
     ------
@@ -83,12 +83,13 @@ def report_failures(failed: Sequence[FailedClip], n_clips: int, policy: str, *, 
     """
     if not failed:
         return
+
     examples = "; ".join(str(ClipError(c.reason, index=c.index, path=c.path)) for c in failed[:3])
     summary = f"{len(failed)} of {n_clips} clips cannot be used ({examples}{'; ...' * (len(failed) > 3)})"
     if training and len(failed) > MAX_FAILED_SHARE * n_clips:
         error = DataError(
-            f"{summary}, more than {MAX_FAILED_SHARE:.0%}: something is wrong with the whole collection, or with how "
-            "it is read; error.failed lists them."
+            f"{summary}, more than {MAX_FAILED_SHARE:.0%}: check the collection of clips and how it is read; "
+            "error.failed lists them."
         )
         error.failed = list(failed)
         raise error
@@ -102,15 +103,15 @@ def report_cancelled(cancelled: Sequence[tuple[int, str | None]], n_clips: int) 
     Parameters
     ----------
     cancelled : sequence of (int, str or None)
-        Position in X and file of each.
+        Position in X and file of each of these clips.
     n_clips : int
-        All clips.
+        Number of all clips.
     """
     if not cancelled:
         return
     examples = ", ".join(f"clip {index}" + (f" ({path!r})" if path else "") for index, path in cancelled[:3])
     warn_user(
         f"The channels of {len(cancelled)} of {n_clips} clips cancel each other ({examples}"
-        f"{', ...' * (len(cancelled) > 3)}): less than 1 % of their energy is left in their mean, which the model "
-        "hears. Pass one channel, as in (array[0], sample_rate), or invert one."
+        f"{', ...' * (len(cancelled) > 3)}): the mean of the channels, which the model takes, has less than 1 % of "
+        "their energy. Pass one channel, as in (array[0], sample_rate), or invert one channel."
     )

@@ -1,4 +1,4 @@
-"""Frames of many clips, kept for a whole training run, and with targets: a data set."""
+"""Storage of the frames of many clips, and data sets of frames with targets."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ __all__ = ["MEMORY_LIMIT", "FrameSet", "FrameStore", "blocks", "clip_digests", "
 
 T = TypeVar("T")
 
-#: Bytes of frames that ``cache="auto"`` keeps in memory.
+#: Bytes of frames that ``cache="auto"`` keeps in memory; the other frames are written to a temporary file.
 MEMORY_LIMIT = 128 * 2**20
 
 
 class FrameStore:
-    """Frames of many clips: the first ones in memory, the others in a temporary file.
+    """Frames of many clips: the first clips in memory, the others in a temporary file.
 
-    The file has no name, or loses it when it is closed: it is gone when the store is, or when the process is killed.
+    The file is deleted with the store, and also if the process is killed.
 
     Parameters
     ----------
     items : iterable of Tensors of shape (T_i, F), float32
-        Taken one by one, so that a generator's items need not be in memory together.
+        Frames of each clip. A generator is consumed one item at a time.
     limit : int, optional
-        Bytes in memory; None keeps everything there.
+        Bytes of frames to keep in memory; None keeps all.
 
     Raises
     ------
     OSError
-        If the file cannot be written, naming its folder.
+        If the file cannot be written. The message names its folder.
 
     Examples
     --------
@@ -55,7 +55,7 @@ class FrameStore:
         self._limit = limit
         self._n_bytes = 0
         self._file: _FrameFile | None = None
-        self._items: list[Tensor | tuple[int, tuple[int, int]]] = []  # frames, or their place and shape in the file
+        self._items: list[Tensor | tuple[int, tuple[int, int]]] = []  # frames, or their position and shape in the file
         for item in items:
             self.append(item)
 
@@ -80,7 +80,7 @@ class FrameStore:
         return len(self._items)
 
     def __getitem__(self, index: int) -> Tensor:
-        """Return the frames of a clip, read from the file if they are there."""
+        """Return the frames of a clip, from memory or from the file."""
         item = self._items[index]
         if isinstance(item, Tensor):
             return item
@@ -99,51 +99,51 @@ class FrameStore:
 
 
 class _FrameFile:
-    """A temporary file of float32 values that nobody else can open and that vanishes with the process."""
+    """A temporary file of float32 values, which other users cannot open and which is deleted with the process."""
 
     def __init__(self) -> None:
         with _naming_the_folder():
             self._file = tempfile.TemporaryFile(prefix="skastw-", suffix=".f32")  # noqa: SIM115
-        weakref.finalize(self, self._file.close)  # when the last store that reads it is gone
+        weakref.finalize(self, self._file.close)  # after the last store that reads it
         self._size = 0
-        self._lock = threading.Lock()  # a file has one position, and stores may be read in several threads
+        self._lock = threading.Lock()  # several threads may read, and a file has a single position
 
     def append(self, item: Tensor) -> int:
-        """Write the values of a tensor; return the byte at which they begin."""
+        """Write the values of a tensor; return their offset in the file (bytes)."""
         begin = self._size
         values = np.ascontiguousarray(item, dtype=np.float32)
         with self._lock, _naming_the_folder():
             self._file.seek(begin)
             self._file.write(values.data)
-            self._file.flush()  # a disk that is full says so here, and not while training
+            self._file.flush()  # raise an error for a full disk here, not during training
         self._size += values.nbytes
         return begin
 
     def read(self, begin: int, shape: tuple[int, int]) -> Tensor:
-        """Return the values that begin at a byte, as a tensor of ``shape``."""
+        """Return the values at an offset (bytes) as a tensor of ``shape``."""
         frames = torch.empty(shape, dtype=torch.float32)
         with self._lock:
             self._file.seek(begin)
             n_bytes = self._file.readinto(frames.numpy().data)
         if n_bytes != frames.nbytes:
-            raise OSError(f"Got {n_bytes} of {frames.nbytes} bytes of frames from the temporary file that held them.")
+            raise OSError(f"Got {n_bytes} of {frames.nbytes} bytes of frames from the temporary file, expected all.")
         return frames
 
 
 @contextmanager
 def _naming_the_folder() -> Iterator[None]:
-    """Add to an error of the system where temporary files are and how to choose another place."""
+    """Add the folder of temporary files, and how to choose another one, to an OSError."""
     try:
         yield
     except OSError as error:
-        folder = f" in {tempfile.tempdir!r}" if tempfile.tempdir else ""  # unknown while no folder could be written
+        folder = f" in {tempfile.tempdir!r}" if tempfile.tempdir else ""  # unknown if no folder is writable
         reason = f"Cannot write frames to a temporary file{folder}: {error.strerror or error}"
         remedy = "make room there, set TMPDIR to a folder on another disk, or set cache='memory'"
         raise OSError(error.errno, f"{reason}; {remedy}") from error
 
 
 def blocks(items: Iterable[T], size: int, n_bytes: Callable[[T], int]) -> Iterator[list[T]]:
-    """Yield items in lists of at least ``size`` bytes, so that not all are in memory together.
+    """Yield items in lists of at least ``size`` bytes, so that not all items are in memory at once.
 
     Examples
     --------
@@ -170,7 +170,7 @@ def clip_digests(frames: Iterable[Tensor]) -> list[bytes]:
 
 
 def clips_sha256(digests: Iterable[bytes]) -> str:
-    """Return one SHA-256 of several clips, whatever their order.
+    """Return one SHA-256 of several clips, which does not depend on their order.
 
     Examples
     --------
@@ -185,16 +185,16 @@ def clips_sha256(digests: Iterable[bytes]) -> str:
 
 @dataclass(frozen=True)
 class FrameSet:
-    """A data set ready for training.
+    """A data set for training or validation: frames, encoded targets and weights.
 
     Attributes
     ----------
     frames : FrameStore
     targets : Tensor of shape (n,) or (n, K)
-        Encoded.
+        Encoded targets.
     weights : Tensor of shape (n,), float32
     positions : ndarray of shape (n,), int
-        Where the clips are in X; by default 0, 1, ...
+        Positions of the clips in X; by default 0, 1, ...
     """
 
     frames: FrameStore
@@ -210,15 +210,15 @@ class FrameSet:
         return len(self.frames)
 
     def subset(self, index: np.ndarray) -> FrameSet:
-        """Return the items at ``index``."""
+        """Return the data set of the items at ``index``."""
         return FrameSet(self.frames.subset(index), self.targets[index], self.weights[index], self.positions[index])
 
     def lengths(self, max_frames: int) -> np.ndarray:
-        """Return the frames of each item that a batch would hold, at most ``max_frames``."""
+        """Return the number of frames of each item in a batch, at most ``max_frames``."""
         return np.minimum(self.frames.lengths, max_frames)
 
     def batch(self, indices: np.ndarray, max_frames: int, rng: np.random.Generator) -> Batch:
-        """Collate the items ``indices``; of an item longer than ``max_frames`` take a random chunk."""
+        """Return a batch of the items ``indices``, with a random chunk of each item longer than ``max_frames``."""
         chunks = []
         for i in indices:
             item = self.frames[i]

@@ -1,4 +1,4 @@
-"""The internal validation split: stratified where possible, whole groups where groups are given."""
+"""The internal validation split, which is stratified if possible and keeps groups together."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ __all__ = ["SplitParams", "split_validation"]
 
 @parameters
 class SplitParams:
-    """How validation clips are chosen."""
+    """Parameters of the validation split."""
 
     val_split: float | None = param(
         default=0.2,
         valid=[Interval(Real, 0, 1, closed="neither"), None],
-        doc="Share of the clips to choose the best epoch on: stratified if possible, and whole groups if ``fit`` gets "
-        "``groups``. None trains on all clips for all epochs.",
+        doc="Share of the clips that are held out for validation, to choose the best epoch. The split is stratified "
+        "if possible. If ``fit`` gets ``groups``, whole groups are held out. None trains on all clips for all epochs.",
     )
 
 
 def split_validation(
     y: np.ndarray, val_split: float, seed: int, *, groups: np.ndarray | None = None, names: Sequence[Any] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Split clips into training and validation.
+    """Split clips into training and validation clips.
 
     Parameters
     ----------
     y : ndarray of shape (n,)
         Encoded classes.
     val_split : float
-        Share of clips (or, with groups, of groups) to validate on, in (0, 1).
+        Share of the clips (or, with groups, of the groups) to hold out for validation, in (0, 1).
     seed : int
     groups : ndarray of shape (n,), optional
-        Speaker or recording of each clip; a group is never on both sides.
+        Speaker or recording of each clip. No group is divided between training and validation.
     names : sequence, optional
-        Names of the classes, for the warning that a class is missing on one side of a split by groups.
+        Names of the classes, for the warning that training or validation clips lack a class.
 
     Returns
     -------
@@ -52,13 +52,13 @@ def split_validation(
     Raises
     ------
     ValueError
-        If there is nothing to split: one clip, or one group.
+        If there are fewer than two clips or groups.
 
     Notes
     -----
-    Without groups, the split is stratified where the number of validation clips allows it, and a class with a
-    single clip trains. With groups, the fold of a stratified group k-fold whose size comes closest to
-    ``val_split`` validates.
+    Without groups, the split is stratified if the number of validation clips allows it. The clip of a class with a
+    single clip is a training clip. With groups, the validation clips are a fold of a stratified group k-fold split,
+    whose size is close to ``val_split``.
 
     Examples
     --------
@@ -73,16 +73,18 @@ def split_validation(
         train, valid = _split_groups(y, np.asarray(groups), val_split, seed)
         _warn_about_missing_classes(y, train, valid, names)
         return train, valid
+
     if n < 2:
         raise ValueError(
             f"Got 1 sample (n_samples = {n}) and val_split={val_split}, expected at least 2 clips; "
             "set val_split=None to train on everything."
         )
+
     n_valid = min(max(1, round(val_split * n)), n - 1)
     repeated = np.flatnonzero(np.bincount(y)[y] > 1)
     n_classes = len(np.unique(y[repeated]))
     if 0 < n_classes <= n_valid <= len(repeated) - n_classes:
-        from sklearn.model_selection import StratifiedShuffleSplit  # takes its time to import
+        from sklearn.model_selection import StratifiedShuffleSplit  # slow to import
 
         splitter = StratifiedShuffleSplit(1, test_size=n_valid, random_state=seed)
         _, chosen = next(splitter.split(repeated, y[repeated]))
@@ -93,7 +95,7 @@ def split_validation(
 
 
 def _draw_few(y: np.ndarray, n_valid: int, seed: int) -> np.ndarray:
-    """Draw clips at random, leaving one of each class to train on as long as that is possible."""
+    """Draw validation clips at random; if possible, at least one clip of each class remains for training."""
     order = np.random.RandomState(seed).permutation(len(y))
     left = np.bincount(y)
     chosen: list[int] = []
@@ -114,10 +116,11 @@ def _split_groups(y: np.ndarray, groups: np.ndarray, val_split: float, seed: int
         )
     from sklearn.model_selection import GroupShuffleSplit, StratifiedGroupKFold
 
-    minority = min(val_split, 1 - val_split)  # a share above one half validates on the larger side of a fold
+    # for a share above one half, the fold is used for training and the rest for validation
+    minority = min(val_split, 1 - val_split)
     n_splits = min(range(2, n_groups + 1), key=lambda k: abs(1 / k - minority))
     if np.bincount(y).max() >= n_splits:
-        # rare classes are reported below, in terms of the groups
+        # a warning of our own reports rare classes, in terms of groups
         with ignored_warnings("The least populated class", UserWarning):
             folds = list(StratifiedGroupKFold(n_splits, shuffle=True, random_state=seed).split(y, y, groups))
         folds = [fold[::-1] for fold in folds] if val_split > 0.5 else folds
@@ -128,7 +131,7 @@ def _split_groups(y: np.ndarray, groups: np.ndarray, val_split: float, seed: int
 
 
 def _split_cost(y: np.ndarray, fold: tuple[np.ndarray, np.ndarray], val_split: float) -> tuple[int, int, float]:
-    """Prefer folds that train on every class, then those that validate on every class, then the size."""
+    """Return a sort key: first the classes without training clips, then those without validation clips, then size."""
     train, valid = (len(np.unique(y[side])) for side in fold)
     return -train, -valid, abs(len(fold[1]) / len(y) - val_split)
 

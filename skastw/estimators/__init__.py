@@ -1,4 +1,4 @@
-"""The estimators: parameters, documentation and the protocol of scikit-learn."""
+"""The estimators: classifier, regressor and featurizer, behind the interface of scikit-learn."""
 
 from skastw.estimators.classifier import ASTWClassifier
 from skastw.estimators.featurizer import ASTWFeaturizer

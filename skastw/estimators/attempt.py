@@ -1,4 +1,4 @@
-"""One call of ``fit``: what it has reached, whether or not it ends well."""
+"""The state of one call of ``fit``, from which the estimator is updated only if the call succeeds."""
 
 from __future__ import annotations
 
@@ -23,18 +23,19 @@ __all__ = ["Attempt"]
 
 @dataclass
 class Attempt:
-    """What a call of ``fit`` or ``partial_fit`` has reached; the estimator takes over :meth:`learned` at its end.
+    """State of a call of ``fit`` or ``partial_fit``; if it succeeds, the estimator gets the attributes :meth:`learned`.
 
     Attributes
     ----------
     components : Components
     drawn_seed : int
-        The seed that ``random_state`` gave.
+        Seed that was drawn from ``random_state``.
     params : dict
-        The other parameters, for the fitted model.
+        Other parameters, which are saved with the fitted model.
     before : Trained or None
-        The model that is trained further.
+        Fitted model that this call trains further, as in ``partial_fit``.
     failed : list of FailedClip
+        Clips that were left out.
     n_features : dict
         ``n_features_in_`` and ``feature_names_in_``, if X is an array.
     data : Data or None
@@ -52,11 +53,11 @@ class Attempt:
 
     @property
     def seed(self) -> int:
-        """The seed of this run; each instalment has another one."""
+        """The seed of this run. Each call of ``partial_fit`` has another seed."""
         return (self.drawn_seed + (self.before.record.n_epochs if self.before else 0)) % 2**31
 
     def check_clips(self, estimator: Any, X: Any, *, reset: bool) -> Sequence[Any]:
-        """Return X as clips; see :func:`skastw.data.extraction.check_clips`. The estimator stays as it is."""
+        """Return X as clips; see :func:`skastw.data.extraction.check_clips`. The estimator does not change."""
         probe = copy.copy(estimator)
         vars(probe).update(self.n_features)
         clips = check_clips(probe, X, reset=reset)
@@ -65,11 +66,12 @@ class Attempt:
         return clips
 
     def train(self, monitor: Monitor | None = None, checkpoint: Path | None = None) -> None:
-        """Train; raise what ended training, unless it is an interrupt after an epoch."""
+        """Train; raise the exception that ended training, except for an interrupt after the first epoch."""
         assert self.run is not None
         assert self.data is not None
         with retained_heap():
             run = train(self.run, self.data, monitor=monitor, checkpoint=checkpoint)
+
         if isinstance(run.stopped, KeyboardInterrupt) and run.best["epoch"]:
             epochs = run.settings.epochs
             at = f"Training was interrupted in epoch {min(run.epoch + 1, epochs)} of {epochs}"
@@ -78,14 +80,14 @@ class Attempt:
             raise run.stopped
 
     def trained(self, model: AudioModel | None = None) -> Trained | None:
-        """Return the model that was reached, by default with the network of the run; None before the first epoch."""
+        """Return the fitted model with the best weights so far, or None before the end of the first epoch."""
         if self.run is None or self.data is None or not self.run.best["epoch"]:
             return None
         seed = self.before.record.seed if self.before else self.drawn_seed
         return trained_from(self.run, self.data, self.components, seed=seed, params=self.params, model=model)
 
     def copy(self, run: Run) -> dict[str, Any]:
-        """Return the attributes that make another estimator fitted, in the middle of training."""
+        """Return the fitted attributes in the middle of training, for a copy of the estimator."""
         return {"trained_": self.trained(copy.deepcopy(run.average.model)), "failed_": self.failed, **self.n_features}
 
     def learned(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What the estimators that train a network share: ``fit``, predictions, saving, and the protocol of scikit-learn."""
+"""Base of the classifier and the regressor: ``fit``, predictions, saving and the interface of scikit-learn."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from skastw.data.split import SplitParams
 from skastw.errors import ArtifactError, DataError, RecipeError, SkastwError, plain
 from skastw.estimators.attempt import Attempt
 from skastw.network.components import Components, ModelParams, resolve_components
-from skastw.network.inference import InferenceParams, embed, outputs_of
+from skastw.network.inference import InferenceParams, embed, predict
 from skastw.network.trained import Trained, held_out_scores
 from skastw.recipes import load_recipe
 from skastw.targets import Targets, learn_targets
@@ -56,7 +56,7 @@ from skastw.training.transfer import check_front_end
 
 __all__ = ["AudioEstimator", "StartParams"]
 
-#: Parameters that may be a mapping, which JSON holds as pairs: its keys may be numbers.
+#: Parameters that may be a dict. JSON stores them as pairs, because the keys may be numbers.
 _MAPPINGS = ("class_weight",)
 
 E = TypeVar("E", bound="AudioEstimator")
@@ -64,26 +64,29 @@ E = TypeVar("E", bound="AudioEstimator")
 
 @parameters
 class StartParams:
-    """What training starts from."""
+    """Parameters of the initial weights."""
 
     warm_start: bool = param(
         default=False,
         valid=["boolean"],
-        doc="Let ``fit`` go on from the weights of the last ``fit``; the head is new if the labels differ.",
+        doc="Start ``fit`` from the weights of the previous ``fit``. The head is initialised again if the labels "
+        "differ.",
         saved=False,
     )
     init_from: str | os.PathLike[str] | None = param(
         default=None,
         valid=[str, os.PathLike, None],
-        doc="Start from the weights of a saved model, a folder or a repository of the Hub; the head is new if the "
-        "labels differ.",
+        doc="Start training from the weights of a saved model: a folder, or the name of a repository on the Hugging "
+        "Face Hub. The head is initialised again if the labels differ.",
         saved=False,
     )
     random_state: int | np.random.RandomState | None = param(
         default=42,
         valid=["random_state"],
-        doc="Seed of the weights, the split, the order and the augmentations. Runs with one seed repeat bit for bit on "
-        "one machine, also in threads, and leave torch's own random generator alone. A saved model keeps an integer.",
+        doc="Seed of the initial weights, the validation split, the order of the clips, dropout and the "
+        "augmentations. Runs with the same seed on the same machine give the same weights, bit for bit, also if they "
+        "run in several threads. They do not change the state of torch's global random generator. A saved model keeps "
+        "an integer seed.",
     )
 
 
@@ -108,12 +111,12 @@ class AudioEstimator(
     failed_: list[FailedClip] = field(init=False)
     _momenta: list[dict[str, Any]] = field(init=False)
 
-    _learns: ClassVar[str]  # which kinds of targets: those of "classifier", or of "regressor"
+    _learns: ClassVar[str]  # kinds of targets that fit accepts: of a "classifier" or of a "regressor"
 
-    # With metadata routing switched on, these reach ``fit`` unless the user says otherwise.
+    # If metadata routing is enabled, these arguments are routed to ``fit`` unless the user requests otherwise.
     __metadata_request__fit: ClassVar = {"groups": True, "X_val": True, "y_val": True, "sample_weight_val": True}
 
-    # What is known of a fitted model, as scikit-learn names such attributes.
+    # Fitted attributes under scikit-learn's naming convention.
     model_ = property(lambda self: self.trained_.model)
     task_ = property(lambda self: self.trained_.targets.name)
     history_ = property(lambda self: self.trained_.record.history)
@@ -129,22 +132,22 @@ class AudioEstimator(
 
     @classmethod
     def from_recipe(cls: type[E], recipe: str | os.PathLike[str]) -> E:
-        """Return an estimator with the parameters of a recipe; ``set_params`` changes single ones.
+        """Return an estimator with the parameters of a recipe; ``set_params`` can change them.
 
         Parameters
         ----------
         recipe : str or path
-            One of :func:`skastw.recipes.recipe_names`, or a YAML file; see :func:`skastw.recipes.load_recipe`.
+            A name in :func:`skastw.recipes.recipe_names`, or a YAML file; see :func:`skastw.recipes.load_recipe`.
 
         Returns
         -------
         estimator
-            Not fitted.
+            New estimator, not fitted.
 
         Raises
         ------
         RecipeError
-            If the recipe is not known, or has parameters that this estimator does not have.
+            If the recipe is unknown, or sets a parameter that this estimator does not have.
 
         Examples
         --------
@@ -160,11 +163,12 @@ class AudioEstimator(
                 f"The recipe {os.fspath(recipe)!r} has {unknown}, expected parameters of {cls.__name__}: "
                 f"{sorted(estimator.get_params(deep=False))}."
             )
+
         estimator.set_params(**params)
         try:
             estimator._validate_params()
         except InvalidParameterError as error:
-            raise RecipeError(f"The recipe {os.fspath(recipe)!r} does not hold valid parameters: {error}") from None
+            raise RecipeError(f"The recipe {os.fspath(recipe)!r} has a parameter that is not valid: {error}") from None
         return estimator
 
     def __sklearn_tags__(self):
@@ -186,20 +190,20 @@ class AudioEstimator(
         y_val: Any = None,
         sample_weight_val: Any = None,
     ):
-        """Train on clips and their targets.
+        """Train a network on clips and their targets.
 
         Parameters
         ----------
         X : sequence of clips, or ndarray of shape (n_clips, n_samples)
-            With ``features="precomputed"``, frames of shape (n_frames, n_features) for each clip.
+            Clips. With ``features="precomputed"``, an array of frames of shape (n_frames, n_features) for each clip.
         y : array-like of shape (n_clips,) or (n_clips, n_targets)
-            Labels or values; see the class.
+            Labels or values; see the docstring of the class.
         sample_weight : array-like of shape (n_clips,), optional
-            Weight of each clip in the loss; clips of weight 0 are left out.
+            Weight of each clip in the loss. Clips of weight 0 are not used.
         groups : array-like of shape (n_clips,), optional
-            Speaker or recording of each clip: the internal validation split keeps groups whole.
+            Speaker or recording of each clip. No group is divided between training and validation clips.
         X_val, y_val : clips and targets, optional
-            Choose the best epoch on these; then nothing is split off X.
+            Validation clips, which select the best epoch. All clips of X are then used for training.
         sample_weight_val : array-like, optional
             Weight of each validation clip.
 
@@ -210,28 +214,29 @@ class AudioEstimator(
         Raises
         ------
         ClipError
-            If a clip cannot be used, naming its index and path, before training starts.
+            If a clip cannot be used and ``on_error="raise"``. The message names its index and path. It is raised before
+            training starts.
         DataError
-            If labels, groups or weights are missing, or labels of a type that cannot be saved; or if, with another
-            ``on_error``, more than a fifth of the clips or all clips of a class cannot be used.
+            If a label, group or weight is missing, or a label has a type that cannot be saved. For other values of
+            ``on_error``, if more than a fifth of the clips or all clips of a class cannot be used.
         ValueError, TypeError
             If a parameter or an argument is not valid.
         TrainingError
-            If the loss is no longer finite, memory runs out, or the checkpoint cannot be read or written.
+            If the loss is NaN or infinite, memory runs out, or the checkpoint cannot be read or written.
 
         Warns
         -----
         UserWarning
-            If the user interrupts (Ctrl-C) after an epoch: training ends, the best weights so far are kept, and
-            ``interrupted_`` is True. If the channels of clips cancel each other in their mean. If the process is one of
-            several that ``torchrun`` started: each trains on all clips.
+            If the user interrupts training (Ctrl-C) after the first epoch. The estimator then has the best weights so
+            far, and ``interrupted_`` is True. Also if the channels of a clip cancel each other when they are averaged,
+            and if ``torchrun`` started several processes: each of them trains on all clips.
 
         Notes
         -----
-        If an exception ends ``fit``, the estimator stays as it was before the call. The exception has the attributes
-        ``failed``, a list of the clips that could not be used, and ``trained``: a :class:`~skastw.network.Trained` with
-        the best weights that were reached, or None if no epoch had ended. ``estimator.trained_ = error.trained`` makes
-        an estimator that predicts with it.
+        If ``fit`` raises an exception, the estimator does not change. The exception has two attributes: ``failed``, the
+        list of the clips that could not be used, and ``trained``, a :class:`~skastw.network.Trained` with the best
+        weights so far, or None before the end of the first epoch. After ``estimator.trained_ = error.trained``, the
+        estimator predicts with these weights.
         """
         _warn_of_many_processes()
         with self._attempt() as attempt:
@@ -262,9 +267,9 @@ class AudioEstimator(
         return self
 
     def _partial_fit(self, X: Any, y: Any, learn: Callable[[], Targets], sample_weight: Any) -> None:
-        """Train one epoch at constant learning rates, going on from the last instalment.
+        """Train one epoch at constant learning rates, starting from the weights and momenta of the previous call.
 
-        ``learn`` returns the targets, of the first instalment or as they were.
+        ``learn`` returns the targets: new ones in the first call, and the targets of the first call afterwards.
         """
         before: Trained | None = vars(self).get("trained_")
         if before is None:
@@ -288,9 +293,9 @@ class AudioEstimator(
 
     @contextmanager
     def _attempt(self, before: Trained | None = None) -> Iterator[Attempt]:
-        """Yield an attempt to fit, or to train ``before`` further, and take over at the end what it learned.
+        """Yield the state of a call that fits a model or trains ``before`` further; at its end, set the attributes.
 
-        An exception leaves this estimator as it was, and gets the attributes ``failed`` and ``trained``.
+        An exception does not change the estimator. It gets the attributes ``failed`` and ``trained``.
         """
         attempt: Attempt | None = None
         try:
@@ -299,24 +304,24 @@ class AudioEstimator(
             yield attempt
         except BaseException as error:
             failed = error.failed if isinstance(error, SkastwError) else ()
-            with suppress(AttributeError):  # the user's own exception may have such a property
+            with suppress(AttributeError):  # an exception of the user may have a read-only property of this name
                 error.failed = list(failed) or (attempt.failed if attempt else [])  # type: ignore[attr-defined]
                 error.trained = attempt.trained() if attempt else None  # type: ignore[attr-defined]
             raise
 
-        # an earlier fit may have learned what this one did not, such as n_features_in_ if X is a list of paths now;
-        # in one assignment, because another thread may predict meanwhile
+        # remove the attributes of an earlier fit, such as n_features_in_ if X is now a list of paths;
+        # use a single assignment, because another thread may predict at the same time
         others = {name: value for name, value in vars(self).items() if not name.endswith("_")}
         self.__dict__ = {**others, **attempt.learned()}
 
-    # ------------------------------------------------- what fit is made of
+    # ---------------------------------------------------------- steps of fit
 
     def _draw_seed(self) -> int:
-        """Return the seed that ``random_state`` gives."""
+        """Return a seed drawn from ``random_state``."""
         return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
 
     def _starting_point(self, components: Components) -> Trained | None:
-        """Return the model that ``warm_start`` or ``init_from`` ask to start from."""
+        """Return the fitted model to start from, if ``warm_start`` or ``init_from`` is set."""
         if self.warm_start and "trained_" in vars(self):
             return self.trained_
         if self.init_from is None:
@@ -328,7 +333,7 @@ class AudioEstimator(
     def _labelled(
         self, clips: Sequence[Any], targets: Targets, y: Any, sample_weight: Any, groups: Any = None
     ) -> Labelled:
-        """Return clips with their encoded targets, checked."""
+        """Return clips with their encoded targets and weights, checked."""
         check_complete(y, "y")
         encoded = targets.encode(y)
         check_consistent_length(clips, encoded, groups)
@@ -338,7 +343,7 @@ class AudioEstimator(
     def _check_validation(
         self, attempt: Attempt, targets: Targets, X_val: Any, y_val: Any, sample_weight: Any
     ) -> Labelled | None:
-        """Return the validation clips of the caller, if there are any."""
+        """Return the validation clips that were passed to ``fit``, or None."""
         if (X_val is None) != (y_val is None):
             given = "X_val" if y_val is None else "y_val"
             raise ValueError(f"Got {given} alone, expected X_val and y_val together.")
@@ -352,15 +357,15 @@ class AudioEstimator(
         return Labelled(clips, encoded, _weights(sample_weight, encoded, "sample_weight_val"))
 
     def _target_weights(self, targets: Targets, encoded: np.ndarray) -> np.ndarray:
-        """Return the weight of each clip in the loss by its target, shape (n,)."""
+        """Return a weight for each clip that depends on its target, shape (n,)."""
         return np.ones(len(encoded))
 
     def _loss(self, targets: Targets) -> Loss:
-        """Return the loss of training."""
+        """Return the training loss."""
         return targets.loss
 
     def _make_data(self, attempt: Attempt, labelled: Labelled, validation: Labelled | None, targets: Targets) -> Data:
-        """Compute the frames, and split off validation clips unless they are given."""
+        """Compute the frames of all clips, and split off validation clips if none are given."""
         train_set, attempt.failed = self._frame_set(attempt, labelled, labelled.used)
         lost = targets.lost(labelled.targets[labelled.used], labelled.targets[train_set.positions])
         if lost is not None:
@@ -378,7 +383,7 @@ class AudioEstimator(
     def _frame_set(
         self, attempt: Attempt, labelled: Labelled, index: np.ndarray, n_features: int | None = None
     ) -> tuple[FrameSet, list[FailedClip]]:
-        """Return the data set of the clips at ``index`` that can be used, and the other clips."""
+        """Return the data set of the usable clips at ``index``, and a list of the other clips."""
         components = attempt.components
 
         def read(clips: Sequence[Any], index: np.ndarray) -> Iterator[Outcome]:
@@ -392,7 +397,7 @@ class AudioEstimator(
         return take_params(
             TrainingSettings,
             self,
-            batch_size=self.batch_size,
+            batch_size=int(self.batch_size),
             device=resolve_device(self.device),
             precision=self.precision,
             seed=seed,
@@ -400,19 +405,19 @@ class AudioEstimator(
         )
 
     def _start_run(self, attempt: Attempt, targets: Targets, settings: TrainingSettings, start: Trained | None) -> Run:
-        """Return a run with fresh weights, or with those of ``start``."""
+        """Return a run with new weights, or with the weights of ``start``."""
         assert attempt.data is not None
         attempt.run = start_run(attempt.components, targets, settings, attempt.data, start, self._loss(targets))
         return attempt.run
 
     def _checkpoint(self, data: Data, start: Trained | None) -> Path | None:
-        """Return the file for the state of this very run: its name is a hash of everything that decides the run."""
+        """Return the checkpoint file of this run. Its name is a hash of the data, parameters and initial weights."""
         if self.checkpoint_dir is None:
             return None
         if not isinstance(self.random_state, Integral):
             raise ValueError(
-                f"Got random_state={self.random_state!r} with checkpoint_dir, expected an integer: only then is a run "
-                "that is started again the same run."
+                f"Got random_state={self.random_state!r} with checkpoint_dir, expected an integer: otherwise a run "
+                "that is started again has another seed."
             )
         of_machine = param_names(type(self), saved=False)
         params = {name: repr(value) for name, value in self.get_params().items() if name not in of_machine}
@@ -424,7 +429,7 @@ class AudioEstimator(
     # ------------------------------------------------------------ inference
 
     def transform(self, X: Any) -> np.ndarray:
-        """Return the embedding of each clip: the pooled vector that the linear head works on.
+        """Return the embedding of each clip: the pooled vector that the linear head takes.
 
         Parameters
         ----------
@@ -434,29 +439,28 @@ class AudioEstimator(
         -------
         ndarray of shape (n_clips, n_embedding), float32
         """
-        return self._embed(X).numpy()
-
-    def _embed(self, X: Any) -> Tensor:
-        """Return the embedding of each clip, shape (n_clips, D)."""
-        check_is_fitted(self)
-        clips = check_clips(self, X, reset=False)
-        embeddings, failed = embed(self.trained_, clips, self._inference())
-        self._note(failed)
-        return embeddings
+        return self._run(embed, X).numpy()
 
     def _outputs(self, X: Any) -> Tensor:
         """Return the outputs of the network for each clip, shape (n_clips, K)."""
-        embeddings = self._embed(X)
-        return outputs_of(self.trained_, embeddings)
+        return self._run(predict, X)
+
+    def _run(self, function: Callable[..., tuple[Tensor, list[FailedClip]]], X: Any) -> Tensor:
+        """Return what a function of a fitted model gives for clips, and note the clips that could not be used."""
+        check_is_fitted(self)
+        params = self._inference()
+        result, failed = function(self.trained_, check_clips(self, X, reset=False), params)
+        self._note(failed)
+        return result
 
     def _inference(self) -> InferenceParams:
-        """Return the parameters that say how the fitted model runs, checked: they may have been changed since."""
+        """Return the parameters of inference, checked because ``set_params`` may have changed them since ``fit``."""
         params = take_params(InferenceParams, self)
         check_params(params, type(self).__name__)
         return params
 
     def _note(self, failed: list[FailedClip]) -> None:
-        """Keep the list of clips that a prediction has left out."""
+        """Set ``failed_`` to the clips that a prediction has left out."""
         if self.on_error != "raise":
             self.failed_ = failed
 
@@ -476,18 +480,19 @@ class AudioEstimator(
         Parameters
         ----------
         folder : path
-            Made if missing. The six files of a model that was saved there before are replaced in one step; other
-            files and sub-folders stay as they are.
+            Created if missing. If it contains a saved model, its six files are replaced in one step. Other files and
+            sub-folders do not change.
         featurizer : ASTWFeaturizer, optional
-            What computed the frames, needed with ``features="precomputed"``; the saved model then takes clips.
+            The featurizer that computed the frames; required with ``features="precomputed"``. The saved model then
+            takes clips.
         title : str, optional
-            Name of the model in its card, by default the name of the folder.
+            Name of the model in its model card; by default the name of the folder.
         test : mapping, optional
-            Scores on clips that the model was not trained on, for the model card and ``metrics.json``:
-            ``evaluate(...).to_dict()``, and under ``split`` a sentence that says which clips they are.
+            Scores on held-out clips, for the model card and ``metrics.json``: the dict ``evaluate(...).to_dict()``,
+            to which the key ``split`` may add a sentence that says which clips were held out.
         overwrite : bool, default=False
-            Replace also files of these names that do not belong to a saved model, such as the README.md of a project,
-            and a model card that was edited after it was saved. Otherwise they are an error.
+            Whether to replace files of these names that do not belong to a saved model, such as the README.md of a
+            project, and a model card that was edited after it was saved. By default they raise an error.
 
         Returns
         -------
@@ -497,17 +502,17 @@ class AudioEstimator(
         Raises
         ------
         ArtifactError
-            If the folder cannot be written or holds files that are not replaced unasked, the weights are NaN or
-            infinite in places, precomputed frames come without their featurizer, or ``test`` holds something else.
-            The folder then holds the model that it held before.
+            If the folder cannot be written or contains files that only ``overwrite=True`` replaces, a weight is NaN or
+            infinite, ``featurizer`` is missing for precomputed frames, or ``test`` is not valid. The folder then does
+            not change.
         sklearn.exceptions.NotFittedError
             Before ``fit``.
 
         Warns
         -----
         UserWarning
-            If the model is saved, but another program keeps one of the old files from being replaced. The model can
-            be loaded, and the next save completes the replacement.
+            If another program prevents the replacement of an old file. The model is saved and can be loaded, and the
+            next save replaces the old file.
         """
         check_is_fitted(self)
         trained = with_front_end(self.trained_, featurizer)
@@ -518,17 +523,19 @@ class AudioEstimator(
     def export_onnx(self, path: str | os.PathLike[str], *, featurizer: Any = None) -> str:
         """Save the fitted estimator as one ONNX file that takes waveforms and runs without torch.
 
-        Its input ``waveform``, float32 of shape (batch, n_samples), holds mono clips of one length, whatever that is,
-        at the estimator's ``sample_rate``. Its outputs are ``probabilities`` and ``logits`` of shape (batch, n_classes)
-        or, of a regressor, ``values`` of shape (batch, n_targets). Its metadata hold ``labels``, as JSON, ``task``,
-        ``sample_rate``, ``chunk_length``, ``library`` and ``library_version``. Needs the extra ``onnx``.
+        Its input ``waveform``, float32 of shape (batch, n_samples), takes mono clips of the same length, which may be
+        any length, at the estimator's ``sample_rate``. Its outputs are ``probabilities`` and ``logits`` of shape
+        (batch, n_classes) or, for a regressor, ``values`` of shape (batch, n_targets). Its metadata are ``labels`` (as
+        JSON), ``task``, ``sample_rate``, ``chunk_length``, ``library`` and ``library_version``. Requires the extra
+        ``onnx``.
 
         Parameters
         ----------
         path : path
-            The file; its name ends in ``.onnx``. An existing one is replaced in one step, when all is computed.
+            The file; its name must end in ``.onnx``. An existing file is replaced in one step at the end.
         featurizer : ASTWFeaturizer, optional
-            What computed the frames, needed with ``features="precomputed"``; the file then takes waveforms.
+            The featurizer that computed the frames; required with ``features="precomputed"``. The file then takes
+            waveforms.
 
         Returns
         -------
@@ -538,19 +545,19 @@ class AudioEstimator(
         Raises
         ------
         OutputError
-            If the file cannot be written. A path that cannot be a file is refused before anything is computed.
+            If the file cannot be written. The path is checked before the export starts.
         ExportError
-            If a component has no form in ONNX; the message names it.
+            If a component cannot be expressed in ONNX. The message names it.
         ArtifactError
-            If precomputed frames come without their featurizer.
+            If ``featurizer`` is missing for precomputed frames.
         MissingDependencyError
-            Without the extra ``onnx``.
+            If the extra ``onnx`` is not installed.
         sklearn.exceptions.NotFittedError
             Before ``fit``.
 
         Notes
         -----
-        The file predicts in float32, and from the clip alone: ``precision`` and ``tta`` stay behind.
+        The file predicts in float32 and without test-time augmentation: ``precision`` and ``tta`` are not exported.
 
         Examples
         --------
@@ -578,16 +585,17 @@ class AudioEstimator(
         Parameters
         ----------
         repo_id : str
-            ``"user/name"``; made if missing.
+            ``"user/name"``; the repository is created if missing.
         private : bool, optional
-            Visibility of a new repository; with True, one that exists and is public is refused.
+            Visibility of a new repository. With True, an existing public repository is an error.
         token : str, optional
-            Access token; by default ``HF_TOKEN``, or the one that ``hf auth login`` stored. It is not kept.
+            Access token; by default the environment variable ``HF_TOKEN``, or the token that ``hf auth login`` stored.
+            The estimator does not keep it.
 
         Returns
         -------
         str
-            Address of the commit, which ends in the hash that ``from_pretrained(..., revision=...)`` takes.
+            URL of the commit. It ends with the commit hash, which ``from_pretrained(..., revision=...)`` takes.
 
         Raises
         ------
@@ -615,50 +623,56 @@ class AudioEstimator(
         model : path or str
             A folder that ``save_pretrained`` wrote, or a repository ``"user/name"``.
         revision : str, optional
-            Branch, tag or, to get the same bytes for ever, full commit hash of the repository.
+            Branch, tag or full commit hash of the repository. Only a commit hash always gives the same model.
         token : str, optional
-            Access token for a private repository; by default ``HF_TOKEN``, or the one that ``hf auth login`` stored.
+            Access token for a private repository; by default the environment variable ``HF_TOKEN``, or the token that
+            ``hf auth login`` stored.
         cache_dir : path, optional
-            Where downloads are kept, and found again without the network; by default the Hub's own cache.
+            Folder of the downloads, which are used again without network access; by default the cache of the Hub.
         device : str, default="auto"
-            Where to predict.
+            Device for predictions.
 
         Returns
         -------
         estimator
-            Fitted.
+            Fitted estimator.
 
         Raises
         ------
         ArtifactError
-            If the folder is incomplete, inconsistent or holds another kind of estimator.
+            If the folder is incomplete or inconsistent, or contains another kind of estimator.
         HubError
             If the repository cannot be read.
 
         Warns
         -----
         UserWarning
-            Once for a revision that may change (a branch or a tag), with the commit to pin.
+            If the revision is a branch or a tag, which may change. The warning names the commit to pin, and appears
+            once for each revision.
         """
         build = partial(cls._from_loaded, device=device)
         return load(model, build, revision=revision, token=token, cache_dir=cache_dir)
 
     @classmethod
     def _from_loaded(cls: type[E], loaded: Loaded, device: str) -> E:
-        """Return the fitted estimator of a model that was read."""
+        """Return the fitted estimator of a model that was read from a folder."""
         if loaded.estimator != cls.__name__:
-            raise ArtifactError(f"The folder holds a model of {loaded.estimator!r}, expected {cls.__name__!r}.")
+            raise ArtifactError(f"The folder contains a model of {loaded.estimator!r}, expected {cls.__name__!r}.")
         unknown = sorted(set(loaded.params) - {*param_names(cls, saved=True)})
         if unknown:
             raise ArtifactError(f"config.json has the parameters {unknown[:5]}, which {cls.__name__} does not save.")
         pairs = {name: dict(loaded.params[name]) for name in _MAPPINGS if isinstance(loaded.params.get(name), list)}
+        if loaded.trained.targets.estimator != cls._learns:
+            raise ArtifactError(
+                f"labels.json has task={loaded.trained.targets.name!r}, which {cls.__name__} does not learn."
+            )
         estimator = cls(**{**loaded.params, **pairs, "device": device})
         estimator._validate_params()
         estimator.trained_ = loaded.trained
         return estimator
 
     def _saved_as(self, trained: Trained) -> dict[str, Any]:
-        """Return what is saved beside the model: the class, and its parameters, which run as they do now."""
+        """Return the name of the class and the parameters to save, with the current parameters of inference."""
         self._inference()
         runs, now = param_names(InferenceParams, saved=True), self._params_to_save()
         shape = {name: getattr(trained.components, name) for name in ("sample_rate", "chunk_length", "n_models")}
@@ -666,11 +680,13 @@ class AudioEstimator(
         return {"estimator": type(self).__name__, "params": {name: plain(value) for name, value in params.items()}}
 
     def _params_to_save(self) -> dict[str, Any]:
-        """Return the parameters that travel with a model as JSON values, without the components."""
+        """Return the parameters that are saved with a model as JSON values, without the components."""
         names = [name for name in param_names(type(self), saved=True) if name not in KINDS]
         params = {name: copy.deepcopy(getattr(self, name)) for name in names}
         seed = params["random_state"]
-        params["random_state"] = int(seed) if isinstance(seed, Integral) else None  # no state of a RandomState
+        params["random_state"] = (
+            int(seed) if isinstance(seed, Integral) else None
+        )  # the state of a RandomState is not saved
         return {
             name: list(map(list, value.items())) if isinstance(value, dict) else plain(value)
             for name, value in params.items()
@@ -688,7 +704,7 @@ def _warn_of_many_processes() -> None:
     world_size = os.environ.get("WORLD_SIZE", "")
     if world_size.isdecimal() and int(world_size) > 1:
         warn_user(
-            f"The environment has WORLD_SIZE={world_size}, as if torchrun had started {world_size} processes. Each of "
-            "them trains on all clips, and none shares its work with the others. Start one process, or let each train "
-            "another configuration or fold."
+            f"The environment has WORLD_SIZE={world_size}, as if torchrun had started {world_size} processes. Each "
+            "process trains its own model on all clips; training is not distributed. Start one process, or let each "
+            "process train another configuration or fold."
         )

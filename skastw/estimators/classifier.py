@@ -1,4 +1,4 @@
-"""The audio classifier."""
+"""The audio classifier, an estimator for clips with one or several labels."""
 
 from __future__ import annotations
 
@@ -28,11 +28,12 @@ __all__ = ["ASTWClassifier"]
 class ASTWClassifier(ClassifierMixin, ClassParams, AudioEstimator):
     """Audio classifier that trains a compact network from scratch.
 
-    The defaults are the ASTW model: a log-mel front end, a Whisper-like encoder, Muon and AdamW. A clip
-    is a path, an array, an ``(array, sample_rate)`` tuple or a dict; see :mod:`skastw.audio.clips`.
+    The defaults define the ASTW model: a log-mel front end and a Whisper-like encoder, trained with Muon and AdamW. A
+    clip is a path, an array, an ``(array, sample_rate)`` tuple or a dict; see :mod:`skastw.audio.clips`.
 
-    ``y`` holds one label a clip (strings, integers, booleans, floats), trained with softmax and cross-entropy; or it is
-    an indicator of shape (n_clips, n_labels), trained with a sigmoid and binary cross-entropy for each label.
+    ``y`` has one label for each clip (strings, integers, booleans or floats), or it is an indicator matrix of shape
+    (n_clips, n_labels) for clips with several labels. Single labels are trained with softmax and cross-entropy, an
+    indicator with a sigmoid and binary cross-entropy for each label.
 
     Parameters
     ----------
@@ -41,35 +42,35 @@ class ASTWClassifier(ClassifierMixin, ClassParams, AudioEstimator):
     Attributes
     ----------
     trained_ : Trained
-        The fitted model as a value, see :class:`skastw.network.Trained`; the attributes below are parts of it.
+        The fitted model, see :class:`skastw.network.Trained`. The attributes below are parts of it.
     classes_ : ndarray of shape (n_classes,)
-        The labels, sorted; of a multi-label indicator the columns, by name if it was a DataFrame.
+        The sorted labels. For a multi-label indicator, its columns, by name if it was a DataFrame.
     task_ : {"classification", "multilabel"}
-        The kind of y: one label a clip, or an indicator of several.
+        The kind of y: one label per clip, or an indicator of several labels.
     model_ : AudioModel
         The network with the weights of the best epoch, on the CPU.
     history_ : list of dict
-        One row an epoch: losses, validation accuracy and macro-F1, learning rates, seconds;
-        ``pandas.DataFrame(clf.history_).plot(x="epoch", y=["loss", "val_loss"])`` draws it.
+        One row per epoch: losses, validation accuracy and macro-F1, learning rates, seconds.
+        ``pandas.DataFrame(clf.history_).plot(x="epoch", y=["loss", "val_loss"])`` plots the losses.
     best_epoch_ : int
-        The epoch whose weights were kept, counted from 1.
+        The epoch whose weights the model has, counted from 1.
     n_epochs_ : int
-        Epochs that were trained.
+        Number of epochs that were trained.
     interrupted_ : bool
         Whether Ctrl-C ended the training.
     seed_ : int or None
-        Seed that ``random_state`` gave; None for a model that an earlier release saved.
+        Seed that was drawn from ``random_state``; None if an earlier release saved the model.
     features_, augment_, sample_rate_, chunk_length_
-        The parameters that the model was fitted with; predictions use these.
+        The parameters that the model was fitted with. Predictions use these.
     placeholder_ : object
-        The label that :meth:`predict` gives to clips that cannot be read if ``on_error`` leaves them out, which is not
-        one of the classes: ``""`` among strings, NaN among floats, -1 or one less than the lowest class among
-        integers, None among booleans. Their probabilities are NaN.
+        The value that :meth:`predict` returns for clips that cannot be read, if ``on_error`` leaves them out. It is
+        not a class: ``""`` for strings, NaN for floats, None for booleans, and for integers -1 or, if a class is
+        negative, the lowest class minus 1. The probabilities of these clips are NaN.
     failed_ : list of FailedClip
-        Of the last ``fit`` or, unless ``on_error="raise"``, prediction: index, path and reason of each clip that was
-        left out.
+        Index, path and reason of each clip that was left out in the last ``fit`` or prediction. Predictions with
+        ``on_error="raise"`` do not set it.
     n_features_in_ : int
-        Width of X, if X was a 2-D array.
+        Number of columns of X, if X was a 2-D array.
 
     See Also
     --------
@@ -106,14 +107,16 @@ class ASTWClassifier(ClassifierMixin, ClassParams, AudioEstimator):
         return tags
 
     def partial_fit(self, X: Any, y: Any, *, classes: Any = None, sample_weight: Any = None) -> ASTWClassifier:
-        """Train one epoch on some clips, at the peak learning rates, going on from the last call.
+        """Train for one epoch on a batch of clips, starting from the weights of the previous call.
+
+        The learning rates stay at their peak.
 
         Parameters
         ----------
         X : as in :meth:`fit`
         y : array-like of shape (n_clips,), or indicator of shape (n_clips, n_labels)
         classes : array-like of shape (n_classes,), optional
-            Every class there will be; needed in the first call unless y is an indicator.
+            All classes that any call may contain. Required in the first call, unless y is an indicator.
         sample_weight : array-like of shape (n_clips,), optional
             Weight of each clip in the loss.
 
@@ -124,12 +127,12 @@ class ASTWClassifier(ClassifierMixin, ClassParams, AudioEstimator):
         Raises
         ------
         ValueError
-            If ``classes`` is missing in the first call, or differs from the first call's.
+            If ``classes`` is missing in the first call, or differs from the classes of the first call.
 
         Notes
         -----
-        Further calls go on with the components, ``sample_rate``, ``chunk_length`` and ``n_models`` of the first one. If
-        an exception ends a call, the estimator stays as it was before; see :meth:`fit`.
+        Later calls use the components, ``sample_rate``, ``chunk_length`` and ``n_models`` of the first call. If a call
+        raises an exception, the estimator does not change; see :meth:`fit`.
         """
         self._validate_params()
         check_complete(classes, "classes")
@@ -137,7 +140,7 @@ class ASTWClassifier(ClassifierMixin, ClassParams, AudioEstimator):
         return self
 
     def _instalment_targets(self, y: Any, classes: Any) -> Targets:
-        """Return the targets of the first instalment, from ``classes`` or an indicator y."""
+        """Return the targets of the first call of ``partial_fit``, from ``classes`` or from an indicator y."""
         if not hasattr(self, "trained_"):
             if classes is None and np.ndim(y) < 2:
                 raise ValueError("Got classes=None in the first call of partial_fit, expected all classes.")
@@ -148,7 +151,7 @@ class ASTWClassifier(ClassifierMixin, ClassParams, AudioEstimator):
         return self.trained_.targets
 
     def predict(self, X: Any) -> np.ndarray:
-        """Return the most probable class of each clip, or which labels are more probable than not.
+        """Return the most probable class of each clip, or all labels with a probability above 0.5.
 
         Parameters
         ----------
@@ -156,14 +159,14 @@ class ASTWClassifier(ClassifierMixin, ClassParams, AudioEstimator):
 
         Returns
         -------
-        ndarray of shape (n_clips,)
-            Or, for multi-label targets, an indicator of shape (n_clips, n_labels), int64. Clips that cannot be read
-            get :attr:`placeholder_`, or -1 in an indicator; see ``on_error``.
+        ndarray of shape (n_clips,), or (n_clips, n_labels) for multi-label targets
+            Classes, or an indicator of dtype int64. Clips that cannot be read get :attr:`placeholder_`, or a row of -1
+            in an indicator; see ``on_error``.
         """
         return self._targets.decide(self._outputs(X))
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """Return the logits of each clip; of two classes, the second's minus the first's.
+        """Return the logits of each clip; for two classes, the logit of the second minus the logit of the first.
 
         Parameters
         ----------
@@ -185,13 +188,13 @@ class ASTWClassifier(ClassifierMixin, ClassParams, AudioEstimator):
         Returns
         -------
         ndarray of shape (n_clips, n_classes), float32
-            Columns in the order of ``classes_``. Rows sum to 1, except for multi-label targets, where each column
-            is the probability of that label by itself.
+            Columns in the order of ``classes_``. Rows sum to 1, except for multi-label targets: their columns are
+            independent probabilities.
         """
         return self._targets.finish(self._outputs(X)).numpy()
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
-        """Return the logarithm of :meth:`predict_proba`, without its rounding to zero.
+        """Return the logarithm of the probabilities, also for probabilities that :meth:`predict_proba` rounds to zero.
 
         Parameters
         ----------
@@ -210,7 +213,7 @@ class ASTWClassifier(ClassifierMixin, ClassParams, AudioEstimator):
         ----------
         X : as in :meth:`predict`
         k : int, default=5
-            At least 1; no more are returned than there are classes.
+            Number of classes, at least 1. If it is larger than the number of classes, all classes are returned.
 
         Returns
         -------
@@ -223,45 +226,39 @@ class ASTWClassifier(ClassifierMixin, ClassParams, AudioEstimator):
         """
         if isinstance(k, bool) or not isinstance(k, Integral) or k < 1:
             raise ValueError(f"Got k={plain(k)!r}, expected an integer of at least 1.")
-        probabilities = self.predict_proba(X)
-        order = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
-        labels = self.classes_.tolist()
-        return [
-            [(self.placeholder_, np.nan)] if np.isnan(row).any() else [(labels[i], float(row[i])) for i in top]
-            for row, top in zip(probabilities, order, strict=True)
-        ]
+        return self._targets.top_k(self._outputs(X), k)
 
     def predict_windows(
         self, X: Any, *, window: float, hop: float | None = None, aggregate: str | None = None
     ) -> pd.DataFrame:
-        """Return what is heard where in long recordings: the probabilities of windows along each clip.
+        """Return the probabilities of windows along each clip, to find events in long recordings.
 
         Parameters
         ----------
         X : as in :meth:`predict`
-            Files are decoded piece by piece: an hour takes no more memory than a minute.
+            Files are decoded in pieces, so that the use of memory does not depend on their length.
         window : float
-            Seconds of a window; best the length of the clips that the model was trained on.
+            Length of a window (s), ideally the length of the training clips.
         hop : float, optional
-            Seconds from the start of one window to that of the next; by default half a window. A last window ends
-            with the clip, and a clip shorter than a window is one window.
+            Time between the starts of consecutive windows (s); by default half a window. The last window ends where
+            the clip ends. A clip that is shorter than a window is one window.
         aggregate : {"mean", "max", "vote"}, optional
-            Return one row a clip in place of one a window: mean or maximum of the windows' probabilities, or the
-            share of windows in which a class is the most probable one.
+            Return one row per clip instead of one per window: the mean or the maximum of the probabilities of its
+            windows, or the share of its windows in which a class is the most probable one.
 
         Returns
         -------
         DataFrame
-            Columns ``clip`` (path, or position in X), ``start`` and ``end`` (seconds), and one for each of
-            ``classes_``, with " (label)" behind a class of one of the three names. A window's probabilities are those
-            that :meth:`predict_proba` gives for it as a clip.
+            Columns ``clip`` (path, or position in X), ``start`` and ``end`` (s), and one column for each class. A class
+            that is named like one of the first three columns gets the suffix " (label)". :meth:`predict_proba` returns
+            the same probabilities for a window that is passed as a clip.
 
         Raises
         ------
         ValueError
-            If ``window`` or ``hop`` is no length of at least one sample, or ``aggregate`` is not known.
+            If ``window`` or ``hop`` is shorter than one sample or not a number, or ``aggregate`` is unknown.
         ClipError
-            If a clip cannot be read; with another ``on_error`` than ``"raise"`` it has a row without numbers.
+            If a clip cannot be read and ``on_error="raise"``. Otherwise it gets one row of NaN.
 
         Examples
         --------
@@ -284,42 +281,41 @@ class ASTWClassifier(ClassifierMixin, ClassParams, AudioEstimator):
     def explain(
         self, clip: Any, *, label: Any = None, n_times: int = 20, n_bands: int = 16, fill: str = "clip"
     ) -> Occlusion:
-        """Return which parts of a clip speak for a class: how its probability drops when they are hidden.
+        """Explain a prediction by occlusion: how much the probability drops if a part of the clip is hidden.
 
-        The clip's frames are computed once, cut into ``n_times`` by ``n_bands`` equal parts, and predicted with each
-        part hidden in turn. What is hidden is the part and half a part around it. This takes as long as predicting
-        ``n_times * n_bands`` such clips. :class:`skastw.plots.OcclusionDisplay` draws it.
+        The frames of the clip are divided into ``n_times`` by ``n_bands`` equal parts. For each part, the clip is
+        predicted with this part and a margin of half a part on each side hidden. This takes as long as the prediction
+        of ``n_times * n_bands`` clips of this length. :class:`skastw.plots.OcclusionDisplay` plots the result.
 
         Parameters
         ----------
         clip : clip
             One clip, of any length; with ``features="precomputed"``, its frames.
         label : label, optional
-            One of ``classes_``; by default the most probable.
+            A class in ``classes_``; by default the most probable class.
         n_times, n_bands : int, default=20 and 16
-            Parts in time and in frequency; no more are made than there are frames and bins.
+            Number of parts in time and in frequency, at most the number of frames and of bins.
         fill : {"clip", "band"}, default="clip"
-            What hidden frames are replaced by: ``"clip"`` is the mean over all times and bins, ``"band"`` that of each
-            bin over time. With ``"band"`` a part that sounds as its band always does changes nothing when hidden, so
-            a steady tone is not found.
+            Value that replaces the hidden frames: ``"clip"`` is the mean over all times and bins, ``"band"`` the mean
+            of each bin over time. With ``"band"``, a steady tone is not found: the mean of its bin is the tone itself.
 
         Returns
         -------
         Occlusion
-            ``saliency`` of shape (n_times, n_bands), the drop of the logarithm of the probability, and the ``times``
-            and ``frequencies`` of its parts.
+            ``saliency`` of shape (n_times, n_bands) is the drop of the log-probability; ``times`` and ``frequencies``
+            are the positions of the parts.
 
         Raises
         ------
         ClipError
-            If the clip cannot be used, whatever ``on_error``.
+            If the clip cannot be used, for any value of ``on_error``.
         ValueError
-            If ``label`` is no class, or another argument is not valid.
+            If ``label`` is not a class, or another argument is not valid.
 
         Notes
         -----
-        The clip itself is predicted, not its versions by ``tta``. A part that is hidden is a sound that the model may
-        never have heard, so look for the large differences.
+        Test-time augmentation (``tta``) is not used. A clip with a hidden part is unlike the training clips, so only
+        large differences are meaningful.
 
         References
         ----------
@@ -332,8 +328,8 @@ class ASTWClassifier(ClassifierMixin, ClassParams, AudioEstimator):
         >>> from skastw.encoders import ASTWEncoder
         >>> clips, y = make_tones(n_clips=12, n_classes=2, random_state=0)
         >>> clf = ASTWClassifier(encoder=ASTWEncoder(d_model=16, num_heads=2, num_layers=1), epochs=1).fit(clips, y)
-        >>> found = clf.explain(clips[0], label=1, n_times=5, n_bands=8)
-        >>> found.label, found.saliency.shape, len(found.times), len(found.frequencies)
+        >>> occlusion = clf.explain(clips[0], label=1, n_times=5, n_bands=8)
+        >>> occlusion.label, occlusion.saliency.shape, len(occlusion.times), len(occlusion.frequencies)
         (1, (5, 8), 5, 8)
         """
         check_is_fitted(self)

@@ -1,4 +1,4 @@
-"""The front end as a scikit-learn transformer."""
+"""The featurizer: the front end as a scikit-learn transformer."""
 
 from __future__ import annotations
 
@@ -30,37 +30,39 @@ def _makes_a_table(featurizer: ASTWFeaturizer) -> bool:
 class ASTWFeaturizer(TransformerMixin, ComponentParams):
     """Turn clips into frames for a network, or into a table of statistics for classical models.
 
-    ``make_pipeline(ASTWFeaturizer(), ASTWClassifier(features="precomputed"))`` trains the same network as
-    the classifier alone; ``make_pipeline(ASTWFeaturizer(output="statistics"), StandardScaler(), SVC())`` is a
-    classical baseline that trains in seconds.
+    ``make_pipeline(ASTWFeaturizer(), ASTWClassifier(features="precomputed"))`` trains the same network as the
+    classifier alone. ``make_pipeline(ASTWFeaturizer(output="statistics"), StandardScaler(), SVC())`` is a classical
+    baseline that trains in seconds.
 
     Parameters
     ----------
     sample_rate : int, default=16000
-        Rate that clips are resampled to, and that bare arrays have (Hz).
+        Sampling rate of the waveforms that the front end takes (Hz). Clips are resampled to it. An array without a
+        sampling rate must have it already.
     features : str or Features, default="log_mel"
-        Front end.
+        Front end, which computes frames from a waveform.
     output : {"frames", "statistics"}, default="frames"
-        ``"frames"``: an array of shape (n_frames, n_features) for each clip. ``"statistics"``: one row a clip with
-        mean, standard deviation and standard deviation of the change over time of each band and of 20 cepstral
-        coefficients.
+        ``"frames"`` returns an array of shape (n_frames, n_features) for each clip. ``"statistics"`` returns one row
+        per clip: for each band and for 20 cepstral coefficients, the mean, the standard deviation and the standard
+        deviation of the change from frame to frame.
     n_jobs : int or None, default=None
-        Threads that decode clips.
+        Number of threads that decode clips, counted as in joblib.
     on_error : {"raise", "warn", "ignore"}, default="raise"
-        What ``transform`` does about clips that cannot be read: end with an error, or go on, with one warning or
-        without. ``failed_`` then lists them, and they get no frames at all, or statistics that are NaN.
+        What ``transform`` does with clips that cannot be read: raise an error, or return an empty array or NaN
+        statistics for them, with or without a warning. ``failed_`` then lists these clips.
     verbose : int, default=0
         1 shows a progress bar.
 
     Attributes
     ----------
     n_bands_ : int
-        Values in a frame, by the parameters of ``fit``. Nothing else is learned: ``transform`` goes by the parameters
-        as they are.
+        Number of values in a frame, for the parameters at ``fit``. Nothing else is learned: ``transform`` uses the
+        current parameters.
     failed_ : list of FailedClip
-        Of the last ``transform``, unless ``on_error="raise"``: index, path and reason of each clip that was left out.
+        Index, path and reason of each clip that could not be read in the last ``transform``, unless
+        ``on_error="raise"``.
     n_features_in_ : int
-        Width of X, when X was a 2-D array.
+        Number of columns of X, if X was a 2-D array.
 
     Examples
     --------
@@ -106,7 +108,7 @@ class ASTWFeaturizer(TransformerMixin, ComponentParams):
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any = None) -> ASTWFeaturizer:
-        """Check the parameters and X; nothing is learned.
+        """Check the parameters and X; no statistics are learned.
 
         Parameters
         ----------
@@ -122,7 +124,7 @@ class ASTWFeaturizer(TransformerMixin, ComponentParams):
         return self
 
     def transform(self, X: Any) -> Any:
-        """Compute frames or statistics.
+        """Return the frames or the statistics of each clip.
 
         Parameters
         ----------
@@ -131,22 +133,24 @@ class ASTWFeaturizer(TransformerMixin, ComponentParams):
         Returns
         -------
         ndarray of n_clips items of shape (n_frames, n_features), float32
-            With ``output="frames"``: of shape (n_clips, n_frames, n_features) where all clips are equally long,
-            else of shape (n_clips,) and dtype object.
+            With ``output="frames"``. If all clips have the same number of frames, the shape is
+            (n_clips, n_frames, n_features); otherwise it is (n_clips,) with dtype object.
         ndarray of shape (n_clips, n_statistics), float32
             With ``output="statistics"``.
 
         Raises
         ------
         ClipError
-            If a clip cannot be used, naming its index and path.
+            If a clip cannot be used and ``on_error="raise"``. The message names its index and path.
         """
         check_is_fitted(self, "n_bands_")
         clips = check_clips(self, X, reset=False)
+
         front_end = self.resolve_features().build(self.sample_rate)
         outcomes = extract_frames(
             clips, front_end, sample_rate=self.sample_rate, n_jobs=self.n_jobs, verbose=int(self.verbose)
         )
+
         table = self.output == "statistics"
         empty = (
             np.full(len(statistic_names(front_end.n_features)), np.nan, dtype=np.float32)
@@ -170,7 +174,7 @@ class ASTWFeaturizer(TransformerMixin, ComponentParams):
 
     @available_if(_makes_a_table)
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """Return the names of the columns of ``output="statistics"``.
+        """Return the column names of the table that ``output="statistics"`` gives.
 
         Parameters
         ----------
@@ -185,7 +189,7 @@ class ASTWFeaturizer(TransformerMixin, ComponentParams):
         return np.asarray(statistic_names(n_bands), dtype=object)
 
     def resolve_features(self) -> Features:
-        """Return the checked front end.
+        """Return the front end as a checked component.
 
         Returns
         -------
@@ -194,7 +198,8 @@ class ASTWFeaturizer(TransformerMixin, ComponentParams):
         Raises
         ------
         ComponentError
-            If it is unknown, has wrong parameters, is ``"precomputed"``, or does not go with the output.
+            If the front end is unknown, has a parameter that is not valid, is ``"precomputed"``, or does not support
+            the output.
         """
         features = resolve_component(Features, self.features)
         features.check_params()
@@ -202,14 +207,14 @@ class ASTWFeaturizer(TransformerMixin, ComponentParams):
             raise ComponentError("Got features='precomputed', expected a front end that takes clips.")
         if self.output == "statistics" and not features.log_mel:
             raise ComponentError(
-                f"Got output='statistics' with features={features.name!r}, expected log-mel frames, whose bands and "
-                "cepstra the statistics are of; take features='log_mel' or output='frames'."
+                f"Got output='statistics' with features={features.name!r}, expected a log-mel front end, because the "
+                "statistics describe log-mel bands and their cepstra; set features='log_mel' or output='frames'."
             )
         return features
 
 
 def _as_array(items: list[np.ndarray]) -> np.ndarray:
-    """Return the items as one array where their shapes agree, else as an array of arrays."""
+    """Return the items as one array if they have the same shape, and otherwise as an object array."""
     if len({item.shape for item in items}) == 1:
         return np.stack(items)
     array = np.empty(len(items), dtype=object)

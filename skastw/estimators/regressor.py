@@ -1,4 +1,4 @@
-"""The audio regressor."""
+"""The audio regressor, an estimator for clips whose targets are numbers."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ __all__ = ["ASTWRegressor"]
 class ASTWRegressor(RegressorMixin, AudioEstimator):
     """Audio regressor that trains a compact network from scratch.
 
-    The network and its training are those of :class:`ASTWClassifier`; the head gives values instead
-    of logits, trained with the squared error. Targets are standardised inside and given back in their own units.
+    The network is the same as in :class:`ASTWClassifier`, but its head returns values instead of logits, and the
+    training loss is the squared error. Targets are standardised for training; predictions are in the units of y.
 
     Parameters
     ----------
@@ -29,28 +29,28 @@ class ASTWRegressor(RegressorMixin, AudioEstimator):
     Attributes
     ----------
     trained_ : Trained
-        The fitted model as a value, see :class:`skastw.network.Trained`; the attributes below are parts of it.
+        The fitted model, see :class:`skastw.network.Trained`. The attributes below are parts of it.
     target_names_ : list of str or None
-        Columns of y, when it was a DataFrame or a named Series.
+        Column names of y, if it was a DataFrame or a named Series.
     target_mean_, target_scale_ : ndarray of shape (n_targets,)
-        Mean and standard deviation of the targets in training.
+        Mean and standard deviation of the training targets.
     model_ : AudioModel
         The network with the weights of the best epoch.
     history_ : list of dict
-        One row an epoch: losses, validation R2, learning rates, seconds.
+        One row per epoch: losses, validation R2, learning rates, seconds.
     best_epoch_, n_epochs_ : int
-        The epoch whose weights were kept, counted from 1, and how many were trained.
+        The epoch whose weights the model has, counted from 1, and the number of epochs that were trained.
     interrupted_ : bool
         Whether Ctrl-C ended the training.
     seed_ : int or None
-        Seed that ``random_state`` gave; None for a model that an earlier release saved.
+        Seed that was drawn from ``random_state``; None if an earlier release saved the model.
     features_, augment_, sample_rate_, chunk_length_
-        The parameters that the model was fitted with; predictions use these.
+        The parameters that the model was fitted with. Predictions use these.
     failed_ : list of FailedClip
-        Of the last ``fit`` or, unless ``on_error="raise"``, prediction: index, path and reason of each clip that was
-        left out.
+        Index, path and reason of each clip that was left out in the last ``fit`` or prediction. Predictions with
+        ``on_error="raise"`` do not set it.
     n_features_in_ : int
-        Width of X, when X was a 2-D array.
+        Number of columns of X, if X was a 2-D array.
 
     See Also
     --------
@@ -81,9 +81,10 @@ class ASTWRegressor(RegressorMixin, AudioEstimator):
         return tags
 
     def partial_fit(self, X: Any, y: Any, *, sample_weight: Any = None) -> ASTWRegressor:
-        """Train one epoch on some clips, at the peak learning rates, going on from the last call.
+        """Train for one epoch on a batch of clips, starting from the weights of the previous call.
 
-        The first call's targets give the mean and scale that standardise all of them.
+        The learning rates stay at their peak. The targets of the first call define the mean and scale with which all
+        targets are standardised.
 
         Parameters
         ----------
@@ -99,8 +100,8 @@ class ASTWRegressor(RegressorMixin, AudioEstimator):
 
         Notes
         -----
-        Further calls go on with the components, ``sample_rate``, ``chunk_length`` and ``n_models`` of the first one. If
-        an exception ends a call, the estimator stays as it was before; see :meth:`fit`.
+        Later calls use the components, ``sample_rate``, ``chunk_length`` and ``n_models`` of the first call. If a call
+        raises an exception, the estimator does not change; see :meth:`fit`.
         """
         self._validate_params()
         fresh = not hasattr(self, "trained_")
@@ -109,7 +110,7 @@ class ASTWRegressor(RegressorMixin, AudioEstimator):
         return self
 
     def predict(self, X: Any) -> np.ndarray:
-        """Return the values of each clip, in the units of y.
+        """Return the predicted values of each clip, in the units of y.
 
         Parameters
         ----------

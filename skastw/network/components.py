@@ -1,4 +1,4 @@
-"""What a network is built of: the parameters that shape it, and their checked values."""
+"""The components of a model: the parameters that define a network, and the frozen value that is built from them."""
 
 from __future__ import annotations
 
@@ -29,74 +29,79 @@ from skastw.pooling import Pooling
 
 __all__ = ["MAX_AUGMENTATIONS", "Components", "ModelParams", "components_from_config", "resolve_components"]
 
-#: Augmentations in one list; a model folder of a stranger may name any number.
+#: Largest number of augmentations. A folder from an untrusted source may list any number.
 MAX_AUGMENTATIONS = 64
 
 
 @parameters
 class ModelParams:
-    """What shapes a network."""
+    """Parameters that define a network."""
 
     sample_rate: int = param(
         default=16000,
         valid=[Interval(Integral, 1000, 1_000_000, closed="both")],
-        doc="Rate that clips are resampled to, and that bare arrays have (Hz).",
+        doc="Sampling rate of the waveforms that the model takes (Hz). Clips are resampled to it. An array without a "
+        "sampling rate must have it already.",
     )
     chunk_length: float = param(
         default=30.0,
         valid=[Interval(Real, 0, 3600, closed="right")],
-        doc="Longest part of a clip that the encoder sees at once (s). Training draws a random chunk of a longer clip "
-        "in each epoch. Prediction averages over consecutive chunks that cover the whole clip.",
+        doc="Longest part of a clip that the encoder processes at once (s). In training, each epoch draws a random "
+        "chunk of a longer clip. Predictions average over consecutive chunks that cover the whole clip.",
     )
     features: str | Features = param(
         default="log_mel",
         valid=[str, Features],
-        doc='Front end. ``"precomputed"`` takes frames instead of clips, for example from :class:`ASTWFeaturizer`.',
+        doc='Front end, which computes frames from a waveform. With ``"precomputed"``, X contains frames instead of '
+        "clips, for example from :class:`ASTWFeaturizer`.",
     )
     augment: str | Augment | list[Any] | None = param(
         default="spec_augment",
         valid=[str, Augment, "array-like", None],
-        doc="Augmentations of the training batches, in order.",
+        doc="Augmentations of the training batches, applied in this order. None switches augmentation off.",
     )
     normalization: str | Normalization = param(
         default="none",
         valid=[str, Normalization],
-        doc='Scale of the frames that the encoder sees: ``"per_bin"`` standardises each bin by its mean and deviation '
-        'in the training clips, ``"per_clip"`` and ``"level"`` standardise each clip by itself.',
+        doc='Normalization of the frames before the encoder: ``"per_bin"`` standardises each bin by its mean and '
+        'standard deviation in the training clips, ``"per_clip"`` each clip by its own, and ``"level"`` subtracts the '
+        "mean of each clip.",
     )
     encoder: str | Encoder = param(
         default="astw",
         valid=[str, Encoder],
-        doc="Network from frames to frames. Its parameters are parameters of this estimator too: ``encoder__d_model``.",
+        doc="Network that turns frames into a sequence of vectors. Its parameters can be set through the estimator, "
+        "for example as ``encoder__d_model``.",
     )
     pooling: str | Pooling = param(
         default="mean",
         valid=[str, Pooling],
-        doc='From frames to one embedding: ``"mean"``, ``"max"``, ``"attentive_stats"``.',
+        doc='Pooling of the vectors of a clip into one embedding: ``"mean"``, ``"max"`` or ``"attentive_stats"``.',
     )
     n_models: int = param(
         default=1,
         valid=[Interval(Integral, 1, 64, closed="both")],
-        doc="Networks that learn side by side from different weights; predictions average their outputs. Time and size "
-        "grow with it.",
+        doc="Number of networks that are trained side by side from different initial weights. Predictions average "
+        "their outputs. Time and model size grow with this number.",
     )
 
 
 @dataclass(frozen=True)
 class Components:
-    """The checked components of a model, and the numbers that shape its network.
+    """The checked components of a model, and the other values that define its network.
 
     Attributes
     ----------
     features, normalization, encoder, pooling : component
     augment : tuple of Augment
     sample_rate : int
-        Hz.
+        Sampling rate of the waveforms (Hz).
     chunk_length : float
-        Seconds.
+        Longest part of a clip that the encoder processes at once (s).
     n_models : int
+        Number of networks that are trained side by side.
     dtype : torch.dtype
-        Of the weights.
+        Number format of the weights.
     """
 
     features: Features
@@ -111,7 +116,7 @@ class Components:
 
     @property
     def parts(self) -> dict[str, Component]:
-        """The components that the network is built of, by kind, in their order."""
+        """The components of the network by kind, in the order in which a clip passes them."""
         return {kind: getattr(self, kind) for kind in KINDS if kind != "augment"}
 
     @property
@@ -120,13 +125,13 @@ class Components:
         return isinstance(self.features, Precomputed)
 
     def build(self, n_outputs: int, n_features: int | None = None) -> AudioModel:
-        """Return the network, with fresh weights from torch's random generator.
+        """Return a new network, whose weights are drawn from torch's random generator.
 
         Parameters
         ----------
         n_outputs : int
         n_features : int, optional
-            Width of a frame, if the front end does not know it (precomputed frames).
+            Number of values in a frame, for precomputed frames.
         """
         return build_model(
             self.features,
@@ -141,13 +146,13 @@ class Components:
         )
 
     def to_config(self) -> dict[str, Any]:
-        """Return the components as JSON, by kind."""
+        """Return the components as JSON values, by kind."""
         augment = [component_to_config(item) for item in self.augment]
         return {**{kind: component_to_config(part) for kind, part in self.parts.items()}, "augment": augment}
 
 
 def components_from_config(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the components that :meth:`Components.to_config` described, as parameters of an estimator.
+    """Return components from the JSON values of :meth:`Components.to_config`, as parameters of an estimator.
 
     Raises
     ------
@@ -155,21 +160,23 @@ def components_from_config(config: dict[str, Any]) -> dict[str, Any]:
         If a component is not valid.
     """
     listed = config["augment"]
-    if not isinstance(listed, list) or len(listed) > MAX_AUGMENTATIONS:
-        raise ArtifactError(f"config.json has augment: {listed!r:.80}, expected a list of at most {MAX_AUGMENTATIONS}.")
+    if not isinstance(listed, list):
+        raise ArtifactError(f"config.json has augment: {listed!r:.80}, expected a list.")
+    if len(listed) > MAX_AUGMENTATIONS:
+        raise ArtifactError(f"config.json has {len(listed)} augmentations, expected at most {MAX_AUGMENTATIONS}.")
     parts = {kind: component_from_config(component_base(kind), config[kind]) for kind in KINDS if kind != "augment"}
     return {**parts, "augment": [component_from_config(Augment, item) for item in listed]}
 
 
 def resolve_components(params: ModelParams, dtype: torch.dtype = torch.float32) -> Components:
-    """Return checked copies of the components: later changes of the parameters do not change them.
+    """Return checked copies of the components, which do not change if the parameters are changed later.
 
     Parameters
     ----------
     params : ModelParams
-        Or an estimator, which has the same parameters.
+        Parameters, or an estimator that has them.
     dtype : torch.dtype, default=torch.float32
-        Of the weights.
+        Number format of the weights.
 
     Returns
     -------
@@ -178,7 +185,7 @@ def resolve_components(params: ModelParams, dtype: torch.dtype = torch.float32) 
     Raises
     ------
     ComponentError
-        If a component is not known, has a wrong parameter, or does not go with another one.
+        If a component is unknown, has a parameter that is not valid, or cannot be combined with another one.
 
     Examples
     --------
@@ -190,8 +197,9 @@ def resolve_components(params: ModelParams, dtype: torch.dtype = torch.float32) 
     listed = params.augment if isinstance(params.augment, list | tuple) else [params.augment]
     if len(listed) > MAX_AUGMENTATIONS:
         raise ComponentError(
-            f"Got {len(listed)} augmentations, expected at most {MAX_AUGMENTATIONS}: leave out repeated ones."
+            f"Got {len(listed)} augmentations, expected at most {MAX_AUGMENTATIONS}: remove repeated ones."
         )
+
     parts: dict[str, Any] = {
         kind: resolve_component(component_base(kind), getattr(params, kind)) for kind in KINDS if kind != "augment"
     }
@@ -209,8 +217,8 @@ def resolve_components(params: ModelParams, dtype: torch.dtype = torch.float32) 
     for augmentation in components.augment:
         if augmentation.log_mel and not components.features.log_mel:
             raise ComponentError(
-                f"Got augment={augmentation.name!r} with features={components.features.name!r}, expected an "
-                "augmentation that does not change the bands and levels of log-mel frames; leave it out, or take "
-                "features='log_mel'."
+                f"Got augment={augmentation.name!r} with features={components.features.name!r}, expected "
+                "features='log_mel', because this augmentation changes log-mel bands or levels; set features='log_mel' "
+                "or remove the augmentation."
             )
     return copy.deepcopy(components)

@@ -1,4 +1,4 @@
-"""Batched inference: clips -> frames -> embeddings -> outputs."""
+"""Batched inference with a fitted model: from clips to frames, embeddings and outputs."""
 
 from __future__ import annotations
 
@@ -32,42 +32,43 @@ __all__ = [
     "embed",
     "embed_clips",
     "on_device",
-    "outputs_of",
+    "predict",
     "varied",
     "was_trained_on",
 ]
 
-#: Largest change of a float32 probability, or of a coordinate of an embedding, if the same clip is predicted in another
-#: batch, in another order, alone or in another form. Matrix products of other shapes round differently, and how they
-#: round depends on the processor.
+#: Largest difference of a float32 probability, or of a coordinate of an embedding, if the same clip is predicted in
+#: another batch, order or input form. Matrix products of other shapes have other rounding errors, which depend on the
+#: processor.
 ROUNDING = 1e-5
-#: Bytes of frames that are in memory at once.
+#: Bytes of frames in memory at once.
 _BLOCK = 64 * 2**20
-#: Copies of models on other devices than the CPU.
+#: Copies of models on devices other than the CPU.
 _COPIES: WeakKeyDictionary[AudioModel, dict[torch.device, AudioModel]] = WeakKeyDictionary()
 
 
 @parameters
 class InferenceParams(ReadParams):
-    """How a fitted model runs; a change acts without another ``fit``."""
+    """Parameters of inference; they may be changed after ``fit``."""
 
     precision: str = param(
         default="auto",
         valid=[StrOptions(set(PRECISIONS))],
-        doc='Number format of the matrix products: ``"auto"`` trains in bfloat16 if the hardware has native '
-        "instructions for it, and predicts in float32. Weights are float32, or float64 if ``fit`` had "
-        '``"float64"``.',
+        doc='Number format of matrix products: ``"auto"`` trains in bfloat16 if the hardware has native instructions '
+        "for it, and predicts in float32. The other values set the format of both. The weights are float32, or "
+        'float64 if the model was fitted with ``"float64"``.',
     )
     batch_size: int = param(
         default=16,
         valid=[Interval(Integral, 1, None, closed="left")],
-        doc="Clips in a step of training and in a batch of prediction.",
+        doc="Number of clips in a training step and in a batch of predictions.",
     )
     tta: int = param(
         default=1,
         valid=[Interval(Integral, 1, 1000, closed="both")],
-        doc="Versions of a clip that predictions average over: the clip itself, and versions that those augmentations "
-        "make that warp, stretch or crop. Each takes the time of a prediction.",
+        doc="Test-time augmentation: the number of versions of each clip that predictions average over. The first "
+        "version is the clip itself. The augmentations in ``augment`` that warp, stretch or crop frames make the "
+        "others. Each version takes as long as a prediction without augmentation.",
     )
 
     @property
@@ -83,7 +84,7 @@ def embed(trained: Trained, clips: Sequence[Any], params: InferenceParams) -> tu
     ----------
     trained : Trained
     clips : sequence of clips
-        Or of frames, if the model has no front end.
+        Clips, or frames if the model was fitted with precomputed frames.
     params : InferenceParams
 
     Returns
@@ -91,14 +92,14 @@ def embed(trained: Trained, clips: Sequence[Any], params: InferenceParams) -> tu
     embeddings : Tensor of shape (n_clips, D), on the CPU
         NaN for clips that could not be used.
     failed : list of FailedClip
-        These clips.
+        The clips that could not be used.
 
     Raises
     ------
     ClipError
         For the first clip that cannot be used, if ``on_error`` is ``"raise"``.
     PredictionError
-        If the network gives NaN or infinite values for a usable clip.
+        If the network returns NaN or infinite values for a usable clip.
     """
     device, components = resolve_device(params.device), trained.components
     model = on_device(trained.model, device)
@@ -133,7 +134,7 @@ def embed(trained: Trained, clips: Sequence[Any], params: InferenceParams) -> tu
     return embeddings, failed
 
 
-def outputs_of(trained: Trained, embeddings: Tensor) -> Tensor:
+def _outputs_of(trained: Trained, embeddings: Tensor) -> Tensor:
     """Return the outputs of the head of ``trained``, shape (n_clips, K), for embeddings (n_clips, D), on the CPU.
 
     Raises
@@ -143,13 +144,25 @@ def outputs_of(trained: Trained, embeddings: Tensor) -> Tensor:
     """
     with torch.inference_mode():
         outputs = trained.model.head(embeddings)
-    usable = np.flatnonzero(embeddings.isfinite().all(dim=1))  # the others were left out
+    usable = np.flatnonzero(embeddings.isfinite().all(dim=1))  # the other clips were left out
     check_outputs(outputs[usable], usable)
     return outputs
 
 
+def predict(trained: Trained, clips: Sequence[Any], params: InferenceParams) -> tuple[Tensor, list[FailedClip]]:
+    """Return the outputs of the network for clips, shape (n_clips, K), NaN for clips that could not be used, and these.
+
+    Parameters
+    ----------
+    trained, clips, params
+        As :func:`embed` takes them.
+    """
+    embeddings, failed = embed(trained, clips, params)
+    return _outputs_of(trained, embeddings), failed
+
+
 def on_device(model: AudioModel, device: torch.device) -> AudioModel:
-    """Return a model on ``device``: the model itself on the CPU, or else a copy that is kept as long as the model.
+    """Return a model on ``device``: for the CPU the model itself, else a copy, which is cached as long as the model.
 
     Examples
     --------
@@ -170,22 +183,23 @@ def on_device(model: AudioModel, device: torch.device) -> AudioModel:
 
 
 def was_trained_on(trained: Trained, clips: Sequence[Any], index: np.ndarray, params: InferenceParams) -> bool:
-    """Say whether the clips at ``index`` are all clips of ``fit``, or all its training or all its validation clips.
+    """Return whether the clips at ``index`` are all clips of ``fit``, all its training or all its validation clips.
 
-    Frames are computed only if there are as many clips.
+    Frames are computed only if the number of clips is the same.
 
     Parameters
     ----------
     trained : Trained
     clips : sequence of clips
     index : ndarray of int
-        Positions of clips that can be used.
+        Positions of the usable clips.
     params : InferenceParams
     """
     record, components = trained.record, trained.components
     counts = (record.n_train, record.n_validation, record.n_train + record.n_validation)
     if not record.clips_sha256 or len(index) not in counts:
         return False
+
     quiet = replace(params, verbose=0, on_error="raise")
     outcomes = read_frames(clips, index, components.features, components.sample_rate, quiet)
     digests = clip_digests(outcome.result for outcome in outcomes if isinstance(outcome.result, Tensor))
@@ -193,18 +207,18 @@ def was_trained_on(trained: Trained, clips: Sequence[Any], index: np.ndarray, pa
 
 
 def check_outputs(outputs: Tensor, positions: np.ndarray) -> Tensor:
-    """Return the outputs of a network for usable clips, if all of them are finite.
+    """Return the outputs of a network if they are all finite.
 
     Parameters
     ----------
     outputs : Tensor of shape (n, D)
     positions : ndarray of shape (n,)
-        Positions of the clips in X, for the message.
+        Positions of the clips in X, for the error message.
 
     Returns
     -------
     Tensor of shape (n, D)
-        ``outputs``.
+        The unchanged ``outputs``.
 
     Raises
     ------
@@ -235,21 +249,21 @@ def check_outputs(outputs: Tensor, positions: np.ndarray) -> Tensor:
 def embed_clips(
     model: AudioModel, frames: FrameStore, *, batch_size: int, device: torch.device, precision: str = "float32"
 ) -> Tensor:
-    """Embed clips of any length, in batches of similar lengths, in their own order.
+    """Return the embeddings of clips of any length, computed in batches of similar lengths.
 
-    A clip longer than the encoder takes at once is cut into equal consecutive chunks that cover all of it,
-    and its embedding is the mean of theirs. An embedding does not depend on the other clips, but for rounding
-    (:data:`ROUNDING`).
+    A clip that is longer than the encoder can process at once is divided into equal consecutive chunks, and its
+    embedding is the mean of the embeddings of the chunks. An embedding does not depend on the other clips, except for
+    rounding errors (:data:`ROUNDING`).
 
     Parameters
     ----------
     model : AudioModel
-        Put into evaluation mode.
+        Network, which is set to evaluation mode.
     frames : FrameStore
     batch_size : int
-        Chunks at a time.
+        Number of chunks in a batch.
     device : torch.device
-        Where the model is.
+        Device of the model.
     precision : str
         See :func:`skastw.core.device.autocast`.
 
@@ -257,7 +271,9 @@ def embed_clips(
     -------
     Tensor of shape (n_clips, D), of the dtype of the weights, on the CPU
     """
-    if model.training:  # telling each part again takes as long as a small network on a short clip
+    if (
+        model.training
+    ):  # only if needed: eval() visits all modules, which takes as long as a small network on a short clip
         model.eval()
     chunks = [
         (clip, start, stop)
@@ -266,11 +282,13 @@ def embed_clips(
     ]
     embeddings: Tensor | None = None
     counts = torch.zeros(len(frames), 1)
+
     for bucket in sorted_buckets([stop - start for _, start, stop in chunks], batch_size):
         items = [frames[clip][start:stop] for clip, start, stop in (chunks[i] for i in bucket)]
         inputs, lengths = pad(items, size=round_length(len(items[0]), model.max_frames))
         with autocast(precision, device):
             embedded = model.embed(inputs.to(device), lengths).cpu()
+
         clips = torch.tensor([chunks[i][0] for i in bucket])
         if embeddings is None:
             embeddings = torch.zeros(len(frames), embedded.shape[1], dtype=embedded.dtype)
@@ -282,7 +300,7 @@ def embed_clips(
 
 
 def varied(frames: Iterable[Tensor], transforms: Sequence[Transform], seed: int) -> Iterator[Tensor]:
-    """Yield a version of each clip, changed as training changes clips; it does not depend on the other clips.
+    """Yield an augmented version of each clip, which does not depend on the other clips.
 
     Parameters
     ----------
@@ -290,7 +308,7 @@ def varied(frames: Iterable[Tensor], transforms: Sequence[Transform], seed: int)
     transforms : sequence of callables
         Prepared augmentations.
     seed : int
-        Which version.
+        Seed of the version.
 
     Yields
     ------

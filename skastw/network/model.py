@@ -1,4 +1,4 @@
-"""The network: features -> normalization -> encoder -> pooling -> head."""
+"""The network: front end, normalization, encoder, pooling and head, in this order."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ __all__ = ["AudioModel", "build_model", "count_parameters", "frames_in_chunk"]
 
 
 class AudioModel(nn.Module):
-    """Front end, normalization, encoder, pooling and linear head in a row.
+    """Front end, normalization, encoder, pooling and linear head, applied one after the other.
 
-    Padding a clip does not change its logits. The head is linear, so the mean of the embeddings of a
-    clip's chunks gives the mean of their logits.
+    Padding a clip does not change its logits. The head is linear, so the mean of the embeddings of the chunks of a
+    clip gives the mean of their logits.
 
     Parameters
     ----------
     features, normalization : Module
-        Built by the components of those kinds.
+        Modules that the components of these kinds build.
     encoders, poolings : sequence of Modules
-        One of each for a model; with several, clips are embedded by all of them side by side, and the head's
-        logits are the mean of what the models say alone.
+        One encoder and one pooling for each of the models that are trained side by side. Their embeddings are
+        concatenated, and the logits of the head are the mean of the logits of the single models.
     n_outputs : int
         Number of logits.
     max_frames : int
-        Longest sequence of frames that the encoder takes at once.
+        Largest number of frames that the encoder processes at once.
 
     Examples
     --------
@@ -68,7 +68,7 @@ class AudioModel(nn.Module):
         self.max_frames = max_frames
 
     def embed(self, frames: Tensor, lengths: Tensor) -> Tensor:
-        """Turn frames (B, T, F) of lengths (B,) into embeddings (B, D), those of several models in a row."""
+        """Turn frames (B, T, F) of lengths (B,) into embeddings (B, D); several models are concatenated."""
         dtype = self.head.weight.dtype
         frames = self.normalization(frames.to(dtype), lengths)
         if self.n_models == 1:
@@ -83,7 +83,7 @@ class AudioModel(nn.Module):
         return self.head(self.embed(frames, lengths)).to(self.head.weight.dtype)
 
     def classify_each(self, frames: Tensor, lengths: Tensor) -> list[Tensor]:
-        """Turn frames into the logits (B, n_outputs) of each model, whose mean are those of :meth:`classify`."""
+        """Turn frames into the logits (B, n_outputs) of each model; :meth:`classify` returns their mean."""
         if self.n_models == 1:
             return [self.classify(frames, lengths)]
         embeddings = self.embed(frames, lengths).chunk(self.n_models, dim=1)
@@ -108,7 +108,7 @@ def build_model(
     n_features: int | None = None,
     n_models: int = 1,
 ) -> AudioModel:
-    """Build the network that the components describe, with fresh weights from torch's random generator.
+    """Build a new network from components; its weights are drawn from torch's random generator.
 
     Parameters
     ----------
@@ -118,11 +118,11 @@ def build_model(
     sample_rate : int
         Samples per second (Hz).
     chunk_length : float
-        Longest stretch of a clip that the encoder sees at once (s).
+        Longest part of a clip that the encoder processes at once (s).
     n_features : int, optional
-        Width of a frame, where the front end does not know it (precomputed frames).
+        Number of values in a frame, for precomputed frames.
     n_models : int, default=1
-        Encoders side by side, each with its own weights.
+        Number of encoders side by side, each with its own weights.
 
     Returns
     -------
@@ -132,6 +132,7 @@ def build_model(
     if n_features is not None:
         front_end.n_features = n_features
     max_frames = frames_in_chunk(features, sample_rate, chunk_length)
+
     scale = normalization.build(front_end.n_features)
     encoders, poolings = [], []
     for _ in range(n_models):
@@ -141,7 +142,7 @@ def build_model(
 
 
 def frames_in_chunk(features: Features, sample_rate: int, chunk_length: float) -> int:
-    """Return the number of frames that the encoder sees at once.
+    """Return the largest number of frames that the encoder processes at once.
 
     Parameters
     ----------
@@ -149,7 +150,7 @@ def frames_in_chunk(features: Features, sample_rate: int, chunk_length: float) -
     sample_rate : int
         Samples per second (Hz).
     chunk_length : float
-        Seconds.
+        Length of a chunk (s).
 
     Examples
     --------
@@ -162,5 +163,5 @@ def frames_in_chunk(features: Features, sample_rate: int, chunk_length: float) -
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Return the number of trainable values of ``model``."""
+    """Return the number of trainable weights of ``model``."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)

@@ -1,4 +1,4 @@
-"""The fitted model as a value: everything that is saved, loaded, exported, explained and served."""
+"""The fitted model as a value, which is saved, loaded, exported, explained and served."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from msgspec import Meta, Struct, to_builtins
 from skastw.errors import ArtifactError, plain
 from skastw.network.components import Components
 from skastw.network.model import AudioModel
-from skastw.storage.schema import Count, Finite, check
+from skastw.storage.schema import Finite, check
 from skastw.targets import Targets
 
 __all__ = ["ClassScores", "TestScores", "Trained", "TrainingRecord", "held_out_scores"]
 
 _Label = str | bool | int | float
 _Number = Annotated[int, Meta(ge=-(2**53), le=2**53, description="a finite number")] | Finite
+_Interval = Annotated[list[_Number], Meta(min_length=2, max_length=2, description="two finite numbers")]
+_Count = Annotated[int, Meta(ge=0, le=2**53, description="a number of clips")]
 _Positive = Annotated[int, Meta(ge=1, description="an integer of at least 1")]
 
 
@@ -30,7 +32,7 @@ class ClassScores(Struct, frozen=True, kw_only=True):
         The class.
     precision, recall, f1 : float
     support : int
-        Clips of this class.
+        Number of clips of this class.
     """
 
     label: _Label
@@ -41,69 +43,69 @@ class ClassScores(Struct, frozen=True, kw_only=True):
 
 
 class TestScores(Struct, frozen=True, kw_only=True):
-    """Scores on clips that were held out for testing, as :meth:`skastw.evaluation.Evaluation.to_dict` gives them.
+    """Scores on held-out test clips, in the form of :meth:`skastw.evaluation.Evaluation.to_dict`.
 
     Attributes
     ----------
     split : str
-        Which clips were held out, in a sentence.
+        Sentence that says which clips were held out.
     n_clips : int
     accuracy, macro_f1, uar : float
-    intervals : dict of str to (float, float)
-        Interval of each score.
+    intervals : dict of str to list of two floats
+        Lower and upper end of the interval of each score.
     per_class : list of ClassScores
     """
 
-    __test__ = False  # pytest takes a class of this name for a test
+    __test__ = False  # otherwise pytest collects a class of this name
 
     split: str = ""
-    n_clips: Count
+    n_clips: _Count
     accuracy: _Number
     macro_f1: _Number
     uar: _Number
-    intervals: dict[str, tuple[_Number, _Number]] = {}
+    intervals: dict[str, _Interval] = {}
     per_class: list[ClassScores] = []
 
 
 class TrainingRecord(Struct, frozen=True, kw_only=True):
-    """How training went, which is the content of ``metrics.json``.
+    """Data, scores and history of a training run: the content of ``metrics.json``.
 
     Attributes
     ----------
     n_train, n_validation : int
-        Clips.
+        Number of training and validation clips.
     split : str
         How the validation clips were chosen.
     data_sha256 : str or None
-        Of the frames, targets and weights in their order.
+        SHA-256 of the frames, targets and weights, in order.
     clips_sha256 : list of str
-        Of the frames of the training clips, of the validation clips, and of all; evaluated clips are compared with
-        them.
+        SHA-256 of the frames of the training clips, of the validation clips and of all clips. They show whether
+        evaluated clips were used in ``fit``.
     versions : dict of str to str
-        Of the libraries.
+        Versions of Python and the libraries.
     seed : int or None
-        What ``random_state`` gave; None if an earlier release saved the model.
+        Seed that was drawn from ``random_state``; None if an earlier release saved the model.
     batch_size : int or None
     n_epochs : int
-        Epochs that were trained.
+        Number of epochs that were trained.
     max_epochs : int or None
-        The largest number of epochs; None for a model that was trained in instalments.
+        Maximum number of epochs; None if ``partial_fit`` trained the model.
     interrupted : bool
         Whether Ctrl-C ended the training.
     best_epoch : int
-        The epoch whose weights were kept, counted from 1.
+        The epoch whose weights the model has, counted from 1.
     validation : dict of str to float, or None
         Scores of that epoch on the validation clips.
     per_class : list of ClassScores, or None
         Scores of each class on the validation clips.
     test : TestScores or None
-        Scores on clips that were held out for testing.
+        Scores on held-out test clips.
     history : list of dict
-        A row for each epoch.
+        Losses, scores, learning rates and seconds of each epoch.
     """
 
-    n_train: Count
-    n_validation: Count
+    n_train: _Count
+    n_validation: _Count
     split: str
     data_sha256: str | None = None
     clips_sha256: list[str] | None = None
@@ -131,15 +133,15 @@ class Trained:
     Attributes
     ----------
     components : Components
-        As they were when ``fit`` ran; nobody else has these objects.
+        Copies of the components from the time of ``fit``.
     model : AudioModel
-        The network with the weights that were kept, on the CPU, in evaluation mode.
+        The network with the weights of the best epoch, on the CPU and in evaluation mode.
     targets : Targets
-        What the outputs of the network mean.
+        Meaning of the outputs of the network, such as the classes.
     record : TrainingRecord
-        How training went.
+        Data, scores and history of training.
     params : dict
-        The other parameters of the estimator, as they were when ``fit`` ran.
+        Other parameters of the estimator at the time of ``fit``.
     """
 
     components: Components
@@ -150,17 +152,18 @@ class Trained:
 
 
 def held_out_scores(scores: Mapping[str, Any] | None) -> TestScores | None:
-    """Return checked scores of clips that were held out for testing, or None if there are none.
+    """Return checked scores on held-out test clips, or None if ``scores`` is None.
 
     Parameters
     ----------
     scores : mapping or None
-        ``evaluate(...).to_dict()``, and under ``split`` a sentence that says which clips were held out.
+        The dict ``evaluate(...).to_dict()``, optionally with a sentence under ``split`` that says which clips were
+        held out.
 
     Raises
     ------
     ArtifactError
-        If a score is missing or not a finite number.
+        If a score is missing or is not a finite number.
 
     Examples
     --------
@@ -170,4 +173,7 @@ def held_out_scores(scores: Mapping[str, Any] | None) -> TestScores | None:
     """
     if scores is None:
         return None
-    return check(to_builtins(scores, enc_hook=plain), TestScores, "test", ArtifactError)  # scores may be of NumPy
+    try:
+        return check(to_builtins(scores, enc_hook=plain), TestScores, "test", ArtifactError)  # they may be of NumPy
+    except (ArtifactError, TypeError) as error:
+        raise ArtifactError(f"{error} Expected the scores as evaluate(...).to_dict() gives them.") from None

@@ -105,7 +105,7 @@ def create_app(
     if "*" in host:
         raise ValueError(f"Got host={host!r}, expected a name or an IP address without '*'.")
 
-    listener = Listener(classifier, top_k=top_k, window=window)
+    listener = Listener.of(classifier, top_k=top_k, window=window)
     handlers = _Handlers(listener, title=title, max_upload=max_upload, upload_time=upload_time)
     return Starlette(
         routes=[
@@ -173,7 +173,7 @@ class _Handlers:
     def hear(self, content: bytes) -> dict[str, Any]:
         """Decode and predict; in a thread, one at a time."""
         samples, rate = self.decode(content)
-        return self.listener.hear(load_waveform((samples.T, rate), self.listener.classifier.sample_rate_))
+        return self.listener.hear(load_waveform((samples.T, rate), self.listener.sample_rate))
 
     async def refuse(self, request: Request, error: Exception) -> Response:
         status, detail = getattr(error, "status_code", 500), getattr(error, "detail", "")

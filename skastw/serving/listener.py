@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 from torch.nn import functional as F
 
+from skastw.analysis.windows import window_table
+from skastw.core.parameters import take_params
 from skastw.estimators.classifier import ASTWClassifier
-from skastw.features import LogMel
+from skastw.features import Features, LogMel
+from skastw.network.inference import InferenceParams, predict
+from skastw.network.trained import Trained
+from skastw.targets import ClassTargets
 
-__all__ = ["Listener", "spectrogram_picture", "windows_of"]
+__all__ = ["Listener", "spectrogram_picture"]
 
 #: Most columns of a spectrogram picture, and most windows along a clip.
 _COLUMNS, _WINDOWS = 512, 400
@@ -24,25 +29,16 @@ _RANGE, _QUIET = 2.0, -0.5
 
 @dataclass(frozen=True)
 class Listener:
-    """A classifier and the settings of its demo page.
+    """A model of classes, and how its predictions are shown.
 
     Parameters
     ----------
-    classifier : ASTWClassifier
-        Fitted on clips, not on precomputed frames.
+    trained : Trained
+    params : InferenceParams
     top_k : int
         Number of classes to show.
     window : float or None
-        Length of a window (s); None for a length that depends on the clip.
-
-    Raises
-    ------
-    TypeError
-        If the model is not an ``ASTWClassifier``, or takes precomputed frames.
-    ValueError
-        If ``top_k`` or ``window`` is too small.
-    sklearn.exceptions.NotFittedError
-        Before ``fit``.
+        Length of a window (s); None chooses it by the length of the clip.
 
     Examples
     --------
@@ -51,44 +47,102 @@ class Listener:
     >>> from skastw.serving.listener import Listener
     >>> X, y = make_tones(n_clips=8, n_classes=2, random_state=0)
     >>> clf = ASTWClassifier(epochs=1, encoder="stacked_cnn", val_split=None).fit(X, y)
-    >>> result = Listener(clf, top_k=2, window=None).hear(X[0])
-    >>> sorted(result), len(result["top"])
+    >>> answer = Listener.of(clf, top_k=2).hear(X[0])
+    >>> sorted(answer), len(answer["top"])
     (['seconds', 'spectrogram', 'top', 'windows'], 2)
     """
 
-    classifier: ASTWClassifier
+    trained: Trained
+    params: InferenceParams
     top_k: int
     window: float | None
 
-    def __post_init__(self) -> None:
-        if not isinstance(self.classifier, ASTWClassifier):
-            got = type(self.classifier).__name__
+    @classmethod
+    def of(cls, classifier: ASTWClassifier, *, top_k: int, window: float | None = None) -> Self:
+        """Return the listener of a fitted classifier.
+
+        Raises
+        ------
+        TypeError
+            If the estimator is not a classifier, or has no front end.
+        ValueError
+            If ``top_k`` or ``window`` is too small.
+        sklearn.exceptions.NotFittedError
+            Before ``fit``.
+        """
+        if not isinstance(classifier, ASTWClassifier):
+            got = type(classifier).__name__
             raise TypeError(f"Got a model of type {got}, expected a fitted ASTWClassifier: the page shows classes.")
-        check_is_fitted(self.classifier)
-        if self.classifier.features_.name == "precomputed":
+        check_is_fitted(classifier)
+        trained = classifier.trained_
+        if trained.components.precomputed:
             raise TypeError("Got features='precomputed', expected a classifier with a front end: the page takes clips.")
-        if isinstance(self.top_k, bool) or not isinstance(self.top_k, int) or self.top_k < 1:
-            raise ValueError(f"Got top_k={self.top_k!r}, expected an integer of at least 1.")
-        if self.window is not None and not 2 <= self.window * self.classifier.sample_rate_ < np.inf:
-            raise ValueError(f"Got window={self.window!r}, expected seconds, and at least two samples.")
+        if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
+            raise ValueError(f"Got top_k={top_k!r}, expected an integer of at least 1.")
+        if window is not None and not 2 <= window * trained.components.sample_rate < np.inf:
+            raise ValueError(f"Got window={window!r}, expected seconds, and at least two samples.")
+        return cls(trained, take_params(InferenceParams, classifier), top_k, window)
+
+    @property
+    def targets(self) -> ClassTargets:
+        """The classes."""
+        assert isinstance(self.trained.targets, ClassTargets)
+        return self.trained.targets
+
+    @property
+    def sample_rate(self) -> int:
+        """Sample rate of the waveforms (Hz)."""
+        return self.trained.components.sample_rate
 
     def about(self) -> dict[str, Any]:
         """Return facts about the model for the page."""
         return {
-            "classes": len(self.classifier.classes_),
-            "multilabel": not self.classifier.trained_.targets.exclusive,
-            "sample_rate": self.classifier.sample_rate_,
+            "classes": self.targets.n_outputs,
+            "multilabel": not self.targets.exclusive,
+            "sample_rate": self.sample_rate,
         }
 
     def hear(self, waveform: np.ndarray) -> dict[str, Any]:
         """Return predictions and the spectrogram of a waveform (n_samples,) at the model's rate, as JSON values."""
-        classifier = self.classifier
-        (top,) = classifier.predict_top_k([waveform], k=self.top_k)
+        outputs, _ = predict(self.trained, [waveform], self.params)
+        [top] = self.targets.top_k(outputs, self.top_k)
+        log_mel = _log_mel_like(self.trained.components.features)
         return {
-            "seconds": len(waveform) / classifier.sample_rate_,
+            "seconds": len(waveform) / self.sample_rate,
             "top": [_labelled(label, probability) for label, probability in top],
-            "spectrogram": spectrogram_picture(waveform, _log_mel_like(classifier), classifier.sample_rate_),
-            "windows": windows_of(classifier, waveform, window=self.window, n_rows=self.top_k),
+            "spectrogram": spectrogram_picture(waveform, log_mel, self.sample_rate),
+            "windows": self.windows(waveform),
+        }
+
+    def windows(self, waveform: np.ndarray) -> dict[str, Any]:
+        """Return the predictions of at most 400 windows along a waveform (n_samples,).
+
+        Returns
+        -------
+        dict
+            ``size`` of a window (s); ``starts`` and ``ends`` (s); ``rows``, each a label and its probability in all
+            windows, of the classes with the highest probability in any window; ``best``, the most probable label of
+            each window with its probability.
+        """
+        seconds, window = len(waveform) / self.sample_rate, self.window
+        if window is None:
+            chunk_length = self.trained.components.chunk_length
+            window = max(min(seconds / 5, 5.0, chunk_length), 0.5, 2 / self.sample_rate)
+        hop = max(window / 2, (seconds - window) / (_WINDOWS - 2))
+        table, _ = window_table(self.trained, [waveform], self.params, window=window, hop=hop)
+
+        labels = self.targets.labels
+        probabilities = table.iloc[:, 3:].to_numpy(dtype=np.float64)
+        highest = np.argsort(-probabilities.max(axis=0), kind="stable")[: self.top_k]
+        best = zip(probabilities.argmax(axis=1), probabilities.max(axis=1).round(4).tolist(), strict=True)
+        rows = [{"label": str(labels[i]), "probabilities": probabilities[:, i].round(4).tolist()} for i in highest]
+
+        return {
+            "size": min(window, seconds),
+            "starts": table["start"].tolist(),
+            "ends": table["end"].tolist(),
+            "rows": rows,
+            "best": [_labelled(labels[i], probability) for i, probability in best],
         }
 
 
@@ -131,52 +185,11 @@ def spectrogram_picture(waveform: np.ndarray, log_mel: LogMel, sample_rate: int)
     }
 
 
-def windows_of(
-    classifier: ASTWClassifier, waveform: np.ndarray, *, window: float | None, n_rows: int
-) -> dict[str, Any]:
-    """Return the predictions of at most 400 windows along a waveform.
-
-    Parameters
-    ----------
-    classifier : ASTWClassifier
-    waveform : ndarray of shape (n_samples,), float32
-    window : float or None
-        Length of a window (s); None for a fifth of the clip, but from 0.5 to 5 seconds.
-    n_rows : int
-        Number of classes with probabilities for all windows: the classes with the highest probability in any window.
-
-    Returns
-    -------
-    dict
-        ``size`` of a window (s); ``starts`` and ``ends`` (s); ``rows``, each a label and its probability in all
-        windows; ``best``, the most probable label of each window with its probability.
-    """
-    seconds = len(waveform) / classifier.sample_rate_
-    if window is None:
-        window = max(min(seconds / 5, 5.0, classifier.chunk_length_), 0.5, 2 / classifier.sample_rate_)
-    hop = max(window / 2, (seconds - window) / (_WINDOWS - 2))
-    table = classifier.predict_windows([waveform], window=window, hop=hop)
-
-    probabilities = table.iloc[:, 3:].to_numpy(dtype=np.float64)
-    labels = classifier.classes_.tolist()
-    highest = np.argsort(-probabilities.max(axis=0), kind="stable")[:n_rows]
-    best = zip(probabilities.argmax(axis=1), probabilities.max(axis=1).round(4).tolist(), strict=True)
-
-    return {
-        "size": min(window, seconds),
-        "starts": table["start"].tolist(),
-        "ends": table["end"].tolist(),
-        "rows": [{"label": str(labels[i]), "probabilities": probabilities[:, i].round(4).tolist()} for i in highest],
-        "best": [_labelled(labels[i], probability) for i, probability in best],
-    }
-
-
 def _labelled(label: Any, probability: float) -> dict[str, Any]:
     return {"label": str(label), "probability": probability}
 
 
-def _log_mel_like(classifier: ASTWClassifier) -> LogMel:
-    """Return a log-mel front end with the resolution of the classifier's front end."""
-    features = classifier.features_
+def _log_mel_like(features: Features) -> LogMel:
+    """Return a log-mel front end with the resolution of another front end."""
     shared = {name: getattr(features, name) for name in LogMel().get_params() if hasattr(features, name)}
     return LogMel(**shared)

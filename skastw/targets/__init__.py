@@ -1,4 +1,4 @@
-"""The kinds of y that a model learns, one file each; a new file here is in use with no other edit."""
+"""The kinds of target that a model can learn, one file each; a new file in this folder is found automatically."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,6 @@ __all__ = [
     *export_named(__name__, __path__, Targets, globals()),
 ]
 
-if TYPE_CHECKING:  # the classes are found when the package is imported
+if TYPE_CHECKING:  # the classes are exported when the package is imported
 
     def __getattr__(name: str) -> Any: ...

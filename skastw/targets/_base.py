@@ -1,4 +1,4 @@
-"""The contract of a kind of target, and how the kind of a y is found."""
+"""Base class of the kinds of target, and the choice of the kind for a given y."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from skastw.targets.checks import check_complete
 
 __all__ = ["Targets", "learn_targets", "targets_from_json"]
 
-#: The kinds of target by name, in the order of their definition.
+#: The kinds of target by name, in the order in which they are defined.
 _REGISTRY: dict[str, type[Targets]] = {}
 
 
 class Targets(ABC):
-    """What was learned from y: how it is encoded, what the loss is, and what outputs of the network mean.
+    """Base of the kinds of target, which define the encoding of y, the loss, the scores and the predictions.
 
-    A subclass with a ``name`` is registered. It is a frozen value: :meth:`learn` makes it from the y of ``fit``, and
-    :meth:`from_json` from a saved model. K is the number of outputs of the network.
+    A subclass with a ``name`` is registered. Its objects are frozen values: :meth:`learn` makes one from the y of
+    ``fit``, and :meth:`from_json` from a saved model. K is the number of outputs of the network.
 
     Attributes
     ----------
     name : str
-        The task, as ``labels.json`` and ``task_`` name it.
+        Name of the task in ``labels.json`` and ``task_``.
     estimator : {"classifier", "regressor"}
-        Which estimator learns this kind.
+        Type of estimator that learns this kind of target.
     general : bool
-        Whether other kinds are asked first if they accept a y.
+        Whether this kind is tried after all others.
     exclusive : bool
         Whether each clip has exactly one of several classes.
     monitor : str
-        The validation score whose highest value marks the best epoch.
+        Name of the validation score that selects the best epoch (higher is better).
     exported : tuple of str
-        Names of the results of an exported model: of :meth:`finish`, and ``"logits"`` for the outputs themselves.
+        Names of the outputs of an ONNX file: the result of :meth:`finish` and, optionally, ``"logits"``.
     noun, purpose, limits : str
-        For the model card: what the labels are, what the model is for, and what it does not do.
+        Texts of the model card: a word for the labels, the purpose and the limits of the model.
     """
 
     name: ClassVar[str] = ""
@@ -59,34 +59,34 @@ class Targets(ABC):
     @classmethod
     @abstractmethod
     def accepts(cls, y: Any) -> bool:
-        """Say whether y, without missing values, is of this kind."""
+        """Return whether y, which has no missing values, is of this kind."""
 
     @classmethod
     @abstractmethod
     def learn(cls, y: Any, sample_weight: Any = None) -> Self:
-        """Return the targets that the y of ``fit`` has.
+        """Return the targets for the y of ``fit``.
 
         Parameters
         ----------
         y : array-like of shape (n,) or (n, n_columns)
-            Without missing values.
+            Labels or values, none of them missing.
         sample_weight : array-like of shape (n,), optional
         """
 
     @abstractmethod
     def encode(self, y: Any) -> np.ndarray:
-        """Return y as the loss takes it, shape (n,) or (n, K).
+        """Return y in the form that the loss takes, shape (n,) or (n, K).
 
         Raises
         ------
         ValueError
-            If y is of another kind, or has labels or columns that were not learned.
+            If y is of another kind, or has labels or columns that the y of ``fit`` did not have.
         """
 
     @property
     @abstractmethod
     def labels(self) -> list[Any]:
-        """The classes, or the names of the values, in the order of the outputs."""
+        """The classes or the names of the values, in the order of the outputs."""
 
     @property
     def n_outputs(self) -> int:
@@ -102,45 +102,45 @@ class Targets(ABC):
         """Return the scores of validation clips by name, for outputs (n, K), targets and weights (n,)."""
 
     def class_scores(self, outputs: Tensor, targets: Tensor, weights: Tensor) -> list[dict[str, Any]] | None:
-        """Return the scores of each class, or None if outputs are not classes."""
+        """Return the scores of each class, or None if the outputs are not classes."""
         return None
 
     def averages(self, class_scores: list[dict[str, Any]]) -> dict[str, float]:
-        """Return further scores of the validation clips by name, from the scores of each class."""
+        """Return further validation scores by name, computed from the scores of each class."""
         return {}
 
     @abstractmethod
     def finish(self, outputs: Tensor) -> Tensor:
-        """Return probabilities, or values in the units of y, shape (n, K), by operations that can be exported."""
+        """Return probabilities, or values in the units of y, shape (n, K), with operations that ONNX supports."""
 
     @abstractmethod
     def decide(self, outputs: Tensor) -> np.ndarray:
-        """Return the predictions that outputs (n, K) stand for; a row of NaN is a clip that could not be used."""
+        """Return the predictions for outputs (n, K). A row of NaN is a clip that could not be used."""
 
     def strata(self, targets: np.ndarray, *, grouped: bool) -> np.ndarray:
-        """Return an integer for each clip, shape (n,); the validation split spreads equal ones evenly.
+        """Return the stratum of each clip for the validation split, an integer array of shape (n,).
 
         Parameters
         ----------
         targets : ndarray of shape (n,) or (n, K)
-            Encoded.
+            Encoded targets.
         grouped : bool
             Whether the split keeps groups whole.
         """
         return np.zeros(len(targets), dtype=np.int64)
 
     def lost(self, before: np.ndarray, after: np.ndarray) -> str | None:
-        """Return what the targets of all clips have and the targets of the usable ones lack, or None."""
+        """Return a description of a class that has clips in ``before`` but none in ``after``, or None."""
         return None
 
     @abstractmethod
     def to_json(self) -> dict[str, Any]:
-        """Return the content of ``labels.json``, without the task."""
+        """Return the content of ``labels.json`` without the task."""
 
     @classmethod
     @abstractmethod
     def from_json(cls, labels: dict[str, Any]) -> Self:
-        """Return the targets that :meth:`to_json` described.
+        """Return the targets for the result of :meth:`to_json`.
 
         Raises
         ------
@@ -150,7 +150,7 @@ class Targets(ABC):
 
 
 def learn_targets(y: Any, estimator: str, sample_weight: Any = None) -> Targets:
-    """Return the targets that y has, of the first kind that accepts it.
+    """Return the targets for y, of the first kind that accepts it.
 
     Parameters
     ----------
@@ -165,7 +165,7 @@ def learn_targets(y: Any, estimator: str, sample_weight: Any = None) -> Targets:
     Raises
     ------
     DataError
-        If a value is missing, or y is of a kind that ``estimator`` does not learn.
+        If a value is missing, or ``estimator`` does not support this kind of y.
 
     Examples
     --------
@@ -192,7 +192,7 @@ def targets_from_json(labels: dict[str, Any]) -> Targets:
     Raises
     ------
     ArtifactError
-        If the task is not known, or the content is not valid.
+        If the task is unknown, or the content is not valid.
 
     Examples
     --------

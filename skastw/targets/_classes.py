@@ -1,4 +1,4 @@
-"""What one label and several labels a clip have in common: classes, their scores and their JSON."""
+"""Base of the targets with classes, for one or several labels per clip."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from skastw.targets.checks import check_label_types, numpy_targets
 
 __all__ = ["ClassParams", "ClassTargets", "y_and_type"]
 
-#: Largest array of labels that a saved model may ask for.
+#: Largest array of labels that is created for a saved model (bytes).
 _MAX_LABEL_BYTES = 2**28
 
 
 class _Document(Struct):
-    """Content of ``labels.json``. The pattern of dtypes is strict: numpy reads more into a string than a type."""
+    """Content of ``labels.json``. The dtype pattern is strict, because NumPy accepts much more in a dtype string."""
 
     dtype: Annotated[str, Meta(pattern=r"^(object|[<>|=]?[biufU]\d{1,9})$", description="the dtype of an array")]
     labels: Annotated[list[str | bool | int | float], Meta(min_length=1, description="a list of labels")]
@@ -33,18 +33,19 @@ class _Document(Struct):
 
 @parameters
 class ClassParams:
-    """How the loss of a classifier treats classes."""
+    """Parameters of the loss of a classifier."""
 
     label_smoothing: float = param(
         default=0.1,
         valid=[Interval(Real, 0, 1, closed="left")],
-        doc="Share of the target that is spread over all classes.",
+        doc="Share of the target probability that the training loss spreads evenly over all classes.",
     )
     class_weight: dict[Any, float] | str | None = param(
         default=None,
         valid=[dict, StrOptions({"balanced"}), None],
-        doc='Weight of each class in the training loss, as in scikit-learn: ``"balanced"``, or a weight from 0 to 1e9 '
-        "for each class. Classes that a dict leaves out have weight 1.",
+        doc='Weight of each class in the training loss, as in scikit-learn: ``"balanced"``, or a dict with a weight '
+        "from 0 to 1e9 for each class. Classes that are missing in the dict have weight 1. Multi-label targets do not "
+        "take class weights.",
     )
 
 
@@ -69,7 +70,7 @@ class ClassTargets(Targets):
 
     @property
     def placeholder(self) -> Any:
-        """The label of clips that cannot be used, which is not one of the classes."""
+        """The prediction for clips that cannot be used, which is not a class."""
         kind = self.classes.dtype.kind
         if kind == "f":
             return np.nan
@@ -78,24 +79,36 @@ class ClassTargets(Targets):
         return None if kind == "b" or "" in self.classes else ""
 
     def log_probabilities(self, outputs: Tensor) -> Tensor:
-        """Return the logarithm of the probability of each class, shape (n, K), for logits of that shape."""
+        """Return the log-probability of each class for logits of shape (n, K)."""
         raise NotImplementedError
 
     def decision(self, outputs: Tensor) -> Tensor:
-        """Return what ``decision_function`` returns for logits (n, K)."""
+        """Return the result of ``decision_function`` for logits (n, K)."""
         return outputs
 
     def chosen(self, outputs: Tensor) -> Tensor:
-        """Return the classes that logits (n, K) choose, encoded as the targets are."""
+        """Return the predicted classes for logits (n, K), encoded like the targets."""
         raise NotImplementedError
 
+    def top_k(self, outputs: Tensor, k: int) -> list[list[tuple[Any, float]]]:
+        """Return the ``k`` most probable classes of each clip with their probabilities, for logits (n, K).
+
+        A clip that could not be used gets :attr:`placeholder` alone.
+        """
+        probabilities = self.finish(outputs).numpy()
+        order = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
+        return [
+            [(self.placeholder, np.nan)] if np.isnan(row).any() else [(self.labels[i], float(row[i])) for i in top]
+            for row, top in zip(probabilities, order, strict=True)
+        ]
+
     def loss_weights(self, targets: np.ndarray, class_weight: Any) -> np.ndarray:
-        """Return the weight of each clip in the loss that ``class_weight`` gives it, shape (n,)."""
+        """Return the weight of each clip in the loss according to ``class_weight``, shape (n,)."""
         return np.ones(len(targets))
 
     def scores(self, outputs: Tensor, targets: Tensor, weights: Tensor) -> dict[str, float]:
         """Return accuracy and macro-F1."""
-        from sklearn.metrics import accuracy_score, f1_score  # a tenth of the time to import skastw
+        from sklearn.metrics import accuracy_score, f1_score  # a tenth of the import time of skastw
 
         true, predicted, weight = targets.numpy(), self.chosen(outputs).numpy(), weights.numpy()
         macro_f1 = f1_score(true, predicted, average="macro", sample_weight=weight, zero_division=0.0)
@@ -117,7 +130,7 @@ class ClassTargets(Targets):
         return [dict(zip(("precision", "recall", "f1", "support"), row, strict=True)) for row in zip(*columns)]  # noqa: B905
 
     def to_json(self) -> dict[str, Any]:
-        """Return the classes and their type."""
+        """Return the classes and their dtype."""
         kind, labels = self.classes.dtype.kind, self.labels
         if kind not in "biufU" and not all(isinstance(label, str) for label in labels):
             raise ArtifactError(
@@ -144,19 +157,19 @@ class ClassTargets(Targets):
 
 
 def y_and_type(y: Any) -> tuple[Any, str]:
-    """Return labels with types of NumPy, and what scikit-learn calls their type.
+    """Return labels with NumPy types, and the type of target in scikit-learn's terms.
 
     Raises
     ------
     DataError
-        If labels are of a type that cannot be saved.
+        If a label has a type that cannot be saved.
     """
     y = numpy_targets(y)
     check_label_types(y, "y")
     y_type = type_of_target(y, input_name="y", raise_unknown=True)
     if y_type.endswith("multioutput"):
         raise DataError(
-            f"Got y of type {y_type!r}, expected one label a clip (strings, integers, booleans or floats), or an "
-            "indicator of 0 and 1 for several labels: join the parts of a label to one text."
+            f"Got y of type {y_type!r}, expected one label per clip (strings, integers, booleans or floats), or an "
+            "indicator of 0 and 1 for several labels: join the parts of a label into one string."
         )
     return y, y_type

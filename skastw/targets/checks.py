@@ -1,4 +1,4 @@
-"""Checks of what comes with the clips, one value for each: labels, targets, groups and weights."""
+"""Checks of labels, targets, groups and weights, which have one value for each clip."""
 
 from __future__ import annotations
 
@@ -21,28 +21,29 @@ __all__ = [
     "numpy_targets",
 ]
 
-#: Kinds of NumPy arrays whose values JSON can hold: booleans, integers, floats and text; and such values by themselves.
+#: Kinds of NumPy arrays whose values JSON can represent (booleans, integers, floats, strings), and the types of these
+#: values.
 _PLAIN_KINDS = "biufU"
 _NUMBERS = (bool, int, float, np.bool_, np.integer, np.floating)
 _LABELS = (str, *_NUMBERS)
-#: Weights of classes are multiplied with losses and summed up in float32.
+#: Limit of class weights, which are multiplied with losses and summed in float32.
 _LARGEST_WEIGHT = 1e9
 
 
 def check_complete(values: Any, name: str) -> None:
-    """Raise if a value is missing: None, NaN, NaT or pandas' NA.
+    """Raise DataError if a value is missing: None, NaN, NaT or pandas' NA.
 
     Parameters
     ----------
     values : array-like of shape (n,) or (n, n_columns), or None
-        None stands for an argument that was not given.
+        None is an argument that was not passed.
     name : str
-        Of the argument, for the message.
+        Name of the argument in the error message.
 
     Raises
     ------
     DataError
-        Naming the positions.
+        If a value is missing. The message names the positions.
 
     Examples
     --------
@@ -64,7 +65,7 @@ def check_complete(values: Any, name: str) -> None:
 
 
 def _is_missing(values: Any) -> np.ndarray:
-    """Return which rows miss a value, shape (n,), bool."""
+    """Return which rows have a missing value, shape (n,), bool."""
     import pandas as pd
 
     nothing = np.zeros(0, dtype=bool)
@@ -73,17 +74,18 @@ def _is_missing(values: Any) -> np.ndarray:
     if hasattr(values, "isna"):
         return _rows_with_any(np.asarray(values.isna()))
     try:
-        # an array of objects: NumPy makes text of a NaN among texts
+        # an object array, because NumPy converts a NaN among strings to a string
         array = np.array(values, dtype=object) if isinstance(values, list | tuple) else np.asanyarray(values)
     except ValueError:  # rows of different lengths, which scikit-learn reports
         return nothing
+
     if array.ndim == 0:
         return nothing
     if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
         return _rows_with_any(np.ma.getmaskarray(array))
     if array.dtype.kind not in "fcOmMT":
         return nothing
-    # pandas looks for no missing value in NumPy's variable-width texts (kind T)
+    # pandas does not find missing values in NumPy's variable-width strings (kind T)
     return _rows_with_any(np.asarray(pd.isna(array.astype(object) if array.dtype.kind == "T" else array)))
 
 
@@ -92,18 +94,18 @@ def _rows_with_any(flags: np.ndarray) -> np.ndarray:
 
 
 def numpy_targets(values: Any) -> Any:
-    """Return labels or values with types of NumPy instead of types of pandas, and unchanged if they have them.
+    """Return labels or values with NumPy types instead of pandas types.
 
     Parameters
     ----------
     values : array-like of shape (n,) or (n, n_columns)
-        Without missing values.
+        Labels or values, none of them missing.
 
     Returns
     -------
     array-like of the same shape
-        A nullable or categorical Series, and an array of objects that are all integers, all booleans or all numbers,
-        become an ndarray of that type; a DataFrame stays one.
+        A nullable or categorical Series becomes an ndarray, and so does an object array of only integers, only
+        booleans or only numbers. A DataFrame stays a DataFrame. Other values are returned unchanged.
 
     Examples
     --------
@@ -134,19 +136,19 @@ def numpy_targets(values: Any) -> Any:
 
 
 def check_label_types(labels: Any, name: str) -> None:
-    """Raise if labels are not of one type that a saved model can hold.
+    """Raise DataError if the labels have several types, or a type that a saved model cannot represent.
 
     Parameters
     ----------
     labels : array-like of shape (n,) or (n, 1)
-        Without missing values. Other shapes are left to scikit-learn.
+        Labels, none of them missing. scikit-learn checks other shapes.
     name : str
-        Of the argument, for the message.
+        Name of the argument in the error message.
 
     Raises
     ------
     DataError
-        Naming the first label that is of another type, and the remedy.
+        The message names the first label of another type, and the remedy.
 
     Examples
     --------
@@ -162,6 +164,7 @@ def check_label_types(labels: Any, name: str) -> None:
         array = array[:, 0]
     if array.ndim != 1 or array.dtype.kind in _PLAIN_KINDS:
         return
+
     expected = "strings, integers, booleans or floats: convert them, for example by y.astype(str)"
     if array.dtype.kind != "O":
         raise DataError(
@@ -182,7 +185,7 @@ def check_label_types(labels: Any, name: str) -> None:
 
 
 def check_label_texts(classes: np.ndarray) -> None:
-    """Raise if a class is a text that no file in UTF-8 can hold, such as a file name that is not Unicode.
+    """Raise DataError if a class cannot be written as UTF-8, such as a file name that is not Unicode.
 
     Parameters
     ----------
@@ -191,7 +194,7 @@ def check_label_texts(classes: np.ndarray) -> None:
     Raises
     ------
     DataError
-        Naming the class.
+        The message names the class.
 
     Examples
     --------
@@ -212,7 +215,7 @@ def check_label_texts(classes: np.ndarray) -> None:
 
 
 def group_array(groups: Any) -> np.ndarray | None:
-    """Return groups as an array that can be sorted, or None if there are none.
+    """Return groups as an array that can be sorted, or None if ``groups`` is None.
 
     Parameters
     ----------
@@ -221,12 +224,12 @@ def group_array(groups: Any) -> np.ndarray | None:
     Returns
     -------
     ndarray of shape (n,), or None
-        Texts are readable: a group may be part of a file name.
+        Groups. Strings that are not Unicode, such as parts of file names, are escaped.
 
     Raises
     ------
     DataError
-        If a group is missing, or groups of several types cannot be sorted.
+        If a group is missing, or the groups have several types and cannot be sorted.
 
     Examples
     --------
@@ -237,15 +240,19 @@ def group_array(groups: Any) -> np.ndarray | None:
     """
     if groups is None:
         return None
+
     check_complete(groups, "groups")
     array = np.asarray(numpy_targets(groups))
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
-    elif array.ndim > 1 and isinstance(groups, list | tuple):  # of tuples, such as a speaker and a session
+    elif array.ndim > 1 and isinstance(groups, list | tuple):  # tuples, such as a speaker and a session
         array = np.empty(len(groups), dtype=object)
         array[:] = [tuple(group) for group in groups]
     if array.ndim != 1:
-        raise DataError(f"groups has shape {array.shape}, expected one group a clip: join its columns to one text.")
+        raise DataError(
+            f"groups has shape {array.shape}, expected one group per clip: join its columns into one string."
+        )
+
     array = readable_values(array)
     types = {type(group).__name__ for group in array.tolist()} if array.dtype.kind == "O" else set()
     if len(types) > 1:
@@ -255,12 +262,12 @@ def group_array(groups: Any) -> np.ndarray | None:
 
 
 def class_weights(weights: Mapping[Any, Any], classes: np.ndarray) -> dict[int, float]:
-    """Return the weight of each class by its position in ``classes``, 1 if it is not given.
+    """Return the weight of each class by its position in ``classes``, which is 1 by default.
 
     Parameters
     ----------
     weights : mapping
-        From classes, or their text, to weights.
+        Weights by class. A class may also be given as a string.
     classes : ndarray of shape (n_classes,)
 
     Raises

@@ -1,4 +1,4 @@
-"""Several labels a clip: an indicator."""
+"""Targets with several labels per clip, given as an indicator."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["MultiLabel"]
 
 @dataclass(frozen=True, eq=False)
 class MultiLabel(ClassTargets):
-    """Any number of labels for each clip: a sigmoid and binary cross-entropy for each label.
+    """Any number of labels for each clip, trained with a sigmoid and binary cross-entropy for each label.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class MultiLabel(ClassTargets):
 
     @classmethod
     def accepts(cls, y: Any) -> bool:
-        """Say whether y is an indicator of zeros and ones with several columns."""
+        """Return whether y is an indicator of zeros and ones with several columns."""
         return y_and_type(y)[1] == "multilabel-indicator"
 
     @classmethod
@@ -60,7 +60,7 @@ class MultiLabel(ClassTargets):
         return F.binary_cross_entropy_with_logits(outputs, smoothed, reduction="none").mean(dim=1)
 
     def loss_weights(self, targets: np.ndarray, class_weight: Any) -> np.ndarray:
-        """Return ones; weights of classes do not say how a clip with several labels counts."""
+        """Return ones; class weights do not define the weight of a clip with several labels."""
         if class_weight is not None:
             raise ValueError(
                 f"Got class_weight={class_weight!r} for multi-label targets, expected None; use sample_weight."
@@ -68,16 +68,16 @@ class MultiLabel(ClassTargets):
         return np.ones(len(targets))
 
     def chosen(self, outputs: Tensor) -> Tensor:
-        """Return which labels are more probable than not, shape (n, K), bool."""
+        """Return which labels have a probability above 0.5, shape (n, K), bool."""
         return outputs > 0
 
     def decide(self, outputs: Tensor) -> np.ndarray:
-        """Return the indicator of labels that are more probable than not, -1 for clips that could not be used."""
+        """Return the indicator of labels with a probability above 0.5, or -1 for clips that could not be used."""
         failed = outputs.isnan().any(dim=1, keepdim=True)
         return self.chosen(outputs).long().masked_fill(failed, -1).numpy()
 
     def log_probabilities(self, outputs: Tensor) -> Tensor:
-        """Return the logarithm of the sigmoid."""
+        """Return the log-sigmoid."""
         return F.logsigmoid(outputs)
 
     def finish(self, outputs: Tensor) -> Tensor:
@@ -85,7 +85,7 @@ class MultiLabel(ClassTargets):
         return outputs.sigmoid()
 
     def strata(self, targets: np.ndarray, *, grouped: bool) -> np.ndarray:
-        """Return the combination of labels of each clip; whole groups hold too few of each to be spread."""
+        """Return the combination of labels of each clip, or one stratum for all clips of a split by groups."""
         if grouped:
             return super().strata(targets, grouped=grouped)
         return np.unique(targets, axis=0, return_inverse=True)[1].reshape(-1)

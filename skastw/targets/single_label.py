@@ -1,4 +1,4 @@
-"""One label a clip."""
+"""Targets with one label per clip."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ __all__ = ["SingleLabel"]
 
 @dataclass(frozen=True, eq=False)
 class SingleLabel(ClassTargets):
-    """One of several classes for each clip: softmax and cross-entropy.
+    """One of several classes for each clip, trained with softmax and cross-entropy.
 
     Parameters
     ----------
     classes : ndarray of shape (K,)
-        Sorted.
+        Sorted classes.
 
     Examples
     --------
@@ -46,7 +46,7 @@ class SingleLabel(ClassTargets):
 
     @classmethod
     def accepts(cls, y: Any) -> bool:
-        """Return True: whatever no other kind accepts has one label a clip."""
+        """Return True, because this kind is tried after all others."""
         return True
 
     @classmethod
@@ -65,7 +65,8 @@ class SingleLabel(ClassTargets):
         """Return the position of each label in ``classes``, shape (n,), int64."""
         y, y_type = y_and_type(y)
         if y_type == "multilabel-indicator":
-            raise ValueError(f"Got targets of type {y_type!r}, expected one label a clip as in the first fit.")
+            raise ValueError(f"Got targets of type {y_type!r}, expected one label per clip as in the first fit.")
+
         y = _one_column(y)
         unknown = np.setdiff1d(y, self.classes)
         if len(unknown):
@@ -78,12 +79,12 @@ class SingleLabel(ClassTargets):
         return F.cross_entropy(outputs, targets, label_smoothing=label_smoothing, reduction="none")
 
     def loss_weights(self, targets: np.ndarray, class_weight: Any) -> np.ndarray:
-        """Return the weight of each clip's class."""
+        """Return the weight of the class of each clip."""
         by_class = class_weights(class_weight, self.classes) if isinstance(class_weight, dict) else class_weight
         return compute_sample_weight(by_class, targets)
 
     def chosen(self, outputs: Tensor) -> Tensor:
-        """Return the position of the largest logit, shape (n,)."""
+        """Return the position of the class with the largest logit, shape (n,)."""
         return outputs.argmax(dim=1)
 
     def averages(self, class_scores: list[dict[str, Any]]) -> dict[str, float]:
@@ -92,20 +93,20 @@ class SingleLabel(ClassTargets):
         return {"uar": sum(recalls) / len(recalls)} if recalls else {}
 
     def decide(self, outputs: Tensor) -> np.ndarray:
-        """Return the class of the largest logit, and :attr:`placeholder` for clips that could not be used."""
+        """Return the class with the largest logit, or :attr:`placeholder` for clips that could not be used."""
         failed = outputs.isnan().any(dim=1).numpy()
         labels = self.classes[self.chosen(outputs).numpy()]
         if not failed.any():
             return labels
-        # an unsigned integer has no room for the placeholder
+        # unsigned integers cannot represent the placeholder
         return np.where(failed, self.placeholder, labels.astype(np.int64) if labels.dtype.kind == "u" else labels)
 
     def decision(self, outputs: Tensor) -> Tensor:
-        """Return the logits; of two classes, the second's minus the first's, shape (n,)."""
+        """Return the logits; for two classes, the second logit minus the first, shape (n,)."""
         return outputs[:, 1] - outputs[:, 0] if self.n_outputs == 2 else outputs
 
     def log_probabilities(self, outputs: Tensor) -> Tensor:
-        """Return the logarithm of the softmax."""
+        """Return the log-softmax."""
         return outputs.log_softmax(dim=1)
 
     def finish(self, outputs: Tensor) -> Tensor:
@@ -117,7 +118,7 @@ class SingleLabel(ClassTargets):
         return targets
 
     def lost(self, before: np.ndarray, after: np.ndarray) -> str | None:
-        """Return a class all of whose clips are unusable, or None."""
+        """Return the name of a class whose clips are all unusable, or None."""
         lost = np.setdiff1d(before, after)
         return f"class {plain(self.classes[lost[0]])!r}" if len(lost) else None
 
@@ -126,5 +127,5 @@ def _one_column(y: Any) -> np.ndarray:
     y = column_or_1d(y, warn=True)
     check_classification_targets(y)
     if not len(y):
-        raise DataError("Got y without labels, expected one for each clip.")
+        raise DataError("Got y without labels, expected one label for each clip.")
     return y

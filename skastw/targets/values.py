@@ -1,4 +1,4 @@
-"""One value or several values a clip."""
+"""Targets with one or several numbers per clip, for regression."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ class _Document(Struct):
 
 @dataclass(frozen=True, eq=False)
 class Values(Targets):
-    """Numbers for each clip, standardised inside: the squared error.
+    """One or several numbers for each clip, standardised and trained with the squared error.
 
     Parameters
     ----------
     mean, scale : ndarray of shape (K,), float64
         Mean and standard deviation of the training targets.
     names : list of str or None
-        The columns of y, if it was a DataFrame.
+        Column names of y, if it was a DataFrame.
     one_dimensional : bool
-        Whether y had one dimension, and predictions have.
+        Whether y, and therefore predictions, have one dimension.
 
     Examples
     --------
@@ -70,7 +70,7 @@ class Values(Targets):
 
     @classmethod
     def accepts(cls, y: Any) -> bool:
-        """Return True: a regressor learns values."""
+        """Return True, because a regressor has no other kind of target."""
         return True
 
     @classmethod
@@ -79,20 +79,21 @@ class Values(Targets):
         columns = getattr(y, "columns", None)
         y = _numbers(y)
         values = y.reshape(len(y), -1)
+
         weights = check_sample_weight(numpy_targets(sample_weight), values, ensure_non_negative=True)
         mean = np.average(values, axis=0, weights=weights)
         with np.errstate(over="ignore", invalid="ignore"):
             scale = np.sqrt(np.average((values - mean) ** 2, axis=0, weights=weights))
         if not np.isfinite(scale).all():
             raise DataError(
-                f"y holds values of up to {np.abs(values).max():.3g}, whose variance is beyond the largest float; "
-                "expected smaller ones: rescale y, or train on its logarithm."
+                f"y holds values of up to {np.abs(values).max():.3g}, whose variance exceeds the largest float; "
+                "expected smaller values: rescale y, or train on its logarithm."
             )
         names = None if columns is None else [str(name) for name in columns]
         return cls(mean, np.where(scale > 0, scale, 1.0), names, y.ndim == 1)
 
     def encode(self, y: Any) -> np.ndarray:
-        """Return y standardised, shape (n, K), float64."""
+        """Return the standardised y, shape (n, K), float64."""
         y = _numbers(y)
         values = y.reshape(len(y), -1)
         if values.shape[1] != self.n_outputs:
@@ -101,7 +102,7 @@ class Values(Targets):
 
     @property
     def labels(self) -> list[Any]:
-        """The names of the values, or numbered ones."""
+        """The names of the values, or ``target0``, ``target1``, ..."""
         return self.names or [f"target{i}" for i in range(len(self.mean))]
 
     def loss(self, outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
@@ -112,7 +113,7 @@ class Values(Targets):
         """Return R2."""
         from sklearn.metrics import r2_score
 
-        if len(targets) < 2:  # no variance to compare with but that of the standardised training targets, which is 1
+        if len(targets) < 2:  # a single clip has no variance: use the variance of the standardised training targets, 1
             return {"r2": 1.0 - float(self.loss(outputs, targets).mean())}
         return {"r2": float(r2_score(targets.numpy(), outputs.numpy(), sample_weight=weights.numpy()))}
 
@@ -126,7 +127,7 @@ class Values(Targets):
         return values[:, 0] if self.one_dimensional else values
 
     def strata(self, targets: np.ndarray, *, grouped: bool) -> np.ndarray:
-        """Return ten bins over the range of a single value; groups and several values are not spread."""
+        """Return up to ten quantile bins of a single value, or one stratum if there are groups or several values."""
         if grouped or targets.shape[1] > 1:
             return super().strata(targets, grouped=grouped)
         n_bins = min(10, max(1, len(targets) // 5))
@@ -134,7 +135,7 @@ class Values(Targets):
         return ranks * n_bins // len(targets)
 
     def to_json(self) -> dict[str, Any]:
-        """Return names, means and scales."""
+        """Return the names, means and scales of the values."""
         return {
             "labels": self.labels,
             "named": self.names is not None,

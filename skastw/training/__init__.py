@@ -1,4 +1,4 @@
-"""Training: one loop outside the estimators, its optimisers and its schedule."""
+"""Training of a network: the loop, the optimisers, the learning-rate schedule and checkpoints."""
 
 from skastw.training.average import MovingAverage
 from skastw.training.checkpoint import load_state, save_state

@@ -1,4 +1,4 @@
-"""Moving average of the weights."""
+"""Moving average of the weights of a network over the steps of training."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ M = TypeVar("M", bound=nn.Module)
 
 @parameters
 class AverageParams:
-    """Whether the weights of several steps are averaged."""
+    """Parameters of the average of the weights."""
 
     ema_decay: float | None = param(
         default=None,
         valid=[Interval(Real, 0, 1, closed="neither"), None],
-        doc="Keep an exponential moving average of the weights, over about the last ``1 / (1 - ema_decay)`` steps, "
-        "instead of the weights of the last step.",
+        doc="Decay of an exponential moving average of the weights, which spans about the last ``1 / (1 - "
+        "ema_decay)`` steps. The model gets the averaged weights instead of the weights after the last step. None "
+        "does not average.",
     )
 
 
 class MovingAverage(Generic[M]):
-    """Exponential moving average of a model's weights and statistics over the steps of training.
+    """Exponential moving average of a model's weights and buffers over the steps of training.
 
-    Early in training the window is short: the decay at step t is at most
-    ``(1 + t) / (10 + t)``.
+    The average spans few steps early in training: the decay at step t is at most ``(1 + t) / (10 + t)``.
 
     Parameters
     ----------
     model : Module
-        In training.
+        The model that is trained.
     decay : float or None
-        Share of the average that a step keeps; about ``1 / (1 - decay)`` steps are averaged. None follows the
-        model without averaging, at no cost.
+        Weight of the old average in each update, so that it spans about ``1 / (1 - decay)`` steps. None does not
+        average.
 
     Attributes
     ----------
     model : Module
-        The average; the model itself if ``decay`` is None.
+        A copy of the model with the averaged weights; the model itself if ``decay`` is None.
     steps : int
-        Number of averaged steps.
+        Number of updates.
 
     References
     ----------
@@ -77,9 +77,10 @@ class MovingAverage(Generic[M]):
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take the weights of a step into the average."""
+        """Update the average with the current weights."""
         if self.decay is None:
             return
+
         self.steps += 1
         weight = 1 - min(self.decay, (1 + self.steps) / (10 + self.steps))
         for mean, value in self._pairs:

@@ -1,4 +1,4 @@
-"""The state of a training run in a file; a run that was killed goes on from it."""
+"""Checkpoints: files with the state of a training run, from which a run that was killed continues."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ __all__ = ["CheckpointParams", "load_state", "save_state"]
 
 @parameters
 class CheckpointParams:
-    """Where the state of a run is kept."""
+    """Parameters of checkpoints."""
 
     checkpoint_dir: str | os.PathLike[str] | None = param(
         default=None,
         valid=[str, os.PathLike, None],
-        doc="Write the state of ``fit`` to this folder after each epoch, a file for each run. If ``fit`` was killed "
-        "and is called again with the same clips and parameters, it goes on from the last epoch, and ends in the same "
-        "weights to the bit. Needs an integer ``random_state``.",
+        doc="Folder in which ``fit`` saves its state after each epoch, in one file for each run. If ``fit`` was "
+        "killed and is called again with the same clips and parameters, it continues after the last saved epoch and "
+        "ends with the same weights, bit for bit. Requires an integer ``random_state``.",
         saved=False,
     )
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Write a state; a process that is killed meanwhile leaves the state before.
+    """Write a state to a file; if the process is killed meanwhile, the old file stays.
 
     Parameters
     ----------
     path : Path
-        Its folder is made if missing.
+        The file. Its folder is created if missing.
     state : dict
         Nested dicts of Tensors and of values that JSON can represent.
 
@@ -62,6 +62,7 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
 
     tensors: dict[str, Tensor] = {}
     values = _without_tensors(state, "", tensors)
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with scratch_folder(path.parent) as scratch:
@@ -75,7 +76,7 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_state(path: Path) -> dict[str, Any] | None:
-    """Return the state that was written to ``path`` last, or None if there is no file.
+    """Return the state that was last written to ``path``, or None if the file does not exist.
 
     Raises
     ------
@@ -86,6 +87,7 @@ def load_state(path: Path) -> dict[str, Any] | None:
 
     if not path.exists():
         return None
+
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -97,7 +99,7 @@ def load_state(path: Path) -> dict[str, Any] | None:
 
 
 def _without_tensors(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
-    """Return a state with the name of each tensor in its place, and put the tensors into ``tensors``."""
+    """Return the state with each tensor replaced by its name, and add the tensors to ``tensors``."""
     if isinstance(value, Tensor):
         tensors[place] = value.detach().cpu().contiguous()
         return {"tensor": place}
@@ -109,7 +111,7 @@ def _without_tensors(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
 
 
 def _with_tensors(value: Any, tensors: dict[str, Tensor]) -> Any:
-    """Return the state that :func:`_without_tensors` took apart."""
+    """Return the state from which :func:`_without_tensors` took the tensors."""
     if isinstance(value, dict):
         named = value.keys() == {"tensor"}
         return tensors[value["tensor"]] if named else {key: _with_tensors(item, tensors) for key, item in value.items()}

@@ -1,4 +1,4 @@
-"""The training loop."""
+"""The training loop, from the first epoch to the weights that are kept."""
 
 from __future__ import annotations
 
@@ -30,39 +30,41 @@ __all__ = ["train"]
 
 
 class Monitor(Protocol):
-    """An observer that may end training: it is called before and after each epoch."""
+    """Observer that is called before and after each epoch, and can stop training."""
 
     def begin_epoch(self) -> None:
-        """Note that an epoch begins."""
+        """Called before an epoch."""
 
     def end_epoch(self, run: Run) -> bool:
-        """Note that an epoch has ended; return True to stop training."""
+        """Called after an epoch; return True to stop training."""
 
 
 def train(run: Run, data: Data, *, monitor: Monitor | None = None, checkpoint: Path | None = None) -> Run:
-    """Train a network, and leave it with the weights of the epoch with the best validation score, or of the last one.
+    """Train a network, and give it the weights of the best epoch.
 
     Parameters
     ----------
     run : Run
-        New, or with the state of an earlier run.
+        A new run, or one that continues from a saved state.
     data : Data
-        Without a validation set, the last epoch is kept.
+        The training set and, optionally, a validation set, whose score selects the best epoch. Without it, the last
+        epoch is the best.
     monitor : Monitor, optional
-        Observes the epochs, and may end training.
+        Observer of the epochs, which can stop training.
     checkpoint : Path, optional
-        File that the state of the run is written to after each epoch.
+        File to which the state of the run is written after each epoch.
 
     Returns
     -------
     Run
-        ``run``, also if an exception ended training because the loss was no longer finite, memory ran out, the monitor
-        raised, or the user interrupted; see ``run.stopped``.
+        ``run``. An exception that ends training is not raised but kept in ``run.stopped``: the loss is not finite,
+        memory runs out, the monitor raises, or the user interrupts.
     """
     settings = run.settings
     bar = ProgressBar(
         total=settings.epochs, initial=run.epoch, desc="training", unit="epoch", disable=settings.verbose != 1
     )
+
     try:
         while run.epoch < settings.epochs and not run.done:
             began = time.perf_counter()
@@ -95,10 +97,11 @@ def train(run: Run, data: Data, *, monitor: Monitor | None = None, checkpoint: P
 
 
 def _train_epoch(run: Run, train_set: FrameSet) -> tuple[float, dict[str, float]]:
-    """Update the weights with each batch; return the mean loss and the learning rates of the last step."""
+    """Train on each batch once; return the mean loss and the learning rates of the last step."""
     model, settings = run.model.train(), run.settings
     batches = shuffled_buckets(train_set.lengths(model.max_frames), settings.batch_size, run.rng)
     losses = []
+
     for step, indices in enumerate(batches, start=run.epoch * len(batches)):
         rates = _learning_rates(step, settings.epochs * len(batches), settings)
         for optimizer, rate in zip(run.optimizers, rates.values(), strict=True):
@@ -112,7 +115,7 @@ def _train_epoch(run: Run, train_set: FrameSet) -> tuple[float, dict[str, float]
         losses.append(_step(model, batch, run.loss, settings, run.optimizers, run.draws()))
         run.average.update()
 
-    sums = torch.stack(losses).cpu()  # one wait for the device in an epoch
+    sums = torch.stack(losses).cpu()  # the only time in an epoch that the CPU waits for the device
     total, weight = sums.sum(dim=0).tolist()
     if not math.isfinite(total):
         raise _not_finite(run, sums[:, 0], batches, train_set)
@@ -127,7 +130,7 @@ def _step(
     optimizers: list[torch.optim.Optimizer],
     draws: AbstractContextManager[None] | None = None,
 ) -> Tensor:
-    """Take one optimisation step; return the batch's loss and its weight, shape (2,), without waiting for them."""
+    """Update the weights on a batch; return its loss and its weight, shape (2,), without waiting for the device."""
     with draws or nullcontext(), autocast(settings.precision, settings.device):
         by_model = model.classify_each(batch.inputs, batch.lengths)
 
@@ -143,7 +146,10 @@ def _step(
 
 
 def _losses(outputs: Tensor, batch: Batch, loss: Loss) -> tuple[Tensor, Tensor]:
-    """Return weighted losses and weights, shape (n,); a mixed item counts in shares as itself and as its partner."""
+    """Return weighted losses and weights, shape (n,).
+
+    A mixed item gets a share of the loss on its own target, and the rest on the target of its partner.
+    """
     losses, weights = loss(outputs, batch.targets), batch.weights
     if batch.partners is None or batch.shares is None:
         return losses * weights, weights
@@ -155,7 +161,7 @@ def _losses(outputs: Tensor, batch: Batch, loss: Loss) -> tuple[Tensor, Tensor]:
 
 
 def _learning_rates(step: int, total_steps: int, settings: TrainingSettings) -> dict[str, float]:
-    """Return the learning rates of a step, by the name of the parameter."""
+    """Return the learning rate of each optimiser at a step, by the name of the parameter."""
     factor = 1.0 if settings.constant_lr else warmup_cosine(step, total_steps, settings.warmup_ratio)
     return {name: float(peak * factor) for name, peak in settings.peak_rates.items()}
 
@@ -183,19 +189,19 @@ def _outputs(model: AudioModel, frame_set: FrameSet, settings: TrainingSettings)
 
 
 def _score_classes(run: Run, valid_set: FrameSet | None) -> None:
-    """Score each class on the validation clips, unless an error ended training."""
+    """Compute the scores of each class on the validation clips, unless an error ended training."""
     interrupted = isinstance(run.stopped, KeyboardInterrupt) and run.best["epoch"] > 0
     if valid_set is None or not (run.stopped is None or interrupted):
         return
     try:
         outputs = _outputs(run.model, valid_set, run.settings)
         run.class_scores = run.targets.class_scores(outputs, valid_set.targets, valid_set.weights)
-    except (Exception, KeyboardInterrupt) as error:  # the weights are not lost for that
+    except (Exception, KeyboardInterrupt) as error:  # keep the weights in any case
         run.stopped = out_of_memory(error, batch_size=run.settings.batch_size) or error
 
 
 def _show(bar: ProgressBar, run: Run, row: dict[str, Any]) -> None:
-    """Show the losses and the selecting score of an epoch, in the bar or as a line for logs."""
+    """Show the losses of an epoch and the score that selects the best one, in the progress bar or as a line."""
     numbers = {name: f"{value:.3f}" for name, value in row.items() if "loss" in name or run.targets.monitor in name}
     bar.set_postfix(numbers)
     bar.update()
@@ -205,7 +211,7 @@ def _show(bar: ProgressBar, run: Run, row: dict[str, Any]) -> None:
 
 
 def _not_finite(run: Run, losses: Tensor, batches: list[np.ndarray], train_set: FrameSet) -> TrainingError:
-    """Return the error that names the first step whose loss was not finite."""
+    """Return the error for the first step whose loss was not finite."""
     first = int((~losses.isfinite()).nonzero()[0])
     rates = _learning_rates(run.epoch * len(batches) + first, run.settings.epochs * len(batches), run.settings)
     peaks = run.settings.peak_rates

@@ -1,4 +1,4 @@
-"""Muon: momentum whose matrix updates are orthogonalised."""
+"""Muon, an optimiser that orthogonalises the momentum of matrix-shaped weights."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from skastw.core.device import has_native_bfloat16
 
 __all__ = ["Muon", "orthogonalize"]
 
-#: Coefficients of three quintic steps, each the best of its degree on what the one before leaves: together they
-#: bring singular values from [0.01, 1] into [0.73, 1.27]. Five steps of one polynomial reach as far.
+#: Coefficients of three quintic steps, each optimal for the singular values that the step before returns. Together
+#: they map singular values in [0.01, 1] to [0.73, 1.27]. With the same polynomial in each step, this takes five steps.
 POLAR_EXPRESS = ((8.0934, -23.6204, 17.4462), (3.6366, -2.7219, 0.5365), (2.6613, -1.9772, 0.4526))
 
 
 class Muon(torch.optim.Optimizer):
     """Muon for linear and convolution weights.
 
-    A weight of shape (out, in, ...) is updated as the matrix (out, in * ...): Nesterov momentum, then the
-    nearest semi-orthogonal matrix by a few Newton-Schulz steps, scaled by ``sqrt(max(1, rows / columns))``.
-    Weights of one matrix shape are stacked and orthogonalised together.
+    A weight of shape (out, in, ...) is updated as a matrix of shape (out, in * ...). The update is the Nesterov
+    momentum, replaced by the nearest semi-orthogonal matrix (approximated by a few Newton-Schulz steps) and scaled by
+    ``sqrt(max(1, rows / columns))``. Weights of the same matrix shape are stacked and orthogonalised together.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class Muon(torch.optim.Optimizer):
     weight_decay : float, default=0.01
         Decoupled weight decay.
     momentum : float, default=0.95
-        Decay of the running mean of gradients.
+        Decay of the moving average of the gradients.
 
     Raises
     ------
@@ -80,13 +80,14 @@ class Muon(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+
         for group in self.param_groups:
             for weights in _by_matrix_shape(group["params"]).values():
                 self._update(weights, group)
         return loss
 
     def _update(self, weights: list[Tensor], group: dict[str, Any]) -> None:
-        """Update weights of one matrix shape together."""
+        """Update weights that have the same matrix shape."""
         rows, columns = weights[0].flatten(1).shape
         directions = torch.empty(len(weights), rows, columns, dtype=_dtype(weights[0]), device=weights[0].device)
         for weight, direction in zip(weights, directions, strict=True):
@@ -111,7 +112,7 @@ def _by_matrix_shape(weights: Iterable[Tensor]) -> dict[tuple[int, int], list[Te
 
 
 def orthogonalize(matrices: Tensor) -> Tensor:
-    """Bring the singular values of matrices near 1, keeping their singular vectors.
+    """Map the singular values of matrices close to 1, and keep their singular vectors.
 
     Parameters
     ----------
@@ -120,16 +121,17 @@ def orthogonalize(matrices: Tensor) -> Tensor:
     Returns
     -------
     Tensor of shape (B, rows, columns)
-        Singular values of at least 0.01 of a matrix' fourth-power norm ``(sum of s^4)^(1/4)`` come into
-        [0.73, 1.27]; smaller ones grow by a factor of up to 78.
+        With the norm ``(sum of s^4)^(1/4)`` of the singular values s of a matrix: singular values of at least 0.01 of
+        the norm are mapped to [0.73, 1.27]. Smaller ones are divided by the norm and grow by a factor of up to 78.
 
     Notes
     -----
-    Each step is ``X <- a X + b G X + c G^2 X`` with the Gram matrix ``G = X X^T``, or ``X^T X`` on the other
-    side of a tall X. X is first divided by its fourth-power norm, the Frobenius norm of G: it
-    is at least the largest singular value, as Newton-Schulz needs, and for a flat spectrum several times
-    less than the usual Frobenius norm of X, which saves a step. Of a long X the first two steps are taken on
-    G, whose products cost less, and applied to X once; more than two would let rounding errors grow.
+    Each step is ``X <- a X + b G X + c G^2 X`` with the Gram matrix ``G = X X^T``. For a tall X, it is
+    ``X <- a X + b X G + c X G^2`` with ``G = X^T X``. X is first divided by the norm above, which is the square root of
+    the Frobenius norm of G. It is at least the largest singular value, as Newton-Schulz requires. If the singular
+    values are similar, it is several times less than the Frobenius norm of X, which saves a step. If one side of X is
+    much longer than the other, the first two steps are computed on G, whose products cost less, and applied to X
+    together. For more than two steps, rounding errors would grow.
     """
     rows, columns = matrices.shape[1:]
     x, wide = matrices, columns >= rows
@@ -148,7 +150,7 @@ def orthogonalize(matrices: Tensor) -> Tensor:
 
 
 def _gram(x: Tensor, wide: bool) -> Tensor:
-    """Return the products of the rows of wide matrices, of the columns of tall ones."""
+    """Return the Gram matrices: of the rows of wide matrices, or of the columns of tall ones."""
     return x @ x.mT if wide else x.mT @ x
 
 
@@ -165,7 +167,7 @@ def _quadratic(gram: Tensor, coefficients: tuple[float, float, float]) -> Tensor
 
 
 def _dtype(weight: Tensor) -> torch.dtype:
-    """Return the number format for orthogonalising: bfloat16 where the hardware multiplies it."""
+    """Return the number format in which to orthogonalise: bfloat16 if the hardware has instructions for it."""
     if weight.dtype == torch.float32 and has_native_bfloat16(weight.device):
         return torch.bfloat16
     return weight.dtype

@@ -1,4 +1,4 @@
-"""Which optimiser updates which weight."""
+"""The optimisers, and which weights each of them updates."""
 
 from __future__ import annotations
 
@@ -19,21 +19,23 @@ _MATRIX_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)
 
 @parameters
 class OptimizerParams:
-    """How the weights are updated."""
+    """Parameters of the optimisers."""
 
     muon_lr: float | None = param(
         default=0.01,
         valid=[Interval(Real, 0, None, closed="left"), None],
         doc="Peak learning rate of Muon, which updates the weights of linear and convolution layers. With None, AdamW "
-        "updates these too.",
+        "updates these weights too.",
     )
     adam_lr: float = param(
         default=3e-4,
         valid=[Interval(Real, 0, None, closed="left")],
-        doc="Peak learning rate of AdamW, which updates the rest.",
+        doc="Peak learning rate of AdamW, which updates all other weights.",
     )
     weight_decay: float = param(
-        default=0.01, valid=[Interval(Real, 0, None, closed="left")], doc="Decoupled weight decay of both."
+        default=0.01,
+        valid=[Interval(Real, 0, None, closed="left")],
+        doc="Decoupled weight decay of both optimisers. Biases and the weights of norms are not decayed.",
     )
 
     @property
@@ -44,7 +46,7 @@ class OptimizerParams:
 
 
 def matrix_weights(model: nn.Module) -> list[Tensor]:
-    """Return the weights that Muon updates: those of the linear and convolution layers of ``model``.
+    """Return the weights that Muon updates: the matrices of all linear and convolution layers of ``model``.
 
     Examples
     --------
@@ -57,9 +59,9 @@ def matrix_weights(model: nn.Module) -> list[Tensor]:
 
 
 def build_optimizers(model: nn.Module, params: OptimizerParams) -> list[torch.optim.Optimizer]:
-    """Return Muon for the matrix-shaped weights and AdamW for the rest, or AdamW for all.
+    """Return Muon for the matrix-shaped weights and AdamW for the others, or AdamW for all weights.
 
-    Biases, norms and other vectors are not decayed.
+    Biases, the weights of norms and other vectors have no weight decay.
 
     Parameters
     ----------
@@ -69,16 +71,18 @@ def build_optimizers(model: nn.Module, params: OptimizerParams) -> list[torch.op
     Returns
     -------
     list of Optimizer
-        ``[Muon, AdamW]``, or ``[AdamW]``.
+        ``[Muon, AdamW]``, or ``[AdamW]`` if ``muon_lr`` is None.
     """
     matrices = [] if params.muon_lr is None else matrix_weights(model)
     taken = {id(weight) for weight in matrices}
+
     rest = [weight for weight in model.parameters() if weight.requires_grad and id(weight) not in taken]
     groups = [
         {"params": [weight for weight in rest if weight.ndim > 1], "weight_decay": params.weight_decay},
         {"params": [weight for weight in rest if weight.ndim <= 1], "weight_decay": 0.0},
     ]
-    import_compiler()  # or the first optimiser would
+
+    import_compiler()  # otherwise the first optimiser imports it
     adam = torch.optim.AdamW([group for group in groups if group["params"]], lr=params.adam_lr)
     if params.muon_lr is None:
         return [adam]

@@ -1,4 +1,4 @@
-"""From a finished run to the fitted model."""
+"""Conversion of a training run to a fitted model."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ def trained_from(
     params: Mapping[str, Any],
     model: AudioModel | None = None,
 ) -> Trained:
-    """Return the model that a run has reached; at least one epoch has ended.
+    """Return the fitted model of a run, of which at least one epoch has ended.
 
     Parameters
     ----------
     run : Run
     data : Data
-        What the run trains on.
+        Data that the run was trained on.
     components : Components
     seed : int or None
-        What ``random_state`` gave.
+        Seed that was drawn from ``random_state``.
     params : mapping
-        The other parameters of the estimator; the value keeps a copy.
+        Other parameters of the estimator, which are copied.
     model : AudioModel, optional
-        By default the network of the run, which belongs to the value from then on.
+        By default the network of the run, which must not be trained any further.
 
     Returns
     -------
@@ -62,7 +62,7 @@ def trained_from(
         seed=seed,
         batch_size=run.settings.batch_size,
         n_epochs=len(run.history),
-        max_epochs=None if run.settings.constant_lr else run.settings.epochs,  # instalments have no end
+        max_epochs=None if run.settings.constant_lr else run.settings.epochs,  # partial_fit has no maximum
         interrupted=isinstance(run.stopped, KeyboardInterrupt),
         best_epoch=best_epoch,
         validation=validation or None,

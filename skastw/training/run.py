@@ -1,4 +1,4 @@
-"""The state of a training run: what goes on from one epoch to the next."""
+"""The state of a training run, from which the next epoch continues."""
 
 from __future__ import annotations
 
@@ -35,36 +35,36 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 class Run:
-    """A network in training, with everything that the epochs to come depend on.
+    """A network in training, with the optimisers, random generators and scores that its next epochs depend on.
 
     Parameters
     ----------
     model : AudioModel
-        On ``settings.device``.
+        Network on ``settings.device``.
     targets : Targets
-        Scores, and the score that selects the best epoch.
+        Targets, which define the loss, the scores and which score selects the best epoch.
     settings : TrainingSettings
     loss : callable, optional
-        ``(outputs (B, K), targets) -> losses (B,)`` in training; by default that of ``targets``.
+        Training loss ``(outputs (B, K), targets) -> losses (B,)``; by default ``targets.loss``.
     transforms : sequence of callables
         Prepared augmentations, applied to each training batch in order.
     generators : sequence of Generators, optional
-        What dropout draws from, one for each type of device; by default new ones with the seed of the settings.
+        Generators for dropout, one for each type of device; by default new ones with the seed in ``settings``.
 
     Attributes
     ----------
     epoch : int
-        Epochs that this run has trained.
+        Number of epochs that this run has trained.
     done : bool
-        Whether training has ended before ``settings.epochs``.
+        Whether training has stopped before ``settings.epochs``.
     history : list of dict
-        A row for each epoch.
+        Losses, scores, learning rates and seconds of each epoch.
     best : dict
         ``epoch`` (counted from 1; 0 before the first epoch has ended), ``score`` and ``weights`` of the best epoch.
     stopped : Exception, KeyboardInterrupt or None
-        What ended training before its time.
+        Exception that ended training.
     class_scores : list of dict, or None
-        Scores of each class on the validation clips, of the weights that were kept.
+        Scores of each class on the validation clips, with the weights that were kept.
     """
 
     def __init__(
@@ -95,16 +95,18 @@ class Run:
         self.class_scores: list[dict[str, Any]] | None = None
 
     def draws(self) -> AbstractContextManager[None]:
-        """Return the context in which a forward pass draws from the generators of this run."""
+        """Return a context in which dropout draws from the generators of this run."""
         return drawing_from(self.generators, borrow=self._borrows)
 
     def keep_best(self, row: dict[str, Any]) -> None:
-        """Keep the weights of an epoch if none was better: by score, then by validation loss; without scores, the last.
+        """Keep the weights of an epoch if it is the best so far.
+
+        Epochs are compared by their score, then by their validation loss. Without scores, the last epoch is kept.
 
         Parameters
         ----------
         row : dict
-            The epoch's row of the history.
+            Row of the epoch in ``history``.
         """
         name = f"val_{self.targets.monitor}"
         by_score = self.settings.keep == "best" and name in row
@@ -114,7 +116,7 @@ class Run:
             self.best = {"epoch": row["epoch"], "score": score, "weights": weights}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything as one dict of tensors and JSON values."""
+        """Return the state of the run as one dict of tensors and JSON values."""
         averaged = {} if self.average.model is self.model else self.average.model.state_dict()
         return {
             "epoch": self.epoch,
@@ -130,7 +132,7 @@ class Run:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state."""
+        """Continue from a state that :meth:`state_dict` returned."""
         self.epoch, self.done, self.best = state["epoch"], state["done"], state["best"]
         self.history = list(state["history"])
         self.model.load_state_dict(state["model"])
@@ -142,17 +144,17 @@ class Run:
         self.rng.bit_generator.state = state["shuffle"]
         self.generator.set_state(state["augment"])
         for generator in self.generators:
-            if generator.device.type in state["dropout"]:  # the run may go on, on another device
+            if generator.device.type in state["dropout"]:  # the run may continue on another device
                 generator.set_state(state["dropout"][generator.device.type])
 
     @property
     def momenta(self) -> list[dict[str, Any]]:
-        """The state of each optimiser, by the number of the weight."""
+        """The state of each optimiser, by the index of the weight."""
         states = [optimizer.state_dict()["state"] for optimizer in self.optimizers]
         return [{str(number): values for number, values in state.items()} for state in states]
 
     def load_momenta(self, momenta: list[dict[str, Any]]) -> None:
-        """Go on with the state of optimisers; if these were others, start anew."""
+        """Continue from the state of optimisers; ignore it if their number differs."""
         if len(momenta) != len(self.optimizers):
             return
         for optimizer, momentum in zip(self.optimizers, momenta, strict=True):
@@ -168,7 +170,7 @@ def start_run(
     start: Trained | None = None,
     loss: Loss | None = None,
 ) -> Run:
-    """Return a run with a fresh network, whose random numbers all come from the run's own generators.
+    """Return a run with a new network; all its random numbers come from the generators of the run.
 
     Parameters
     ----------
@@ -176,14 +178,15 @@ def start_run(
     targets : Targets
     settings : TrainingSettings
     data : Data
-        The normalization learns from its training clips.
+        Data to train on. The normalization learns its statistics from the training clips.
     start : Trained, optional
-        The network gets these weights.
+        Fitted model, whose weights the network gets.
     loss : callable, optional
-        See :class:`Run`.
+        Training loss; see :class:`Run`.
     """
     generators = seeded_generators(settings.seed, settings.device)
-    import_compiler()  # or the first operation under OwnDraws would
+
+    import_compiler()  # otherwise the first operation under OwnDraws imports it
     with OwnDraws(generators):
         model = components.build(targets.n_outputs, data.train.frames[0].shape[1])
         if start is None:
@@ -197,11 +200,11 @@ def start_run(
 
 
 def _frames_of_files(components: Components, paths: Sequence[str]) -> list[Tensor]:
-    """Return the frames of audio files that augmentations ask for."""
+    """Return the frames of the audio files that an augmentation uses, such as background noise."""
     if components.precomputed:
         raise ComponentError(
-            "An augmentation reads audio files, but features='precomputed' has no front end to read them with: give "
-            "the classifier the front end and clips, or leave the augmentation out."
+            "An augmentation reads audio files, but features='precomputed' has no front end for them: set features to "
+            "a front end and pass clips, or remove the augmentation."
         )
     settings = ReadParams(device="cpu")
     outcomes = read_frames(paths, range(len(paths)), components.features, components.sample_rate, settings)

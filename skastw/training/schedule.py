@@ -13,25 +13,26 @@ __all__ = ["ScheduleParams", "warmup_cosine"]
 
 @parameters
 class ScheduleParams:
-    """How the learning rates change."""
+    """Parameters of the learning-rate schedule."""
 
     warmup_ratio: float = param(
         default=0.1,
         valid=[Interval(Real, 0, 1, closed="left")],
-        doc="Share of the steps in which the learning rates rise; then they follow a cosine to zero.",
+        doc="Share of the training steps in which the learning rates rise linearly to their peak. In the other steps "
+        "they fall to zero along a cosine.",
     )
 
 
 def warmup_cosine(step: int, total_steps: int, warmup_ratio: float) -> float:
-    """Return the factor on the learning rates at a step: linear warm-up, then a half cosine towards zero.
+    """Return the factor of the learning rates at a step: linear warm-up, then half a cosine towards zero.
 
     Parameters
     ----------
     step : int
-        From 0 to ``total_steps - 1``.
+        Index of the step, from 0 to ``total_steps - 1``.
     total_steps : int
     warmup_ratio : float
-        Share of the steps that warm up, in [0, 1).
+        Share of the steps in the warm-up, in [0, 1).
 
     Returns
     -------

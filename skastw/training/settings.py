@@ -1,4 +1,4 @@
-"""The parameters of training, and what one run adds to them."""
+"""The parameters of training, and the settings of one run."""
 
 from __future__ import annotations
 
@@ -20,34 +20,36 @@ __all__ = ["TrainingParams", "TrainingSettings"]
 
 @parameters
 class TrainingParams(AverageParams, ScheduleParams, OptimizerParams):
-    """How a network is trained."""
+    """Parameters of training."""
 
     epochs: int = param(
         default=30,
         valid=[Interval(Integral, 1, None, closed="left")],
-        doc="Largest number of passes over the training clips.",
+        doc="Maximum number of epochs, that is, of passes over the training clips.",
     )
     min_steps: int = param(
         default=0,
         valid=[Interval(Integral, 0, None, closed="left")],
-        doc="Smallest number of steps: train for more than ``epochs`` if these have fewer. A set of twenty clips needs "
-        "more passes than a set of a thousand.",
+        doc="If ``epochs`` epochs have fewer training steps than this, the number of epochs is raised. A data set of "
+        "twenty clips needs more epochs than a data set of a thousand clips.",
     )
     patience: int | None = param(
         default=30,
         valid=[Interval(Integral, 1, None, closed="left"), None],
-        doc="Stop after so many epochs without a better validation score: macro-F1 of labels, R2 of values.",
+        doc="Stop training if the validation score (macro-F1 for labels, R2 for values) has not improved for this "
+        "number of epochs. None never stops early.",
     )
     keep: str = param(
         default="best",
         valid=[StrOptions({"best", "last"})],
-        doc="Keep the weights of the epoch with the best validation score, or of the last epoch.",
+        doc='Whether the model gets the weights of the epoch with the best validation score (``"best"``) or of the '
+        'last epoch (``"last"``).',
     )
 
 
 @parameters
 class TrainingSettings(TrainingParams):
-    """The parameters of a run, with the machine that it runs on.
+    """The settings of a run: the parameters of training, the device and the seed.
 
     Attributes
     ----------
@@ -58,7 +60,7 @@ class TrainingSettings(TrainingParams):
     seed : int
     verbose : int
     constant_lr : bool
-        Stay at the peak learning rates, for training in instalments.
+        Whether to keep the peak learning rates, as ``partial_fit`` does.
     """
 
     batch_size: int
@@ -69,6 +71,6 @@ class TrainingSettings(TrainingParams):
     constant_lr: bool = False
 
     def lasting(self, n_clips: int) -> Self:
-        """Return the settings with the epochs that ``min_steps`` steps on ``n_clips`` clips take, if those are more."""
+        """Return the settings with enough epochs for ``min_steps`` steps on ``n_clips`` clips."""
         steps = math.ceil(n_clips / self.batch_size)
         return replace(self, epochs=max(self.epochs, math.ceil(self.min_steps / steps)))

@@ -1,4 +1,4 @@
-"""Starting from weights that were trained before, by the user and on other clips."""
+"""Transfer of the weights of a fitted model to a new network."""
 
 from __future__ import annotations
 
@@ -13,26 +13,28 @@ __all__ = ["check_front_end", "transfer_weights"]
 
 
 def check_front_end(start: Trained, features: Features) -> None:
-    """Raise ArtifactError unless a model to start from has the front end ``features`` of the new model."""
+    """Raise ArtifactError unless the model to start from has the same front end as the new model."""
     theirs, ours = component_to_config(start.components.features), component_to_config(features)
     if theirs != ours and not isinstance(features, Precomputed):
         raise ArtifactError(f"The model of init_from has the front end {theirs}, expected {ours}.")
 
 
 def transfer_weights(start: Trained, model: AudioModel, targets: Targets) -> None:
-    """Give a fresh model the weights of ``start``; its head stays fresh if the labels differ.
+    """Copy the weights of ``start`` to a new model, except the head if the labels differ.
 
     Parameters
     ----------
     start : Trained
+        Fitted model.
     model : AudioModel
+        New network, which gets the weights.
     targets : Targets
-        Of the new model.
+        Targets of the new model.
 
     Raises
     ------
     ArtifactError
-        If the networks do not match, naming the first weight that differs.
+        If the networks do not match. The message names the first weight that differs.
     """
     own, weights = model.state_dict(), start.model.state_dict()
     transferred = own.keys() | weights.keys()
@@ -43,7 +45,7 @@ def transfer_weights(start: Trained, model: AudioModel, targets: Targets) -> Non
         theirs, ours = (tuple(tensors[name].shape) if name in tensors else None for tensors in (weights, own))
         if theirs != ours:
             raise ArtifactError(
-                f"The weights to start from have {name} of shape {theirs}, expected {ours}: give the estimator the "
-                "encoder, pooling, features, sample_rate and chunk_length of the model that it starts from."
+                f"The weights to start from have {name} of shape {theirs}, expected {ours}: set encoder, pooling, "
+                "features, sample_rate and chunk_length of the estimator as in the model that it starts from."
             )
     model.load_state_dict({name: weights[name] for name in transferred}, strict=False)
