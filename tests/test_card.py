@@ -233,7 +233,7 @@ def test_tests_of_another_form_are_refused(held_out, copied, tmp_path, test):
     rewrite(copied, test=test)
     with pytest.raises(ArtifactError, match=r"'metrics\.json' has .*\btest\b"):
         ASTWClassifier.from_pretrained(copied)
-    with pytest.raises(ArtifactError, match=r"'test' (has|holds) .* as evaluate\(\.\.\.\)\.to_dict\(\) gives them"):
+    with pytest.raises(ArtifactError, match=r"'test' (has|holds) .* in the form of evaluate\(\.\.\.\)\.to_dict\(\)"):
         held_out.save_pretrained(tmp_path / "model", test=test)
     assert not (tmp_path / "model").exists()
 

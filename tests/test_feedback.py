@@ -98,7 +98,7 @@ def test_one_of_many_processes_says_that_each_trains_on_everything(world_size, m
     monkeypatch.setenv("WORLD_SIZE", world_size)
     for train in (lambda: tiny().fit(CLIPS, Y), lambda: tiny().partial_fit(CLIPS, Y, classes=[0, 1, 2])):
         with pytest.warns(
-            UserWarning, match=f"WORLD_SIZE={world_size}.*trains on all clips.*Start one process"
+            UserWarning, match=f"WORLD_SIZE={world_size}.*trains its own model on all clips.*Start one process"
         ) as told:
             clf = train()
         assert len(told) == 1
@@ -153,6 +153,17 @@ def test_callbacks_see_every_epoch_with_a_fitted_estimator():
     assert watcher.events[0] == "setup"
     assert watcher.events[-1] == "teardown"
     assert watcher.events.count("begin epoch") == watcher.events.count("end epoch") == 4
+
+
+@pytest.mark.parametrize("params", [{}, {"ema_decay": 0.5}, {"keep": "last", "ema_decay": 0.5}], ids=str)
+def test_callbacks_see_the_final_model_at_the_end(params):
+    class Last(Watcher):
+        def on_fit_task_end(self, estimator, context, *, X, y, fitted_estimator):
+            self.last = fitted_estimator.predict_proba(X)
+
+    watcher = Last()
+    clf = tiny(**params).set_callbacks(watcher).fit(CLIPS, Y)
+    np.testing.assert_array_equal(watcher.last, clf.predict_proba(CLIPS))
 
 
 def test_a_callback_stops_training_and_the_best_weights_stay():

@@ -12,10 +12,12 @@ import pytest
 import soundfile
 import torch
 
-from skastw.data.dataset import Labelled, make_data, make_frame_set
+from skastw import ASTWClassifier
+from skastw.data.dataset import Labelled, hold_out, make_frame_set
 from skastw.data.extraction import Outcome, ReadParams, ahead, check_clips, check_frames, extract_frames, read_frames
 from skastw.data.failures import FailedClip
 from skastw.data.split import SplitParams
+from skastw.encoders import ASTWEncoder
 from skastw.errors import ClipError, ClipTypeError, ClipValueError, DataError
 from skastw.features import LogMel, Precomputed
 from skastw.targets import learn_targets
@@ -314,24 +316,31 @@ def test_items_are_made_in_another_thread():
 # ------------------------------------------------------------------ data sets
 
 
-def reader(on_error="raise", n_jobs=None):
-    """Return what yields the outcomes of clips, with a list of the positions that were asked for."""
-    asked = []
-
-    def read_index(clips, index, n_features=None):
-        asked.append((list(index), n_features))
-        return read(clips, index, on_error=on_error, n_jobs=n_jobs)
-
-    return read_index, asked
-
-
-def data_of(clips, y, *, weights=None, groups=None, validation=None, on_error="raise", n_jobs=None, **params):
-    read_index, asked = reader(on_error, n_jobs)
+def frame_set_of(clips, y, *, weights=None, groups=None, on_error="raise", n_jobs=None, limit=None):
+    """Return the data set of the usable clips of positive weight, the other clips, all clips and the targets."""
     targets = learn_targets(y, "classifier")
     weights = np.ones(len(y)) if weights is None else np.asarray(weights, dtype=float)
-    settings = {"limit": None, "dtype": torch.float32, "seed": 0, "split": SplitParams(), **params}
     labelled = Labelled(clips, targets.encode(y), weights, groups)
-    return make_data(labelled, validation, targets, read_index, on_error=on_error, **settings), asked
+    frame_set, failed = make_frame_set(
+        labelled,
+        labelled.used,
+        lambda clips, index: read(clips, index, on_error=on_error, n_jobs=n_jobs),
+        limit=limit,
+        on_error=on_error,
+        dtype=torch.float32,
+    )
+    return frame_set, failed, labelled, targets
+
+
+def data_of(clips, y, *, val_split=0.2, seed=0, **params):
+    """Return the data sets, split into training and validation clips, and the clips that were left out."""
+    frame_set, failed, labelled, targets = frame_set_of(clips, y, **params)
+    return hold_out(labelled, frame_set, targets, SplitParams(val_split=val_split), seed), failed
+
+
+def classifier(**params):
+    tiny = ASTWEncoder(d_model=8, num_heads=2, num_layers=1, ff_mult=2)
+    return ASTWClassifier(**{"encoder": tiny, "features": FEATURES, "sample_rate": RATE, "epochs": 1, **params})
 
 
 @pytest.fixture
@@ -346,10 +355,10 @@ LABELS = np.array(["a", "b"] * 10)
 def test_frames_targets_and_weights_stay_together(clips, n_jobs):
     weights = np.arange(20) / 8
     clips[6], clips[13] = "missing.wav", np.full(10, np.nan)
-    data, asked = data_of(clips, LABELS, weights=weights, on_error="ignore", n_jobs=n_jobs)
-    assert asked == [(list(range(1, 20)), None)]  # the first has weight 0
+    clips[0] = None  # which has weight 0 and is not read
+    data, failed = data_of(clips, LABELS, weights=weights, on_error="ignore", n_jobs=n_jobs)
     assert data.split == "random split, stratified where possible"
-    assert [clip.index for clip in data.failed] == [6, 13]
+    assert [clip.index for clip in failed] == [6, 13]
 
     positions = np.concatenate([part.positions for part in data.parts])
     assert sorted(positions) == [i for i in range(1, 20) if i not in (6, 13)]
@@ -368,20 +377,20 @@ def test_clips_that_are_left_out_are_warned_of_once(clips, on_error, n_warnings)
     clips[6], clips[13] = "missing.wav", None
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        data, _ = data_of(clips, LABELS, on_error=on_error)
+        _, failed, _, _ = frame_set_of(clips, LABELS, on_error=on_error)
     messages = [str(warning.message) for warning in caught]
     assert len(messages) == n_warnings
     for message in messages:
         assert message.startswith("2 of 20 clips cannot be used (Clip 6 ('missing.wav')")
         assert "Clip 13" in message
-    assert len(data.failed) == 2
+    assert len(failed) == 2
 
 
 def test_clips_that_cancel_themselves_are_used_and_warned_of(mixed):
     y = ["a", "b"] * 6
     clips = [clip for i, clip in enumerate(mixed.clips) if i not in mixed.bad][:12]
     with pytest.warns(UserWarning, match="The channels of 2 of 12 clips cancel each other") as caught:
-        data, _ = data_of(clips, y, split=SplitParams(val_split=None))
+        data, _ = data_of(clips, y, val_split=None)
     assert len(caught) == 1
     assert "opposite.wav" in str(caught[0].message)
     assert data.train.positions.tolist() == list(range(12))
@@ -392,10 +401,10 @@ def test_more_than_a_fifth_of_bad_clips_stops_training(clips, n_bad, stops):
     for i in range(n_bad):
         clips[2 * i + i % 2] = None
     if not stops:
-        assert len(data_of(clips, LABELS, on_error="ignore")[0].failed) == n_bad
+        assert len(frame_set_of(clips, LABELS, on_error="ignore")[1]) == n_bad
         return
     with pytest.raises(DataError, match=r"5 of 20 clips cannot be used .*more than 20%") as caught:
-        data_of(clips, LABELS, on_error="ignore")
+        frame_set_of(clips, LABELS, on_error="ignore")
     assert [clip.index for clip in caught.value.failed] == [0, 3, 4, 7, 8]
 
 
@@ -404,36 +413,37 @@ def test_a_class_that_is_lost_stops_training(clips):
     y[[3, 8]] = "rare"
     clips[3] = clips[8] = None
     with pytest.raises(DataError, match="No clip of class 'rare' can be used") as caught:
-        data_of(clips, y, on_error="ignore")
+        classifier(on_error="ignore").fit(clips, y)
     assert [clip.index for clip in caught.value.failed] == [3, 8]
-    data, _ = data_of(clips, y, on_error="ignore", weights=~np.isin(np.arange(20), [3, 8]))
-    assert data.failed == []  # of weight 0, they are not read
+    estimator = classifier(on_error="ignore").fit(clips, y, sample_weight=~np.isin(np.arange(20), [3, 8]))
+    assert estimator.failed_ == []  # of weight 0, they are not read
 
 
 def test_the_first_bad_clip_is_the_error_by_default(clips):
     clips[6], clips[13] = "missing.wav", None
     with pytest.raises(ClipValueError, match=r"Clip 6 \('missing.wav'\)") as caught:
-        data_of(clips, LABELS)
+        frame_set_of(clips, LABELS)
     assert [clip.index for clip in caught.value.failed] == [6]
 
 
 def test_weights_of_zero_alone_are_refused(clips):
     with pytest.raises(ValueError, match="weights that are zero for every clip"):
-        data_of(clips, LABELS, weights=np.zeros(20))
+        frame_set_of(clips, LABELS, weights=np.zeros(20))
 
 
 def test_validation_clips_of_the_caller_are_not_mixed_with_the_others(clips):
-    theirs = [noise(500), None, noise(700), noise(800), noise(900), noise(1000)]
-    validation = Labelled(theirs, np.array([0, 1, 0, 1, 0, 1]), np.array([0.5, 1.0, 2.0, 1.0, 1.0, 1.0]))
-    clips[2] = None
-    data, asked = data_of(clips, LABELS, validation=validation, on_error="ignore")
-    assert asked == [(list(range(20)), None), (list(range(6)), 8)]
-    assert data.split == "validation clips given by the caller"
-    assert data.train.positions.tolist() == [i for i in range(20) if i != 2]
-    assert data.valid.positions.tolist() == [0, 2, 3, 4, 5]
-    assert data.valid.targets.tolist() == [0, 0, 1, 0, 1]
-    assert data.valid.weights.tolist() == [0.5, 2.0, 1.0, 1.0, 1.0]
-    assert [(clip.index, clip.reason.startswith("in X_val: ")) for clip in data.failed] == [(2, False), (1, True)]
+    theirs, weights = [noise(500), None, *(noise(n) for n in (700, 800, 900, 1000))], [0.5, 1.0, 2.0, 1.0, 1.0, 1.0]
+    y, clips[2] = np.array(["a", "b", "a", "b", "a", "b"]), None
+    estimator = classifier(on_error="ignore")
+    estimator.fit(clips, LABELS, X_val=theirs, y_val=y, sample_weight_val=weights)
+    record = estimator.trained_.record
+    assert (record.n_train, record.n_validation, record.split) == (19, 5, "validation clips given by the caller")
+    assert [(clip.index, clip.reason.startswith("in X_val: ")) for clip in estimator.failed_] == [(2, False), (1, True)]
+
+    predicted, usable = estimator.predict(theirs), [0, 2, 3, 4, 5]
+    expected = np.average(predicted[usable] == y[usable], weights=np.array(weights)[usable])
+    assert record.validation["accuracy"] == pytest.approx(expected)
+    assert [row.support for row in record.per_class] == [3, 2]
 
 
 def test_groups_stay_whole_after_clips_are_left_out(clips):
@@ -444,16 +454,14 @@ def test_groups_stay_whole_after_clips_are_left_out(clips):
     sides = [set(groups[part.positions]) for part in data.parts]
     assert not sides[0] & sides[1]
     assert len(data.train) + len(data.valid) == 19
-    assert data_of(clips, LABELS, on_error="ignore", split=SplitParams(val_split=None))[0].valid is None
+    assert data_of(clips, LABELS, on_error="ignore", val_split=None)[0].valid is None
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_values_and_weights_have_the_dtype_of_the_network(clips, dtype):
     targets = learn_targets(np.arange(20.0), "regressor")
     labelled = Labelled(clips, targets.encode(np.arange(20.0)), np.ones(20))
-    frame_set, failed = make_frame_set(
-        labelled, np.array([4, 2]), reader()[0], limit=None, on_error="raise", dtype=dtype
-    )
+    frame_set, failed = make_frame_set(labelled, np.array([4, 2]), read, limit=None, on_error="raise", dtype=dtype)
     assert (frame_set.targets.dtype, frame_set.weights.dtype, failed) == (dtype, dtype, [])
     assert frame_set.positions.tolist() == [4, 2]
     np.testing.assert_allclose(frame_set.targets, targets.encode([4.0, 2.0]), rtol=1e-6)
@@ -508,3 +516,12 @@ def test_an_outcome_is_a_value_of_three_parts():
     position, result, cancelled = Outcome(3, frames)
     assert (position, cancelled) == (3, False)
     assert result is frames
+
+
+# ------------------------------------------------------------------ known defects
+
+
+@pytest.mark.xfail(strict=True, reason="frames without values pass the check, and the network fails")
+def test_frames_without_values_cannot_be_used():
+    [outcome] = check_frames([np.zeros((5, 0))], None)
+    assert isinstance(outcome.result, FailedClip)

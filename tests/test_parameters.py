@@ -16,7 +16,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.model_selection import GridSearchCV
 
 from skastw import ASTWClassifier, ASTWFeaturizer, ASTWRegressor
-from skastw.core.parameters import check_params, param, parameters, params_where, take_params
+from skastw.core.parameters import check_params, param, param_names, parameters, take_params
 from skastw.core.sklearn_private import Interval, InvalidParameterError, StrOptions
 from skastw.datasets import make_tones
 from skastw.encoders import ASTWEncoder
@@ -147,8 +147,8 @@ def test_a_class_without_a_place_for_them_documents_them_at_its_end():
 
 
 def test_which_parameters_are_saved():
-    assert params_where(Walker, saved=False) == ["steps"]
-    assert sorted(params_where(Walker, saved=True)) == ["gear", "load", "rate"]
+    assert param_names(Walker, saved=False) == ["steps"]
+    assert sorted(param_names(Walker, saved=True)) == ["gear", "load", "rate"]
 
 
 def test_a_group_is_taken_as_the_owner_is_now():
@@ -199,7 +199,7 @@ def test_each_parameter_is_explained_in_sentences(cls):
         r"^    \w+ : .+$", cls.__doc__.partition("Parameters\n")[2].partition("Attributes\n")[0], flags=re.M
     )
     for explanation in parts[1:]:
-        assert re.match(r"\s+[A-Z`1].*\.\s*$", explanation, flags=re.S), explanation
+        assert re.match(r"\s+[A-Z`\d].*\.\s*$", explanation, flags=re.S), explanation
 
 
 @pytest.mark.parametrize("cls", ESTIMATORS)
@@ -231,7 +231,7 @@ def test_estimators_are_cloned_pickled_and_shown_with_their_parameters(cls):
 
 @pytest.mark.parametrize("cls", LEARNERS)
 def test_parameters_of_the_machine_do_not_travel(cls, tmp_path):
-    unsaved = params_where(cls, saved=False)
+    unsaved = param_names(cls, saved=False)
     assert set(unsaved) == {"cache", "checkpoint_dir", "device", "init_from", "n_jobs", "verbose", "warm_start"}
     y = Y if cls is ASTWClassifier else Y.astype(float)
     estimator = cls(encoder=TINY, epochs=1, val_split=None, device="cpu", n_jobs=2, cache="disk", adam_lr=0.002)
@@ -245,7 +245,7 @@ def test_parameters_of_the_machine_do_not_travel(cls, tmp_path):
 
 def test_the_groups_of_the_estimators_share_no_parameter_but_by_inheritance():
     names = [
-        set(params_where(cls, saved=True) + params_where(cls, saved=False)) for cls in (TrainingParams, InferenceParams)
+        set(param_names(cls, saved=True) + param_names(cls, saved=False)) for cls in (TrainingParams, InferenceParams)
     ]
     assert not names[0] & names[1]
     assert names[0] | names[1] < set(AudioEstimator().get_params(deep=False))
@@ -335,3 +335,19 @@ def test_a_grid_reaches_own_parameters_and_those_of_components():
     grid = {"food": ["hay", "fish"], "encoder__d_model": [4, 8]}
     search = GridSearchCV(pets(), grid, cv=2, refit=False, error_score="raise").fit(CLIPS, Y)
     assert [sorted(params) for params in search.cv_results_["params"]] == [["encoder__d_model", "food"]] * 4
+
+
+# ------------------------------------------------------------------ known defects
+
+
+@pytest.mark.xfail(strict=True, reason="the type of an annotation is shown as repr shows a class")
+def test_a_module_may_evaluate_its_annotations():
+    """As one without ``from __future__ import annotations`` does, in which a type is no text."""
+
+    class Group:
+        """A group."""
+
+        __annotations__ = {"rate": float}
+        rate = param(default=0.5, valid=[Real], doc="Share.")
+
+    assert "rate : float, default=0.5" in parameters(Group).__doc__

@@ -61,6 +61,7 @@ def model_card(trained: Trained, *, title: str, estimator: str) -> str:
     title = " ".join(title.split())
     record, components, targets = trained.record, trained.components, trained.targets
     described = {**components.parts, "augment": list(components.augment)}
+
     return render(
         "skastw.artifact",
         "card.md",

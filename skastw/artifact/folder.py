@@ -3,7 +3,7 @@
 ==========================  ===========================================================================
 ``model.safetensors``       the weights
 ``config.json``             ``format_version``, the components by name, the estimator's parameters, the SHA-256 of
-                            the other files and of itself
+                            the other files and of ``config.json`` itself
 ``preprocessor_config.json``  the front end in the format of ``transformers``' ``WhisperFeatureExtractor``
 ``labels.json``             the classes and their type
 ``metrics.json``            data, scores and history of training
@@ -444,6 +444,7 @@ def _hashes(config: dict[str, Any], source: Path) -> dict[str, str]:
         raise ArtifactError(
             f"{str(source / CONFIG)!r} does not contain the SHA-256 of each file; save the model again."
         )
+
     others = {name: str(value) for name, value in hashes.items() if name != CONFIG}
     if _canonical_sha256({**config, "sha256": others}) != hashes[CONFIG]:
         raise ArtifactError(

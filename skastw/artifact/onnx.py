@@ -230,6 +230,8 @@ def _network_graph(model: AudioModel, n_features: int, names: Mapping[str, str])
         return _graph(_Network(model, "classify"), frames)
     except Exception as error:
         encoder, pooling = (m[0] if isinstance(m, nn.ModuleList) else m for m in (model.encoder, model.pooling))
+
+        # find the component that cannot be exported
         for kind, part in (("normalization", model.normalization), ("encoder", encoder), ("pooling", pooling)):
             module = _Network(part)
             try:

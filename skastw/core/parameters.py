@@ -78,7 +78,7 @@ def parameters(cls: type[T]) -> type[T]:
 
 
 def param_names(cls: type, *, saved: bool | None = None) -> list[str]:
-    """Return the names of the parameters of a group, all or only those with this value of ``saved``."""
+    """Return the names of the parameters of a group; with ``saved``, only of saved or of other parameters."""
     return [item.name for item in _declared(cls) if saved in (None, item.metadata["saved"])]
 
 
@@ -112,7 +112,7 @@ def check_params(group: Any, name: str) -> None:
 def take_params(cls: type[T], owner: Any, **others: Any) -> T:
     """Return the group ``cls`` with the current parameters of ``owner``, and with ``others`` as further fields.
 
-    Numbers of NumPy become numbers of Python.
+    NumPy numbers are converted to Python numbers.
 
     Examples
     --------

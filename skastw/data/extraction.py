@@ -110,11 +110,13 @@ def check_clips(estimator: Any, X: Any, *, reset: bool) -> Sequence[Any]:
     if reset:
         for learned in ("n_features_in_", "feature_names_in_"):
             estimator.__dict__.pop(learned, None)
+
     if is_array_input(X):
         array = X if hasattr(X, "shape") else np.asarray(X)
         clips = list(array) if len(array.shape) == 3 else validate_data(estimator, array, reset=reset)
     else:
         clips = as_clips(X)
+
     if len(clips) == 0:
         name = type(estimator).__name__
         raise ValueError(f"Found array with 0 sample(s) in X while a minimum of 1 is required by {name}.")

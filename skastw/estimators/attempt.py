@@ -40,6 +40,8 @@ class Attempt:
         ``n_features_in_`` and ``feature_names_in_``, if X is an array.
     data : Data or None
     run : Run or None
+    finished : bool
+        Whether training has ended; the network of the run then has the weights that are kept.
     """
 
     components: Components
@@ -50,6 +52,7 @@ class Attempt:
     n_features: dict[str, Any] = field(default_factory=dict)
     data: Data | None = None
     run: Run | None = None
+    finished: bool = False
 
     @property
     def seed(self) -> int:
@@ -71,6 +74,7 @@ class Attempt:
         assert self.data is not None
         with retained_heap():
             run = train(self.run, self.data, monitor=monitor, checkpoint=checkpoint)
+        self.finished = True
 
         if isinstance(run.stopped, KeyboardInterrupt) and run.best["epoch"]:
             epochs = run.settings.epochs
@@ -87,8 +91,9 @@ class Attempt:
         return trained_from(self.run, self.data, self.components, seed=seed, params=self.params, model=model)
 
     def copy(self, run: Run) -> dict[str, Any]:
-        """Return the fitted attributes in the middle of training, for a copy of the estimator."""
-        return {"trained_": self.trained(copy.deepcopy(run.average.model)), "failed_": self.failed, **self.n_features}
+        """Return the fitted attributes of a copy of the estimator, for callbacks during and after training."""
+        model = run.model if self.finished else run.average.model
+        return {"trained_": self.trained(copy.deepcopy(model)), "failed_": self.failed, **self.n_features}
 
     def learned(self) -> dict[str, Any]:
         """Return the attributes of the fitted estimator."""

@@ -419,6 +419,7 @@ class AudioEstimator(
                 f"Got random_state={self.random_state!r} with checkpoint_dir, expected an integer: otherwise a run "
                 "that is started again has another seed."
             )
+
         of_machine = param_names(type(self), saved=False)
         params = {name: repr(value) for name, value in self.get_params().items() if name not in of_machine}
         run = hashlib.sha256(json.dumps([type(self).__name__, __version__, data.fingerprint, params]).encode())
@@ -661,6 +662,7 @@ class AudioEstimator(
         unknown = sorted(set(loaded.params) - {*param_names(cls, saved=True)})
         if unknown:
             raise ArtifactError(f"config.json has the parameters {unknown[:5]}, which {cls.__name__} does not save.")
+
         pairs = {name: dict(loaded.params[name]) for name in _MAPPINGS if isinstance(loaded.params.get(name), list)}
         if loaded.trained.targets.estimator != cls._learns:
             raise ArtifactError(
@@ -684,9 +686,7 @@ class AudioEstimator(
         names = [name for name in param_names(type(self), saved=True) if name not in KINDS]
         params = {name: copy.deepcopy(getattr(self, name)) for name in names}
         seed = params["random_state"]
-        params["random_state"] = (
-            int(seed) if isinstance(seed, Integral) else None
-        )  # the state of a RandomState is not saved
+        params["random_state"] = int(seed) if isinstance(seed, Integral) else None  # a RandomState is not saved
         return {
             name: list(map(list, value.items())) if isinstance(value, dict) else plain(value)
             for name, value in params.items()

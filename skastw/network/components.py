@@ -121,7 +121,7 @@ class Components:
 
     @property
     def precomputed(self) -> bool:
-        """Whether X holds frames instead of clips."""
+        """Whether X contains frames instead of clips."""
         return isinstance(self.features, Precomputed)
 
     def build(self, n_outputs: int, n_features: int | None = None) -> AudioModel:

@@ -52,7 +52,7 @@ class TestScores(Struct, frozen=True, kw_only=True):
     n_clips : int
     accuracy, macro_f1, uar : float
     intervals : dict of str to list of two floats
-        Lower and upper end of the interval of each score.
+        Lower and upper bound of the confidence interval of each score.
     per_class : list of ClassScores
     """
 
@@ -174,6 +174,6 @@ def held_out_scores(scores: Mapping[str, Any] | None) -> TestScores | None:
     if scores is None:
         return None
     try:
-        return check(to_builtins(scores, enc_hook=plain), TestScores, "test", ArtifactError)  # they may be of NumPy
+        return check(to_builtins(scores, enc_hook=plain), TestScores, "test", ArtifactError)  # may have NumPy numbers
     except (ArtifactError, TypeError) as error:
-        raise ArtifactError(f"{error} Expected the scores as evaluate(...).to_dict() gives them.") from None
+        raise ArtifactError(f"{error} Expected scores in the form of evaluate(...).to_dict().") from None

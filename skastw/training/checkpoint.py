@@ -31,7 +31,7 @@ class CheckpointParams:
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Write a state to a file; if the process is killed meanwhile, the old file stays.
+    """Write a state to a file. If the process is killed before the end, the old file remains.
 
     Parameters
     ----------
