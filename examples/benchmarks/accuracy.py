@@ -3,14 +3,14 @@
     python examples/benchmarks/accuracy.py run --protocol r4-21 --recipe small --seeds 3 --data-dir path/to/data
     python examples/benchmarks/accuracy.py report
 
-A run appends a JSON line for each fold to ``--output``: scores, seconds, parameters, the predictions and their hash. Folds
-that the file contains already are skipped, so a run can be resumed. ``--set`` changes single parameters;
+A run appends a JSON line for each fold to ``--output``: scores, seconds, parameters, the predictions and their hash.
+Folds that the file contains already are skipped, so a run can be resumed. ``--set`` changes single parameters;
 ``--ablations`` runs every entry of a file such as ``ablations.yaml`` beside this script. The test clips choose neither
 epochs nor parameters.
 
 Protocols: ``r4-21``, ``r4`` and ``r8`` (RAVDESS speech, four and eight emotions, whole actors), ``esc10`` (its five
-folds), ``digits`` (the synthetic voices of the library), and ``choice``, on which the recipes were developed: the other four
-emotions, actors 1 to 20.
+folds), ``digits`` (the synthetic voices of the library), and ``choice``, on which the recipes were developed: the other
+four emotions, actors 1 to 20.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Measure the speed of skastw relative to plain PyTorch, librosa and transformers, as ratios within one run.
 
-Each measurement alternates between the candidates and compares their medians, so that a temporary slowdown of the machine
-affects all of them. The sub-command ``machine`` measures the limits of the machine.
+Each measurement alternates between the candidates and compares their medians, so that a temporary slowdown of the
+machine affects all of them. The sub-command ``machine`` measures the limits of the machine.
 
     python examples/benchmarks/speed.py train --data-dir path/to/data
     python examples/benchmarks/speed.py all --data-dir path/to/data --json speed.json
@@ -347,7 +347,7 @@ def predict(options: argparse.Namespace) -> Iterator[Row]:
 
 
 def latency(options: argparse.Namespace) -> Iterator[Row]:
-    """Measure the milliseconds per clip of predictions by recipes, from waveforms at their rate: alone and in batches."""
+    """Measure milliseconds per clip of predictions by recipes, from waveforms at their rate: alone and in batches."""
     for recipe, target in (("small", "<= 10"), ("tiny", ""), ("environmental", ""), ("astw-augmented", "")):
         clf = ASTWClassifier.from_recipe(recipe).set_params(epochs=1, min_steps=0, batch_size=BATCH)
         paths = ravdess(options.data_dir, 4 * BATCH)

@@ -2,7 +2,7 @@
 
     python examples/emodb/2_side_columns.py --data-dir path/to/emodb
 
-Each speaker is left out in turn. ``ColumnTransformer`` transforms the column of clips and the ordinary columns separately.
+Each speaker is left out in turn. ``ColumnTransformer`` transforms the clips and the ordinary columns separately.
 """
 
 from __future__ import annotations

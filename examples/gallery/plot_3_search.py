@@ -32,7 +32,7 @@ search.fit(X, y, groups=voices)
 print(search.best_params_)
 
 # %%
-# Each point is a fold. If the folds differ as much as the candidates, the search does not show which candidate is better.
+# Each point is a fold. If the folds differ as much as the candidates, the search does not show which one is better.
 # The best score of a search is slightly optimistic, because the search selects the highest one.
 
 results = pd.DataFrame(search.cv_results_).sort_values("mean_test_score")

@@ -2,12 +2,12 @@
 What each augmentation does to a clip
 =====================================
 
-Augmentations change the training clips at random in each epoch; predictions do not apply them. Here each augmentation is
-applied once to the same clip, a spoken *seven*. Augmentations that mix clips mix it with a *three*.
+Augmentations change the training clips at random in each epoch; predictions do not apply them. Here each augmentation
+is applied once to the same clip, a spoken *seven*. Augmentations that mix clips mix it with a *three*.
 """
 
 # %%
-# Compute the frames of both clips as a batch. A ``Batch`` contains frames, lengths, targets and weights, as in training.
+# Compute the frames of both clips as a batch. A ``Batch`` contains frames, lengths, targets and weights.
 
 import matplotlib.pyplot as plt
 import torch
