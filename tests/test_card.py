@@ -16,7 +16,7 @@ from huggingface_hub.repocard_data import eval_results_to_model_index
 from sklearn.metrics import balanced_accuracy_score, precision_recall_fscore_support
 
 from skastw import ASTWClassifier, ASTWRegressor
-from skastw.artifact.card import model_card
+from skastw.artifact.documents import to_documents
 from skastw.artifact.folder import seal
 from skastw.augment import Background
 from skastw.datasets import make_tones
@@ -310,7 +310,8 @@ def test_no_text_breaks_out_of_its_place(tmp_path):
 def test_a_card_names_no_folder_of_the_machine(path, held_out):
     paths = [path, path, "rain/hum.wav"]
     components = replace(held_out.trained_.components, augment=(Background(paths=paths),))
-    card = model_card(replace(held_out.trained_, components=components), title="Owls", estimator="ASTWClassifier")
+    trained = replace(held_out.trained_, components=components)
+    card = to_documents(trained, title="Owls", estimator="ASTWClassifier", params={}).card
     assert "anna" not in card
     assert "| augment | `[Background(paths=['hum.wav', 'hum.wav', 'rain/hum.wav'])]` |" in card
 

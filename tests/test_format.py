@@ -199,14 +199,12 @@ def test_more_labels_than_a_person_reads_are_in_one_file_only(written, n_labels,
         assert documents.config["id2label"]["9999"] == "9999"
 
 
-@pytest.mark.xfail(strict=True, reason="scores that are integers are left out of the config")
 def test_a_perfect_score_is_a_score(written, tmp_path):
     test = {"n_clips": 4, "accuracy": 1, "macro_f1": 1, "uar": 1}
     folder = Path(written["classifier"][0].save_pretrained(tmp_path / "model", test=test))
     assert document(folder)["metrics"] == {"accuracy": 1, "macro_f1": 1, "uar": 1}
 
 
-@pytest.mark.xfail(strict=True, reason="a class that looks like a path loses its folders in class_weight alone")
 def test_weights_of_classes_that_look_like_paths_stay_with_their_classes(tmp_path):
     estimator, _ = estimators()["classifier"]
     y = np.array(["/cat", "/dog", "/cat", "/dog", "/cat"])
@@ -224,13 +222,9 @@ def absolute_paths(value):
     return [value] if isinstance(value, str) and Path(value).is_absolute() else []
 
 
-#: A folder with a space, which ``repr`` of a component breaks into two texts.
-WITH_SPACE = pytest.param(
-    "anna's files", str, marks=pytest.mark.xfail(strict=True, reason="the card looks for folders in a repr")
+@pytest.mark.parametrize(
+    ("user", "as_type"), [("anna", str), ("anna", Path), ("anna's files", Path), ("anna's files", str)]
 )
-
-
-@pytest.mark.parametrize(("user", "as_type"), [("anna", str), ("anna", Path), ("anna's files", Path), WITH_SPACE])
 @pytest.mark.parametrize("random_state", [5, "RandomState"])
 def test_no_path_of_this_machine_is_published(user, as_type, random_state, tmp_path):
     home = tmp_path / "home" / user

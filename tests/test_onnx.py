@@ -31,8 +31,10 @@ from skastw.errors import ArtifactError, ExportError, MissingDependencyError
 from skastw.features import MFCC, PCEN, FeaturesModule, LogMel, Precomputed
 from skastw.features.log_mel import centred_windows, power_spectrum
 from skastw.network.model import build_model
+from skastw.network.trained import Trained
 from skastw.normalization import NoNormalization, Normalization, PerBinNormalization
 from skastw.pooling import MeanPooling, Pooling
+from skastw.targets import SingleLabel
 
 SIZES = {"d_model": 32, "num_heads": 2, "num_layers": 1, "width": 8, "num_blocks": 1}
 SIZES |= {"channels": 32, "hidden": 32, "embedding": 32, "se_channels": 8, "patch_frames": 4}
@@ -76,13 +78,13 @@ def logits_of_the_library(model, clips):
     return torch.stack(logits).numpy()
 
 
-def written(path, model, **changes):
-    settings = {
-        "labels": {"task": "classification", "labels": ["a", "b", "c"]},
-        "metadata": {"sample_rate": 16000, "chunk_length": CHUNK_LENGTH},
-        "names": {"features": "mine", "normalization": "mine", "encoder": "mine", "pooling": "mine"},
-    }
-    return write_onnx(path, model, model.features, **(settings | changes))
+def written(path, model, **names):
+    """Export a network as the model of three classes, whose components are called ``names``."""
+    named = {kind: SimpleNamespace(name=names.get(kind, "mine")) for kind in ("normalization", "encoder", "pooling")}
+    features = SimpleNamespace(name=names.get("features", "mine"), build=lambda rate: model.features)
+    parts = {"features": features, **named}
+    components = SimpleNamespace(features=features, parts=parts, sample_rate=16000, chunk_length=CHUNK_LENGTH)
+    return write_onnx(path, Trained(components, model, SingleLabel(np.array(["a", "b", "c"])), None))
 
 
 def session_of(path):
@@ -273,7 +275,7 @@ def test_the_command_writes_the_file(fitted, path, tmp_path):
     np.testing.assert_array_equal(found[0], expected[0])
 
 
-# ------------------------------------------------------------------ what has no form in ONNX
+# ------------------------------------------------------------------ what ONNX cannot express
 
 
 class Branching(EncoderModule):
@@ -293,14 +295,13 @@ class BranchingFrontEnd(FeaturesModule):
 
 def test_a_component_without_a_form_is_named(tmp_path):
     model = trained_by_chance(LogMel(n_mels=16), NoNormalization(), TINY, MeanPooling())
-    names = {"features": "whale", "normalization": "none", "encoder": "forking", "pooling": "mean"}
     branching = trained_by_chance(LogMel(n_mels=16), NoNormalization(), TINY, MeanPooling())
     branching.encoder = Branching()
     with pytest.raises(ExportError, match="encoder='forking' cannot be expressed in ONNX"):
-        written(tmp_path / "model.onnx", branching, names=names)
+        written(tmp_path / "model.onnx", branching, encoder="forking")
     model.features = BranchingFrontEnd()
     with pytest.raises(ExportError, match="features='whale' cannot be expressed in ONNX"):
-        written(tmp_path / "model.onnx", model, names=names)
+        written(tmp_path / "model.onnx", model, features="whale")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -340,7 +340,6 @@ def test_a_grid_reaches_own_parameters_and_those_of_components():
 # ------------------------------------------------------------------ known defects
 
 
-@pytest.mark.xfail(strict=True, reason="the type of an annotation is shown as repr shows a class")
 def test_a_module_may_evaluate_its_annotations():
     """As one without ``from __future__ import annotations`` does, in which a type is no text."""
 

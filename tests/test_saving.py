@@ -829,7 +829,7 @@ def test_a_file_that_is_mounted_by_itself_is_an_error_before_anything_is_written
     shutil.copy(folder / "metrics.json", mounted)
     subprocess.run(["mount", "--bind", mounted / "metrics.json", folder / "metrics.json"], check=True)
     try:
-        with pytest.raises(ArtifactError, match=r"metrics\.json in it is mounted by itself"):
+        with pytest.raises(ArtifactError, match=r"metrics\.json in it is a mount point"):
             save(folder, NEW, overwrite=True)
         assert load(folder) == OLD
     finally:
@@ -898,8 +898,8 @@ def test_a_card_that_was_edited_is_not_replaced_unasked(folder):
     [
         ({"config.json": '{"model_type": "whisper"}'}, r"its config\.json is not that of a skastw model"),
         ({"config.json": "{not JSON"}, r"its config\.json is not that of a skastw model"),
-        ({"labels.json": "{}"}, r"it holds labels\.json without the config\.json"),
-        ({"model.safetensors": "", "metrics.json": "{}"}, r"it holds model\.safetensors without the config\.json"),
+        ({"labels.json": "{}"}, r"it contains labels\.json without the config\.json"),
+        ({"model.safetensors": "", "metrics.json": "{}"}, r"it contains model\.safetensors without the config\.json"),
         ({"README.md": CARD.format(0)}, r"README\.md was edited"),
         ({"README.md": "---\nlibrary_name: transformers\n---\n"}, r"README\.md is not a model card"),
     ],

@@ -36,9 +36,6 @@ _SPLITS = {
     "validation clips given by the caller": "They were chosen by the person who trained the model.",
 }
 
-#: A quote followed by the folders of an absolute path, on any operating system.
-_FOLDERS = re.compile(r"""(['"])(?:/|\\\\|[A-Za-z]:[\\/])(?:(?:(?!\1).)*[\\/](?!\1))?""")
-
 
 def model_card(trained: Trained, *, title: str, estimator: str) -> str:
     """Return the text of the model card.
@@ -76,7 +73,7 @@ def model_card(trained: Trained, *, title: str, estimator: str) -> str:
         labels=targets.labels,
         n_parameters=count_parameters(trained.model),
         components=components,
-        settings={kind: _without_folders(repr(part)) for kind, part in described.items()},
+        settings={kind: repr(part) for kind, part in described.items()},
         params=trained.params,
         record=record,
         epochs=f"{record.n_epochs}{f' of {record.max_epochs}' if record.max_epochs else ''} epochs",
@@ -120,18 +117,6 @@ def _header(title: str, record: TrainingRecord) -> str:
         model_name=title if results else None,
     )
     return data.to_yaml()
-
-
-def _without_folders(settings: str) -> str:
-    """Return the ``repr`` of a component with the folders of absolute paths removed, because cards are published.
-
-    Examples
-    --------
-    >>> from skastw.artifact.card import _without_folders
-    >>> _without_folders("[Background(paths=['/home/anna/hum.wav', 'rain.wav'])]")
-    "[Background(paths=['hum.wav', 'rain.wav'])]"
-    """
-    return _FOLDERS.sub(r"\1", settings)
 
 
 def _text(value: str) -> Any:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import PurePath
 from typing import Any
 
 import torch
@@ -67,8 +65,9 @@ def to_documents(trained: Trained, *, title: str, estimator: str, params: Mappin
     -------
     Artifact
     """
+    trained = replace(trained, components=trained.components.without_folders())
     components, record, labels = trained.components, trained.record, list(map(str, trained.targets.labels))
-    scores = record.test or record.validation
+    scores = to_builtins(record.test or record.validation or {})
 
     config = {
         "library": "skastw",
@@ -77,10 +76,12 @@ def to_documents(trained: Trained, *, title: str, estimator: str, params: Mappin
         "estimator": estimator,
         "task": trained.targets.name,
         **_label_names(labels),
-        **_without_local_paths(components.to_config()),
-        "params": _without_local_paths(params),
+        **components.to_config(),
+        "params": params,
         "seed": record.seed,
-        "metrics": {name: value for name, value in to_builtins(scores or {}).items() if isinstance(value, float)},
+        "metrics": {
+            name: score for name, score in scores.items() if isinstance(score, int | float) and name != "n_clips"
+        },
         "n_parameters": count_parameters(trained.model),
     }
 
@@ -205,14 +206,3 @@ def _label_names(labels: list[str]) -> dict[str, Any]:
     numbered = dict(enumerate(labels))
     id2label = {str(i): label for i, label in numbered.items()}
     return {"labels": labels, "id2label": id2label, "label2id": {label: i for i, label in numbered.items()}}
-
-
-def _without_local_paths(value: Any) -> Any:
-    """Return JSON values with absolute paths reduced to file names, because saved models are published."""
-    if isinstance(value, dict):
-        return {key: _without_local_paths(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_local_paths(item) for item in value]
-    if isinstance(value, os.PathLike):
-        value = os.fspath(value)
-    return PurePath(value).name if isinstance(value, str) and PurePath(value).is_absolute() else value

@@ -9,7 +9,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from dataclasses import Field, dataclass, field, fields
-from typing import Any, TypeVar, dataclass_transform
+from typing import Any, TypeVar, dataclass_transform, get_args
 
 from skastw.core.sklearn_private import StrOptions, validate_parameter_constraints
 from skastw.errors import plain
@@ -134,7 +134,8 @@ def _declared(cls: type) -> list[Field]:
 def _documented(item: Field) -> str:
     """Return the numpydoc entry of a parameter."""
     options = next((part.options for part in item.metadata["valid"] if isinstance(part, StrOptions)), None)
-    kind = str(item.type).replace(" | ", " or ").replace("np.random.", "")
+    kind = item.type if isinstance(item.type, str) else " or ".join(map(_type_name, get_args(item.type) or [item.type]))
+    kind = kind.replace(" | ", " or ").replace("np.random.", "")
     if options is not None:
         others = sorted(options - {item.default}) if item.default in options else sorted(options)
         listed = ", ".join(f'"{option}"' for option in ([item.default] if item.default in options else []) + others)
@@ -143,3 +144,7 @@ def _documented(item: Field) -> str:
     shown = f'"{item.default}"' if isinstance(item.default, str) else item.default
     text = textwrap.fill(item.metadata["doc"], width=112, break_on_hyphens=False, break_long_words=False)
     return f"{item.name} : {kind}, default={shown}\n{textwrap.indent(text, '    ')}"
+
+
+def _type_name(kind: Any) -> str:
+    return "None" if kind is type(None) else getattr(kind, "__name__", str(kind))

@@ -54,7 +54,7 @@ fit_context = _fit_context
 
 
 def boxes_in_a_row(objects: Sequence[Any]) -> Any:
-    """Return the HTML diagram of an estimator's components: one box each, in a row."""
+    """Return the HTML diagram of an estimator with the components ``objects``: one box each, in a row."""
     return _VisualBlock("serial", list(objects), names=[None] * len(objects), name_details=list(map(str, objects)))
 
 

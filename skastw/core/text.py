@@ -7,13 +7,15 @@ cannot be encoded as UTF-8 again. Such names are printed and saved with escapes:
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
 
-__all__ = ["column_type", "did_you_mean", "listed", "original_text", "readable", "readable_values"]
+__all__ = ["column_type", "did_you_mean", "listed", "original_text", "readable", "readable_values", "without_folders"]
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _ESCAPE = re.compile(r"\\(?:(\\)|x([89a-f][0-9a-f])|u(d[89a-f][0-9a-f]{2}))")
@@ -169,3 +171,25 @@ def readable_values(value: Any) -> Any:
         convert = np.frompyfunc(lambda item: readable(item) if isinstance(item, str) else item, 1, 1)
         return np.asarray(convert(value), dtype=value.dtype.kind)
     return value
+
+
+def without_folders(value: Any) -> Any:
+    """Return a value, or the values in dicts and lists, with absolute paths reduced to file names.
+
+    Paths of other operating systems count too.
+
+    Examples
+    --------
+    >>> from skastw.core.text import without_folders
+    >>> without_folders({"paths": ["/home/anna/hum.wav", "C:\\\\sounds\\\\rain.wav", "wind/1.wav"], "p": 0.5})
+    {'paths': ['hum.wav', 'rain.wav', 'wind/1.wav'], 'p': 0.5}
+    """
+    if isinstance(value, dict):
+        return {key: without_folders(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_folders(item) for item in value]
+    if not isinstance(value, str | os.PathLike):
+        return value
+    path = os.fspath(value)
+    absolute = PurePosixPath(path).is_absolute() or PureWindowsPath(path).is_absolute()
+    return PureWindowsPath(path).name if absolute else path

@@ -361,7 +361,7 @@ def _as_frames(item: Any, n_features: int | None) -> Tensor:
             f"got {got}, expected frames of shape (n_frames, n_features) because features='precomputed'."
         )
     frames = torch.as_tensor(np.asarray(item), dtype=torch.float32)
-    if n_features not in (None, frames.shape[1]) or not len(frames):
+    if n_features not in (None, frames.shape[1]) or not frames.numel():
         expected = "n_features" if n_features is None else n_features
         raise ClipValueError(f"got frames of shape {tuple(frames.shape)}, expected (n_frames, {expected}).")
 

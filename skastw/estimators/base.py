@@ -119,7 +119,7 @@ class AudioEstimator(
     # Fitted attributes under scikit-learn's naming convention.
     model_ = property(lambda self: self.trained_.model)
     task_ = property(lambda self: self.trained_.targets.name)
-    history_ = property(lambda self: self.trained_.record.history)
+    history_ = property(lambda self: list(map(dict, self.trained_.record.history)))
     best_epoch_ = property(lambda self: self.trained_.record.best_epoch)
     n_epochs_ = property(lambda self: self.trained_.record.n_epochs)
     interrupted_ = property(lambda self: self.trained_.record.interrupted)
@@ -249,7 +249,7 @@ class AudioEstimator(
             data = self._make_data(attempt, labelled, validation, targets)
             settings = self._settings(attempt.seed).lasting(len(data.train))
             run = self._start_run(attempt, targets, settings, start)
-            checkpoint = self._checkpoint(data, start)
+            checkpoint = self._checkpoint(attempt, data, start)
             if checkpoint is not None and (state := load_state(checkpoint)) is not None:
                 run.load_state_dict(state)
 
@@ -410,7 +410,7 @@ class AudioEstimator(
         attempt.run = start_run(attempt.components, targets, settings, attempt.data, start, self._loss(targets))
         return attempt.run
 
-    def _checkpoint(self, data: Data, start: Trained | None) -> Path | None:
+    def _checkpoint(self, attempt: Attempt, data: Data, start: Trained | None) -> Path | None:
         """Return the checkpoint file of this run. Its name is a hash of the data, parameters and initial weights."""
         if self.checkpoint_dir is None:
             return None
@@ -420,9 +420,8 @@ class AudioEstimator(
                 "that is started again has another seed."
             )
 
-        of_machine = param_names(type(self), saved=False)
-        params = {name: repr(value) for name, value in self.get_params().items() if name not in of_machine}
-        run = hashlib.sha256(json.dumps([type(self).__name__, __version__, data.fingerprint, params]).encode())
+        settings = [type(self).__name__, __version__, attempt.components.to_config(), attempt.params]
+        run = hashlib.sha256(json.dumps([*settings, data.fingerprint], default=repr).encode())
         for tensor in () if start is None else start.model.state_dict().values():
             run.update(tensor.contiguous().numpy().data)
         return Path(self.checkpoint_dir) / f"{run.hexdigest()[:16]}.safetensors"
@@ -440,19 +439,22 @@ class AudioEstimator(
         -------
         ndarray of shape (n_clips, n_embedding), float32
         """
-        return self._run(embed, X).numpy()
+        return self._run(embed, X)[1].numpy()
 
-    def _outputs(self, X: Any) -> Tensor:
-        """Return the outputs of the network for each clip, shape (n_clips, K)."""
+    def _outputs(self, X: Any) -> tuple[Any, Tensor]:
+        """Return the targets, and the outputs of the network for each clip, shape (n_clips, K)."""
         return self._run(predict, X)
 
-    def _run(self, function: Callable[..., tuple[Tensor, list[FailedClip]]], X: Any) -> Tensor:
-        """Return what a function of a fitted model gives for clips, and note the clips that could not be used."""
+    def _run(self, function: Callable[..., tuple[Tensor, list[FailedClip]]], X: Any) -> tuple[Any, Tensor]:
+        """Return the targets of the fitted model and the result of a function of it; note clips that it left out.
+
+        Another thread may end ``fit`` meanwhile, so both are taken from one model.
+        """
         check_is_fitted(self)
-        params = self._inference()
-        result, failed = function(self.trained_, check_clips(self, X, reset=False), params)
+        trained, params = self.trained_, self._inference()
+        result, failed = function(trained, check_clips(self, X, reset=False), params)
         self._note(failed)
-        return result
+        return trained.targets, result
 
     def _inference(self) -> InferenceParams:
         """Return the parameters of inference, checked because ``set_params`` may have changed them since ``fit``."""

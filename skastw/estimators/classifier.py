@@ -163,7 +163,8 @@ class ASTWClassifier(ClassifierMixin, ClassParams, AudioEstimator):
             Classes, or an indicator of dtype int64. Clips that cannot be read get :attr:`placeholder_`, or a row of -1
             in an indicator; see ``on_error``.
         """
-        return self._targets.decide(self._outputs(X))
+        targets, outputs = self._outputs(X)
+        return targets.decide(outputs)
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Return the logits of each clip; for two classes, the logit of the second minus the logit of the first.
@@ -176,7 +177,8 @@ class ASTWClassifier(ClassifierMixin, ClassParams, AudioEstimator):
         -------
         ndarray of shape (n_clips, n_classes), or (n_clips,) for two classes, float32
         """
-        return self._targets.decision(self._outputs(X)).numpy()
+        targets, outputs = self._outputs(X)
+        return targets.decision(outputs).numpy()
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probability of each class for each clip.
@@ -191,7 +193,8 @@ class ASTWClassifier(ClassifierMixin, ClassParams, AudioEstimator):
             Columns in the order of ``classes_``. Rows sum to 1, except for multi-label targets: their columns are
             independent probabilities.
         """
-        return self._targets.finish(self._outputs(X)).numpy()
+        targets, outputs = self._outputs(X)
+        return targets.finish(outputs).numpy()
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
         """Return the logarithm of the probabilities, also for probabilities that :meth:`predict_proba` rounds to zero.
@@ -204,7 +207,8 @@ class ASTWClassifier(ClassifierMixin, ClassParams, AudioEstimator):
         -------
         ndarray of shape (n_clips, n_classes), float32
         """
-        return self._targets.log_probabilities(self._outputs(X)).numpy()
+        targets, outputs = self._outputs(X)
+        return targets.log_probabilities(outputs).numpy()
 
     def predict_top_k(self, X: Any, *, k: int = 5) -> list[list[tuple[Any, float]]]:
         """Return the ``k`` most probable classes of each clip, most probable first.
@@ -226,7 +230,8 @@ class ASTWClassifier(ClassifierMixin, ClassParams, AudioEstimator):
         """
         if isinstance(k, bool) or not isinstance(k, Integral) or k < 1:
             raise ValueError(f"Got k={plain(k)!r}, expected an integer of at least 1.")
-        return self._targets.top_k(self._outputs(X), k)
+        targets, outputs = self._outputs(X)
+        return targets.top_k(outputs, k)
 
     def predict_windows(
         self, X: Any, *, window: float, hop: float | None = None, aggregate: str | None = None
@@ -334,13 +339,6 @@ class ASTWClassifier(ClassifierMixin, ClassParams, AudioEstimator):
         """
         check_is_fitted(self)
         return explain(self.trained_, clip, self._inference(), label=label, n_times=n_times, n_bands=n_bands, fill=fill)
-
-    @property
-    def _targets(self) -> ClassTargets:
-        check_is_fitted(self)
-        targets = self.trained_.targets
-        assert isinstance(targets, ClassTargets)
-        return targets
 
     def _loss(self, targets: Targets) -> Loss:
         return partial(targets.loss, label_smoothing=self.label_smoothing)

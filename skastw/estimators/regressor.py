@@ -120,5 +120,5 @@ class ASTWRegressor(RegressorMixin, AudioEstimator):
         -------
         ndarray of shape (n_clips,), or (n_clips, n_targets) if y had two dimensions, float64
         """
-        outputs = self._outputs(X)
-        return self.trained_.targets.decide(outputs)
+        targets, outputs = self._outputs(X)
+        return targets.decide(outputs)

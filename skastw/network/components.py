@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -20,6 +20,7 @@ from skastw.core.component import (
 )
 from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
+from skastw.core.text import without_folders
 from skastw.encoders import Encoder
 from skastw.errors import ArtifactError, ComponentError
 from skastw.features import Features, Precomputed
@@ -28,6 +29,8 @@ from skastw.normalization import Normalization
 from skastw.pooling import Pooling
 
 __all__ = ["MAX_AUGMENTATIONS", "Components", "ModelParams", "components_from_config", "resolve_components"]
+
+C = TypeVar("C", bound=Component)
 
 #: Largest number of augmentations. A folder from an untrusted source may list any number.
 MAX_AUGMENTATIONS = 64
@@ -145,10 +148,20 @@ class Components:
             n_models=self.n_models,
         )
 
+    def without_folders(self) -> Components:
+        """Return components in whose parameters absolute paths are file names, because saved models are published."""
+        parts: dict[str, Any] = {kind: _published(part) for kind, part in self.parts.items()}
+        return replace(self, **parts, augment=tuple(map(_published, self.augment)))
+
     def to_config(self) -> dict[str, Any]:
         """Return the components as JSON values, by kind."""
         augment = [component_to_config(item) for item in self.augment]
         return {**{kind: component_to_config(part) for kind, part in self.parts.items()}, "augment": augment}
+
+
+def _published(component: C) -> C:
+    """Return a component without the folders of absolute paths."""
+    return type(component)(**without_folders(component.get_params(deep=False)))
 
 
 def components_from_config(config: dict[str, Any]) -> dict[str, Any]:

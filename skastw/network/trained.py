@@ -111,7 +111,7 @@ class TrainingRecord(Struct, frozen=True, kw_only=True):
     clips_sha256: list[str] | None = None
     versions: dict[str, str] = {}
     seed: int | None = None
-    batch_size: int | None = None
+    batch_size: _Positive | None = None
     n_epochs: _Positive
     max_epochs: _Positive | None = None
     interrupted: bool = False

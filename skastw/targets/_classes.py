@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import count
 from numbers import Real
 from typing import Annotated, Any, ClassVar, Self
 
@@ -75,7 +76,8 @@ class ClassTargets(Targets):
         if kind == "f":
             return np.nan
         if kind in "iu":
-            return min(-1, int(self.classes.min()) - 1)
+            lowest, smallest = int(self.classes.min()), np.iinfo(np.int64).min
+            return min(-1, lowest - 1) if lowest > smallest else next(i for i in count(lowest) if i not in self.classes)
         return None if kind == "b" or "" in self.classes else ""
 
     def log_probabilities(self, outputs: Tensor) -> Tensor:

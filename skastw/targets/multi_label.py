@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_array
 from torch import Tensor
 from torch.nn import functional as F
 
+from skastw.errors import DataError, plain
 from skastw.targets._classes import ClassTargets, y_and_type
 
 __all__ = ["MultiLabel"]
@@ -45,7 +46,12 @@ class MultiLabel(ClassTargets):
     def learn(cls, y: Any, sample_weight: Any = None) -> Self:
         """Return the targets with the columns of y."""
         columns = getattr(y, "columns", None)
-        return cls(np.arange(_indicator(y).shape[1]) if columns is None else np.array(list(map(str, columns))))
+        if columns is None:
+            return cls(np.arange(_indicator(y).shape[1]))
+        names = np.array(list(map(str, columns)))
+        if len(np.unique(names)) < len(names):
+            raise DataError(f"y has the columns {plain(names)}, expected names that differ as text: rename them.")
+        return cls(names)
 
     def encode(self, y: Any) -> np.ndarray:
         """Return the indicator, shape (n, K), float32."""

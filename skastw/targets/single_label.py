@@ -72,7 +72,8 @@ class SingleLabel(ClassTargets):
         if len(unknown):
             known = plain(self.classes[:10])
             raise ValueError(f"Got labels {plain(unknown[:5])} that are not in y, expected some of {known}.")
-        return np.searchsorted(self.classes, y)
+        order = np.argsort(self.classes)  # a saved model may have its classes in any order
+        return order[np.searchsorted(self.classes, y, sorter=order)]
 
     def loss(self, outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
         """Return the cross-entropy of each item."""
@@ -98,8 +99,8 @@ class SingleLabel(ClassTargets):
         labels = self.classes[self.chosen(outputs).numpy()]
         if not failed.any():
             return labels
-        # unsigned integers cannot represent the placeholder
-        return np.where(failed, self.placeholder, labels.astype(np.int64) if labels.dtype.kind == "u" else labels)
+        # unsigned and small integers cannot represent the placeholder
+        return np.where(failed, self.placeholder, labels.astype(np.int64) if labels.dtype.kind in "iu" else labels)
 
     def decision(self, outputs: Tensor) -> Tensor:
         """Return the logits; for two classes, the second logit minus the first, shape (n,)."""

@@ -32,6 +32,10 @@ class _Document(Struct):
     def __post_init__(self) -> None:
         if not len(self.labels) == len(self.mean) == len(self.scale) > 0:
             raise ValueError("labels, mean and scale are not lists of one length")
+        if min(self.scale) <= 0:
+            raise ValueError(f"scale is {self.scale}, expected numbers above 0")
+        if self.one_dimensional and len(self.labels) > 1:
+            raise ValueError(f"one_dimensional is true with {len(self.labels)} values")
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +80,7 @@ class Values(Targets):
     @classmethod
     def learn(cls, y: Any, sample_weight: Any = None) -> Self:
         """Return the targets with the weighted mean and standard deviation of y."""
-        columns = getattr(y, "columns", None)
+        names = getattr(y, "columns", [y.name] if getattr(y, "name", None) is not None else None)  # a named Series
         y = _numbers(y)
         values = y.reshape(len(y), -1)
 
@@ -89,7 +93,7 @@ class Values(Targets):
                 f"y holds values of up to {np.abs(values).max():.3g}, whose variance exceeds the largest float; "
                 "expected smaller values: rescale y, or train on its logarithm."
             )
-        names = None if columns is None else [str(name) for name in columns]
+        names = None if names is None else list(map(str, names))
         return cls(mean, np.where(scale > 0, scale, 1.0), names, y.ndim == 1)
 
     def encode(self, y: Any) -> np.ndarray:

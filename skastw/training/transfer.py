@@ -13,7 +13,7 @@ __all__ = ["check_front_end", "transfer_weights"]
 
 
 def check_front_end(start: Trained, features: Features) -> None:
-    """Raise ArtifactError unless the model to start from has the same front end as the new model."""
+    """Raise ArtifactError unless the model to start from has the front end ``features`` of the new model."""
     theirs, ours = component_to_config(start.components.features), component_to_config(features)
     if theirs != ours and not isinstance(features, Precomputed):
         raise ArtifactError(f"The model of init_from has the front end {theirs}, expected {ours}.")
