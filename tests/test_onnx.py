@@ -7,6 +7,7 @@ import sys
 import warnings
 from functools import cache
 from itertools import cycle
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
