@@ -35,9 +35,9 @@ exclude_patterns = ["_build", "gallery/*.ipynb", "gallery/*.zip"]
 templates_path = ["_templates"]
 nitpicky = True
 nitpick_ignore_regex = [
-    ("py:.*", r"(?!skastw).*"),  # what other packages document
-    ("py:.*", r"skastw\._.*"),  # what is private
-    ("py:mod", r".*"),  # modules inside a package, which speaks for them
+    ("py:.*", r"(?!skastw).*"),  # other packages
+    ("py:.*", r"skastw\._.*"),  # private names
+    ("py:mod", r".*"),  # modules inside a package have no pages
 ]
 
 myst_enable_extensions = ["colon_fence", "deflist"]
@@ -45,7 +45,7 @@ myst_heading_anchors = 4
 
 autosummary_generate = True
 autosummary_context = {"own_methods": reference.methods()}
-autodoc_typehints = "none"  # the docstrings tell types, with shapes and units
+autodoc_typehints = "none"  # docstrings contain the types, with shapes and units
 autodoc_member_order = "bysource"
 numpydoc_show_class_members = False  # the pages of classes list their members themselves
 python_maximum_signature_line_length = 80
@@ -61,7 +61,7 @@ sphinx_gallery_conf = {
     "capture_repr": ("_repr_html_", "__repr__"),
     "matplotlib_animations": False,
     "abort_on_example_error": True,
-    "min_reported_time": 3600,  # nobody is helped by how long the machine that built the site took
+    "min_reported_time": 3600,  # the time of the build is of no use to readers
     "write_computation_times": False,
     "download_all_examples": False,
     "show_signature": False,

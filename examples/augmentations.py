@@ -1,4 +1,4 @@
-"""Draw one spoken digit, and what each augmentation makes of it.
+"""Draw a spoken digit after each augmentation.
 
 python examples/augmentations.py --output exports/augmentations.png
 """
@@ -26,7 +26,7 @@ SAMPLE_RATE = 16000
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--output", type=Path, default=Path("exports/augmentations.png"))
-    parser.add_argument("--seed", type=int, default=24, help="of the random draws")
+    parser.add_argument("--seed", type=int, default=24, help="seed of the augmentations")
     arguments = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as folder:
@@ -50,7 +50,7 @@ def spoken(digit: str, take: int) -> str:
 
 
 def write_hum(path: Path) -> Path:
-    """Write two seconds of mains hum, in place of a recording of one's own."""
+    """Write two seconds of mains hum, as an example of a background recording."""
     time = np.arange(2 * SAMPLE_RATE) / SAMPLE_RATE
     partials = [np.sin(2 * np.pi * 100 * k * time) / k for k in range(1, 30)]
     soundfile.write(path, 0.1 * np.sum(partials, axis=0), SAMPLE_RATE)

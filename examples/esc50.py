@@ -1,4 +1,4 @@
-"""What the examples of ESC-50 share: train on four of its five folds, and test on the one that was never heard."""
+"""Shared by the examples of ESC-50: train on four of the five folds, and test on the other one."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from skastw.runs import load_clips
 
 
 def train(description: str | None, *, subset: str, epochs: int, pooling: str) -> None:
-    """Train on a part of the classes; the arguments are defaults of what is asked for on the command line."""
-    parser = _parser(description, subset, fold="fold never heard in training")
-    parser.add_argument("--output-dir", default=f"exports/esc50_{subset}", help="of the model")
-    parser.add_argument("--recipe", choices=recipe_names(), default="astw", help="what the options below change")
+    """Train on some of the classes; the arguments are the defaults of the command line."""
+    parser = _parser(description, subset, fold="test fold")
+    parser.add_argument("--output-dir", default=f"exports/esc50_{subset}", help="folder for the model")
+    parser.add_argument("--recipe", choices=recipe_names(), default="astw", help="recipe that the options change")
     parser.add_argument("--epochs", type=int, default=epochs, help="passes over the clips")
-    parser.add_argument("--batch-size", type=int, default=8, help="clips a step")
-    parser.add_argument("--pooling", default=pooling, help="frames to a vector: mean, max, attentive_stats")
+    parser.add_argument("--batch-size", type=int, default=8, help="clips per step")
+    parser.add_argument("--pooling", default=pooling, help="mean, max or attentive_stats")
     parser.add_argument("--device", default="auto", help="where to train")
     parser.add_argument("--random-state", type=int, default=42, help="seed")
     args = parser.parse_args()
@@ -40,15 +40,15 @@ def train(description: str | None, *, subset: str, epochs: int, pooling: str) ->
     began = time.perf_counter()
     clf.fit(known.X, known.y, groups=known.groups)
     seconds = time.perf_counter() - began
-    print(f"{clf.n_epochs_} epochs in {seconds:.0f} s, the weights are those of epoch {clf.best_epoch_}")
+    print(f"{clf.n_epochs_} epochs in {seconds:.0f} s; the weights are from epoch {clf.best_epoch_}")
     print(f"saved {clf.save_pretrained(args.output_dir)}")
 
 
 def test(description: str | None, *, subset: str) -> None:
-    """Test a saved model; write numbers, pictures and a page."""
-    parser = _parser(description, subset, fold="the fold of 0_train.py")
+    """Test a saved model, and write a report with scores and plots."""
+    parser = _parser(description, subset, fold="test fold, as in 0_train.py")
     parser.add_argument("--model", default=f"exports/esc50_{subset}", help="saved folder, or repository of the Hub")
-    parser.add_argument("--output-dir", default=f"exports/esc50_{subset}_test", help="of the report")
+    parser.add_argument("--output-dir", default=f"exports/esc50_{subset}_test", help="folder for the report")
     args = parser.parse_args()
 
     clips = load_clips({"set": f"esc50:{args.subset}", "data_home": args.data_dir})
@@ -56,17 +56,17 @@ def test(description: str | None, *, subset: str) -> None:
     clf = ASTWClassifier.from_pretrained(args.model)
     result = evaluate(clf, unheard.X, unheard.y, groups=unheard.groups)
 
-    title = f"ESC-50 ({args.subset}), fold {args.test_fold} unheard in training"
+    title = f"ESC-50 ({args.subset}), tested on fold {args.test_fold}"
     result.save(args.output_dir, title=title, about={"model": args.model, "test fold": args.test_fold})
     print(result.per_class.round(3).to_string())
     print(result)
-    print(f"wrote {args.output_dir}/report.html, metrics.json and the pictures")
+    print(f"wrote {args.output_dir}/report.html, metrics.json and the plots")
 
 
 def _parser(description: str | None, subset: str, *, fold: str) -> argparse.ArgumentParser:
-    """Return what both scripts ask for."""
+    """Return a parser with the arguments that both scripts have."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--data-dir", help="folder of ESC-50, which is downloaded if missing")
+    parser.add_argument("--data-dir", help="folder of ESC-50; downloaded if missing")
     parser.add_argument("--subset", choices=["animals", "transport", "esc10"], default=subset, help="classes")
     parser.add_argument("--test-fold", type=int, choices=range(1, 6), default=1, help=fold)
     return parser

@@ -1,4 +1,4 @@
-"""Train on the spoken digits with whole voices held out, report, save, and draw the confusion matrix.
+"""Train on spoken digits, test on held-out voices, save the model, and draw the confusion matrix.
 
 python examples/quickstart.py --output-dir exports/quickstart
 """
@@ -31,7 +31,7 @@ def main() -> None:
     X, y, voices = np.array(clips.data), clips.target, clips.groups
     folds = StratifiedGroupKFold(4, shuffle=True, random_state=0)
     train, test = next(folds.split(X, y, voices))
-    print(f"{len(train)} clips train; the voices {', '.join(sorted(set(voices[test])))} are never heard in training")
+    print(f"{len(train)} training clips; test voices: {', '.join(sorted(set(voices[test])))}")
 
     clf = ASTWClassifier(encoder=ASTWEncoder(d_model=128, num_heads=4, num_layers=3), epochs=30, verbose=1)
     began = time.perf_counter()
@@ -45,7 +45,7 @@ def main() -> None:
     labels = clips.target_names
     ConfusionMatrixDisplay.from_predictions(y[test], predicted, labels=labels, cmap="Blues", colorbar=False)
     plt.xticks(rotation=45)
-    plt.title("Spoken digits, voices unheard in training")
+    plt.title("Spoken digits, unheard voices")
     plt.tight_layout()
     picture = folder.with_name("confusion_matrix.png")
     plt.savefig(picture, dpi=150)

@@ -57,8 +57,9 @@ class SkastwError(Exception):
     ----------
     failed : list of FailedClip
         Clips that could not be used; see :class:`skastw.data.failures.FailedClip`.
-    trained : estimator or None
-        Fitted estimator with the best weights so far, if this error ended ``fit`` after at least one epoch.
+    trained : Trained or None
+        Fitted model with the best weights so far, if this error ended ``fit`` after at least one epoch. Assign it to
+        ``trained_`` of an estimator to use it.
 
     Notes
     -----

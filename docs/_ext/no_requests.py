@@ -1,4 +1,4 @@
-"""End a build whose pages would load anything from elsewhere: fonts, scripts, pictures."""
+"""Fail a build if its pages would load fonts, scripts or pictures from other servers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-#: What a browser fetches by itself, as opposed to links that a reader follows.
+#: Addresses that a browser fetches by itself, as opposed to links that a reader follows.
 FETCHED = re.compile(
     r"""<(?:script|img|iframe|source|audio|video|embed)\b[^>]*\bsrc=["']?(?:https?:)?//[^"'\s>]+"""
     r"""|<link\b(?=[^>]*\brel=["']?(?:stylesheet|preload|preconnect|icon))[^>]*\bhref=["']?(?:https?:)?//[^"'\s>]+"""
@@ -16,20 +16,21 @@ FETCHED = re.compile(
 
 
 def find_requests(text: str) -> list[str]:
-    """Return what a page or a style sheet asks other servers for."""
+    """Return the requests to other servers in a page or a style sheet."""
     return FETCHED.findall(text)
 
 
 def check(app: Any, failure: Exception | None) -> None:
-    """Refuse the site if any of its files asks another server for something."""
+    """Raise an error if a file of the site would send requests to another server."""
     from sphinx.errors import SphinxError
 
     if failure is not None or app.builder.format != "html":
         return
+
     files = [path for path in Path(app.outdir).rglob("*") if path.suffix in (".html", ".css")]
-    found = [f"{path}: {item}" for path in files for item in find_requests(path.read_text(encoding="utf-8"))]
-    if found:
-        raise SphinxError("The site must need no other server:\n" + "\n".join(found))
+    requests = [f"{path}: {item}" for path in files for item in find_requests(path.read_text(encoding="utf-8"))]
+    if requests:
+        raise SphinxError("The site must not load anything from other servers:\n" + "\n".join(requests))
 
 
 def setup(app: Any) -> dict[str, bool]:

@@ -1,7 +1,7 @@
 """Write the pages of the reference from every ``__all__``: a new public name needs no other edit.
 
-A group is a page with a table for each of its modules, and each name has a page of its own, which autosummary makes
-from its docstring. A new public module that is in no group comes under "More", until it is given a place here.
+Each group has a page with a table for each of its modules, and autosummary writes a page for each name from its
+docstring. Public modules that no group contains are listed under "More".
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ import click
 import skastw
 from skastw.cli import cli
 
-#: Title of a page -> a sentence, and the modules on it; those that are not there are passed over.
+#: Title of a page -> a sentence and the modules of the page. Modules that do not exist are skipped.
 GROUPS: dict[str, tuple[str, list[str]]] = {
     "Estimators": (
-        "They also have what scikit-learn gives its own, such as ``score`` and ``set_fit_request``.",
+        "They also have methods of scikit-learn's estimators, such as ``score`` and ``set_fit_request``.",
         ["skastw"],
     ),
     "Components": (
-        "Objects of parameters, which an estimator builds its parts from. A name stands for one with its defaults: "
+        "Objects of parameters, from which an estimator builds its parts. A name is shorthand for the "
+        "object with its defaults: "
         '``encoder="astw"`` is ``encoder=ASTWEncoder()``.',
         ["skastw.features", "skastw.normalization", "skastw.encoders", "skastw.pooling", "skastw.augment"],
     ),
@@ -37,7 +38,7 @@ GROUPS: dict[str, tuple[str, list[str]]] = {
     "Fitted models": ("", ["skastw.network", "skastw.targets"]),
     "Errors": ("", ["skastw.errors", "skastw.data.failures"]),
     "Building blocks": (
-        "For authors of components: what travels between the parts of a model, and the loop that trains it.",
+        "For authors of components: the data between the parts of a model, and the training loop.",
         [
             "skastw.core.batching",
             "skastw.core.functional",
@@ -47,31 +48,31 @@ GROUPS: dict[str, tuple[str, list[str]]] = {
         ],
     ),
 }
-#: Modules that the estimators stand on, which may change in any release, and those whose names ``skastw`` exports.
+#: Modules without pages: implementation details, and modules whose names ``skastw`` exports.
 INSIDE = {"artifact", "cli", "core", "data", "estimators", "storage"}
 
 
 def public_modules() -> list[str]:
-    """Return skastw and those of its modules and packages that are meant for users."""
+    """Return skastw and its public modules and packages."""
     names = [info.name for info in pkgutil.iter_modules(skastw.__path__) if not info.name.startswith("_")]
     return ["skastw", *(f"skastw.{name}" for name in names if name not in INSIDE)]
 
 
 def public_names(module: str) -> list[str]:
-    """Return the names that a module exports, the version aside."""
+    """Return the names that a module exports, except the version."""
     return [name for name in importlib.import_module(module).__all__ if not name.startswith("_")]
 
 
 def grouped() -> dict[str, tuple[str, dict[str, list[str]]]]:
-    """Return title -> (sentence, module -> names) of every page; a name that two modules export is named once."""
-    there = public_modules()
+    """Return title -> (sentence, module -> names) for every page; a name that two modules export occurs once."""
+    public = public_modules()
     places = {name for _, modules in GROUPS.values() for name in modules}
-    groups = GROUPS | {"More": ("", [module for module in there if module not in places])}
+    groups = GROUPS | {"More": ("", [module for module in public if module not in places])}
     pages: dict[str, tuple[str, dict[str, list[str]]]] = {}
     for title, (sentence, modules) in groups.items():
         names: dict[str, list[str]] = {}
         for module in modules:
-            if module in there or module.count(".") > 1:
+            if module in public or module.count(".") > 1:
                 named = {name for earlier in names.values() for name in earlier}
                 names[module] = [name for name in public_names(module) if name not in named]
         if names:
@@ -80,13 +81,13 @@ def grouped() -> dict[str, tuple[str, dict[str, list[str]]]]:
 
 
 def every_name() -> set[str]:
-    """Return the dotted names that have a page of their own."""
+    """Return the dotted names that have a page."""
     tables = [modules for _, modules in grouped().values()]
     return {f"{module}.{name}" for modules in tables for module, names in modules.items() for name in names}
 
 
 def write_pages(folder: Path) -> None:
-    """Write ``index.rst``, a page for each group and one of the commands, where they changed."""
+    """Write ``index.rst``, a page for each group and a page for the commands, if they changed."""
     pages = {title.lower().replace(" ", "_"): group_page(title, *group) for title, group in grouped().items()}
     pages["commands"] = commands_page()
     toctree = "".join(f"   {name}\n" for name in pages)
@@ -102,7 +103,7 @@ def write_pages(folder: Path) -> None:
 
 
 def group_page(title: str, sentence: str, names: dict[str, list[str]]) -> str:
-    """Return a page: what each module says of itself, and a table of its names."""
+    """Return a page with the docstring of each module and a table of its names."""
     text = f"{heading(title, '=')}{sentence}\n\n"
     for module, exported in names.items():
         if len(names) > 1:
@@ -115,7 +116,7 @@ def group_page(title: str, sentence: str, names: dict[str, list[str]]) -> str:
 
 
 def commands_page() -> str:
-    """Return a page of what ``skastw --help`` and the help of each command say."""
+    """Return a page with the output of ``skastw --help`` and the help of each command."""
     text = f"{heading('Command line', '=')}"
     with click.Context(cli, info_name="skastw") as context:
         text += literal(cli.get_help(context))
@@ -131,19 +132,19 @@ def heading(text: str, underline: str) -> str:
 
 
 def literal(text: str) -> str:
-    """Return a block of text as it stands."""
+    """Return a block of literal text."""
     return ".. code-block:: text\n\n" + "".join(f"   {line}".rstrip() + "\n" for line in text.splitlines()) + "\n"
 
 
 def methods() -> dict[str, list[str]]:
-    """Return the public methods that skastw wrote for each class with a page, for the template of classes."""
+    """Return the public methods of each class with a page that skastw defines, for the template of classes."""
     result = {}
     for dotted in every_name():
         module, _, name = dotted.rpartition(".")
         value = getattr(importlib.import_module(module), name)
         if inspect.isclass(value):
-            found = inspect.getmembers(value, inspect.isroutine)
-            result[dotted] = [key for key, method in found if key[0] != "_" and not is_foreign(method)]
+            members = inspect.getmembers(value, inspect.isroutine)
+            result[dotted] = [key for key, method in members if key[0] != "_" and not is_foreign(method)]
     return result
 
 
@@ -153,7 +154,7 @@ def is_foreign(member: Any) -> bool:
 
 
 def skip_foreign(app: Any, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
-    """Leave out members that skastw only inherits, from scikit-learn or torch."""
+    """Skip members that skastw inherits from scikit-learn or torch."""
     return True if is_foreign(obj) else None
 
 

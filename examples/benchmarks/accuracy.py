@@ -1,16 +1,16 @@
-"""Train a recipe on a protocol, fold by fold and seed by seed, and report scores on what it never heard.
+"""Train a recipe on each fold of a protocol with each seed, and report scores on the test clips.
 
     python examples/benchmarks/accuracy.py run --protocol r4-21 --recipe small --seeds 3 --data-dir path/to/data
     python examples/benchmarks/accuracy.py report
 
-A run appends one JSON line a fold to ``--output``: scores, seconds, parameters, the predictions and their hash. Lines
-that are there already are not trained again, so a run that was stopped goes on. ``--set`` changes single parameters;
-``--ablations`` runs every entry of a file such as ``ablations.yaml`` beside this script. What is tested chooses
-nothing: no epoch, no parameter.
+A run appends a JSON line for each fold to ``--output``: scores, seconds, parameters, the predictions and their hash.
+Folds that the file contains already are skipped, so a run can be resumed. ``--set`` changes single parameters;
+``--ablations`` runs every entry of a file such as ``ablations.yaml`` beside this script. The test clips choose neither
+epochs nor parameters.
 
 Protocols: ``r4-21``, ``r4`` and ``r8`` (RAVDESS speech, four and eight emotions, whole actors), ``esc10`` (its five
-folds), ``digits`` (the synthetic voices that come with the library), and ``choice``, on which ingredients were chosen:
-four other emotions than those of R4, actors 1 to 20.
+folds), ``digits`` (the synthetic voices of the library), and ``choice``, on which the recipes were developed: the other
+four emotions, actors 1 to 20.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from protocols import PROTOCOLS, Protocol, load_protocol
 
 
 def main() -> None:
-    """Run folds, or report those that were run."""
+    """Run folds, or report their results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
     run_parser = commands.add_parser("run", help="train and test")
@@ -48,11 +48,15 @@ def main() -> None:
     run_parser.add_argument("--ablations", type=Path, help="YAML mapping from names to changes; each is run")
     run_parser.add_argument("--seeds", type=int, default=3, help="seeds 0, 1, ...")
     run_parser.add_argument("--folds", nargs="*", help="only these folds")
-    run_parser.add_argument("--data-dir", type=Path, default=Path("data"), help="folder that holds ravdess and esc10")
-    run_parser.add_argument("--jobs", type=int, default=1, help="folds at a time, each on its share of the cores")
+    run_parser.add_argument(
+        "--data-dir", type=Path, default=Path("data"), help="folder that contains ravdess and esc10"
+    )
+    run_parser.add_argument("--jobs", type=int, default=1, help="folds to run at the same time; they share the cores")
     run_parser.set_defaults(command=run)
-    report_parser = commands.add_parser("report", help="print means over what was run")
+
+    report_parser = commands.add_parser("report", help="print means over folds and seeds")
     report_parser.set_defaults(command=report)
+
     for subparser in (run_parser, report_parser):
         subparser.add_argument("--output", type=Path, default=Path("exports/accuracy.jsonl"))
     options = parser.parse_args()
@@ -65,14 +69,14 @@ def main() -> None:
 def run(options: argparse.Namespace) -> None:
     """Train and test each fold with each seed, for one set of changes or for many."""
     protocol = load_protocol(options.protocol, options.data_dir)
-    given = {name: yaml.safe_load(value) for name, value in (item.split("=", 1) for item in options.set)}
-    listed = {"": {}} if options.ablations is None else yaml.safe_load(options.ablations.read_text(encoding="utf-8"))
-    for name, changes in listed.items():
-        run_changes(options, protocol, name, {**given, **(changes or {})})
+    common = {name: yaml.safe_load(value) for name, value in (item.split("=", 1) for item in options.set)}
+    ablations = {"": {}} if options.ablations is None else yaml.safe_load(options.ablations.read_text(encoding="utf-8"))
+    for name, changes in ablations.items():
+        run_changes(options, protocol, name, {**common, **(changes or {})})
 
 
 def run_changes(options: argparse.Namespace, protocol: Protocol, name: str, changes: dict[str, Any]) -> None:
-    """Train and test the folds and seeds that were not run yet."""
+    """Train and test the folds and seeds that the output does not contain yet."""
     recipe = ASTWClassifier.from_recipe(options.recipe).set_params(**resolve_params(changes, name or "--set"))
     key = {"protocol": options.protocol, "recipe": Path(options.recipe).stem, "ablation": name, "changes": changes}
     key["params"] = hashlib.sha256(repr(sorted(recipe.get_params().items())).encode()).hexdigest()[:12]
@@ -83,6 +87,8 @@ def run_changes(options: argparse.Namespace, protocol: Protocol, name: str, chan
         for fold in options.folds or protocol.folds
         if json.dumps([*key.values(), fold, seed]) not in done
     ]
+
+    # append each row at once, so that an interrupted run can be resumed
     options.output.parent.mkdir(parents=True, exist_ok=True)
     tasks = (delayed(run_fold)(recipe, protocol, fold, seed) for fold, seed in todo)
     with parallel_config("loky", n_jobs=options.jobs):
@@ -97,15 +103,17 @@ def run_changes(options: argparse.Namespace, protocol: Protocol, name: str, chan
 
 
 def run_fold(recipe: ASTWClassifier, protocol: Protocol, fold: str, seed: int) -> dict[str, Any]:
-    """Train on a fold's training clips and test on its test clips; return what is to be kept of it."""
+    """Train and test on a fold; return a row with its scores and predictions."""
     train, test = protocol.folds[fold]
     clf = recipe.set_params(random_state=seed)
     began = time.perf_counter()
     clf.fit(protocol.audio[train].tolist(), protocol.labels[train], groups=protocol.groups[train])
     trained = time.perf_counter()
+
     probabilities = clf.predict_proba(protocol.audio[test].tolist())
     predictions = clf.classes_[probabilities.argmax(axis=1)].tolist()
     seconds = {"train": trained - began, "predict_one": (time.perf_counter() - trained) / len(test)}
+
     return {
         "fold": fold,
         "seed": seed,
@@ -147,7 +155,9 @@ def report(options: argparse.Namespace) -> None:
     """Print a line for each protocol, recipe and change: scores of the pooled predictions, mean (spread) over seeds."""
     rows = pd.DataFrame(read_rows(options.output))
     if rows.empty:
-        raise SystemExit(f"{str(options.output)!r} holds no rows yet; `run` writes them.")
+        raise SystemExit(f"{str(options.output)!r} contains no rows: `run` writes them.")
+
+    # an ablation is listed by its name, and other changes by their values
     named = rows["ablation"].astype(bool)
     rows["changes"] = rows["ablation"].where(named, rows["changes"].map(lambda c: json.dumps(c) if c else ""))
     lines = []
@@ -164,13 +174,13 @@ def report(options: argparse.Namespace) -> None:
 
 
 def pooled(rows: pd.DataFrame) -> dict[str, float]:
-    """Return the scores of one seed's folds: of all predictions together, and as means over folds."""
+    """Return the scores of the folds of a seed: of all predictions together, and as means over folds."""
     together = scores(np.concatenate([*rows["labels"]]), np.concatenate([*rows["predictions"]]))
     return together | {"fold_accuracy": rows["accuracy"].mean(), "log_loss": rows["log_loss"].mean()}
 
 
 def over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return rows as one model would give that averaged the probabilities of all seeds."""
+    """Return the rows of a model that averages the probabilities of all seeds."""
     averaged = []
     for _, fold in rows.groupby("fold"):
         row = fold.iloc[0].copy()

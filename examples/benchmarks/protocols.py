@@ -1,4 +1,4 @@
-"""The protocols that accuracy is reported on: recordings, labels, and folds that share no speaker or source."""
+"""Protocols for reporting accuracy: recordings, labels, and folds without common speakers or sources."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ __all__ = ["PROTOCOLS", "Protocol", "load_protocol"]
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 #: Six folds of four whole actors.
 ACTORS = ((1, 11, 20, 21), (4, 10, 12, 14), (8, 9, 19, 23), (3, 5, 7, 24), (2, 15, 16, 18), (6, 13, 17, 22))
-#: Emotions of R4, and the four others, on which ingredients were chosen.
+#: Emotions of R4, and the other four, on which the recipes were developed.
 FOUR, OTHER_FOUR = ("neutral", "calm", "angry", "surprised"), ("happy", "sad", "fearful", "disgust")
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """Clips with labels, and which of them each fold tests; the rest of a fold's clips train.
+    """Clips with labels, and the training and test clips of each fold.
 
     Attributes
     ----------
     name : str
     audio, labels, groups : ndarrays of shape (n,)
-        Paths, classes, speakers or sources.
+        Paths; classes; speakers or sources.
     folds : dict of str to (train, test)
         Positions.
     """
@@ -54,7 +54,7 @@ def _six_folds() -> dict[str, tuple[int, ...]]:
 
 
 def _choice(data_dir: Path) -> Protocol:
-    """Four other emotions than R4's, of actors 1 to 20: neither a clip of R4 nor an actor of R4-21's test."""
+    """Return the other four emotions of actors 1 to 20: no clips of R4, and no test actors of R4-21."""
     tests = {f"{first}-{first + 3}": tuple(range(first, first + 4)) for first in range(1, 21, 4)}
     whole = _by_actor("choice", data_dir, OTHER_FOUR, tests)
     early = whole.groups <= 20
@@ -69,8 +69,10 @@ def _esc10(data_dir: Path) -> Protocol:
 
 
 def _esc10_inner(data_dir: Path) -> Protocol:
-    """Each three folds train and the other two are tested: what fold 1 is trained with may be chosen on the
-    predictions of 2 in "1-2", of 3 in "1-3" and so on, none of which heard a clip of fold 1.
+    """Return all splits into three training folds and two test folds.
+
+    The settings for testing fold 1 may be chosen on the predictions for fold 2 in "1-2", fold 3 in "1-3" and so on,
+    because these models were not trained on fold 1.
     """
     whole = _esc10(data_dir)
     folds = {}
@@ -81,7 +83,7 @@ def _esc10_inner(data_dir: Path) -> Protocol:
 
 
 def _digits(data_dir: Path) -> Protocol:
-    """Twenty synthetic voices, which come with the library; each fold tests five."""
+    """Return the twenty synthetic voices of the library; each fold tests five."""
     clips = load_spoken_digits()
     groups = np.asarray(clips.groups)
     folds = {}
@@ -91,7 +93,7 @@ def _digits(data_dir: Path) -> Protocol:
     return Protocol("digits", np.asarray(clips.data), np.asarray(clips.target), groups, folds)
 
 
-#: How each protocol is made, with the folder that holds the recordings, or in which to put them.
+#: Functions that take the folder of the recordings, which are downloaded if missing, and return a protocol.
 PROTOCOLS = {
     "r4-21": lambda data_dir: _by_actor("r4-21", data_dir, FOUR, {"21-22-23-24": (21, 22, 23, 24)}),
     "r4": lambda data_dir: _by_actor("r4", data_dir, FOUR, _six_folds()),

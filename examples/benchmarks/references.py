@@ -1,4 +1,4 @@
-"""What users would otherwise run, written plainly: the sides that skastw is compared with."""
+"""References for the measurements of speed: the same work with plain PyTorch, librosa and transformers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class PlainEncoder(nn.Module):
         self.head = nn.Linear(d_model, n_outputs)
 
     def forward(self, frames: Tensor, lengths: Tensor | None) -> Tensor:
-        """Frames (B, T, 80) -> logits; ``lengths`` hides the padding, None takes it for sound."""
+        """Frames (B, T, 80) -> logits. Padding is masked by ``lengths``; if that is None, it counts as sound."""
         x = F.gelu(self.conv1(frames.transpose(1, 2)))
         x = F.gelu(self.conv2(x)).transpose(1, 2)
         x = self.dropout(x + self.positions[: x.shape[1]])
@@ -31,8 +31,8 @@ class PlainEncoder(nn.Module):
         x = self.norm(x)
         if padding is None:
             return self.head(x.mean(dim=1))
-        kept = ~padding[:, :, None]
-        return self.head((x * kept).sum(dim=1) / kept.sum(dim=1))
+        valid = ~padding[:, :, None]
+        return self.head((x * valid).sum(dim=1) / valid.sum(dim=1))
 
 
 class PlainBlock(nn.Module):
@@ -55,7 +55,7 @@ class PlainBlock(nn.Module):
 
 
 def plain_optimizers(model: nn.Module) -> list[torch.optim.Optimizer]:
-    """Return Muon for the linear layers, where this PyTorch has it, and AdamW for the rest."""
+    """Return Muon for the linear layers, if this PyTorch has it, and AdamW for the other weights."""
     matrices = [m.weight for m in model.modules() if isinstance(m, nn.Linear)]
     if not hasattr(torch.optim, "Muon"):
         return [torch.optim.AdamW(model.parameters(), lr=3e-4)]
@@ -93,7 +93,7 @@ def train_step(
 
 @torch.inference_mode()
 def evaluate(model: nn.Module, frames: list[Tensor], batch_size: int) -> Tensor:
-    """Return the probabilities of clips, batch by batch in their order (R2)."""
+    """Return the probabilities of clips, in batches in their order (R2)."""
     model.eval()
     parts = []
     for begin in range(0, len(frames), batch_size):

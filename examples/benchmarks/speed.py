@@ -1,12 +1,12 @@
-"""Measure the speed of skastw against what users would otherwise run, as ratios inside one run.
+"""Measure the speed of skastw relative to plain PyTorch, librosa and transformers, as ratios within one run.
 
-Each measurement alternates between its sides and compares medians, so that a machine that slows down for a
-while slows down both. The machine's own ceilings are measured in between.
+Each measurement alternates between the candidates and compares their medians, so that a temporary slowdown of the
+machine affects all of them. The sub-command ``machine`` measures the limits of the machine.
 
     python examples/benchmarks/speed.py train --data-dir path/to/data
     python examples/benchmarks/speed.py all --data-dir path/to/data --json speed.json
 
-``--data-dir`` holds ``ravdess/Actor_XX/*.flac`` and ``esc10/audio/*.ogg``.
+``--data-dir`` contains ``ravdess/Actor_XX/*.flac`` and ``esc10/audio/*.ogg``.
 """
 
 from __future__ import annotations
@@ -52,21 +52,23 @@ BATCH = 16
 
 
 def main() -> None:
-    """Run the measurements that are asked for and print a table."""
+    """Run the requested measurements and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["all", *MEASUREMENTS], help="what to measure")
     parser.add_argument("--data-dir", type=Path, default=Path("data"), help="folder of ravdess and esc10")
-    parser.add_argument("--threads", type=int, help="threads of torch; by default what torch takes")
-    parser.add_argument("--repeats", type=int, default=5, help="measurements of each side")
-    parser.add_argument("--clips", type=int, default=20_000, help="clips of the measurement of memory")
+    parser.add_argument("--threads", type=int, help="threads of torch; by default chosen by torch")
+    parser.add_argument("--repeats", type=int, default=5, help="measurements of each candidate")
+    parser.add_argument("--clips", type=int, default=20_000, help="clips for measuring memory")
     parser.add_argument("--json", type=Path, help="write the rows to this file too")
     options = parser.parse_args()
+
     if options.threads:
         torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     chosen = (
         [name for name in MEASUREMENTS if name not in ("memory", "gpu")] if options.what == "all" else [options.what]
     )
+
     rows = []
     for name in chosen:
         for row in MEASUREMENTS[name](options):
@@ -78,7 +80,7 @@ def main() -> None:
 
 
 def interleave(sides: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Run each side once to warm it up, then all in turn; return the median seconds of each."""
+    """Run each candidate once to warm it up, then all in turn; return the median seconds of each."""
     for run in sides.values():
         run()
     seconds: dict[str, list[float]] = {name: [] for name in sides}
@@ -99,7 +101,7 @@ def row(what: str, value: float, unit: str = "x", target: str = "") -> Row:
 
 
 def ravdess(data_dir: Path, n: int | None = None) -> list[str]:
-    """Return recordings spread over the actors."""
+    """Return random recordings of all actors."""
     paths = [str(path) for path in sorted(data_dir.glob("ravdess/Actor_*/*.flac"))]
     return chosen(paths, n, data_dir)
 
@@ -130,7 +132,7 @@ def default_model(n_outputs: int = 8) -> torch.nn.Module:
     return build_model(*parts, n_outputs=n_outputs, sample_rate=16000, chunk_length=30.0)
 
 
-# ------------------------------------------------------ the machine's ceilings
+# ------------------------------------------------------ limits of the machine
 
 
 def products(n_frames: int, batch: int, dtype: torch.dtype, device: str = "cpu") -> tuple[Callable[[], None], float]:
@@ -151,7 +153,7 @@ def products(n_frames: int, batch: int, dtype: torch.dtype, device: str = "cpu")
 
 
 def machine(options: argparse.Namespace) -> Iterator[Row]:
-    """Matrix products of the shapes of a block, and memory."""
+    """Measure matrix products with the shapes of a block, and the memory bandwidth."""
     for dtype in (torch.float32, torch.bfloat16):
         run, flops = products(376, BATCH, dtype)
         seconds = interleave({"products": run}, 5 * options.repeats)["products"]
@@ -166,7 +168,7 @@ def machine(options: argparse.Namespace) -> Iterator[Row]:
 
 
 def training(options: argparse.Namespace) -> Iterator[Row]:
-    """Clips a second of one epoch, and of the same network in plain PyTorch."""
+    """Measure clips per second in an epoch, and with the same network in plain PyTorch."""
     paths = ravdess(options.data_dir, 320)
     frames = log_mel(paths)
     targets = torch.tensor([int(Path(path).stem.split("-")[2]) - 1 for path in paths])
@@ -212,7 +214,7 @@ def training_settings() -> TrainingSettings:
 
 
 def default_run(model: torch.nn.Module, n_classes: int, settings: TrainingSettings) -> Run:
-    """Return a run of the default classifier's training."""
+    """Return a training run of the default classifier."""
     clf, targets = ASTWClassifier(), SingleLabel(np.arange(n_classes))
     transforms = [augmentation.apply for augmentation in resolve_components(clf).augment]
     loss = partial(targets.loss, label_smoothing=clf.label_smoothing)
@@ -229,7 +231,7 @@ def model_flops(n_frames: int, batch: int, *, d_model: int = 384, num_layers: in
 
 
 def step(options: argparse.Namespace) -> Iterator[Row]:
-    """Shares of one step of training."""
+    """Measure the parts of a training step."""
     from skastw.core.device import retained_heap
 
     n_frames = 376
@@ -246,7 +248,7 @@ def step(options: argparse.Namespace) -> Iterator[Row]:
     def optimizer_step() -> None:
         for optimizer in optimizers:
             optimizer.step()
-        # the gradients stay, so that the next forward_backward costs what it costs in training
+        # without gradients, so that the next forward_backward does the same work as in training
         for weight in model.parameters():
             weight.grad = None
 
@@ -277,20 +279,24 @@ def step(options: argparse.Namespace) -> Iterator[Row]:
 
 
 def padding(options: argparse.Namespace) -> Iterator[Row]:
-    """Padded over real frames in an epoch."""
+    """Measure the ratio of padded to real frames in an epoch."""
     lengths = np.array([len(frames) for frames in log_mel(ravdess(options.data_dir))])
     rng = np.random.default_rng(0)
     padded, random = 0, 0
     epochs = 10
     seen = set()
+
     for _ in range(epochs):
         batches = shuffled_buckets(lengths, BATCH, rng)
         padded += sum(round_length(int(lengths[batch].max()), 3000) * len(batch) for batch in batches)
         seen |= {tuple(sorted(batch)) for batch in batches}
+
+        # R2 draws batches at random
         order = rng.permutation(len(lengths))
         random += sum(
             lengths[order[i : i + BATCH]].max() * len(order[i : i + BATCH]) for i in range(0, len(order), BATCH)
         )
+
     yield row("padded / real frames", padded / lengths.sum() / epochs, "", "<= 1.08")
     yield row("padded / real frames of batches drawn at random (R2)", random / lengths.sum() / epochs, "")
     n_batches = epochs * -(-len(lengths) // BATCH)
@@ -301,13 +307,13 @@ def padding(options: argparse.Namespace) -> Iterator[Row]:
 
 
 def small_fit(frames: list[torch.Tensor], **settings: Any) -> ASTWClassifier:
-    """Return a fitted default classifier of frames."""
+    """Return a fitted default classifier that takes frames."""
     y = np.arange(len(frames[:8])) % 8
     return ASTWClassifier(features="precomputed", epochs=1, val_split=None, **settings).fit(frames[:8], y)
 
 
 def predict(options: argparse.Namespace) -> Iterator[Row]:
-    """Clips a second of predict_proba, in batches and one by one."""
+    """Measure clips per second of predict_proba, in batches and one by one."""
     frames = log_mel(ravdess(options.data_dir, 320))
     clf = small_fit(frames)
     plain = references.PlainEncoder(8)
@@ -341,7 +347,7 @@ def predict(options: argparse.Namespace) -> Iterator[Row]:
 
 
 def latency(options: argparse.Namespace) -> Iterator[Row]:
-    """Milliseconds a clip that a recipe takes to predict, from waveforms at its rate: one alone, and batches."""
+    """Measure milliseconds per clip of predictions by recipes, from waveforms at their rate: alone and in batches."""
     for recipe, target in (("small", "<= 10"), ("tiny", ""), ("environmental", ""), ("astw-augmented", "")):
         clf = ASTWClassifier.from_recipe(recipe).set_params(epochs=1, min_steps=0, batch_size=BATCH)
         paths = ravdess(options.data_dir, 4 * BATCH)
@@ -359,7 +365,7 @@ def latency(options: argparse.Namespace) -> Iterator[Row]:
 
 
 def features(options: argparse.Namespace) -> Iterator[Row]:
-    """Clips a second from file to log-mel, in one thread and in two."""
+    """Measure clips per second from file to log-mel, in one thread and in two."""
     from threadpoolctl import threadpool_limits
 
     threads = torch.get_num_threads()
@@ -370,7 +376,7 @@ def features(options: argparse.Namespace) -> Iterator[Row]:
 
 
 def features_in_one_thread(options: argparse.Namespace) -> Iterator[Row]:
-    """The same, where no side has more threads than it asks for."""
+    """Measure the front end while libraries start no threads of their own."""
     import librosa
     from transformers import WhisperFeatureExtractor
 
@@ -423,7 +429,7 @@ print(time.perf_counter() - began)
 
 
 def start(options: argparse.Namespace) -> Iterator[Row]:
-    """Seconds to import, to print the help, and to predict one clip from the command line."""
+    """Measure the seconds to import, to print the help, and to predict a clip from the command line."""
     from skastw.datasets import load_spoken_digits
 
     clips = load_spoken_digits()
@@ -457,7 +463,7 @@ def start(options: argparse.Namespace) -> Iterator[Row]:
 
 
 def default_folder(folder: str, clips: Any) -> None:
-    """Save a default classifier that has hardly been trained."""
+    """Save a default classifier after one epoch on a few clips."""
     ASTWClassifier(epochs=1, val_split=None).fit(clips.data[::20], clips.target[::20]).save_pretrained(folder)
 
 
@@ -481,7 +487,7 @@ print(peak() - idle, time.perf_counter() - began, clf.history_[0]["seconds"])
 
 
 def memory(options: argparse.Namespace) -> Iterator[Row]:
-    """Peak memory of ``fit`` above the idle process, by number of clips and by cache."""
+    """Measure the peak memory of ``fit`` above the idle process, by number of clips and by cache."""
     import soundfile
 
     rng = np.random.default_rng(0)
@@ -508,7 +514,7 @@ def memory(options: argparse.Namespace) -> Iterator[Row]:
 
 
 def search(options: argparse.Namespace) -> Iterator[Row]:
-    """Four small candidates in one process and in two."""
+    """Measure a search with four small candidates, in one process and in two."""
     from sklearn.model_selection import GridSearchCV
 
     X = ravdess(options.data_dir, 320)
@@ -528,7 +534,7 @@ def search(options: argparse.Namespace) -> Iterator[Row]:
 
 
 def augmentations(options: argparse.Namespace) -> Iterator[Row]:
-    """Each augmentation with its defaults, as a share of a training step of the recipe ``small``."""
+    """Measure each augmentation with its defaults, as a share of a training step of the recipe ``small``."""
     recipe = ASTWClassifier.from_recipe("small")
     components, device = resolve_components(recipe), torch.device("cpu")
     model = components.build(4).train()
@@ -566,9 +572,9 @@ def augmentations(options: argparse.Namespace) -> Iterator[Row]:
 
 
 def gpu(options: argparse.Namespace) -> Iterator[Row]:
-    """The default network at ESC-50's geometry: 5 s clips, batch 64."""
+    """Measure the default network with clips as in ESC-50: 5 s, batch size 64."""
     if not torch.cuda.is_available():
-        raise SystemExit("No CUDA device is here; this measurement needs one.")
+        raise SystemExit("No CUDA device was found; this measurement needs one.")
     device, batch, n_frames = torch.device("cuda"), 64, 500
     rng = np.random.default_rng(0)
     data = FrameSet(

@@ -15,11 +15,11 @@ from skastw.runs import load_clips
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--data-dir", help="folder of EMO-DB, which is downloaded if missing")
-    parser.add_argument("--test-speakers", nargs="+", default=["03"], help="speakers never heard in training")
+    parser.add_argument("--data-dir", help="folder of EMO-DB; downloaded if missing")
+    parser.add_argument("--test-speakers", nargs="+", default=["03"], help="speakers of the test clips")
     parser.add_argument("--output-dir", default="exports/emodb")
     parser.add_argument("--recipe", choices=recipe_names(), default="small")
-    parser.add_argument("--epochs", type=int, help="by default those of the recipe")
+    parser.add_argument("--epochs", type=int, help="by default as in the recipe")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--pooling", default="mean", help="mean, max or attentive_stats")
     parser.add_argument("--device", default="auto")

@@ -1,8 +1,8 @@
-"""Does it help to know gender and age of a speaker? An SVM on statistics of the clips, one speaker left out at a time.
+"""Measure whether an SVM on statistics of the clips improves with the gender and age of the speaker.
 
     python examples/emodb/2_side_columns.py --data-dir path/to/emodb
 
-A column of clips stands beside ordinary columns: ``ColumnTransformer`` turns each into numbers in its own way.
+Each speaker is left out in turn. ``ColumnTransformer`` transforms the clips and the ordinary columns separately.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from skastw.evaluation import evaluate_predictions
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--data-dir", help="folder of EMO-DB, which is downloaded if missing")
+    parser.add_argument("--data-dir", help="folder of EMO-DB; downloaded if missing")
     parser.add_argument("--output-dir", default="exports/emodb_side_columns")
     parser.add_argument("--n-jobs", type=int, default=2, help="threads that decode")
     args = parser.parse_args()
 
     clips = fetch_dataset("emodb", data_home=args.data_dir, as_frame=True)
     table, speakers = clips.frame[["audio", "gender", "age"]], clips.groups
-    with tempfile.TemporaryDirectory() as cache:  # of the statistics, which both models take
+    with tempfile.TemporaryDirectory() as cache:  # for the statistics, which both models use
         statistics = make_pipeline(
             ASTWFeaturizer(output="statistics", n_jobs=args.n_jobs), StandardScaler(), memory=cache
         )

@@ -1,4 +1,4 @@
-"""Test the saved model on the fold that it never heard; write numbers, pictures and a page.
+"""Test the saved model on the held-out fold, and write a report with scores and plots.
 
 python examples/esc50_animals/1_test.py --data-dir path/to/esc50
 """
@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from esc50 import test  # what the examples of ESC-50 share: examples/esc50.py
+from esc50 import test  # examples/esc50.py
 
 if __name__ == "__main__":
     test(__doc__, subset="animals")

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from esc50 import train  # what the examples of ESC-50 share: examples/esc50.py
+from esc50 import train  # examples/esc50.py
 
 if __name__ == "__main__":
     train(__doc__, subset="transport", epochs=24, pooling="attentive_stats")

@@ -1,13 +1,13 @@
 """
-Train, and test on voices never heard
-=====================================
+Train, and test on unheard voices
+=================================
 
-A classifier of spoken digits is worth what it does for people whom it has not heard. So whole voices are set aside for
-the test, and ``fit`` chooses its best epoch on further voices that it does not train on.
+A classifier of spoken digits should work for people who are not in its training clips. Therefore this example holds out
+whole voices for the test, and ``fit`` holds out further voices to choose the best epoch.
 """
 
 # %%
-# The recordings come with the library: ten digits, twenty voices, two takes each.
+# The recordings are part of the library: ten digits, twenty voices, two takes each.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -24,16 +24,16 @@ X, y, voices = np.array(clips.data), clips.target, clips.groups
 
 folds = StratifiedGroupKFold(4, shuffle=True, random_state=0)
 train, test = next(folds.split(X, y, voices))
-print(f"{len(train)} clips train, {len(test)} test; never heard: {', '.join(np.unique(voices[test]))}")
+print(f"{len(train)} training clips, {len(test)} test clips; test voices: {', '.join(np.unique(voices[test]))}")
 
 # %%
-# ``groups`` tells ``fit`` which clips belong together. The encoder is a small one, which trains in seconds.
+# ``groups`` tells ``fit`` which clips belong together. The small encoder trains in seconds.
 
 clf = ASTWClassifier(encoder=ASTWEncoder(d_model=32, num_heads=2, num_layers=1), epochs=15)
 clf.fit(X[train], y[train], groups=voices[train])
 
 # %%
-# ``history_`` has a row for each epoch. The weights of the best one were kept.
+# ``history_`` has a row for each epoch. The model keeps the weights of the best epoch.
 
 history = pd.DataFrame(clf.history_)
 axes = history.plot(x="epoch", y=["loss", "val_loss"], ylabel="cross-entropy", figsize=(6, 3.2))
@@ -42,7 +42,7 @@ axes.legend(["training", "validation voices", "best epoch"])
 plt.tight_layout()
 
 # %%
-# The confusion matrix of the voices that were never heard:
+# The confusion matrix of the test voices:
 
 # sphinx_gallery_thumbnail_number = 2
 

@@ -2,10 +2,10 @@
 The baseline: statistics of the spectrum and an SVM
 ===================================================
 
-``ASTWFeaturizer(output="statistics")`` makes a table with one row a clip, so any classical model can follow. It trains
-in seconds, and a network has to beat it.
+``ASTWFeaturizer(output="statistics")`` computes a table with a row for each clip, for any classical model. Such a model
+trains in seconds and is the baseline for a network.
 
-The second half shows why the way of splitting decides what the number means.
+The second half shows why the meaning of a score depends on the split.
 """
 
 # %%
@@ -28,8 +28,8 @@ table = ASTWFeaturizer(output="statistics").set_output(transform="pandas").fit_t
 table.iloc[:3, :4].round(2)
 
 # %%
-# The statistics of a clip depend on no other clip, so they may be computed once, before the splits. What learns from
-# the clips, the scaler and the SVM, is inside the pipeline.
+# The statistics of a clip do not depend on other clips, so they can be computed once, before the splits. The scaler and
+# the SVM learn from the clips, so they are inside the pipeline.
 
 model = make_pipeline(StandardScaler(), SVC(C=10))
 
@@ -48,8 +48,8 @@ scores = {
 }
 
 # %%
-# The table knows the voices well, and a split by clip lets the model use that: its score for the digit is that of
-# voices which it has heard. On new voices it does worse, and that is the score to report.
+# The statistics identify the voices well, and with a split by clip the model can use this: its score for the digits is
+# for voices that it has heard. On unheard voices the score is lower, and this is the score to report.
 
 figure, axes = plt.subplots(figsize=(6.5, 2.8), layout="constrained")
 means = [np.mean(values) for values in scores.values()]

@@ -2,12 +2,12 @@
 Search for parameters, voice by voice
 =====================================
 
-``GridSearchCV`` reaches into the parts of a model by name, and ``StratifiedGroupKFold`` keeps every voice on one side
+``GridSearchCV`` sets parameters of the components by name, and ``StratifiedGroupKFold`` keeps every voice on one side
 of each split.
 """
 
 # %%
-# Three of the digits and ten of the voices keep this short.
+# To save time, this example uses three of the digits and ten of the voices.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -23,7 +23,7 @@ chosen = np.isin(clips.target, ["one", "five", "nine"]) & np.isin(clips.groups, 
 X, y, voices = np.array(clips.data)[chosen], clips.target[chosen], clips.groups[chosen]
 
 # %%
-# ``encoder__d_model`` is a parameter of the encoder, and ``pooling`` a part as a whole.
+# ``encoder__d_model`` is a parameter of the encoder, and ``pooling`` a whole component.
 
 clf = ASTWClassifier(encoder=ASTWEncoder(d_model=16, num_heads=2, num_layers=1), epochs=8, val_split=None)
 grid = {"encoder__d_model": [8, 32], "pooling": ["mean", "attentive_stats"]}
@@ -32,8 +32,8 @@ search.fit(X, y, groups=voices)
 print(search.best_params_)
 
 # %%
-# A point is a fold. Where folds differ as much as candidates do, a search decides little; and the best score of it is a
-# little optimistic, for it was chosen for being high.
+# Each point is a fold. If the folds differ as much as the candidates, the search does not show which one is better.
+# The best score of a search is slightly optimistic, because the search selects the highest one.
 
 results = pd.DataFrame(search.cv_results_).sort_values("mean_test_score")
 names = [f"{p['pooling']}, d_model {p['encoder__d_model']}" for p in results["params"]]

@@ -2,12 +2,12 @@
 What each augmentation does to a clip
 =====================================
 
-Augmentations change the training clips, anew in each epoch, and are no part of the saved model. Here each draws once
-on the same clip, a spoken *seven*; those that mix clips mix in a *three*.
+Augmentations change the training clips at random in each epoch; predictions do not apply them. Here each augmentation
+is applied once to the same clip, a spoken *seven*. Augmentations that mix clips mix it with a *three*.
 """
 
 # %%
-# Frames of both clips, in one batch. ``Batch`` is what travels through training: frames, lengths, targets and weights.
+# Compute the frames of both clips as a batch. A ``Batch`` contains frames, lengths, targets and weights.
 
 import matplotlib.pyplot as plt
 import torch
@@ -31,7 +31,7 @@ inputs, lengths = pad(frames_of([seven, three]))
 batch = Batch(inputs, lengths, targets=torch.tensor([0, 1]), weights=torch.ones(2))
 
 # %%
-# Every augmentation of the library, with parameters that can be seen. ``p=1`` leaves no clip as it is.
+# All augmentations of the library, with parameters whose effect is visible. With ``p=1``, every clip is changed.
 
 chosen = [
     augmentations.SpecAugment(),
@@ -50,12 +50,12 @@ chosen = [
 ]
 panels = {"the clip": inputs[0, : lengths[0]]}
 for augmentation in chosen:
-    transform = augmentation.prepare(frames_of)  # reads the backgrounds, where there are any
+    transform = augmentation.prepare(frames_of)  # reads the background recordings, if any
     changed = transform(batch, torch.Generator().manual_seed(1))
     panels[type(augmentation).__name__] = changed.inputs[0, : changed.lengths[0]]
 
 # %%
-# All panels have one scale: 80 decibels of level, and time in frames of 10 ms.
+# All panels have the same scale: a range of 80 decibels, and time in frames of 10 ms.
 
 top = float(panels["the clip"].max())
 figure, axes = plt.subplots(5, 3, figsize=(8, 9), sharex=True, sharey=True, layout="constrained")

@@ -2,12 +2,12 @@
 A map of embeddings
 ===================
 
-``transform`` returns what the last layer classifies: one vector a clip. Two principal components of it make a map, here
-of voices that the model never heard.
+``transform`` returns the embedding of each clip, the vector that the last layer classifies. The first two principal
+components of the embeddings are a map of the clips, here of unheard voices.
 """
 
 # %%
-# Five digits keep this short. Five of the voices are set aside.
+# To save time, this example uses five of the digits. Five of the voices are held out.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -29,7 +29,7 @@ clf = ASTWClassifier(encoder=ASTWEncoder(d_model=32, num_heads=2, num_layers=1),
 clf.fit(X[train], y[train], groups=voices[train])
 
 # %%
-# The components are those of the training clips; the unheard voices are only projected.
+# The principal components are computed from the training clips; the unheard voices are projected on them.
 
 known, unheard = clf.transform(X[train]), clf.transform(X[test])
 pca = PCA(n_components=2).fit(known)
@@ -46,7 +46,8 @@ axes.set(
 axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
 
 # %%
-# A map of two dimensions hides the others. In all of them, the nearest clip of a known voice mostly says the same:
+# A map of two dimensions hides the other dimensions. In all dimensions, the nearest training clip mostly contains the
+# same digit:
 
 neighbour = KNeighborsClassifier(1).fit(known, y[train])
 same_digit = neighbour.score(unheard, y[test])

@@ -2,12 +2,12 @@
 Clips that cannot be read
 =========================
 
-Among thousands of files some are missing, cut off or no audio at all. By default the first of them is an error that
-names it, before training starts; ``on_error="warn"`` or ``"ignore"`` goes on without them, and lists them.
+Among thousands of files, some are missing, truncated or not audio. By default, the first such file is an error before
+training starts. With ``on_error="warn"`` or ``"ignore"``, training continues without them, and ``failed_`` lists them.
 """
 
 # %%
-# Some good clips, and three ways to be bad.
+# Good clips, and three clips that cannot be read.
 
 import tempfile
 from pathlib import Path
@@ -32,7 +32,7 @@ X += [str(folder / "empty.wav"), str(folder / "notes.wav"), str(folder / "lost.w
 y += ["one", "two", "one"]
 
 # %%
-# The default is an error that says which clip it is, and what to do about it.
+# By default, an error names the clip and the remedy.
 
 clf = ASTWClassifier(encoder=ASTWEncoder(d_model=16, num_heads=2, num_layers=1), epochs=12)
 try:
@@ -41,16 +41,17 @@ except ClipError as error:
     print(f"clip {error.index}: {error.reason}")
 
 # %%
-# With ``"ignore"``, training leaves them out. ``failed_`` lists them, with what is wrong with each.
+# With ``"ignore"``, training leaves the clips out. ``failed_`` lists them with the reasons.
 
 clf.set_params(on_error="ignore").fit(X, y)
-failed = pd.DataFrame(clf.failed_)
+failed = pd.DataFrame([clip.to_dict() for clip in clf.failed_])
 failed["path"] = [Path(path).name for path in failed["path"]]
 failed["reason"] = failed["reason"].str.partition(" (")[0]  # the remedies are left out here
 failed
 
 # %%
-# In predictions, too, every clip keeps its place: probabilities are NaN, and the label is one that is no class.
+# In predictions, every clip keeps its row: the probabilities of such a clip are NaN, and its label is ``placeholder_``,
+# which is not a class.
 
 probabilities = clf.predict_proba(X[-9:])
 names = [Path(path).name for path in X[-9:]]

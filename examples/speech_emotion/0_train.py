@@ -15,11 +15,9 @@ from skastw.runs import load_clips
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--data-dir", help="folder that holds Actor_01, Actor_02, ...; downloaded if missing")
+    parser.add_argument("--data-dir", help="folder that contains Actor_01, Actor_02, ...; downloaded if missing")
     parser.add_argument("--output-dir", default="exports/speech_emotion")
-    parser.add_argument(
-        "--test-actors", type=int, nargs="+", default=[21, 22, 23, 24], help="actors never heard in training"
-    )
+    parser.add_argument("--test-actors", type=int, nargs="+", default=[21, 22, 23, 24], help="actors of the test clips")
     parser.add_argument("--epochs", type=int, default=24)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--pooling", default="mean", help="mean, max or attentive_stats")
@@ -47,9 +45,9 @@ def main() -> None:
     began = time.perf_counter()
     clf.fit(train.X, train.y, groups=train.groups)
     seconds = time.perf_counter() - began
-    print(f"{clf.n_epochs_} epochs in {seconds:.0f} s ({seconds / clf.n_epochs_:.1f} s an epoch)")
+    print(f"{clf.n_epochs_} epochs in {seconds:.0f} s ({seconds / clf.n_epochs_:.1f} s per epoch)")
     best = clf.history_[clf.best_epoch_ - 1]
-    print(f"best epoch {clf.best_epoch_}: validation macro-F1 {best['val_macro_f1']:.3f} on actors that did not train")
+    print(f"best epoch {clf.best_epoch_}: macro-F1 {best['val_macro_f1']:.3f} on the validation actors")
     print(f"saved {clf.save_pretrained(args.output_dir)}")
 
 

@@ -1,9 +1,9 @@
-"""Choose hyper-parameters on RAVDESS with whole actors held out: statistics with an SVM, and a small network.
+"""Search for hyper-parameters on RAVDESS with folds of whole actors: an SVM on statistics, and a small network.
 
     python examples/speech_emotion/2_grid_search.py --data-dir path/to/ravdess
 
-The best score of a search is a little optimistic, because it chose; nested cross-validation, as in the user guide,
-is free of that.
+The best score of a search is slightly optimistic, because the search selects the highest score. Nested cross-validation
+avoids this; see the page "With scikit-learn" of the documentation.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from skastw.runs import load_clips
 
 
 def statistics_and_svm(cache: str) -> tuple[Pipeline, dict]:
-    """Return the classical baseline and its grid; ``cache`` keeps the statistics of each fold."""
+    """Return the classical baseline and its grid; ``cache`` is a folder for the statistics of each fold."""
     steps = [("statistics", ASTWFeaturizer(output="statistics")), ("scale", StandardScaler()), ("svm", SVC())]
     return Pipeline(steps, memory=cache), {"svm__C": [0.3, 1.0, 3.0, 10.0], "svm__gamma": ["scale", 0.001]}
 
 
 def small_network(cache: str, epochs: int) -> tuple[Pipeline, dict]:
-    """Return the network behind a featurizer, and its grid; ``cache`` keeps the frames of each fold."""
+    """Return the network after a featurizer, and its grid; ``cache`` is a folder for the frames of each fold."""
     encoder = ASTWEncoder(d_model=96, num_heads=4, num_layers=2)
     network = ASTWClassifier(features="precomputed", encoder=encoder, epochs=epochs)
     grid = {"network__encoder__d_model": [64, 96]}
@@ -38,7 +38,7 @@ def small_network(cache: str, epochs: int) -> tuple[Pipeline, dict]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--data-dir", help="folder that holds Actor_01, Actor_02, ...; downloaded if missing")
+    parser.add_argument("--data-dir", help="folder that contains Actor_01, Actor_02, ...; downloaded if missing")
     parser.add_argument("--folds", type=int, default=3, help="folds of whole actors")
     parser.add_argument("--epochs", type=int, default=8, help="epochs of the network")
     parser.add_argument("--n-jobs", type=int, default=2)

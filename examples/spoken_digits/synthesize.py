@@ -1,6 +1,6 @@
-"""Regenerate the spoken digits that skastw carries: ten digits, twenty synthetic voices, two takes each.
+"""Generate the spoken digits that are part of skastw: ten digits, twenty synthetic voices, two takes each.
 
-Needs espeak-ng 1.51 (``apt-get install espeak-ng``); the voices are formant synthesis, no recordings of anyone.
+Needs espeak-ng 1.51 (``apt-get install espeak-ng``). The voices are formant synthesis, not recordings of people.
 
     python examples/spoken_digits/synthesize.py --out skastw/datasets/data/spoken_digits
 """
@@ -20,7 +20,7 @@ from skastw.audio import resample
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SAMPLE_RATE = 16000
 
-# name: accent + variant, pitch (0-99), speed (words a minute)
+# name: accent + variant, pitch (0-99), speed (words per minute)
 VOICES = {
     "adam": ("en-us+adam", 45, 150),
     "alicia": ("en-gb+Alicia", 55, 165),
@@ -43,19 +43,19 @@ VOICES = {
     "sue": ("en-029+f4", 56, 145),
     "zac": ("en-us+zac", 50, 175),
 }
-# factor on the speed and step of the pitch, for each take
+# for each take: factor of the speed, difference of the pitch
 TAKES = ((1.0, 0), (0.82, 9))
 
 
 def speak(text: str, voice: str, pitch: int, speed: int) -> np.ndarray:
-    """Return a word as a waveform at 16 kHz, trimmed of the silence around it."""
+    """Return a word as a waveform at 16 kHz, without silence before and after it."""
     command = ["espeak-ng", "-v", voice, "-p", str(pitch), "-s", str(speed), "--stdout", text]
     content = subprocess.run(command, check=True, capture_output=True).stdout
     samples, rate = soundfile.read(io.BytesIO(content), dtype="float32")
     loud = np.flatnonzero(np.abs(samples) > 0.005)
     margin = round(0.02 * rate)
     samples = samples[max(0, loud[0] - margin) : loud[-1] + margin]
-    return 0.7 * resample(samples, rate, SAMPLE_RATE)  # room for what the lossy codec adds
+    return 0.7 * resample(samples, rate, SAMPLE_RATE)  # headroom for the errors of the lossy codec
 
 
 def main() -> None:

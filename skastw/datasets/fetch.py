@@ -71,18 +71,18 @@ def fetch_dataset(
     "en-US", several hundred in others. Reading its files needs the extra ``parquet``. ``spoken_digits`` is part of
     the package.
 
-    ===================  ===========  =============  ================================================================
-    ``name``             Sample rate  Clip           Licence
-    ===================  ===========  =============  ================================================================
-    ``emodb``            16 kHz       about 3 s      none given
-    ``esc50``            44.1 kHz     5 s            CC BY-NC 3.0; the part "esc10" CC BY 3.0
-    ``fsdd``             8 kHz        about 0.5 s    CC BY-SA 4.0
-    ``minds14``          8 kHz        a request      CC BY 4.0
-    ``ravdess``          48 kHz       about 4 s      CC BY-NC-SA 4.0
-    ``speech_commands``  16 kHz       at most 1 s    CC BY 4.0
-    ``spoken_digits``    16 kHz       0.3 to 1.2 s   MIT
-    ``urbansound8k``     8 to 192 kHz at most 4 s    CC BY-NC 3.0
-    ===================  ===========  =============  ================================================================
+    ===================  ============  =============  ===============================================================
+    ``name``             Sample rate   Clip           Licence
+    ===================  ============  =============  ===============================================================
+    ``emodb``            16 kHz        about 3 s      none given
+    ``esc50``            44.1 kHz      5 s            CC BY-NC 3.0; the part "esc10" CC BY 3.0
+    ``fsdd``             8 kHz         about 0.5 s    CC BY-SA 4.0
+    ``minds14``          8 kHz         a request      CC BY 4.0
+    ``ravdess``          48 kHz        about 4 s      CC BY-NC-SA 4.0
+    ``speech_commands``  16 kHz        at most 1 s    CC BY 4.0
+    ``spoken_digits``    16 kHz        0.3 to 1.2 s   MIT
+    ``urbansound8k``     8 to 192 kHz  at most 4 s    CC BY-NC 3.0
+    ===================  ============  =============  ===============================================================
 
     ===================  ============================================  ==============================================
     ``name``             Files, as WAV, FLAC or OGG                    Columns with ``as_frame=True``

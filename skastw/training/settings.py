@@ -56,7 +56,7 @@ class TrainingSettings(TrainingParams):
     batch_size : int
     device : torch.device
     precision : str
-        See :func:`skastw.core.device.autocast`.
+        See ``skastw.core.device.autocast``.
     seed : int
     verbose : int
     constant_lr : bool
