@@ -428,7 +428,7 @@ WRONG = [
     ("versions", "2.13", "versions: '2.13', expected a mapping"),
     ("versions", {"torch": 2}, "versions.torch: 2, expected text"),
     ("versions", None, "versions: None"),
-    ("seed", "42", "seed: '42', expected an integer or null"),
+    ("seed", "42", "seed: '42', expected an integer of at least 0 or null"),
     ("seed", 1.5, "seed: 1.5"),
     ("batch_size", "16", "batch_size: '16'"),
     ("batch_size", False, "batch_size: False"),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Self
+from dataclasses import dataclass
+from typing import ClassVar, Self
 
 from skastw.core.warn import warn_user
 from skastw.errors import ClipError, DataError
@@ -43,18 +43,17 @@ class FailedClip:
     index: int
     path: str | None
     reason: str
-    error: ClipError | None = field(default=None, repr=False, compare=False)
+
+    error: ClassVar[ClipError | None] = None  # not a field: tables and JSON list the clips without it
 
     @classmethod
     def from_error(cls, error: ClipError) -> Self:
         """Return the failed clip of an error; raise the error if it has no index."""
         if error.index is None:
             raise error
-        return cls(error.index, error.path, error.reason, error)
-
-    def to_dict(self) -> dict[str, int | str | None]:
-        """Return the clip as JSON values."""
-        return {"index": self.index, "path": self.path, "reason": self.reason}
+        clip = cls(error.index, error.path, error.reason)
+        object.__setattr__(clip, "error", error)
+        return clip
 
     def check(self, policy: str) -> None:
         """Raise the error of the clip if the policy is ``"raise"``."""

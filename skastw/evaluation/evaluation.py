@@ -149,7 +149,7 @@ class Evaluation:
             **rows,
             "labels": self.labels.tolist(),
             "confusion_matrix": self.confusion_matrix.tolist(),
-            "failed": [readable_values(clip.to_dict()) for clip in self.failed],
+            "failed": [readable_values(asdict(clip)) for clip in self.failed],
             "seconds": self.seconds,
         }
 
