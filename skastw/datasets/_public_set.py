@@ -1,7 +1,5 @@
 """The record of a public data set: its source, its reader, and the meaning of its table."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,8 +10,6 @@ import numpy as np
 from sklearn.utils import Bunch
 
 from skastw.errors import DataError, plain
-
-__all__ = ["Archive", "Part", "PublicSet", "as_bunch", "check_name", "check_names"]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,5 @@
 """The state of one call of ``fit``, from which the estimator is updated only if the call succeeds."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,8 +15,6 @@ from skastw.network.components import Components
 from skastw.network.model import AudioModel
 from skastw.network.trained import Trained
 from skastw.training import Monitor, Run, train, trained_from
-
-__all__ = ["Attempt"]
 
 
 @dataclass

@@ -54,8 +54,6 @@ from skastw.training.checkpoint import CheckpointParams
 from skastw.training.run import Loss
 from skastw.training.transfer import check_front_end
 
-__all__ = ["AudioEstimator", "StartParams"]
-
 #: Parameters that may be a dict. JSON stores them as pairs, because the keys may be numbers.
 _MAPPINGS = ("class_weight",)
 
