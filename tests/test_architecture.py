@@ -151,7 +151,9 @@ def test_every_public_name_is_documented(name):
 @pytest.mark.parametrize("name", [n for n, v in PUBLIC.items() if inspect.isfunction(v) or inspect.isclass(v)])
 def test_every_parameter_is_described(name):
     value = PUBLIC[name]
-    if inspect.isclass(value) and (issubclass(value, Exception) or getattr(value, "_is_protocol", False) or "__init__" not in vars(value)):
+    if inspect.isclass(value) and (
+        issubclass(value, Exception) or getattr(value, "_is_protocol", False) or "__init__" not in vars(value)
+    ):
         return
     doc = inspect.getdoc(value) or ""
     for parameter in inspect.signature(value).parameters.values():
