@@ -51,18 +51,20 @@ def place(module):
     return module.split(".")[1] if "." in module else None
 
 
-def imports(module, *, at_import=False):
-    """Yield the modules of skastw that a module imports, inside functions too unless ``at_import``."""
-    nodes = ast.walk(TREES[module])
-    if at_import:
-        nodes = [node for node in TREES[module].body if isinstance(node, ast.Import | ast.ImportFrom)]
-    for node in nodes:
+def imports(module, *, typing=True):
+    """Yield the modules of skastw that a module imports, inside functions too, and for annotations if ``typing``."""
+    nodes = [node for node in TREES[module].body if typing or not is_for_annotations(node)]
+    for node in (inner for node in nodes for inner in ast.walk(node)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in MODULES)
         elif isinstance(node, ast.ImportFrom) and node.module in MODULES:
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
                 yield inner if inner in MODULES else node.module
+
+
+def is_for_annotations(node):
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
 
 
 def test_every_file_has_a_place_in_the_house():
@@ -84,7 +86,7 @@ def test_imports_have_no_cycle():
     order = TopologicalSorter()
     for module in MODULES:
         if place(module):  # the package itself imports the estimators when they are asked for
-            order.add(module, *(other for other in imports(module, at_import=True) if other != module))
+            order.add(module, *(other for other in imports(module, typing=False) if other != module))
     order.prepare()
 
 
