@@ -53,8 +53,8 @@ def place(module):
 
 def imports(module, *, typing=True):
     """Yield the modules of skastw that a module imports, inside functions too, and for annotations if ``typing``."""
-    nodes = [node for node in TREES[module].body if typing or not is_for_annotations(node)]
-    for node in (inner for node in nodes for inner in ast.walk(node)):
+    statements = [node for node in TREES[module].body if typing or not is_for_annotations(node)]
+    for node in (inner for statement in statements for inner in ast.walk(statement)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in MODULES)
         elif isinstance(node, ast.ImportFrom) and node.module in MODULES:
