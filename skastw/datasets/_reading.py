@@ -12,14 +12,15 @@ from skastw.errors import FetchError
 
 __all__ = ["add_audio", "audio_files", "check_clip_names", "check_clips", "check_count", "reading_table"]
 
-#: Endings of recordings; of several recordings with the same name the first is taken.
+#: File extensions of recordings. If files differ in the extension only, the first extension of this list is used.
 _AUDIO = (".wav", ".flac", ".ogg")
 
 
 def audio_files(folder: Path, subfolders: Iterable[str]) -> dict[str, str]:
-    """Return the recordings in some subfolders: paths by name, such as ``"audio/1-100032-A-0"``.
+    """Find the recordings in some subfolders of a data set.
 
-    WAV, FLAC and OGG are equivalent, so that a copy in another format is the same set. Empty files are left out.
+    A recording is named by its path in the folder without the file extension, such as ``"audio/1-100032-A-0"``, so a
+    copy of the data set in another format (WAV, FLAC or OGG) has the same names. Empty files are left out.
 
     Parameters
     ----------
@@ -30,7 +31,7 @@ def audio_files(folder: Path, subfolders: Iterable[str]) -> dict[str, str]:
     Returns
     -------
     dict of str to str
-        Sorted by name.
+        Path of each recording by its name, sorted by name.
     """
     best: dict[str, tuple[int, str]] = {}
     for subfolder in subfolders:
@@ -47,7 +48,7 @@ def audio_files(folder: Path, subfolders: Iterable[str]) -> dict[str, str]:
 
 
 def check_count(title: str, folder: Path, count: int, expected: int, *, examples: str = "", hint: str = "") -> None:
-    """Refuse a folder with another number of recordings than expected.
+    """Raise an error if a folder does not contain the expected number of recordings.
 
     Parameters
     ----------
@@ -56,7 +57,7 @@ def check_count(title: str, folder: Path, count: int, expected: int, *, examples
     folder : Path
     count, expected : int
     examples, hint : str
-        Missing clips and advice, for the message.
+        Examples of missing clips, and advice, for the message.
 
     Raises
     ------
@@ -78,7 +79,7 @@ def check_clips(
     n_clips: int | None = None,
     hint: str = "",
 ) -> None:
-    """Refuse a folder in which clips are missing.
+    """Raise an error if clips are missing in a folder.
 
     Parameters
     ----------
@@ -90,7 +91,7 @@ def check_clips(
     title : str
         Name of the set or part, for the message.
     n_clips : int, optional
-        The number of names that is expected.
+        The expected number of names.
     hint : str
         Advice for the message.
 
@@ -106,7 +107,7 @@ def check_clips(
 
 
 def add_audio(table: Any, files: Mapping[str, str], folder: Path, title: str, **expected: Any) -> Any:
-    """Add the path of each clip to a table, and refuse a folder in which clips are missing.
+    """Add the path of each clip to a table, and raise an error if clips are missing in the folder.
 
     Parameters
     ----------
@@ -118,7 +119,7 @@ def add_audio(table: Any, files: Mapping[str, str], folder: Path, title: str, **
     Returns
     -------
     DataFrame
-        With ``audio`` as its first column, numbered from 0.
+        The table with ``audio`` as its first column and a new index from 0.
 
     Raises
     ------
@@ -132,7 +133,7 @@ def add_audio(table: Any, files: Mapping[str, str], folder: Path, title: str, **
 
 @contextlib.contextmanager
 def reading_table(path: Path, title: str) -> Iterator[None]:
-    """Turn the errors of a damaged table into one that names it.
+    """Turn any error of a damaged table into a ``FetchError`` that names the table.
 
     Parameters
     ----------
@@ -151,12 +152,12 @@ def reading_table(path: Path, title: str) -> Iterator[None]:
 
 
 def check_clip_names(path: Path, names: Any, agree: Any) -> None:
-    """Refuse a table whose rows contradict the names of the clips.
+    """Raise an error if the rows of a table contradict the names of the clips.
 
     Parameters
     ----------
     path : Path
-        Of the table.
+        Path of the table.
     names : Series of str
     agree : Series of bool
         Whether each name agrees with its row.
