@@ -495,7 +495,7 @@ def test_clips_are_described(tones):
         (["train", "--data", "TONES", "-o", "out", "-p", "epoch=3"], "did you mean 'epochs'"),
         (["train", "--data", "TONES", "-o", "out", "-p", "epochs"], "expected NAME=VALUE, such as epochs=20"),
         (["train", "--data", "TONES", "-o", "out", "--test-size", "0.2", "--folds", "3"], "expected exactly one of"),
-        (["train", "--data", "TONES", "-o", "out", "--test-fold", "1"], "come without folds"),
+        (["train", "--data", "TONES", "-o", "out", "--test-fold", "1"], "for clips without folds"),
         (["describe", "--data", "lost.csv"], "lost.csv"),
         (["describe", "--data", "lost/sounds"], "The folder or table 'lost/sounds' does not exist"),
         (["info", "no/such/folder"], "expected an existing folder or a repository"),

@@ -628,7 +628,7 @@ FAILURES = [
         "body cut short, for ever",
         {"cut": 0.5},
         -1,
-        r"\(attempts: 3\): .*The next call goes on from \d+ bytes",
+        r"\(attempts: 3\): .*The next call resumes after the \d+ bytes",
         3,
     ),
     ("silence", {"delay": 5.0}, 1, RIGHT, 2),
@@ -663,7 +663,7 @@ def test_what_arrived_is_not_fetched_twice(server, monkeypatch, tmp_path):
     offer(FSDD, server, monkeypatch)
     size = len(PACKED["fsdd"])
     server.fail("GET", times=1, cut=0.5)
-    with pytest.raises(FetchError, match=f"goes on from {size // 2} bytes"):
+    with pytest.raises(FetchError, match=f"resumes after the {size // 2} bytes"):
         fetch(FSDD, tmp_path, n_retries=0)
     server.fail("GET", times=1, cut=0.5, reset=True)
     fetch(FSDD, tmp_path)

@@ -220,7 +220,7 @@ FRAMES = [RNG.normal(size=(n, 3)).astype(np.float32) for n in (4, 1, 6, 5, 2, 3)
         (np.zeros((2, 4)), ClipValueError, r"got frames of shape \(2, 4\), expected \(n_frames, 3\)"),
         (np.array([[1.0, np.nan, 2.0]]), ClipValueError, "NaN or infinite frames"),
         (np.array([[1.0, -np.inf, 2.0]]), ClipValueError, "NaN or infinite frames"),
-        (np.full((2, 3), 1e30), ClipValueError, r"frames of up to 1e\+30, expected at most"),
+        (np.full((2, 3), 1e30), ClipValueError, r"frames with values of up to 1e\+30, expected at most"),
         (np.array([["a", "b", "c"]]), ClipError, "Clip 2: "),
     ],
 )

@@ -456,11 +456,11 @@ def test_without_groups_clips_are_held_out():
     ("groups", "own", "split", "message"),
     [
         (SPEAKERS, OWN, {"test_fold": 9}, r"test_fold=9, expected one of \['0', '1'"),
-        (SPEAKERS, {}, {"test_fold": 1}, "come without folds"),
-        (SPEAKERS, {}, {"folds": "own"}, "come without folds"),
-        (None, {}, {"test_groups": ["ann"]}, "come without groups"),
-        (SPEAKERS, {}, {"test_groups": [1, "ann"]}, r"\['ann'\], expected some of \['0', '1'"),
-        (SPEAKERS, {}, {"test_groups": list(range(10))}, "leaves 0 clips to train"),
+        (SPEAKERS, {}, {"test_fold": 1}, "for clips without folds"),
+        (SPEAKERS, {}, {"folds": "own"}, "for clips without folds"),
+        (None, {}, {"test_groups": ["ann"]}, "for clips without groups"),
+        (SPEAKERS, {}, {"test_groups": [1, "ann"]}, r"\['ann'\], expected groups among \['0', '1'"),
+        (SPEAKERS, {}, {"test_groups": list(range(10))}, "gives 0 clips for training"),
         (SPEAKERS, {}, {"folds": 11}, "folds=11 for 10 groups"),
         (np.zeros(40), {}, {"test_size": 0.2}, "test_size=0.2 for one group"),
     ],
@@ -529,10 +529,10 @@ PAGE = {"data": {"folder": "owls"}, "output": "out"}
     [
         (
             {"epochs": 3},
-            "unknown name 'epochs', expected some of 'data', 'output', 'split', 'recipe', 'params', 'descr",
+            "unknown name 'epochs', expected one of 'data', 'output', 'split', 'recipe', 'params', 'descr",
         ),
         ({"recipes": "small"}, r"unknown name 'recipes'; did you mean 'recipe'\?$"),
-        ({3: 4}, "unknown name 3, expected some of 'data'"),
+        ({3: 4}, "unknown name 3, expected one of 'data'"),
         ({"data": None}, "data: None, expected a mapping"),
         ({"data": {}}, r"\[\] in data, expected exactly one of \['set', 'folder', 'table'\]"),
         ({"data": {"folder": "a", "table": "b"}}, r"\['folder', 'table'\] in data, expected exactly one"),
@@ -542,7 +542,7 @@ PAGE = {"data": {"folder": "owls"}, "output": "out"}
         ),
         (
             {"data": {"folder": "a", "data_home": "b"}},
-            "unknown name 'data_home' in data, expected some of 'folder', 'gr",
+            "unknown name 'data_home' in data, expected one of 'folder', 'gr",
         ),
         ({"data": {"folder": ["a"]}}, r"data\.folder: \['a'\], expected text"),
         ({"data": {"folder": "a", "groups": 3}}, r"data\.groups: 3, expected text or null"),
@@ -552,7 +552,7 @@ PAGE = {"data": {"folder": "owls"}, "output": "out"}
         ({"split": {"test_groups": "ann"}}, r"split\.test_groups: 'ann', expected a list of groups"),
         (
             {"split": {"test_groups": ["a"], "random_state": 1}},
-            "unknown name 'random_state' in split, expected some of 'tes",
+            "unknown name 'random_state' in split, expected one of 'tes",
         ),
         ({"split": {"test_groups": []}}, r"split\.test_groups: \[\], expected a list of groups"),
         ({"split": {"test_size": 1.5}}, r"split\.test_size: 1\.5, expected a share between 0 and 1"),

@@ -359,7 +359,7 @@ def test_a_folder_that_never_rests_is_an_error(folder):
                 patch.setattr(_commit, "os", os)
                 save(folder, NEW)
 
-    with system(replaced), pytest.raises(ArtifactError, match="is replaced again and again"):
+    with system(replaced), pytest.raises(ArtifactError, match="was replaced during each of"):
         load(folder)
 
 

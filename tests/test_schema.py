@@ -113,9 +113,9 @@ def test_a_float_may_be_nan_where_the_type_has_no_bound():
         ({"hashes": ["a"]}, "has hashes: ['a'], expected a mapping of names to values."),
         ({"parts": {"owl": [{"start": 1, "end": 2}, {"start": 2}]}}, "has no 'end' in parts.owl[1]"),
         ({"nam": 1}, "has the unknown name 'nam'; did you mean 'name'?"),
-        ({"xyz": 1}, "has the unknown name 'xyz', expected some of 'name', 'history', 'hashes'"),
-        ({3: 1}, "has the unknown name 3, expected some of 'name'"),
-        ({HUGE: 1}, "has the unknown name a huge integer, expected some of 'name'"),
+        ({"xyz": 1}, "has the unknown name 'xyz', expected one of 'name', 'history', 'hashes'"),
+        ({3: 1}, "has the unknown name 3, expected one of 'name'"),
+        ({HUGE: 1}, "has the unknown name a huge integer, expected one of 'name'"),
     ],
 )
 def test_another_value_is_an_error_that_names_place_value_and_expectation(values, problem):
@@ -176,7 +176,7 @@ def test_an_error_is_short_however_long_the_value():
     ("values", "message"),
     [
         ({"name": "owls", "metric": "\ud800"}, "'page' has metric: '\\ud800', expected 'accuracy' or 'f1'."),
-        ({"name": "owls", "\ud800": 1}, "'page' has the unknown name '\\ud800', expected some of"),
+        ({"name": "owls", "\ud800": 1}, "'page' has the unknown name '\\ud800', expected one of"),
     ],
 )
 def test_half_of_a_surrogate_pair_is_like_any_other_wrong_text(values, message):

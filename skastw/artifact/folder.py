@@ -433,7 +433,7 @@ def _hashes(config: dict[str, Any], source: Path) -> dict[str, str]:
     if _canonical_sha256({**config, "sha256": others}) != hashes[CONFIG]:
         raise ArtifactError(
             f"{str(source / CONFIG)!r} was changed after it was saved: its SHA-256 differs from the saved one. "
-            "Fetch or save the model again; from_pretrained(...).set_params(...) changes a parameter."
+            "Fetch or save the model again. To change a parameter, call set_params on the loaded model."
         )
     return others
 

@@ -63,7 +63,10 @@ class Background(Augment):
 
     def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Raise an error: :meth:`prepare` must read the recordings first."""
-        raise ComponentError("Background reads its files in prepare(extract): call the function that it returns.")
+        raise ComponentError(
+            "Background.apply is not available, because the recordings are not read yet: call the function that "
+            "Background.prepare(extract) returns."
+        )
 
     def prepare(self, extract: Callable[[Sequence[str]], list[Tensor]]) -> Transform:
         """Read the recordings; see :class:`~skastw.augment.Augment`."""

@@ -65,7 +65,10 @@ class Noise(Augment):
 
 
 def draw_snr(params: Any, n_items: int, generator: torch.Generator) -> Tensor:
-    """Draw ratios (dB) for ``n_items`` by ``generator``, from the range in ``params``; infinite for no noise."""
+    """Draw a signal-to-noise ratio (dB) for each of ``n_items``, which is infinite for items without noise.
+
+    The range and the probability of noise come from ``params``; the random numbers come from ``generator``.
+    """
     snr = params.min_snr + (params.max_snr - params.min_snr) * torch.rand(n_items, generator=generator)
     return torch.where(chosen(n_items, params.p, generator), snr, torch.inf)
 

@@ -22,7 +22,7 @@ def describe(*, data: dict[str, Any] | None, split: dict[str, Any] | None, as_js
     skastw describe --data clips.csv --group-column speaker --folds 5
     """
     if data is None:
-        raise click.UsageError("Expected --data.")
+        raise click.UsageError("Expected --data with a folder, a table or the name of a public data set.")
     from skastw.runs import load_clips, make_folds
 
     clips = load_clips(data)

@@ -112,7 +112,7 @@ def evaluate(
     skastw evaluate --model exports/sounds/model --data other_sounds/ --output exports/other
     """
     if data is None:
-        raise click.UsageError("Expected --data.")
+        raise click.UsageError("Expected --data with a folder, a table or the name of a public data set.")
     from skastw import ASTWClassifier
     from skastw.evaluation import evaluate as score
     from skastw.evaluation.report import check_report

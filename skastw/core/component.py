@@ -254,7 +254,7 @@ def component_from_config(base: type[C], config: object) -> C:
     unknown = sorted(set(map(str, config["params"])) - set(known))
     if unknown:
         got = f"Got unknown parameters {unknown} for {base.kind} {component.name!r}"
-        raise ComponentError(f"{got}, expected some of {sorted(known)}.")
+        raise ComponentError(f"{got}, expected names among {sorted(known)}.")
 
     component.set_params(**config["params"])
     component.check_params()

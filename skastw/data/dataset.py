@@ -187,7 +187,7 @@ def make_frame_set(
     on_error : str
         See :data:`skastw.data.failures.POLICIES`.
     dtype : torch.dtype
-        Number format of the network's weights, which the weights and numeric targets of the clips get too.
+        Number format of the network, used for the sample weights and for numeric targets.
     """
     frames, positions = FrameStore(limit=limit), []
     failed: list[FailedClip] = []

@@ -368,6 +368,7 @@ def _as_frames(item: Any, n_features: int | None) -> Tensor:
         raise ClipValueError("has NaN or infinite frames; repair or drop the clip.")
     if largest > MAX_AMPLITUDE:
         raise ClipValueError(
-            f"has frames of up to {largest:.3g}, expected at most {MAX_AMPLITUDE:g}; scale them, or drop the clip."
+            f"has frames with values of up to {largest:.3g}, expected at most {MAX_AMPLITUDE:g}; scale them, or drop "
+            "the clip."
         )
     return frames

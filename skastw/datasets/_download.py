@@ -176,7 +176,7 @@ class ResumingDownloader:
 
     def _gave_up(self, url: str, attempts: int, failure: Exception) -> str:
         size = self._size()
-        resume = f" The next call goes on from {size} bytes, in {str(self.part)!r}." if size else ""
+        resume = f" The next call resumes after the {size} bytes in {str(self.part)!r}." if size else ""
         return (
             f"Cannot download {url} (attempts: {attempts}): {str(failure).rstrip('.')}.{resume} Check the network (and "
             "HTTPS_PROXY, if it is set), or download the file elsewhere, unpack it, and pass its folder as data_home=."

@@ -8,14 +8,15 @@ from typing import Any
 
 from skastw.errors import FetchError
 
-#: Endings of recordings; of several recordings with the same name the first is taken.
+#: File extensions of recordings. If files differ in the extension only, the first extension of this list is used.
 _AUDIO = (".wav", ".flac", ".ogg")
 
 
 def audio_files(folder: Path, subfolders: Iterable[str]) -> dict[str, str]:
-    """Return the recordings in some subfolders: paths by name, such as ``"audio/1-100032-A-0"``.
+    """Find the recordings in some subfolders of a data set.
 
-    WAV, FLAC and OGG are equivalent, so that a copy in another format is the same set. Empty files are left out.
+    A recording is named by its path in the folder without the file extension, such as ``"audio/1-100032-A-0"``, so a
+    copy of the data set in another format (WAV, FLAC or OGG) has the same names. Empty files are left out.
 
     Parameters
     ----------
@@ -26,7 +27,7 @@ def audio_files(folder: Path, subfolders: Iterable[str]) -> dict[str, str]:
     Returns
     -------
     dict of str to str
-        Sorted by name.
+        Path of each recording by its name, sorted by name.
     """
     best: dict[str, tuple[int, str]] = {}
     for subfolder in subfolders:
@@ -43,7 +44,7 @@ def audio_files(folder: Path, subfolders: Iterable[str]) -> dict[str, str]:
 
 
 def check_count(title: str, folder: Path, count: int, expected: int, *, examples: str = "", hint: str = "") -> None:
-    """Refuse a folder with another number of recordings than expected.
+    """Raise an error if a folder does not contain the expected number of recordings.
 
     Parameters
     ----------
@@ -52,7 +53,7 @@ def check_count(title: str, folder: Path, count: int, expected: int, *, examples
     folder : Path
     count, expected : int
     examples, hint : str
-        Missing clips and advice, for the message.
+        Examples of missing clips, and advice, for the message.
 
     Raises
     ------
@@ -74,7 +75,7 @@ def check_clips(
     n_clips: int | None = None,
     hint: str = "",
 ) -> None:
-    """Refuse a folder in which clips are missing.
+    """Raise an error if clips are missing in a folder.
 
     Parameters
     ----------
@@ -86,7 +87,7 @@ def check_clips(
     title : str
         Name of the set or part, for the message.
     n_clips : int, optional
-        The number of names that is expected.
+        The expected number of names.
     hint : str
         Advice for the message.
 
@@ -102,7 +103,7 @@ def check_clips(
 
 
 def add_audio(table: Any, files: Mapping[str, str], folder: Path, title: str, **expected: Any) -> Any:
-    """Add the path of each clip to a table, and refuse a folder in which clips are missing.
+    """Add the path of each clip to a table, and raise an error if clips are missing in the folder.
 
     Parameters
     ----------
@@ -114,7 +115,7 @@ def add_audio(table: Any, files: Mapping[str, str], folder: Path, title: str, **
     Returns
     -------
     DataFrame
-        With ``audio`` as its first column, numbered from 0.
+        The table with ``audio`` as its first column and a new index from 0.
 
     Raises
     ------
@@ -128,7 +129,7 @@ def add_audio(table: Any, files: Mapping[str, str], folder: Path, title: str, **
 
 @contextlib.contextmanager
 def reading_table(path: Path, title: str) -> Iterator[None]:
-    """Turn the errors of a damaged table into one that names it.
+    """Turn any error of a damaged table into a ``FetchError`` that names the table.
 
     Parameters
     ----------
@@ -147,12 +148,12 @@ def reading_table(path: Path, title: str) -> Iterator[None]:
 
 
 def check_clip_names(path: Path, names: Any, agree: Any) -> None:
-    """Refuse a table whose rows contradict the names of the clips.
+    """Raise an error if the rows of a table contradict the names of the clips.
 
     Parameters
     ----------
     path : Path
-        Of the table.
+        Path of the table.
     names : Series of str
     agree : Series of bool
         Whether each name agrees with its row.

@@ -36,7 +36,7 @@ class Mask:
 
 
 def time_mask(x: Tensor, lengths: Tensor) -> Mask | None:
-    """Return the mask of ``x`` (B, C, T, ...) with ``lengths``, or None if the batch has no padding."""
+    """Return the mask of the first ``lengths`` frames of ``x`` (B, C, T, ...), or None if nothing is padded."""
     if not is_padded(x.transpose(1, 2), lengths):
         return None
     real = length_mask(lengths, x.shape[2])

@@ -60,9 +60,18 @@ class Plane:
         return librosa.mel_to_hz(np.interp(position, np.arange(self.n_bins + 1), borders))
 
     def draw(self, ax: Axes, values: np.ndarray, *, cmap: Any, vmin: float, vmax: float) -> Any:
-        """Draw ``values`` (n, m), of equal parts of the clip and groups of bins, as colours from ``vmin`` to ``vmax``.
+        """Draw a matrix as an image over the time and the frequencies of the clip.
 
-        Data coordinates are seconds and Hz; the scale of the frequencies is mel.
+        The time axis is in seconds. The frequency axis is in Hz, on a mel scale.
+
+        Parameters
+        ----------
+        ax : Axes
+        values : ndarray of shape (n, m)
+            One row for each of n equal parts of the clip, one column for each of m equal groups of bins.
+        cmap : str or Colormap
+        vmin, vmax : float
+            Values of the first and the last colour.
         """
         import librosa
         import librosa.display

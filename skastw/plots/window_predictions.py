@@ -225,7 +225,7 @@ def _classes_to_draw(predictions: pd.DataFrame, k: int, labels: Sequence[Any] | 
         unknown = [label for label in labels if label not in classes.columns]
         if unknown:
             known = plain(classes.columns.tolist()[:10])
-            raise ValueError(f"Got labels {plain(unknown[:5])}, expected some of {known}.")
+            raise ValueError(f"Got labels {plain(unknown[:5])}, expected labels among {known}.")
         return list(labels)
 
     if isinstance(k, bool) or not isinstance(k, Integral) or k < 1:

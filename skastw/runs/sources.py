@@ -246,7 +246,10 @@ def find_clips(paths: Iterable[str | os.PathLike[str]]) -> list[str]:
             for extensions in (AUDIO_EXTENSIONS, UNKNOWN_EXTENSIONS)
         )
         if not decoded:
-            raise RunError(f"The folder {str(path)!r} contains no audio files, expected some of {AUDIO_EXTENSIONS}.")
+            raise RunError(
+                f"The folder {str(path)!r} contains no audio files, expected files that end in "
+                f"{', '.join(AUDIO_EXTENSIONS)}."
+            )
         if others:
             warn_user(
                 f"{len(others)} files in {str(path)!r} are left out (the first is {others[0]!r}): they are audio or "

@@ -96,29 +96,34 @@ def make_folds(
     elif own:
         tests = dict(own)
     else:
-        raise RunError("Got folds='own', but these clips come without folds, expected a number of folds.")
+        raise RunError("Got folds='own' for clips without folds of their own: give a number of folds.")
 
     everything = np.arange(len(y))
     folds = [Fold(name, np.setdiff1d(everything, test), test) for name, test in tests.items()]
     for fold in folds:
         if not len(fold.train) or not len(fold.test):
-            raise RunError(f"{dict(split)} leaves {len(fold.train)} clips to train and {len(fold.test)} to test.")
+            raise RunError(
+                f"The split {dict(split)} gives {len(fold.train)} clips for training and {len(fold.test)} for testing, "
+                "expected at least one of each: change the split."
+            )
     return folds
 
 
 def _own_fold(own: Mapping[str, np.ndarray], name: Any) -> np.ndarray:
     if str(name) not in own:
-        expected = f"one of {list(own)}" if own else "another way to split: these clips come without folds"
-        raise RunError(f"Got test_fold={plain(name)!r}, expected {expected}.")
+        problem = (
+            f", expected one of {list(own)}" if own else " for clips without folds of their own: split in another way"
+        )
+        raise RunError(f"Got test_fold={plain(name)!r}{problem}.")
     return own[str(name)]
 
 
 def _of_groups(groups: np.ndarray | None, names: Sequence[str]) -> np.ndarray:
     if groups is None:
-        raise RunError(f"Got test_groups={list(names)}, but these clips come without groups, expected another split.")
+        raise RunError(f"Got test_groups={list(names)} for clips without groups: give groups, or split in another way.")
     texts = groups.astype(str)
     if unknown := sorted(set(names) - set(texts)):
-        raise RunError(f"Got test_groups with {unknown[:5]}, expected some of {np.unique(texts).tolist()[:50]}.")
+        raise RunError(f"Got test_groups with {unknown[:5]}, expected groups among {np.unique(texts).tolist()[:50]}.")
     return np.flatnonzero(np.isin(texts, list(names)))
 
 

@@ -251,7 +251,10 @@ def open_files(
             return files
         for file in files.values():
             file.close()
-    raise ArtifactError(f"{str(folder)!r} is replaced again and again; read it once the saving has ended.")
+    raise ArtifactError(
+        f"{str(folder)!r} was replaced during each of {_MAX_ATTEMPTS} attempts to read it; read it when no other "
+        "program saves to it."
+    )
 
 
 def is_snapshot(folder: Path) -> bool:

@@ -249,8 +249,8 @@ def push(
         repo = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
         if private and not api.model_info(repo, timeout=10).private:
             raise HubError(
-                f"{task}: got private=True, and it exists and is public. Make it private in its settings, choose "
-                "another name or pass private=None; nothing was uploaded."
+                f"{task}: got private=True, but the repository exists and is public. Make it private in its settings, "
+                "choose another name or pass private=None; nothing was uploaded."
             )
         # upload_folder may make several commits, so that a reader could see half a model
         files = [CommitOperationAdd(name, content) for name, content in contents.items()]

@@ -131,7 +131,7 @@ def _wrong_names(value: Mapping[Any, Any], record: Any, place: str) -> str | Non
 
     if record.__struct_config__.forbid_unknown_fields and (unknown := [key for key in value if key not in known]):
         suggestion = did_you_mean(unknown[0], known) if isinstance(unknown[0], str) else ""
-        expected = suggestion or f", expected some of {', '.join(map(repr, known))}."
+        expected = suggestion or f", expected one of {', '.join(map(repr, known))}."
         return f"has the unknown name {_shown(unknown[0])}{inside}{expected}"
     missing = [field.encode_name for field in fields if field.required and field.encode_name not in value]
     return f"has no {missing[0]!r}{inside}, expected {_expected(record)}." if missing else None

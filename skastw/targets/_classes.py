@@ -151,7 +151,7 @@ class ClassTargets(Targets):
             classes = np.array(document.labels, dtype=dtype)
             texts = dtype.kind != "O" or all(isinstance(label, str) for label in document.labels)
             if len(np.unique(classes)) < len(classes) or repr(classes.tolist()) != repr(document.labels) or not texts:
-                raise ValueError("a label occurs twice, or its dtype cannot represent it")
+                raise ValueError(f"a label occurs twice or is not a value of dtype {dtype}")
         except (TypeError, ValueError, OverflowError) as error:
             raise ArtifactError(f"labels.json is not valid: {repr(error)[:300]}.") from error
         return cls(classes)

@@ -67,7 +67,9 @@ class SingleLabel(ClassTargets):
         unknown = np.setdiff1d(y, self.classes)
         if len(unknown):
             known = plain(self.classes[:10])
-            raise ValueError(f"Got labels {plain(unknown[:5])} that are not in y, expected some of {known}.")
+            raise ValueError(
+                f"Got labels {plain(unknown[:5])} that are not in the training data, expected labels among {known}."
+            )
         order = np.argsort(self.classes)  # a saved model may have its classes in any order
         return order[np.searchsorted(self.classes, y, sorter=order)]
 
