@@ -188,7 +188,7 @@ def start_run(
         if start is None:
             model.normalization.learn(data.train.frames)
         else:
-            transfer_weights(start, model, targets)
+            transfer_weights(start, model.to(components.dtype), targets)  # before they are copied, not to round them
     model = model.to(settings.device, components.dtype)
 
     transforms = [augmentation.prepare(partial(_frames_of_files, components)) for augmentation in components.augment]
