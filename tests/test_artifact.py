@@ -182,7 +182,7 @@ def edit(folder, name, **changes):
         ("labels.json", {"task": "regression"}, "'labels.json' has no 'named'"),
         (
             "labels.json",
-            {"task": "regression", "named": True, "one_dimensional": True, "mean": [0, 1, 2], "scale": [1, 1, 1]},
+            {"task": "regression", "named": True, "one_dimensional": False, "mean": [0, 1, 2], "scale": [1, 1, 1]},
             "task='regression', which ASTWClassifier does not learn",
         ),
     ],
