@@ -22,7 +22,7 @@ from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 from skastw.core.text import without_folders
 from skastw.encoders import Encoder
-from skastw.errors import ArtifactError, ComponentError
+from skastw.errors import ArtifactError, ComponentError, plain
 from skastw.features import Features, Precomputed
 from skastw.network.model import AudioModel, build_model
 from skastw.normalization import Normalization
@@ -217,9 +217,9 @@ def resolve_components(params: ModelParams, dtype: torch.dtype = torch.float32) 
     components = Components(
         **parts,
         augment=tuple(resolve_component(Augment, item) for item in listed if item is not None),
-        sample_rate=params.sample_rate,
-        chunk_length=params.chunk_length,
-        n_models=params.n_models,
+        sample_rate=plain(params.sample_rate),
+        chunk_length=plain(params.chunk_length),
+        n_models=plain(params.n_models),
         dtype=dtype,
     )
 
