@@ -225,6 +225,26 @@ def test_the_exception_has_what_was_trained(error, fitted, monkeypatch, tmp_path
     assert reached.fit(WIDE, OTHERS).n_epochs_ == 3, "it can be trained"
 
 
+def test_an_exit_keeps_the_weights_of_the_best_epoch(monkeypatch):
+    weights = {}
+
+    class Worse(training_loop.Run):
+        """Run whose first epoch is the best, and whose third epoch exits."""
+
+        def keep_best(self, row):
+            super().keep_best({**row, "val_macro_f1": 1.0 / row["epoch"]})
+            weights.update(self.best["weights"])
+            if row["epoch"] == 3:
+                raise SystemExit(1)
+
+    monkeypatch.setattr("skastw.training.run.Run", Worse)
+    with pytest.raises(SystemExit) as caught:
+        new(epochs=4, val_split=0.25).fit(CLIPS, Y)
+    trained = caught.value.trained
+    assert (trained.record.best_epoch, trained.record.n_epochs) == (1, 3)
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in trained.model.state_dict().items())
+
+
 def test_ctrl_c_after_an_epoch_ends_fit_as_ever(fitted, monkeypatch):
     monkeypatch.setattr(training_loop, "_step", raising(KeyboardInterrupt(), epochs=1))
     with pytest.warns(UserWarning, match="interrupted in epoch 2 of 3"):

@@ -24,6 +24,7 @@ from skastw.errors import ArtifactError
 from skastw.estimators.base import AudioEstimator
 from skastw.network.inference import InferenceParams
 from skastw.training import TrainingParams, TrainingSettings
+from skastw.training.optim import peak_rates
 
 TINY = ASTWEncoder(d_model=8, num_heads=2, num_layers=1, ff_mult=2)
 CLIPS, Y = make_tones(n_clips=8, n_classes=2, duration=(0.1, 0.2), random_state=0)
@@ -259,7 +260,7 @@ def test_settings_of_a_run_need_what_has_no_default():
         TrainingSettings, estimator, batch_size=3, device="cpu", precision="float32", seed=1, verbose=0
     )
     assert (settings.epochs, settings.batch_size, settings.seed) == (7, 3, 1)
-    assert settings.peak_rates == {"adam_lr": 3e-4}
+    assert peak_rates(settings) == {"adam_lr": 3e-4}
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,14 @@ def test_the_fitted_attributes_are_exactly_these(cls, parts):
     assert public == set(parts)
 
 
+@pytest.mark.parametrize("cls", [ASTWClassifier, ASTWRegressor])
+def test_groups_of_parameters_add_nothing_but_parameters_to_an_estimator(cls):
+    groups = [base for base in cls.__mro__ if base.__name__.endswith("Params")]
+    assert len(groups) > 5
+    added = {name for group in groups for name in vars(group) if not name.startswith("_")}
+    assert added - set(cls().get_params(deep=False)) == {"get_params", "set_params"}
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_fitted_attributes_are_parts_of_the_value(fitted, kind):
     estimator = fitted[kind]

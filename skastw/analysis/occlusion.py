@@ -16,7 +16,7 @@ from skastw.core.device import resolve_device
 from skastw.data.extraction import read_frames
 from skastw.data.frames import FrameStore, blocks
 from skastw.errors import plain
-from skastw.network.inference import InferenceParams, check_outputs, embed_clips, on_device
+from skastw.network.inference import InferenceParams, check_outputs, embed_clips, number_format, on_device
 from skastw.network.model import AudioModel
 from skastw.network.trained import Trained
 from skastw.targets import ClassTargets
@@ -120,7 +120,7 @@ def explain(
         fill=fill,
         batch_size=params.batch_size,
         device=device,
-        precision=params.number_format,
+        precision=number_format(params),
     )
     check_outputs(logits[None], np.zeros(1, dtype=np.int64))
 

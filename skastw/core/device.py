@@ -4,17 +4,14 @@ import ctypes
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
-from torch import nn
 
 from skastw.errors import TrainingError
 
 #: Values of the parameter ``precision``.
 PRECISIONS = ("auto", "float32", "bfloat16", "float64")
-
-M = TypeVar("M", bound=nn.Module)
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
@@ -83,23 +80,6 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager:
     if precision == "bfloat16" or (precision == "auto" and has_native_bfloat16(device)):
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return nullcontext()
-
-
-def on_device(model: M, device: torch.device) -> M:
-    """Return ``model`` on ``device``.
-
-    If its weights are on that device already, it is returned at once: ``model.to`` would visit each of its modules.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skastw.core.device import on_device
-    >>> on_device(torch.nn.Linear(2, 2), torch.device("cpu")).weight.device
-    device(type='cpu')
-    """
-    current = next(model.parameters()).device
-    is_same = current.type == device.type and device.index in (None, current.index)
-    return model if is_same else model.to(device)
 
 
 def out_of_memory(error: BaseException, **settings: int) -> TrainingError | None:

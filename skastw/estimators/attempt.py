@@ -83,6 +83,8 @@ class Attempt:
         """Return the fitted model with the best weights so far, or None before the end of the first epoch."""
         if self.run is None or self.data is None or not self.run.best["epoch"]:
             return None
+        if model is None and not self.finished:  # an exception outside the loop, such as SystemExit
+            self.run.model.load_state_dict(self.run.best["weights"])
         seed = self.before.record.seed if self.before else self.drawn_seed
         return trained_from(self.run, self.data, self.components, seed=seed, params=self.params, model=model)
 

@@ -59,10 +59,15 @@ class InferenceParams(ReadParams):
         "others. Each version takes as long as a prediction without augmentation.",
     )
 
-    @property
-    def number_format(self) -> str:
-        """The precision of predictions."""
-        return "float32" if self.precision == "auto" else self.precision
+
+def number_format(params: InferenceParams) -> str:
+    """Return the precision of predictions.
+
+    Parameters
+    ----------
+    params : InferenceParams
+    """
+    return "float32" if params.precision == "auto" else params.precision
 
 
 def embed(trained: Trained, clips: Sequence[Any], params: InferenceParams) -> tuple[Tensor, list[FailedClip]]:
@@ -91,7 +96,7 @@ def embed(trained: Trained, clips: Sequence[Any], params: InferenceParams) -> tu
     """
     device, components = resolve_device(params.device), trained.components
     model = on_device(trained.model, device)
-    settings: dict[str, Any] = {"batch_size": params.batch_size, "device": device, "precision": params.number_format}
+    settings: dict[str, Any] = {"batch_size": params.batch_size, "device": device, "precision": number_format(params)}
     transforms = [augmentation.apply for augmentation in components.augment if augmentation.test_time]
 
     outcomes = read_frames(

@@ -20,6 +20,7 @@ from skastw.errors import TrainingError
 from skastw.network.inference import embed_clips
 from skastw.network.model import AudioModel
 from skastw.training.checkpoint import save_state
+from skastw.training.optim import peak_rates
 from skastw.training.run import Loss, Run
 from skastw.training.schedule import warmup_cosine
 from skastw.training.settings import TrainingSettings
@@ -159,7 +160,7 @@ def _losses(outputs: Tensor, batch: Batch, loss: Loss) -> tuple[Tensor, Tensor]:
 def _learning_rates(step: int, total_steps: int, settings: TrainingSettings) -> dict[str, float]:
     """Return the learning rate of each optimiser at a step, by the name of the parameter."""
     factor = 1.0 if settings.constant_lr else warmup_cosine(step, total_steps, settings.warmup_ratio)
-    return {name: float(peak * factor) for name, peak in settings.peak_rates.items()}
+    return {name: float(peak * factor) for name, peak in peak_rates(settings).items()}
 
 
 def _validate(run: Run, valid_set: FrameSet) -> dict[str, float]:
@@ -210,7 +211,7 @@ def _not_finite(run: Run, losses: Tensor, batches: list[np.ndarray], train_set: 
     """Return the error for the first step whose loss was not finite."""
     first = int((~losses.isfinite()).nonzero()[0])
     rates = _learning_rates(run.epoch * len(batches) + first, run.settings.epochs * len(batches), run.settings)
-    peaks = run.settings.peak_rates
+    peaks = peak_rates(run.settings)
     words = " and ".join(f"{name}={rate:.2g} (of {peaks[name]})" for name, rate in rates.items())
     best = run.best["epoch"]
     kept = f"The weights of epoch {best} are kept, in error.trained." if best else "No epoch had ended."

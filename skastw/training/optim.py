@@ -36,11 +36,22 @@ class OptimizerParams:
         doc="Decoupled weight decay of both optimisers. Biases and the weights of norms are not decayed.",
     )
 
-    @property
-    def peak_rates(self) -> dict[str, float]:
-        """The peak learning rate of each optimiser, in the order of :func:`build_optimizers`."""
-        rates = {"muon_lr": self.muon_lr, "adam_lr": self.adam_lr}
-        return {name: rate for name, rate in rates.items() if rate is not None}
+
+def peak_rates(params: OptimizerParams) -> dict[str, float]:
+    """Return the peak learning rate of each optimiser, in the order of :func:`build_optimizers`.
+
+    Parameters
+    ----------
+    params : OptimizerParams
+
+    Examples
+    --------
+    >>> from skastw.training.optim import OptimizerParams, peak_rates
+    >>> peak_rates(OptimizerParams(muon_lr=None))
+    {'adam_lr': 0.0003}
+    """
+    rates = {"muon_lr": params.muon_lr, "adam_lr": params.adam_lr}
+    return {name: rate for name, rate in rates.items() if rate is not None}
 
 
 def matrix_weights(model: nn.Module) -> list[Tensor]:
