@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils import Bunch
 
+from skastw.core.text import did_you_mean
 from skastw.errors import DataError, plain
 
 __all__ = ["Archive", "Part", "PublicSet", "as_bunch", "check_name", "check_names"]
@@ -210,8 +210,7 @@ def check_name(parameter: str, value: Any, known: Iterable[str | None]) -> None:
     if value in known:
         return
 
-    near = difflib.get_close_matches(str(value), [name for name in known if name is not None], n=1)
-    meant = f"; did you mean {near[0]!r}?" if near else "."
+    meant = did_you_mean(str(value), (name for name in known if name is not None)) or "."
     raise DataError(f"Got {parameter}={plain(value)!r}, expected one of {', '.join(map(repr, known))}{meant}")
 
 
