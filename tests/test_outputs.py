@@ -365,7 +365,7 @@ def test_a_run_is_not_overwritten(done, tones, no_work):
     for name in ("train", "evaluate"):
         result = skastw(*command(name, tones, done))
         assert result.exit_code == 1
-        assert "another folder, or replace them with overwrite=True (on the command line: --overwrite)." in result.output
+        assert "or replace them with overwrite=True (on the command line: --overwrite)." in result.output
     assert content(done) == before
 
 
