@@ -5,8 +5,6 @@ in such a case (``ValueError``, ``TypeError``, ...), so that ``except ValueError
 expected values and the remedy.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -51,18 +51,20 @@ def place(module):
     return module.split(".")[1] if "." in module else None
 
 
-def imports(module, *, at_import=False):
-    """Yield the modules of skastw that a module imports, inside functions too unless ``at_import``."""
-    nodes = ast.walk(TREES[module])
-    if at_import:
-        nodes = [node for node in TREES[module].body if isinstance(node, ast.Import | ast.ImportFrom)]
-    for node in nodes:
+def imports(module, *, typing=True):
+    """Yield the modules of skastw that a module imports, inside functions too, and for annotations if ``typing``."""
+    statements = [node for node in TREES[module].body if typing or not is_for_annotations(node)]
+    for node in (inner for statement in statements for inner in ast.walk(statement)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in MODULES)
         elif isinstance(node, ast.ImportFrom) and node.module in MODULES:
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
                 yield inner if inner in MODULES else node.module
+
+
+def is_for_annotations(node):
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
 
 
 def test_every_file_has_a_place_in_the_house():
@@ -84,7 +86,7 @@ def test_imports_have_no_cycle():
     order = TopologicalSorter()
     for module in MODULES:
         if place(module):  # the package itself imports the estimators when they are asked for
-            order.add(module, *(other for other in imports(module, at_import=True) if other != module))
+            order.add(module, *(other for other in imports(module, typing=False) if other != module))
     order.prepare()
 
 
@@ -125,9 +127,8 @@ def public_objects():
         if info.name.endswith("__main__"):
             continue
         module = importlib.import_module(info.name)
-        for name in getattr(module, "__all__", []):
-            value = getattr(module, name)
-            if getattr(value, "__module__", None) == info.name:
+        for name, value in vars(module).items():
+            if not name.startswith("_") and getattr(value, "__module__", None) == info.name:
                 yield f"{info.name}.{name}", value
 
 
@@ -152,7 +153,9 @@ def test_every_public_name_is_documented(name):
 @pytest.mark.parametrize("name", [n for n, v in PUBLIC.items() if inspect.isfunction(v) or inspect.isclass(v)])
 def test_every_parameter_is_described(name):
     value = PUBLIC[name]
-    if inspect.isclass(value) and (issubclass(value, Exception) or "__init__" not in vars(value)):
+    if inspect.isclass(value) and (
+        issubclass(value, Exception) or getattr(value, "_is_protocol", False) or "__init__" not in vars(value)
+    ):
         return
     doc = inspect.getdoc(value) or ""
     for parameter in inspect.signature(value).parameters.values():

@@ -1,6 +1,7 @@
 """A fitted model stays what it is, whatever becomes of the parameters, and what is saved of it is the same model."""
 
 import copy
+import inspect
 import json
 import pickle
 import shutil
@@ -264,6 +265,70 @@ def test_instalments_go_on_with_the_fitted_components(tmp_path):
     assert clf.history_[-1]["adam_lr"] == 1e-3, "how it learns may change between instalments"
     loaded = ASTWClassifier.from_pretrained(clf.save_pretrained(tmp_path / "model"))
     assert (loaded.adam_lr, loaded.sample_rate, loaded.pooling.name) == (1e-3, 16000, "mean")
+
+
+def test_instalments_do_not_round_the_weights():
+    clf = new(ASTWClassifier, precision="float64", tta=1).fit(CLIPS, Y)
+    before = {name: weights.clone() for name, weights in clf.model_.state_dict().items()}
+    clf.set_params(muon_lr=0.0, adam_lr=0.0).partial_fit(CLIPS, Y)
+    assert all(torch.equal(weights, before[name]) for name, weights in clf.model_.state_dict().items())
+
+
+def test_instalments_after_fit_start_as_those_of_a_loaded_model(tmp_path):
+    clf = new(ASTWClassifier, tta=1).fit(CLIPS, Y)
+    loaded = ASTWClassifier.from_pretrained(clf.save_pretrained(tmp_path / "model"))
+    expected = loaded.partial_fit(CLIPS, Y).predict_proba(CLIPS)
+    np.testing.assert_array_equal(clf.partial_fit(CLIPS, Y).predict_proba(CLIPS), expected)
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda clf: pickle.loads(pickle.dumps(clf))])
+def test_instalments_use_momenta_only_with_their_own_model(copied):
+    larger = new(ASTWClassifier, encoder=ASTWEncoder(d_model=32, num_heads=2, num_layers=1)).fit(CLIPS, Y)
+    first = new(ASTWClassifier).partial_fit(CLIPS, Y, classes=[0, 1, 2])
+    clf = copied(first)
+    np.testing.assert_array_equal(
+        clf.partial_fit(CLIPS, Y).predict_proba(CLIPS), copy.copy(first).partial_fit(CLIPS, Y).predict_proba(CLIPS)
+    )
+    assert not np.array_equal(clf.predict_proba(CLIPS), _without_momenta(first).predict_proba(CLIPS))
+
+    clf.trained_ = larger.trained_
+    np.testing.assert_array_equal(
+        clf.partial_fit(CLIPS, Y).predict_proba(CLIPS), larger.partial_fit(CLIPS, Y).predict_proba(CLIPS)
+    )
+
+
+def _without_momenta(estimator):
+    other = new(ASTWClassifier)
+    other.trained_ = estimator.trained_
+    return other.partial_fit(CLIPS, Y)
+
+
+def test_a_pickle_after_fit_has_the_weights_once():
+    clf = new(ASTWClassifier).fit(CLIPS, Y)
+    n_bytes = sum(weights.nbytes for weights in clf.model_.state_dict().values())
+    assert len(pickle.dumps(clf)) < 1.5 * n_bytes + 100_000
+
+
+class WithNotes(ASTWClassifier):
+    """Classifier with a parameter of its own, which no group of parameters declares."""
+
+    def __init__(self, *, notes=None, **params):
+        super().__init__(**params)
+        self.notes = notes
+
+    __init__.__signature__ = inspect.signature(__init__).replace(
+        parameters=[
+            *inspect.signature(ASTWClassifier.__init__).parameters.values(),
+            inspect.Parameter("notes", inspect.Parameter.KEYWORD_ONLY, default=None),
+        ]
+    )
+
+
+def test_a_subclass_saves_its_own_parameters(tmp_path):
+    clf = new(WithNotes, notes=["quiet room"]).fit(CLIPS, Y)
+    loaded = WithNotes.from_pretrained(clf.save_pretrained(tmp_path / "model"))
+    assert (loaded.notes, loaded.epochs) == (["quiet room"], 1)
+    np.testing.assert_array_equal(loaded.predict_proba(CLIPS), clf.predict_proba(CLIPS))
 
 
 def test_a_warm_start_needs_a_network_of_the_same_shapes(saved):

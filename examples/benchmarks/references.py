@@ -21,7 +21,7 @@ class PlainEncoder(nn.Module):
         self.head = nn.Linear(d_model, n_outputs)
 
     def forward(self, frames: Tensor, lengths: Tensor | None) -> Tensor:
-        """Frames (B, T, 80) -> logits. Padding is masked by ``lengths``; if that is None, it counts as sound."""
+        """Frames (B, T, 80) -> logits. ``lengths`` masks the padding; without it, padding counts as sound."""
         x = F.gelu(self.conv1(frames.transpose(1, 2)))
         x = F.gelu(self.conv2(x)).transpose(1, 2)
         x = self.dropout(x + self.positions[: x.shape[1]])

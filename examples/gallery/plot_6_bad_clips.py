@@ -44,7 +44,7 @@ except ClipError as error:
 # With ``"ignore"``, training leaves the clips out. ``failed_`` lists them with the reasons.
 
 clf.set_params(on_error="ignore").fit(X, y)
-failed = pd.DataFrame([clip.to_dict() for clip in clf.failed_])
+failed = pd.DataFrame(clf.failed_)
 failed["path"] = [Path(path).name for path in failed["path"]]
 failed["reason"] = failed["reason"].str.partition(" (")[0]  # the remedies are left out here
 failed

@@ -1,7 +1,5 @@
 """Occlusion: predictions of a model while parts of a clip are hidden."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -22,8 +20,6 @@ from skastw.network.inference import InferenceParams, check_outputs, embed_clips
 from skastw.network.model import AudioModel
 from skastw.network.trained import Trained
 from skastw.targets import ClassTargets
-
-__all__ = ["FILLS", "Occlusion", "cell_centres", "explain", "occluded_logits"]
 
 #: Dimensions of the mean that replaces hidden frames: over the whole clip, or over time for each bin.
 FILLS = {"clip": (0, 1), "band": (0,)}

@@ -17,18 +17,6 @@ from skastw.storage.outputs import check_file, new_file
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-__all__ = [
-    "TABLE_SUFFIXES",
-    "check_label_track",
-    "check_table",
-    "clip_names",
-    "embedding_table",
-    "label_track",
-    "labelled_windows",
-    "prediction_table",
-    "write_table",
-]
-
 #: File name suffixes that :func:`write_table` accepts.
 TABLE_SUFFIXES = (".csv", ".parquet")
 

@@ -1,7 +1,5 @@
 """Long recordings: windows along a clip, and a table of their predictions."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -17,8 +15,6 @@ from skastw.data.failures import FailedClip, report_failures
 from skastw.errors import ClipError, plain
 from skastw.network.inference import InferenceParams, predict
 from skastw.network.trained import Trained
-
-__all__ = ["AGGREGATES", "cut_windows", "window_table"]
 
 #: Samples in the windows that are predicted at a time: 32 MiB.
 _BLOCK = 2**23

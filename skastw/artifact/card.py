@@ -1,7 +1,5 @@
 """The model card: the README.md of a saved model, with metadata for the Hugging Face Hub."""
 
-from __future__ import annotations
-
 import re
 from html import escape
 from typing import Any
@@ -12,8 +10,6 @@ from skastw.core.templates import render
 from skastw.core.version import __version__
 from skastw.network.model import count_parameters
 from skastw.network.trained import Trained, TrainingRecord
-
-__all__ = ["model_card"]
 
 #: Scores in ``metrics.json`` for which the Hub has a metric, as fields of ``huggingface_hub.EvalResult``.
 _HUB_METRICS: dict[str, dict[str, Any]] = {

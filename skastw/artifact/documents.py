@@ -1,7 +1,5 @@
 """Conversion of a fitted model to the contents of the six files, and back."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,8 +18,6 @@ from skastw.network.model import AudioModel, count_parameters, frames_in_chunk
 from skastw.network.trained import Trained, TrainingRecord
 from skastw.storage.schema import check
 from skastw.targets import targets_from_json
-
-__all__ = ["Loaded", "from_documents", "to_documents", "with_front_end"]
 
 #: ``model_type`` in ``config.json``, which other tools read.
 _MODEL_TYPE = "skastw"

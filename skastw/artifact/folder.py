@@ -17,8 +17,6 @@ loading does not read it, and saving replaces an edited card, which has another 
 All files are written in one step; see :mod:`skastw.storage.commit`.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json
@@ -38,20 +36,6 @@ from skastw.errors import ArtifactError
 from skastw.storage.commit import is_snapshot, open_files, replace_files, settled
 from skastw.storage.files import open_inside, parse_json, read_limited
 from skastw.storage.weights import MAX_WEIGHT_BYTES, StoredWeights, open_weights, weights_to_bytes
-
-__all__ = [
-    "FETCHED",
-    "FILES",
-    "FORMAT_VERSION",
-    "MAX_JSON_BYTES",
-    "Artifact",
-    "StoredArtifact",
-    "check_target",
-    "read_artifact",
-    "read_files",
-    "seal",
-    "write_artifact",
-]
 
 FORMAT_VERSION = 3
 #: Largest JSON file that is read or written (bytes), enough for the labels of a million classes.

@@ -1,13 +1,9 @@
 """Description of a saved model, read from its folder without building the network."""
 
-from __future__ import annotations
-
 import os
 from typing import Any
 
 from skastw.artifact.folder import read_artifact
-
-__all__ = ["describe_model"]
 
 _COMPONENTS = ("features", "normalization", "encoder", "pooling")
 _TRAINING = ("best_epoch", "n_epochs", "interrupted", "seed", "split", "validation", "test", "versions")

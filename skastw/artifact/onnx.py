@@ -14,8 +14,6 @@ Torch exports the front end, and the network for one chunk. It cannot export the
 adds. The file therefore takes clips of any length with the same results as the library, one chunk at a time in memory.
 """
 
-from __future__ import annotations
-
 import copy
 import json
 import logging
@@ -43,8 +41,6 @@ from skastw.network.model import AudioModel
 from skastw.network.trained import Trained
 from skastw.storage.outputs import check_file, write_file
 from skastw.targets import Targets
-
-__all__ = ["FourierPower", "write_onnx"]
 
 #: Version of the ONNX operators. onnxruntime supports it since 1.17, and computes its means over several axes correctly
 #: since 1.21.

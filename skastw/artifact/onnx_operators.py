@@ -1,7 +1,5 @@
 """Replacements for operations that torch exports to ONNX incorrectly, or only for a fixed length."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
@@ -9,8 +7,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
-
-__all__ = ["Operators"]
 
 #: For each recurrent layer of torch: the operator of ONNX, the order of its gates in terms of torch's gates, and other
 #: attributes.

@@ -1,7 +1,5 @@
 """Saving and loading of fitted models, as folders or as repositories on the Hugging Face Hub."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 from collections.abc import Callable, Mapping
@@ -15,8 +13,6 @@ from skastw.errors import ArtifactError
 from skastw.network.trained import Trained
 from skastw.storage import hub
 from skastw.storage.outputs import scratch_folder
-
-__all__ = ["load", "push", "save"]
 
 T = TypeVar("T")
 

@@ -14,8 +14,6 @@ clips of equal length at the estimator's sample rate, and any other sequence hol
 =========================================  =========================================================
 """
 
-from __future__ import annotations
-
 import numbers
 import os
 from collections.abc import Iterator, Mapping, Sequence

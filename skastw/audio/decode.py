@@ -6,8 +6,6 @@ finds the audio in the file. A file with less audio than it announces is an erro
 recordings that a broken download has cut.
 """
 
-from __future__ import annotations
-
 import contextlib
 import io
 import math
@@ -29,8 +27,6 @@ from skastw.audio.resample import check_sample_rate
 from skastw.audio.survey import TOLERANCE, Part, Survey, describe_content, survey
 from skastw.core.warn import warn_user
 from skastw.errors import ClipValueError, SkastwError
-
-__all__ = ["decode", "decode_blocks", "segment_bounds"]
 
 _TRUNCATED = "is truncated: {seconds:.2f} s can be read and {proof}; fetch or export it again."
 _EXPECTED = "expected a WAV, FLAC, OGG or MP3 file (M4A, AAC and WebM with the extra 'av')"

@@ -1,7 +1,5 @@
 """Decode audio with FFmpeg's libraries through PyAV (the extra ``av``)."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 from collections.abc import Iterator
@@ -14,8 +12,6 @@ from skastw.audio.resample import check_sample_rate
 from skastw.audio.survey import TOLERANCE
 from skastw.core.optional import import_optional
 from skastw.errors import ClipValueError
-
-__all__ = ["ffmpeg_blocks", "has_ffmpeg"]
 
 #: Demuxers for which FFmpeg guesses the duration from the number of bytes. The survey of a file is more reliable.
 _WITHOUT_LENGTH = ("aac", "ac3", "aiff", "amr", "au", "caf", "eac3", "mp3", "w64", "wav")

@@ -10,16 +10,12 @@ copies. The number of frequencies is estimated as ``sum(power)**2 / sum(power**2
 for the spoken digits.
 """
 
-from __future__ import annotations
-
 import hashlib
 from functools import lru_cache
 
 import numpy as np
 
 from skastw.audio.resample import resample
-
-__all__ = ["find_copies", "fingerprint", "sketch"]
 
 #: Largest difference between 1 and the cosine of copies, for few frequencies (4) and for many (20), and largest
 #: difference between their durations (s).

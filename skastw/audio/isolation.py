@@ -6,8 +6,6 @@ nothing but samples. Memory and time of a worker are limited. On systems with al
 that started it is gone.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import json
@@ -29,8 +27,6 @@ from skastw.audio.decode import decode
 from skastw.audio.limits import LIMITS, Limits
 from skastw.core.warn import hold_warnings, warn_user
 from skastw.errors import ClipValueError, MissingDependencyError, SkastwError
-
-__all__ = ["Decoder", "IsolatedDecoder", "current_decoder", "isolated_decoding"]
 
 Source: TypeAlias = str | os.PathLike[str] | bytes
 

@@ -1,12 +1,8 @@
 """Limits on the size of audio files: a header of 50 bytes can announce any amount of audio."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from skastw.errors import ClipValueError
-
-__all__ = ["LIMITS", "Limits"]
 
 _HOUR = 3600.0
 

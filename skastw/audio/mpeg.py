@@ -5,8 +5,6 @@ frame without audio that gives the number of frames. Streams and files of other 
 and after the frames, and also between them if files were joined.
 """
 
-from __future__ import annotations
-
 import functools
 import re
 import struct
@@ -18,17 +16,6 @@ from typing import BinaryIO, NamedTuple
 
 from skastw.audio.pieces import Piece, read_at
 from skastw.errors import ClipValueError
-
-__all__ = [
-    "Stream",
-    "fills_file",
-    "find_frames",
-    "id3_end",
-    "simple_id3_end",
-    "split_streams",
-    "tags_end",
-    "tags_start",
-]
 
 #: Bit rates in kbit/s from index 1 on. Keys: whether the version is 1, layer.
 _KBITS = {

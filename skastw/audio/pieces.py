@@ -1,15 +1,11 @@
 """Read parts of a file, and several parts as one file."""
 
-from __future__ import annotations
-
 import io
 import itertools
 import os
 from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any, BinaryIO, TypeAlias
-
-__all__ = ["Piece", "Pieces", "read_at"]
 
 #: Bytes, or a range of a file: positions of its first byte and of the byte after its last.
 Piece: TypeAlias = bytes | tuple[int, int]

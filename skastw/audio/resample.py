@@ -1,15 +1,11 @@
 """Sample-rate conversion with soxr's high-quality filter."""
 
-from __future__ import annotations
-
 import numbers
 
 import numpy as np
 import soxr
 
 from skastw.errors import ClipTypeError, ClipValueError, plain
-
-__all__ = ["MAX_SAMPLE_RATE", "MIN_SAMPLE_RATE", "check_sample_rate", "resample"]
 
 #: Range of valid sample rates (Hz): bat detectors use up to 768 kHz, infrasound sensors 100 Hz.
 MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 100, 1_000_000

@@ -1,7 +1,5 @@
 """Load a clip in pieces: an hour of audio takes the memory of half a minute."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -13,8 +11,6 @@ from skastw.audio.clips import check_amplitude, load_waveform, naming_clip, to_m
 from skastw.audio.decode import decode_blocks
 from skastw.audio.isolation import Decoder, current_decoder
 from skastw.errors import ClipValueError
-
-__all__ = ["stream_waveform"]
 
 
 def stream_waveform(clip: Any, sample_rate: int, *, index: int | None = None) -> Iterator[np.ndarray]:

@@ -4,8 +4,6 @@ Decoders trust a wrong header, stop at the end of the first of several recording
 file selects the bytes that a decoder gets, and measures how much of the announced audio is missing.
 """
 
-from __future__ import annotations
-
 import re
 import struct
 import zlib
@@ -23,8 +21,6 @@ from skastw.audio.mpeg import (
     tags_start,
 )
 from skastw.audio.pieces import Piece, read_at
-
-__all__ = ["TOLERANCE", "Part", "Survey", "describe_content", "survey"]
 
 #: Seconds by which a file may be shorter than announced, since headers are rounded and codecs pad and trim.
 TOLERANCE = 0.1

@@ -1,7 +1,5 @@
 """Base class of augmentations."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import ClassVar
@@ -11,8 +9,6 @@ from torch import Tensor
 
 from skastw.core.batching import Batch
 from skastw.core.component import Component
-
-__all__ = ["Augment", "Transform"]
 
 #: Function that augments a batch of training clips.
 Transform = Callable[[Batch, torch.Generator], Batch]

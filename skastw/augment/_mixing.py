@@ -1,7 +1,5 @@
 """Partners and shares of clips, for augmentations that mix two clips."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np
@@ -10,8 +8,6 @@ from torch import Tensor
 
 from skastw.augment._sampling import chosen
 from skastw.core.batching import Batch, frame_mask
-
-__all__ = ["draw_partners", "draw_shares", "mixed", "partner_frames"]
 
 
 def draw_shares(batch: Batch, alpha: float, p: float, generator: torch.Generator) -> Tensor:

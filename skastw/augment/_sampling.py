@@ -1,15 +1,11 @@
 """Random numbers and interpolation of frames, for several augmentations."""
 
-from __future__ import annotations
-
 import math
 
 import torch
 from torch import Tensor
 
 from skastw.core.batching import Batch, round_length_down
-
-__all__ = ["chosen", "draw_crop_length", "draw_starts", "draw_symmetric", "interpolate_frames"]
 
 
 def chosen(n_items: int, p: float, generator: torch.Generator) -> Tensor:

@@ -16,8 +16,6 @@ from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 from skastw.errors import ComponentError
 
-__all__ = ["Background"]
-
 
 @parameters
 class Background(Augment):

@@ -14,8 +14,6 @@ from skastw.core.decibels import from_power, to_power
 from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 
-__all__ = ["BetweenClass"]
-
 
 @parameters
 class BetweenClass(Augment):

@@ -15,8 +15,6 @@ from skastw.core.decibels import UNIT
 from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 
-__all__ = ["Equalizer"]
-
 
 @parameters
 class Equalizer(Augment):

@@ -14,8 +14,6 @@ from skastw.core.batching import Batch
 from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 
-__all__ = ["FrequencyWarp"]
-
 
 @parameters
 class FrequencyWarp(Augment):

@@ -14,8 +14,6 @@ from skastw.core.decibels import UNIT
 from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 
-__all__ = ["Gain"]
-
 
 @parameters
 class Gain(Augment):

@@ -12,8 +12,6 @@ from skastw.core.batching import Batch
 from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 
-__all__ = ["Mixup"]
-
 
 @parameters
 class Mixup(Augment):

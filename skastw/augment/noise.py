@@ -17,8 +17,6 @@ from skastw.core.decibels import from_power, to_power
 from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 
-__all__ = ["Noise", "add_power", "draw_snr"]
-
 
 @parameters
 class Noise(Augment):

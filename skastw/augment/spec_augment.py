@@ -13,8 +13,6 @@ from skastw.core.batching import Batch, length_mask
 from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 
-__all__ = ["SpecAugment"]
-
 
 @parameters
 class SpecAugment(Augment):

@@ -13,8 +13,6 @@ from skastw.core.batching import Batch, frame_mask
 from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 
-__all__ = ["TimeStretch"]
-
 
 @parameters
 class TimeStretch(Augment):

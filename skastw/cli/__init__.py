@@ -1,7 +1,5 @@
 """The ``skastw`` command: it parses arguments, calls the library and prints the results."""
 
-from __future__ import annotations
-
 import sys
 import warnings
 from typing import Any

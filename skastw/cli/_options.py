@@ -1,7 +1,5 @@
 """Options that several commands have."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -9,19 +7,6 @@ from typing import Any
 import click
 
 from skastw.cli.completion import complete_data, complete_recipe
-
-__all__ = [
-    "as_json",
-    "clip_options",
-    "data_options",
-    "device",
-    "model_option",
-    "overwrite",
-    "part_options",
-    "recipe_option",
-    "revision",
-    "split_options",
-]
 
 Command = Callable[..., Any]
 #: The options of a command, by the names of their parameters.

@@ -1,27 +1,11 @@
 """Output of the commands: tables for people, JSON for machines, and one line for an error or a warning."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
-
-__all__ = [
-    "INTERRUPTED",
-    "check_output",
-    "in_one_line",
-    "print_failures",
-    "print_json",
-    "print_line",
-    "print_pairs",
-    "print_scores",
-    "print_table",
-    "print_warning",
-    "verbosity",
-]
 
 #: Exit status after Ctrl-C.
 INTERRUPTED = 130

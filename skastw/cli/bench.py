@@ -1,13 +1,9 @@
 """``skastw bench``."""
 
-from __future__ import annotations
-
 import click
 
 from skastw.cli._options import as_json, device, recipe_option
 from skastw.cli._output import print_json, print_pairs
-
-__all__ = ["bench"]
 
 
 @click.command()

@@ -1,15 +1,11 @@
 """``skastw completion``, and the values that the tab key completes."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from glob import escape, glob
 from importlib import resources
 from typing import Any
 
 import click
-
-__all__ = ["SETS", "complete_data", "complete_recipe", "completion"]
 
 #: The names for :func:`skastw.datasets.fetch_dataset`, which takes too long to import for the tab key.
 SETS = ("emodb", "esc50", "fsdd", "minds14", "ravdess", "speech_commands", "spoken_digits", "urbansound8k")

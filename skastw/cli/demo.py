@@ -1,14 +1,10 @@
 """``skastw demo``."""
 
-from __future__ import annotations
-
 import os
 
 import click
 
 from skastw.cli._options import device, model_option, revision
-
-__all__ = ["demo"]
 
 
 @click.command()

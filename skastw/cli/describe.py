@@ -1,15 +1,11 @@
 """``skastw describe``."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import click
 
 from skastw.cli._options import as_json, data_options, split_options
 from skastw.cli._output import print_json, verbosity
-
-__all__ = ["describe"]
 
 
 @click.command()

@@ -1,15 +1,11 @@
 """``skastw info``, ``export`` and ``push``: inspect, convert and upload a saved model."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import click
 
 from skastw.cli._options import as_json, revision
 from skastw.cli._output import print_json, print_line, print_pairs
-
-__all__ = ["export", "info", "push"]
 
 
 @click.command()

@@ -1,7 +1,5 @@
 """``skastw predict``, ``windows`` and ``embed``: apply a saved model to clips."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
@@ -9,8 +7,6 @@ import click
 
 from skastw.cli._options import as_json, clip_options
 from skastw.cli._output import print_failures, print_json, print_line, print_table
-
-__all__ = ["embed", "predict", "windows"]
 
 
 def _ends_in(*suffixes: str) -> Callable[[click.Context, click.Parameter, str | None], str | None]:

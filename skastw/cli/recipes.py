@@ -1,14 +1,10 @@
 """``skastw recipes``."""
 
-from __future__ import annotations
-
 import click
 
 from skastw.cli._options import as_json
 from skastw.cli._output import print_json, print_table
 from skastw.cli.completion import complete_recipe
-
-__all__ = ["recipes"]
 
 
 @click.command()

@@ -1,7 +1,5 @@
 """``skastw train`` and ``evaluate``."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import click
@@ -26,8 +24,6 @@ from skastw.cli._output import (
     print_warning,
     verbosity,
 )
-
-__all__ = ["evaluate", "train"]
 
 
 @click.command()

@@ -1,7 +1,5 @@
 """Import and use torch's compiler without its side effects on the environment and the temporary files."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import sys
@@ -9,8 +7,6 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-
-__all__ = ["import_compiler", "removed_traces"]
 
 _CACHE = "TORCHINDUCTOR_CACHE_DIR"
 _LOCK = threading.Lock()

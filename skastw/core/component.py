@@ -23,18 +23,6 @@ from skastw.errors import ComponentError, plain
 if TYPE_CHECKING:
     from typing import Self
 
-__all__ = [
-    "KINDS",
-    "Component",
-    "ComponentParams",
-    "component_base",
-    "component_from_config",
-    "component_names",
-    "component_to_config",
-    "export_named",
-    "resolve_component",
-]
-
 #: Every kind of component, in the order of a clip's path through the model, and the module that defines it.
 KINDS = {
     "features": "skastw.features",

@@ -4,8 +4,6 @@ On this scale, one unit is 40 dB and a mel power of 1 has the value 1 (a full-sc
 frames on this scale. Augmentations convert them to power, so that they can add sounds and change levels.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

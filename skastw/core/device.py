@@ -1,7 +1,5 @@
 """Devices and number formats of the network, and memory on them."""
 
-from __future__ import annotations
-
 import ctypes
 import sys
 from collections.abc import Iterator
@@ -12,18 +10,6 @@ import torch
 from torch import nn
 
 from skastw.errors import TrainingError
-
-__all__ = [
-    "PRECISIONS",
-    "autocast",
-    "has_native_bfloat16",
-    "is_out_of_memory",
-    "on_device",
-    "out_of_memory",
-    "resolve_device",
-    "retained_heap",
-    "weight_dtype",
-]
 
 #: Values of the parameter ``precision``.
 PRECISIONS = ("auto", "float32", "bfloat16", "float64")

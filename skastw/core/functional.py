@@ -1,7 +1,5 @@
 """Replacements for operations of torch that are slow on a CPU or share state between threads."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F

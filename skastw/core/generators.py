@@ -5,8 +5,6 @@ can only draw from torch's global generators. For their forward passes the globa
 under a lock that all threads share.
 """
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,8 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-
-__all__ = ["OwnDraws", "drawing_from", "draws_globally", "generator_on", "seeded_generators"]
 
 #: Held while torch's global generators have the state of a training run.
 _GLOBAL = threading.RLock()

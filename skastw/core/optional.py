@@ -1,13 +1,9 @@
 """Import optional packages, with an error that names the extra to install."""
 
-from __future__ import annotations
-
 import importlib
 from types import ModuleType
 
 from skastw.errors import MissingDependencyError
-
-__all__ = ["import_optional"]
 
 
 def import_optional(module: str, *, extra: str, purpose: str) -> ModuleType:

@@ -14,8 +14,6 @@ from typing import Any, TypeVar, dataclass_transform, get_args
 from skastw.core.sklearn_private import StrOptions, validate_parameter_constraints
 from skastw.errors import plain
 
-__all__ = ["check_params", "param", "param_names", "parameters", "take_params"]
-
 T = TypeVar("T")
 
 

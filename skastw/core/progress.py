@@ -1,12 +1,8 @@
 """Progress bars that start no thread."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from tqdm.auto import tqdm
-
-__all__ = ["ProgressBar"]
 
 
 class ProgressBar(tqdm):

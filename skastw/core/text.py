@@ -4,8 +4,6 @@ On Linux a file name is a sequence of bytes. Python decodes bytes that are not v
 cannot be encoded as UTF-8 again. Such names are printed and saved with escapes: ``caf\\xe9.wav``.
 """
 
-from __future__ import annotations
-
 import difflib
 import os
 import re
@@ -14,8 +12,6 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
-
-__all__ = ["column_type", "did_you_mean", "listed", "original_text", "readable", "readable_values", "without_folders"]
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _ESCAPE = re.compile(r"\\(?:(\\)|x([89a-f][0-9a-f])|u(d[89a-f][0-9a-f]{2}))")

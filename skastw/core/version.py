@@ -1,9 +1,5 @@
 """The version of this package and of the libraries that it needs."""
 
-from __future__ import annotations
-
-__all__ = ["__version__", "library_versions"]
-
 __version__ = "0.1.0"
 
 

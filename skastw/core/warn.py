@@ -1,7 +1,5 @@
 """Warnings that point at the user's code, and warnings of other packages that are ignored."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import sys
@@ -11,8 +9,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from pathlib import Path
 from typing import ParamSpec, TypeAlias, TypeVar
-
-__all__ = ["HeldWarning", "hold_warnings", "ignored_warnings", "issue_held", "warn_user"]
 
 #: Held while warnings are ignored. All threads share one list of filters: if two of them changed and restored it in
 #: overlapping blocks, a filter would be left over.

@@ -22,8 +22,6 @@ from skastw.data.frames import MEMORY_LIMIT, FrameSet, FrameStore, clip_digests,
 from skastw.data.split import SplitParams, split_validation
 from skastw.targets import Targets
 
-__all__ = ["CACHES", "CacheParams", "Data", "Labelled", "Read", "hold_out", "make_frame_set"]
-
 #: Values of the parameter ``cache``, and the number of bytes of frames that each keeps in memory (None: all).
 CACHES = {"auto": MEMORY_LIMIT, "memory": None, "disk": 0}
 

@@ -27,8 +27,6 @@ from skastw.data.failures import POLICIES, FailedClip
 from skastw.errors import ClipError, ClipTypeError, ClipValueError
 from skastw.features import Features, FeaturesModule, Precomputed
 
-__all__ = ["Outcome", "ReadParams", "ahead", "check_clips", "check_frames", "extract_frames", "read_frames"]
-
 #: Number of clips that the front end processes together, and the number of samples at which a smaller group is used.
 _GROUP, _MAX_SAMPLES = 8, 2**20
 

@@ -1,7 +1,5 @@
 """Clips that cannot be used, which raise an error or are left out and listed."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self

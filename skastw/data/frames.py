@@ -17,8 +17,6 @@ from torch import Tensor
 
 from skastw.core.batching import Batch, pad, round_length
 
-__all__ = ["MEMORY_LIMIT", "FrameSet", "FrameStore", "blocks", "clip_digests", "clips_sha256"]
-
 T = TypeVar("T")
 
 #: Bytes of frames that ``cache="auto"`` keeps in memory; the other frames are written to a temporary file.

@@ -13,8 +13,6 @@ from skastw.core.sklearn_private import Interval
 from skastw.core.warn import ignored_warnings, warn_user
 from skastw.errors import plain
 
-__all__ = ["SplitParams", "split_validation"]
-
 
 @parameters
 class SplitParams:

@@ -5,8 +5,6 @@ that lead out of the folder. They accept links, names that occur twice and archi
 are unpacked, all of which are refused here.
 """
 
-from __future__ import annotations
-
 import stat
 import tarfile
 import zipfile
@@ -15,8 +13,6 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from skastw.errors import FetchError
-
-__all__ = ["DamagedArchiveError", "unpack"]
 
 _BLOCK = 2**18
 #: More than twice the number of files of the largest set.

@@ -5,8 +5,6 @@ accept files of any length and repeat requests that cannot succeed (HTTP 404), s
 bytes.
 """
 
-from __future__ import annotations
-
 import http.client
 import logging
 import re
@@ -26,8 +24,6 @@ from skastw.core.warn import warn_user
 from skastw.datasets._archive import DamagedArchiveError, unpack
 from skastw.datasets._public_set import Archive
 from skastw.errors import FetchError
-
-__all__ = ["ResumingDownloader", "download_and_unpack"]
 
 _BLOCK = 2**18
 #: Seconds in which a server must answer, and in which more of a file must arrive.

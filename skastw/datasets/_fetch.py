@@ -5,8 +5,6 @@ of our own is complete unless somebody removed files, and then it is fetched aga
 as it is and never changed.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shutil
@@ -21,8 +19,6 @@ from sklearn.datasets import get_data_home
 from skastw.datasets._download import download_and_unpack
 from skastw.datasets._public_set import PublicSet
 from skastw.errors import FetchError
-
-__all__ = ["fetch_frame"]
 
 #: Marks a folder that was made here, and may be replaced.
 _MARK = ".fetched_by_skastw"

@@ -1,7 +1,5 @@
 """The record of a public data set: its source, its reader, and the meaning of its table."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +10,6 @@ from sklearn.utils import Bunch
 
 from skastw.core.text import did_you_mean
 from skastw.errors import DataError, plain
-
-__all__ = ["Archive", "Part", "PublicSet", "as_bunch", "check_name", "check_names"]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,5 @@
 """Functions that the readers of public data sets share: find files, read tables, and report missing clips."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -9,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from skastw.errors import FetchError
-
-__all__ = ["add_audio", "audio_files", "check_clip_names", "check_clips", "check_count", "reading_table"]
 
 #: File extensions of recordings. If files differ in the extension only, the first extension of this list is used.
 _AUDIO = (".wav", ".flac", ".ogg")

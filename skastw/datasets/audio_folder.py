@@ -1,7 +1,5 @@
 """Load a folder of recordings with one folder for each class."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -14,8 +12,6 @@ from sklearn.utils import Bunch
 from skastw.core.text import column_type, listed, readable
 from skastw.core.warn import warn_user
 from skastw.errors import DataError
-
-__all__ = ["AUDIO_EXTENSIONS", "UNKNOWN_EXTENSIONS", "load_audio_folder"]
 
 #: Extensions of files that :func:`skastw.audio.decode` reads, with libsndfile or FFmpeg's libraries (the extra ``av``).
 AUDIO_EXTENSIONS = (

@@ -24,8 +24,6 @@ from skastw.errors import DataError
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["load_audio_table"]
-
 _COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 #: Texts of empty cells. "NA" and "None" are not among them, since they can be labels (North Atlantic, no call).
 _EMPTY = ("", "nan", "NaN")

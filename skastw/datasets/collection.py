@@ -14,8 +14,6 @@ from skastw.targets.checks import check_complete
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Collection"]
-
 
 @dataclass(frozen=True, eq=False)
 class Collection:

@@ -1,7 +1,5 @@
 """Describe a collection of recordings, to find problems before training."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextvars import copy_context
@@ -21,8 +19,6 @@ from skastw.datasets.collection import Collection
 from skastw.datasets.description import AudioDescription
 from skastw.datasets.findings import CLIPPED, find_problems, is_cancelled, is_silent
 from skastw.errors import ClipError, SkastwError
-
-__all__ = ["describe_audio"]
 
 #: Length of a frame (s), and the level (RMS, full scale is 1) below which a frame is silent: -60 dB.
 _FRAME, _SILENCE = 0.025, 1e-3

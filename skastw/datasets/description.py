@@ -13,8 +13,6 @@ from skastw.core.text import listed
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["AudioDescription"]
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class AudioDescription:

@@ -1,7 +1,5 @@
 """EMO-DB: seven emotions in German, spoken by ten actors, leaving one speaker out at a time."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +7,6 @@ from sklearn.model_selection import PredefinedSplit
 
 from skastw.datasets._public_set import Archive, PublicSet
 from skastw.datasets._reading import audio_files, check_count
-
-__all__ = ["EMODB"]
 
 #: Letter in the name: emotion, number of clips.
 _EMOTIONS = {

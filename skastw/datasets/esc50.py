@@ -1,7 +1,5 @@
 """ESC-50: fifty classes of environmental sounds, with its five official folds."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +7,6 @@ from sklearn.model_selection import PredefinedSplit
 
 from skastw.datasets._public_set import Archive, Part, PublicSet
 from skastw.datasets._reading import add_audio, audio_files, check_clip_names, reading_table
-
-__all__ = ["ESC50"]
 
 _CLIPS_PER_CLASS = 40
 #: Parts that are lists of classes; "esc10" is a column of the table.

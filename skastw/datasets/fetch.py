@@ -1,7 +1,5 @@
 """Public data sets by name: one table of them, and one function that fetches any."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable
 from typing import Any
@@ -17,8 +15,6 @@ from skastw.datasets.speech_commands import SPEECH_COMMANDS
 from skastw.datasets.spoken_digits import SPOKEN_DIGITS
 from skastw.datasets.urbansound8k import URBANSOUND8K
 from skastw.errors import DataError, plain
-
-__all__ = ["dataset_names", "fetch_dataset"]
 
 _SETS = {
     public.name: public

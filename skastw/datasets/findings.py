@@ -1,7 +1,5 @@
 """Find problems in a collection of recordings, and write sentences that say how to solve them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -10,8 +8,6 @@ import numpy as np
 from skastw.audio.clips import MIN_MONO_SHARE
 from skastw.core.text import listed
 from skastw.datasets.collection import Collection
-
-__all__ = ["CLIPPED", "find_problems", "is_cancelled", "is_silent"]
 
 #: A clip is clipped if a larger share of its samples lies on flat tops.
 CLIPPED = 1e-3

@@ -1,7 +1,5 @@
 """FSDD: the Free Spoken Digit Dataset, ten digits of six speakers, with its official test clips."""
 
-from __future__ import annotations
-
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -11,8 +9,6 @@ from sklearn.model_selection import PredefinedSplit
 
 from skastw.datasets._public_set import Archive, PublicSet
 from skastw.datasets._reading import add_audio, audio_files
-
-__all__ = ["FSDD"]
 
 _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 #: Speaker: accent. All are men.

@@ -1,7 +1,5 @@
 """MINDS-14: requests of callers to their bank, in fourteen languages, from the Hugging Face Hub."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 from typing import Any
@@ -11,8 +9,6 @@ from skastw.datasets._archive import DamagedArchiveError
 from skastw.datasets._public_set import Archive, Part, PublicSet
 from skastw.datasets._reading import add_audio, audio_files, reading_table
 from skastw.errors import FetchError
-
-__all__ = ["MINDS14"]
 
 _REPOSITORY, _REVISION = "PolyAI/minds14", "40ce77cb32a384e4d50a568e1ec39ac804019d33"
 _LANGUAGES = (

@@ -1,7 +1,5 @@
 """RAVDESS: eight emotions spoken by 24 actors, in six folds of four whole actors."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -11,8 +9,6 @@ from sklearn.model_selection import PredefinedSplit
 
 from skastw.datasets._public_set import Archive, Part, PublicSet
 from skastw.datasets._reading import add_audio, audio_files
-
-__all__ = ["RAVDESS"]
 
 #: Third field of a name, in order from 01.
 _EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")

@@ -1,7 +1,5 @@
 """Speech Commands: 35 words of thousands of speakers, with the official lists of validation and test clips."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +7,6 @@ import numpy as np
 
 from skastw.datasets._public_set import Archive, Part, PublicSet
 from skastw.datasets._reading import add_audio, audio_files, check_clips
-
-__all__ = ["SPEECH_COMMANDS"]
 
 #: Number of clips in each part of the official split.
 _N_CLIPS = {"train": 84843, "validation": 9981, "test": 11005}

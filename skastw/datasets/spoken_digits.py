@@ -1,13 +1,9 @@
 """Ten spoken digits by twenty synthetic voices, part of the package."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
 from skastw.datasets._public_set import PublicSet, as_bunch
-
-__all__ = ["SPOKEN_DIGITS", "load_spoken_digits"]
 
 _FOLDER = Path(__file__).parent / "data" / "spoken_digits"
 _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")

@@ -1,13 +1,9 @@
 """Generated tones: a data set in memory, for tests and examples."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
 from sklearn.utils import check_random_state
-
-__all__ = ["make_tones"]
 
 
 def make_tones(

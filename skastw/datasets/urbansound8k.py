@@ -1,7 +1,5 @@
 """UrbanSound8K: ten classes of sounds of the city, with its ten official folds."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +7,6 @@ from sklearn.model_selection import PredefinedSplit
 
 from skastw.datasets._public_set import Archive, PublicSet
 from skastw.datasets._reading import add_audio, audio_files, check_clip_names, reading_table
-
-__all__ = ["URBANSOUND8K"]
 
 _N_CLIPS = 8732
 #: Classes, in the order of the authors' numbers.

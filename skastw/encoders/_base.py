@@ -1,15 +1,11 @@
 """Base classes of encoders."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from typing import ClassVar
 
 from torch import nn
 
 from skastw.core.component import Component
-
-__all__ = ["Encoder", "EncoderModule"]
 
 
 class EncoderModule(nn.Module):

@@ -4,8 +4,6 @@ Maps have shape (B, C, T, F). After each layer, the values beyond the end of a c
 convolution sees the same zeros as at the end of an unpadded clip. A batch without padding needs no mask.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,8 +12,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skastw.core.batching import is_padded, length_mask
-
-__all__ = ["BatchNorm", "ConvNorm", "ConvNormAct", "Mask", "apply_mask", "halved", "time_mask"]
 
 
 def halved(lengths: Tensor) -> Tensor:

@@ -13,8 +13,6 @@ from skastw.core.sklearn_private import Interval
 from skastw.encoders._base import Encoder, EncoderModule
 from skastw.encoders._initial import draw_xavier
 
-__all__ = ["DenseEncoder", "DenseModule"]
-
 
 @parameters
 class DenseEncoder(Encoder):

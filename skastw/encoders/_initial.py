@@ -1,10 +1,6 @@
 """Initial weights of encoders whose papers do not use torch's default."""
 
-from __future__ import annotations
-
 from torch import nn
-
-__all__ = ["draw_xavier"]
 
 
 def draw_xavier(module: nn.Module) -> None:

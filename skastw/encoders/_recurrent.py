@@ -1,7 +1,5 @@
 """Recurrent layers for padded batches."""
 
-from __future__ import annotations
-
 import functools
 from typing import Any
 
@@ -12,8 +10,6 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from skastw.core.batching import is_padded
 from skastw.core.functional import cast_once
-
-__all__ = ["CELLS", "Recurrent"]
 
 #: Kinds of recurrent layers by name.
 CELLS: dict[str, type[nn.RNN] | type[nn.GRU] | type[nn.LSTM]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}

@@ -1,7 +1,5 @@
 """Transformer blocks, and a base class of encoders that end with them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch import Tensor, nn
@@ -10,8 +8,6 @@ from torch.nn import functional as F
 from skastw.core.functional import Dropout, attention
 from skastw.encoders._base import EncoderModule
 from skastw.errors import ComponentError
-
-__all__ = ["TransformerBlock", "TransformerModule"]
 
 
 class TransformerBlock(nn.Module):

@@ -14,8 +14,6 @@ from skastw.core.sklearn_private import Interval
 from skastw.encoders._base import Encoder, EncoderModule
 from skastw.encoders._transformer import TransformerModule
 
-__all__ = ["ASTWEncoder"]
-
 
 @parameters
 class ASTWEncoder(Encoder):

@@ -14,8 +14,6 @@ from skastw.encoders._base import Encoder, EncoderModule
 from skastw.encoders._transformer import TransformerModule
 from skastw.encoders.resnet import ResNetTrunk
 
-__all__ = ["ConvTransformerEncoder"]
-
 
 @parameters
 class ConvTransformerEncoder(Encoder):

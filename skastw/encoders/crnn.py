@@ -14,8 +14,6 @@ from skastw.encoders._base import Encoder, EncoderModule
 from skastw.encoders._conv2d import ConvNormAct, halved, time_mask
 from skastw.encoders._recurrent import Recurrent
 
-__all__ = ["CRNNEncoder"]
-
 
 @parameters
 class CRNNEncoder(Encoder):

@@ -17,8 +17,6 @@ from skastw.encoders._base import Encoder, EncoderModule
 from skastw.encoders._conv2d import BatchNorm, ConvNormAct, Mask, halved, time_mask
 from skastw.encoders._initial import draw_xavier
 
-__all__ = ["CNN10Encoder", "CNN14Encoder"]
-
 
 @parameters
 class _PANNEncoder(Encoder):

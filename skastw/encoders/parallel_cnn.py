@@ -1,7 +1,5 @@
 """Parallel convolutions over time."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -9,8 +7,6 @@ from torch.nn import functional as F
 from skastw.core.parameters import parameters
 from skastw.encoders._base import EncoderModule
 from skastw.encoders._dense import DenseEncoder, DenseModule
-
-__all__ = ["ParallelCNNEncoder"]
 
 _KERNELS = (2, 3, 4, 5)
 

@@ -14,8 +14,6 @@ from skastw.core.sklearn_private import Interval
 from skastw.encoders._base import Encoder, EncoderModule
 from skastw.encoders._conv2d import ConvNorm, ConvNormAct, Mask, halved, time_mask
 
-__all__ = ["ResNetEncoder", "ResNetTrunk"]
-
 
 @parameters
 class ResNetEncoder(Encoder):

@@ -11,8 +11,6 @@ from skastw.core.sklearn_private import Interval, StrOptions
 from skastw.encoders._base import Encoder, EncoderModule
 from skastw.encoders._recurrent import CELLS, Recurrent
 
-__all__ = ["RNNEncoder"]
-
 
 @parameters
 class RNNEncoder(Encoder):

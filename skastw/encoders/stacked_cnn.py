@@ -1,7 +1,5 @@
 """A sequence of convolutions over time."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -9,8 +7,6 @@ from skastw.core.parameters import parameters
 from skastw.encoders._base import EncoderModule
 from skastw.encoders._conv2d import apply_mask, time_mask
 from skastw.encoders._dense import DenseEncoder, DenseModule
-
-__all__ = ["StackedCNNEncoder"]
 
 #: Kernel of each convolution, and number of frames over which the maximum is taken after it.
 _LAYERS = ((7, 3), (7, 3), (3, 1), (3, 1), (3, 1), (3, 3))

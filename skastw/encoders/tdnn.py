@@ -14,8 +14,6 @@ from skastw.encoders._base import Encoder, EncoderModule
 from skastw.encoders._conv2d import BatchNorm, Mask, time_mask
 from skastw.errors import ComponentError
 
-__all__ = ["TDNNEncoder"]
-
 
 @parameters
 class TDNNEncoder(Encoder):

@@ -1,7 +1,5 @@
 """The state of one call of ``fit``, from which the estimator is updated only if the call succeeds."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,8 +15,6 @@ from skastw.network.components import Components
 from skastw.network.model import AudioModel
 from skastw.network.trained import Trained
 from skastw.training import Monitor, Run, train, trained_from
-
-__all__ = ["Attempt"]
 
 
 @dataclass
@@ -96,7 +92,13 @@ class Attempt:
         return {"trained_": self.trained(copy.deepcopy(model)), "failed_": self.failed, **self.n_features}
 
     def learned(self) -> dict[str, Any]:
-        """Return the attributes of the fitted estimator."""
+        """Return the attributes of the fitted estimator.
+
+        Only ``partial_fit`` keeps the momenta. They refer to their model, because a user may replace ``trained_``.
+        """
         assert self.run is not None
-        momenta = [{n: {k: v.cpu() for k, v in m.items()} for n, m in state.items()} for state in self.run.momenta]
-        return {"trained_": self.trained(), "failed_": self.failed, **self.n_features, "_momenta": momenta}
+        trained, momenta = self.trained(), None
+        if self.run.settings.constant_lr:
+            states = [{n: {k: v.cpu() for k, v in m.items()} for n, m in state.items()} for state in self.run.momenta]
+            momenta = (trained, states)
+        return {"trained_": trained, "failed_": self.failed, **self.n_features, "_momenta": momenta}

@@ -54,8 +54,6 @@ from skastw.training.checkpoint import CheckpointParams
 from skastw.training.run import Loss
 from skastw.training.transfer import check_front_end
 
-__all__ = ["AudioEstimator", "StartParams"]
-
 #: Parameters that may be a dict. JSON stores them as pairs, because the keys may be numbers.
 _MAPPINGS = ("class_weight",)
 
@@ -109,7 +107,7 @@ class AudioEstimator(
     # attributes of fitted estimators, not parameters
     trained_: Trained = field(init=False)
     failed_: list[FailedClip] = field(init=False)
-    _momenta: list[dict[str, Any]] = field(init=False)
+    _momenta: tuple[Trained, list[dict[str, Any]]] | None = field(init=False)  # of the last partial_fit
 
     _learns: ClassVar[str]  # kinds of targets that fit accepts: of a "classifier" or of a "regressor"
 
@@ -288,7 +286,9 @@ class AudioEstimator(
             run = self._start_run(attempt, targets, settings, start)
             if before is not None:
                 run.history = list(before.record.history)
-                run.load_momenta(copy.deepcopy(vars(self).get("_momenta", [])))  # a loaded model has none
+                model, momenta = vars(self).get("_momenta") or (None, [])
+                if model is before:  # not if fit, from_pretrained or an assignment set trained_
+                    run.load_momenta(copy.deepcopy(momenta))
             attempt.train()
 
     @contextmanager
@@ -661,7 +661,7 @@ class AudioEstimator(
         """Return the fitted estimator of a model that was read from a folder."""
         if loaded.estimator != cls.__name__:
             raise ArtifactError(f"The folder contains a model of {loaded.estimator!r}, expected {cls.__name__!r}.")
-        unknown = sorted(set(loaded.params) - {*param_names(cls, saved=True)})
+        unknown = sorted(set(loaded.params) - {*KINDS, *cls._saved_params()})
         if unknown:
             raise ArtifactError(f"config.json has the parameters {unknown[:5]}, which {cls.__name__} does not save.")
 
@@ -683,10 +683,18 @@ class AudioEstimator(
         params = {**trained.params, **{name: now[name] for name in runs}, **shape}
         return {"estimator": type(self).__name__, "params": {name: plain(value) for name, value in params.items()}}
 
+    @classmethod
+    def _saved_params(cls) -> list[str]:
+        """Return the names of the parameters that are saved, without the components.
+
+        A subclass may have further parameters in its ``__init__``. They are saved too, and must be JSON values.
+        """
+        added = [name for name in cls._get_param_names() if name not in param_names(cls)]
+        return [name for name in param_names(cls, saved=True) if name not in KINDS] + added
+
     def _params_to_save(self) -> dict[str, Any]:
         """Return the parameters that are saved with a model as JSON values, without the components."""
-        names = [name for name in param_names(type(self), saved=True) if name not in KINDS]
-        params = {name: copy.deepcopy(getattr(self, name)) for name in names}
+        params = {name: copy.deepcopy(getattr(self, name)) for name in self._saved_params()}
         seed = params["random_state"]
         params["random_state"] = int(seed) if isinstance(seed, Integral) else None  # a RandomState is not saved
         return {

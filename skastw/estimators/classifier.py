@@ -21,8 +21,6 @@ from skastw.targets import ClassParams, ClassTargets, Targets, learn_targets
 from skastw.targets.checks import check_complete, numpy_targets
 from skastw.training.run import Loss
 
-__all__ = ["ASTWClassifier"]
-
 
 @parameters
 class ASTWClassifier(ClassifierMixin, ClassParams, AudioEstimator):

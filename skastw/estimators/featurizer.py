@@ -18,8 +18,6 @@ from skastw.errors import ComponentError
 from skastw.features import Features, Precomputed
 from skastw.features.statistics import frame_statistics, statistic_names
 
-__all__ = ["ASTWFeaturizer"]
-
 
 def _makes_a_table(featurizer: ASTWFeaturizer) -> bool:
     if featurizer.output == "statistics":

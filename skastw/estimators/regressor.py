@@ -12,8 +12,6 @@ from skastw.core.parameters import parameters
 from skastw.estimators.base import AudioEstimator
 from skastw.targets import learn_targets
 
-__all__ = ["ASTWRegressor"]
-
 
 @parameters
 class ASTWRegressor(RegressorMixin, AudioEstimator):

@@ -1,7 +1,5 @@
 """Speed of a recipe on this machine, measured in a minute before hours of training."""
 
-from __future__ import annotations
-
 import io
 import os
 import time
@@ -13,8 +11,6 @@ from skastw.datasets import make_tones
 from skastw.estimators.classifier import ASTWClassifier
 from skastw.estimators.featurizer import ASTWFeaturizer
 from skastw.network.model import count_parameters
-
-__all__ = ["measure_speed"]
 
 
 def measure_speed(

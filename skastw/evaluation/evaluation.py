@@ -26,8 +26,6 @@ from skastw.targets.checks import check_complete, check_label_texts, check_label
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-__all__ = ["Evaluation", "evaluate", "evaluate_predictions"]
-
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     from skastw.evaluation.evaluation import Evaluation
 
-__all__ = ["FILES", "check_report", "save_report"]
-
 _METRICS, _PREDICTIONS, _PAGE = "metrics.json", "predictions.csv", "report.html"
 _MATRIX, _CURVES, _GROUPS = PICTURES = ("confusion_matrix.png", "learning_curves.png", "group_scores.png")
 #: File names of a report.

@@ -1,12 +1,8 @@
 """Scores of predictions, for all clips, each class and each group, and their bootstrap intervals."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
-
-__all__ = ["SCORES", "class_scores", "part_scores", "score_intervals", "total_scores"]
 
 #: Names of the scores of all clips.
 SCORES = ("accuracy", "macro_f1", "uar")

@@ -1,7 +1,5 @@
 """Base classes of front ends."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -11,8 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from skastw.core.component import Component
-
-__all__ = ["Features", "FeaturesModule"]
 
 
 class FeaturesModule(nn.Module):

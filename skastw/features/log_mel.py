@@ -19,22 +19,6 @@ from skastw.core.warn import warn_user
 from skastw.errors import ComponentError
 from skastw.features._base import Features, FeaturesModule
 
-__all__ = [
-    "MAX_FILTER_SIZE",
-    "MAX_OVERLAP",
-    "LogMel",
-    "MelFeatures",
-    "MelModule",
-    "centred_windows",
-    "check_cost",
-    "hz_to_mel",
-    "mel_filter_bank",
-    "mel_frequencies",
-    "mel_to_hz",
-    "power_spectrum",
-    "whisper_scale",
-]
-
 #: Windows that are transformed at once, and samples in them. Such a part fits into the cache of a processor, and limits
 #: the memory for recordings of hours.
 _SLAB, _SLAB_SIZE = 1024, 2**23

@@ -16,8 +16,6 @@ from skastw.features._base import FeaturesModule
 from skastw.features.log_mel import MelFeatures, MelModule, whisper_scale
 from skastw.features.statistics import cepstral_coefficients
 
-__all__ = ["MFCC", "local_slopes"]
-
 #: Number of frames that a line or parabola is fitted to.
 _WIDTH = 9
 

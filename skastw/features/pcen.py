@@ -15,8 +15,6 @@ from skastw.core.sklearn_private import Interval
 from skastw.features._base import FeaturesModule
 from skastw.features.log_mel import MelFeatures, MelModule, mel_frequencies
 
-__all__ = ["PCEN", "smoothed"]
-
 #: Value of a sample of 1 on the scale of 32-bit integers, for which the default parameters were chosen.
 _FULL_SCALE = 2.0**31
 #: Number of frames that are smoothed with one product of matrices.

@@ -10,8 +10,6 @@ from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 from skastw.features._base import Features, FeaturesModule
 
-__all__ = ["Precomputed"]
-
 
 @parameters
 class Precomputed(Features):

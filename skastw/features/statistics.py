@@ -1,13 +1,9 @@
 """Summary statistics of frames: one row for each clip, for classical models."""
 
-from __future__ import annotations
-
 import math
 
 import torch
 from torch import Tensor
-
-__all__ = ["cepstral_coefficients", "frame_statistics", "statistic_names"]
 
 #: Statistics over time of each value of a frame.
 STATISTICS = ("mean", "std", "delta_std")

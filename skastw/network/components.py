@@ -28,8 +28,6 @@ from skastw.network.model import AudioModel, build_model
 from skastw.normalization import Normalization
 from skastw.pooling import Pooling
 
-__all__ = ["MAX_AUGMENTATIONS", "Components", "ModelParams", "components_from_config", "resolve_components"]
-
 C = TypeVar("C", bound=Component)
 
 #: Largest number of augmentations. A folder from an untrusted source may list any number.

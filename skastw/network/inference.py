@@ -25,18 +25,6 @@ from skastw.errors import PredictionError
 from skastw.network.model import AudioModel
 from skastw.network.trained import Trained
 
-__all__ = [
-    "ROUNDING",
-    "InferenceParams",
-    "check_outputs",
-    "embed",
-    "embed_clips",
-    "on_device",
-    "predict",
-    "varied",
-    "was_trained_on",
-]
-
 #: Largest difference of a float32 probability, or of a coordinate of an embedding, if the same clip is predicted in
 #: another batch, order or input form. Matrix products of other shapes have other rounding errors, which depend on the
 #: processor.

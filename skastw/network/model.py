@@ -1,7 +1,5 @@
 """The network: front end, normalization, encoder, pooling and head, in this order."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """The fitted model as a value, which is saved, loaded, exported, explained and served."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -13,8 +11,6 @@ from skastw.network.components import Components
 from skastw.network.model import AudioModel
 from skastw.storage.schema import Finite, check
 from skastw.targets import Targets
-
-__all__ = ["ClassScores", "TestScores", "Trained", "TrainingRecord", "held_out_scores"]
 
 _Label = str | bool | int | float
 _Number = Annotated[int, Meta(ge=-(2**53), le=2**53, description="a finite number")] | Finite

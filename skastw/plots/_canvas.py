@@ -13,8 +13,6 @@ from skastw.core.optional import import_optional
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["legend", "one_panel", "panels", "pyplot", "shortened", "styles", "tick_names"]
-
 #: Colours that people with any colour vision can tell apart: Okabe and Ito, "Color Universal Design", 2008, without
 #: yellow, which is faint on white; black comes last.
 _OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")

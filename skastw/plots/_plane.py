@@ -10,8 +10,6 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Plane"]
-
 #: Most columns of an image; the mean of neighbours is drawn beyond, because screens have fewer pixels.
 _COLUMNS = 4000
 

@@ -21,8 +21,6 @@ from skastw.plots.spectrogram import SpectrogramDisplay, clip_frames, fitted_or_
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["AugmentationDisplay"]
-
 #: Most panels in a row, if each augmentation has one version.
 _COLUMNS = 5
 

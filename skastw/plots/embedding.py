@@ -15,8 +15,6 @@ from skastw.plots._canvas import legend, one_panel, pyplot, shortened, styles
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["EmbeddingDisplay"]
-
 #: Most classes with a legend; the names of more classes are written among the points.
 _LEGEND = 10
 #: Offsets of a name above or below the middle of its class, in the order of preference (points).

@@ -17,8 +17,6 @@ from skastw.targets.checks import group_array
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["GroupScoresDisplay"]
-
 Scoring = str | Callable[[Any, Any], float]
 
 

@@ -13,8 +13,6 @@ from skastw.plots._canvas import panels, pyplot, styles
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["LearningCurvesDisplay"]
-
 _NAMES = {"loss": "training loss", "val_loss": "validation loss", "val_macro_f1": "macro-F1", "val_r2": "R²"}
 
 

@@ -12,8 +12,6 @@ from skastw.plots.spectrogram import SpectrogramDisplay, clip_frames, fitted_or_
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["OcclusionDisplay"]
-
 
 class OcclusionDisplay:
     """The spectrogram of a clip, and below it the evidence of each part of the clip for a class.

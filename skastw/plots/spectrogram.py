@@ -17,8 +17,6 @@ from skastw.plots._plane import Plane
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["SpectrogramDisplay", "clip_frames", "fitted_or_set"]
-
 #: Range of levels that is drawn (dB), as in a log-mel front end.
 _RANGE = 80.0
 

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-__all__ = ["WindowPredictionsDisplay"]
-
 
 class WindowPredictionsDisplay:
     """Probabilities of classes in the windows of a clip, over the clip's spectrogram.

@@ -1,7 +1,5 @@
 """Read recipes: YAML files with the parameters of an estimator."""
 
-from __future__ import annotations
-
 import json
 import os
 from dataclasses import dataclass
@@ -23,8 +21,6 @@ from skastw.normalization import Normalization
 from skastw.pooling import Pooling
 from skastw.storage.schema import check
 from skastw.storage.yaml_file import parse_yaml, read_page
-
-__all__ = ["Recipe", "load_recipe", "plain_params", "recipe_names", "recipe_text", "resolve_params"]
 
 _KINDS: dict[str, type[Component]] = {
     "features": Features,

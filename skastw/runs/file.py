@@ -16,8 +16,6 @@ from skastw.errors import RunError
 from skastw.storage.schema import Count, Text, check
 from skastw.storage.yaml_file import parse_yaml, read_page
 
-__all__ = ["Run", "load_run", "parse_run", "plan_run"]
-
 #: The keys of ``data`` that are paths.
 _PATHS = ("folder", "table", "data_home")
 

@@ -1,7 +1,5 @@
 """Train, test and save a model as a run file describes."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import sys
@@ -28,8 +26,6 @@ from skastw.runs.file import Run, load_run
 from skastw.runs.sources import Clips, check_outside, load_clips, table_of
 from skastw.runs.splits import Fold, complete_split, make_folds
 from skastw.storage.outputs import check_file, check_folder, write_file
-
-__all__ = ["UNFINISHED_FOLDER", "RunResult", "run"]
 
 #: Names in the output folder, next to the reports.
 MODEL_FOLDER, RUN_FILE = "model", "run.yaml"

@@ -16,8 +16,6 @@ from skastw.datasets.audio_folder import AUDIO_EXTENSIONS, UNKNOWN_EXTENSIONS
 from skastw.errors import OutputError, RunError
 from skastw.runs.splits import Fold, make_folds
 
-__all__ = ["Clips", "check_outside", "find_clips", "load_clips", "source_of", "table_of", "unlabelled_clips"]
-
 _TABLES = (".csv", ".tsv", ".parquet")
 _LOADERS: dict[str, Callable[..., Any]] = {
     "set": fetch_dataset,

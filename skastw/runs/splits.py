@@ -1,7 +1,5 @@
 """Split the clips of a run into training clips and test clips."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +9,6 @@ import numpy as np
 from skastw.core.text import readable
 from skastw.data.split import split_validation
 from skastw.errors import RunError, plain
-
-__all__ = ["Fold", "complete_split", "make_folds"]
 
 #: Default ``random_state`` of a split.
 _SEED = 0

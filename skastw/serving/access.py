@@ -4,8 +4,6 @@ A page of another site can send requests to an address of this machine. With a d
 machine (DNS rebinding) it could also read the answers. The headers ``Origin`` and ``Host`` reveal both.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import ipaddress
@@ -13,8 +11,6 @@ import re
 import socket
 from collections.abc import Mapping
 from urllib.parse import urlsplit
-
-__all__ = ["is_local", "is_own_page", "is_trusted_address", "security_headers", "trusted_names"]
 
 #: Addresses that mean all addresses of a machine.
 _ALL = ("", "0.0.0.0", "::")

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["MAX_UPLOAD", "create_app"]
-
 #: Largest upload (bytes), longest time for it to arrive (s), and most uploads in memory.
 MAX_UPLOAD, _UPLOAD_TIME, _MAX_UPLOADS = 50_000_000, 60.0, 4
 #: Longest clip (s), most decoded values (samples times channels), and limits of the decoding (s, bytes).

@@ -1,7 +1,5 @@
 """Predictions and a spectrogram of a clip for the page, with a size that does not grow with the clip."""
 
-from __future__ import annotations
-
 import base64
 from dataclasses import dataclass
 from typing import Any, Self
@@ -18,8 +16,6 @@ from skastw.features import Features, LogMel
 from skastw.network.inference import InferenceParams, predict
 from skastw.network.trained import Trained
 from skastw.targets import ClassTargets
-
-__all__ = ["Listener", "spectrogram_picture"]
 
 #: Most columns of a spectrogram picture, and most windows along a clip.
 _COLUMNS, _WINDOWS = 512, 400

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     import uvicorn
     from starlette.applications import Starlette
 
-__all__ = ["new_server", "parse_size", "serve"]
-
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 #: Most connections at a time, and timeouts (s) of idle connections and of the last answers at the end.
 _CONNECTIONS, _IDLE_TIME, _END_TIME = 64, 10, 5

@@ -43,8 +43,6 @@ A record is untrusted input: it is small, it names no path (the names of the fil
 ignored in a snapshot of the Hub's cache, which is never written in this way.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import functools
@@ -70,8 +68,6 @@ from skastw.storage.schema import check as check_type
 
 if sys.platform != "win32":
     import fcntl
-
-__all__ = ["is_snapshot", "open_files", "replace_files", "settled"]
 
 RECORD = ".skastw-commit.json"
 _LOCK_FILE = ".skastw-lock"

@@ -1,7 +1,5 @@
 """Files in a folder that somebody else may have written: opened only inside it, and read only up to a limit."""
 
-from __future__ import annotations
-
 import json
 import math
 import os
@@ -12,8 +10,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from skastw.errors import ArtifactError
-
-__all__ = ["open_inside", "parse_json", "read_limited"]
 
 
 def open_inside(folder: Path, name: str) -> BinaryIO:

@@ -5,8 +5,6 @@ functions that need it. Its errors, and those of its HTTP library, become a :cla
 what happened and what to do. A token is passed on; it is neither stored nor shown.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import http.client
@@ -20,8 +18,6 @@ from typing import Any, TypeVar
 
 from skastw.core.warn import warn_user
 from skastw.errors import ArtifactError, HubError
-
-__all__ = ["fetch", "push", "read", "repair"]
 
 T = TypeVar("T")
 

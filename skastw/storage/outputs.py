@@ -1,7 +1,5 @@
 """Outputs: paths are checked before the work, and files are replaced in one step after it."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import os
@@ -15,8 +13,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from skastw.errors import OutputError
-
-__all__ = ["check_file", "check_folder", "new_file", "scratch_folder", "write_file"]
 
 #: Names of temporary folders, which lie beside the files that are written.
 _SCRATCH = re.compile(r"\.skastw-[0-9a-f]{16}\.tmp")

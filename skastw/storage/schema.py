@@ -1,7 +1,5 @@
 """Check the content of files against types, with errors that name the place, the value and the expectation."""
 
-from __future__ import annotations
-
 import sys
 import types
 import typing
@@ -13,8 +11,6 @@ from msgspec import Meta
 
 from skastw.core.text import did_you_mean
 from skastw.errors import SkastwError
-
-__all__ = ["Count", "Finite", "Text", "check"]
 
 T = TypeVar("T")
 

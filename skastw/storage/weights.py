@@ -6,8 +6,6 @@ names that occur twice, unknown fields, any number of dimensions and offsets tha
 here is also accepted by the library, and has the same tensors there; a test compares the two.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 import os
@@ -25,15 +23,6 @@ from torch import Tensor
 from skastw.errors import ArtifactError
 from skastw.storage.files import parse_json
 from skastw.storage.schema import check
-
-__all__ = [
-    "MAX_HEADER_BYTES",
-    "MAX_WEIGHT_BYTES",
-    "StoredWeights",
-    "TensorSpec",
-    "open_weights",
-    "weights_to_bytes",
-]
 
 #: Longest header that is parsed; the header of the default model has 15 kB.
 MAX_HEADER_BYTES = 4 * 2**20

@@ -1,13 +1,9 @@
 """Read untrusted YAML files: plain values only, with limits on size and depth; no code is executed."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
 from skastw.errors import SkastwError
-
-__all__ = ["parse_yaml", "read_page"]
 
 #: A file that a person writes is smaller.
 _MAX_BYTES = 65536

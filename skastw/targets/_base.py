@@ -11,8 +11,6 @@ from torch import Tensor
 from skastw.errors import ArtifactError
 from skastw.targets.checks import check_complete
 
-__all__ = ["Targets", "learn_targets", "targets_from_json"]
-
 #: The kinds of target by name, in the order in which they are defined.
 _REGISTRY: dict[str, type[Targets]] = {}
 

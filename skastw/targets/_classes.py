@@ -19,8 +19,6 @@ from skastw.storage.schema import check
 from skastw.targets._base import Targets
 from skastw.targets.checks import check_label_types, numpy_targets
 
-__all__ = ["ClassParams", "ClassTargets", "y_and_type"]
-
 #: Largest array of labels that is created for a saved model (bytes).
 _MAX_LABEL_BYTES = 2**28
 

@@ -1,7 +1,5 @@
 """Checks of labels, targets, groups and weights, which have one value for each clip."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from numbers import Real
 from typing import Any
@@ -10,15 +8,6 @@ import numpy as np
 
 from skastw.core.text import did_you_mean, readable_values
 from skastw.errors import DataError, plain
-
-__all__ = [
-    "check_complete",
-    "check_label_texts",
-    "check_label_types",
-    "class_weights",
-    "group_array",
-    "numpy_targets",
-]
 
 #: Kinds of NumPy arrays whose values JSON can represent (booleans, integers, floats, strings), and the types of these
 #: values.

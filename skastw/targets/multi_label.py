@@ -1,7 +1,5 @@
 """Targets with several labels per clip, given as an indicator."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -13,8 +11,6 @@ from torch.nn import functional as F
 from skastw.errors import DataError, plain
 from skastw.targets._classes import ClassTargets, y_and_type
 from skastw.targets.checks import check_label_texts
-
-__all__ = ["MultiLabel"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,5 @@
 """Targets with one label per clip."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -15,8 +13,6 @@ from torch.nn import functional as F
 from skastw.errors import DataError, plain
 from skastw.targets._classes import ClassTargets, y_and_type
 from skastw.targets.checks import check_label_texts, class_weights
-
-__all__ = ["SingleLabel"]
 
 
 @dataclass(frozen=True, eq=False)

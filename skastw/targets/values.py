@@ -1,7 +1,5 @@
 """Targets with one or several numbers per clip, for regression."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -16,8 +14,6 @@ from skastw.errors import ArtifactError, DataError
 from skastw.storage.schema import Finite, check
 from skastw.targets._base import Targets
 from skastw.targets.checks import numpy_targets
-
-__all__ = ["Values"]
 
 
 class _Document(Struct):

@@ -12,8 +12,6 @@ from torch import nn
 from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 
-__all__ = ["AverageParams", "MovingAverage"]
-
 M = TypeVar("M", bound=nn.Module)
 
 

@@ -13,8 +13,6 @@ from skastw.core.parameters import param, parameters
 from skastw.errors import TrainingError
 from skastw.storage.outputs import scratch_folder
 
-__all__ = ["CheckpointParams", "load_state", "save_state"]
-
 
 @parameters
 class CheckpointParams:

@@ -1,7 +1,5 @@
 """The training loop, from the first epoch to the weights that are kept."""
 
-from __future__ import annotations
-
 import math
 import sys
 import time
@@ -25,8 +23,6 @@ from skastw.training.checkpoint import save_state
 from skastw.training.run import Loss, Run
 from skastw.training.schedule import warmup_cosine
 from skastw.training.settings import TrainingSettings
-
-__all__ = ["train"]
 
 
 class Monitor(Protocol):

@@ -1,7 +1,5 @@
 """Muon, an optimiser that orthogonalises the momentum of matrix-shaped weights."""
 
-from __future__ import annotations
-
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -11,8 +9,6 @@ import torch
 from torch import Tensor
 
 from skastw.core.device import has_native_bfloat16
-
-__all__ = ["Muon", "orthogonalize"]
 
 #: Coefficients of three quintic steps, each optimal for the singular values that the step before returns. Together
 #: they map singular values in [0.01, 1] to [0.73, 1.27]. With the same polynomial in each step, this takes five steps.

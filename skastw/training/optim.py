@@ -12,8 +12,6 @@ from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 from skastw.training.muon import Muon
 
-__all__ = ["OptimizerParams", "build_optimizers", "matrix_weights"]
-
 _MATRIX_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)
 
 

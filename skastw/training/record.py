@@ -1,7 +1,5 @@
 """Conversion of a training run to a fitted model."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,8 +9,6 @@ from skastw.network.components import Components
 from skastw.network.model import AudioModel
 from skastw.network.trained import ClassScores, Trained, TrainingRecord
 from skastw.training.run import Run
-
-__all__ = ["trained_from"]
 
 
 def trained_from(

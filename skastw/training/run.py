@@ -1,7 +1,5 @@
 """The state of a training run, from which the next epoch continues."""
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Callable, Sequence
@@ -27,8 +25,6 @@ from skastw.training.average import MovingAverage
 from skastw.training.optim import build_optimizers
 from skastw.training.settings import TrainingSettings
 from skastw.training.transfer import transfer_weights
-
-__all__ = ["Loss", "Run", "start_run"]
 
 #: ``(outputs (B, K), targets) -> losses (B,)``.
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -192,7 +188,7 @@ def start_run(
         if start is None:
             model.normalization.learn(data.train.frames)
         else:
-            transfer_weights(start, model, targets)
+            transfer_weights(start, model.to(components.dtype), targets)  # before they are copied, not to round them
     model = model.to(settings.device, components.dtype)
 
     transforms = [augmentation.prepare(partial(_frames_of_files, components)) for augmentation in components.augment]

@@ -8,8 +8,6 @@ from numbers import Real
 from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 
-__all__ = ["ScheduleParams", "warmup_cosine"]
-
 
 @parameters
 class ScheduleParams:

@@ -15,8 +15,6 @@ from skastw.training.average import AverageParams
 from skastw.training.optim import OptimizerParams
 from skastw.training.schedule import ScheduleParams
 
-__all__ = ["TrainingParams", "TrainingSettings"]
-
 
 @parameters
 class TrainingParams(AverageParams, ScheduleParams, OptimizerParams):

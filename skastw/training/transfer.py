@@ -1,15 +1,11 @@
 """Transfer of the weights of a fitted model to a new network."""
 
-from __future__ import annotations
-
 from skastw.core.component import component_to_config
 from skastw.errors import ArtifactError
 from skastw.features import Features, Precomputed
 from skastw.network.model import AudioModel
 from skastw.network.trained import Trained
 from skastw.targets import Targets
-
-__all__ = ["check_front_end", "transfer_weights"]
 
 
 def check_front_end(start: Trained, features: Features) -> None:
