@@ -436,7 +436,10 @@ def test_warnings_are_one_line_without_a_place_in_the_code(trained, tones, tmp_p
             ["evaluate", "--data", "t.csv", "-m", "MODEL"],
             "label_column='label' is not a column of the table, expected one of 'audio', 'sound'",
         ),
-        (["describe", "--data", "t.csv", "--label-column", "sound", "--test-fold", "1"], "Got test_fold='1', expected"),
+        (
+            ["describe", "--data", "t.csv", "--label-column", "sound", "--test-fold", "1"],
+            "Got test_fold='1' for clips without folds",
+        ),
         (["describe", "--data", "SOUNDS", "--groups", "(low", "--folds", "2"], "Got groups='(low', expected"),
         (["train", "--data", "SOUNDS", "-o", "out", "--recipe", "mine"], "Got recipe='mine', expected one of 'astw'"),
     ],

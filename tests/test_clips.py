@@ -340,10 +340,11 @@ def test_bad_bytes_are_named_by_the_path_beside_them(name):
 
 def test_a_missing_file_says_where_it_was_looked_for(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ClipValueError, match="no such file") as caught:
-        load_waveform("audio/dog.wav", RATE, index=7)
-    check_message(caught.value, where="Clip 7 ('audio/dog.wav'): ")
-    assert str(tmp_path) in str(caught.value)
+    for path, folder in (("audio/dog.wav", tmp_path / "audio"), ("/sounds/dog.wav", Path("/sounds"))):
+        with pytest.raises(ClipValueError, match="no such file") as caught:
+            load_waveform(path, RATE, index=7)
+        check_message(caught.value, where=f"Clip 7 ({path!r}): ")
+        assert f"looked in {str(folder)!r}" in str(caught.value)
 
 
 def test_a_folder_is_no_clip(tmp_path):

@@ -145,6 +145,13 @@ def test_an_unknown_name_is_refused_with_the_choices(base, value):
 
 
 @pytest.mark.parametrize("base", KINDS, ids=lambda base: base.kind)
+def test_a_misspelled_name_is_refused_with_the_name_that_was_meant(base):
+    name = component_names(base.kind)[0]
+    with pytest.raises(ComponentError, match=rf"or an object of type {base.__name__}; did you mean {name!r}\?$"):
+        resolve_component(base, name + "s")
+
+
+@pytest.mark.parametrize("base", KINDS, ids=lambda base: base.kind)
 def test_a_component_of_another_kind_is_refused(base):
     other = MeanPooling() if base is not Pooling else ENCODERS[0]
     with pytest.raises(ComponentError, match=f"{base.kind}={type(other).__name__}"):

@@ -338,7 +338,7 @@ def test_classes_without_clips_are_told(tmp_path):
     assert str(result).endswith("on 4 clips of 2 of 5 classes")
     (note,) = result.notes
     assert note.startswith("3 of 5 classes have no clip here")
-    assert "c, d, e. Clips were taken for 1 of them; each counts as 0 in macro-F1" in note
+    assert "c, d, e. 1 of them were predicted for clips of other classes; each counts as 0 in macro-F1" in note
     assert result.macro_f1 == pytest.approx((2 / 3 + 1 + 0) / 3)
     metrics = result.to_dict()
     assert (metrics["untested"], metrics["notes"]) == (["c", "d", "e"], [note])

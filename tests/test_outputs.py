@@ -358,14 +358,14 @@ def content(folder):
 def test_a_run_is_not_overwritten(done, tones, no_work):
     before = content(done)
     message = (
-        r"already holds results \(model, run.yaml, metrics.json, ...\), expected a folder without any; give another"
+        r"contains earlier results \(model, run.yaml, metrics.json, ...\), expected a folder without results: give"
     )
     with pytest.raises(OutputError, match=message):
         run(plan(tones, done))
     for name in ("train", "evaluate"):
         result = skastw(*command(name, tones, done))
         assert result.exit_code == 1
-        assert "another folder, or set overwrite=True to replace them." in result.output
+        assert "or replace them with overwrite=True (on the command line: --overwrite)." in result.output
     assert content(done) == before
 
 

@@ -25,6 +25,7 @@ from skastw.audio.limits import LIMITS, Limits
 from skastw.audio.pieces import Pieces
 from skastw.audio.resample import check_sample_rate
 from skastw.audio.survey import TOLERANCE, Part, Survey, describe_content, survey
+from skastw.core.text import looked_in
 from skastw.core.warn import warn_user
 from skastw.errors import ClipValueError, SkastwError
 
@@ -245,7 +246,7 @@ def _open(source: str | os.PathLike[str] | bytes, limits: Limits) -> BinaryIO:
         try:
             status = os.stat(source)
         except FileNotFoundError:
-            raise ClipValueError(f"no such file (looked in {os.getcwd()!r}).") from None
+            raise ClipValueError(f"no such file{looked_in(source)}.") from None
         except (OSError, ValueError) as error:  # ValueError: a NUL character in the name
             raise ClipValueError(f"cannot be read: {error}.") from error
         if stat.S_ISDIR(status.st_mode):

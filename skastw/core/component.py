@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from sklearn.base import BaseEstimator
 
 from skastw.core.sklearn_private import InvalidParameterError, boxes_in_a_row, validate_parameter_constraints
+from skastw.core.text import did_you_mean
 from skastw.errors import ComponentError, plain
 
 if TYPE_CHECKING:
@@ -228,8 +229,12 @@ def resolve_component(base: type[C], value: object) -> C:
         assert isinstance(component, base)
         return component
 
-    known = ", ".join(map(repr, component_names(base.kind)))
-    raise ComponentError(f"Got {base.kind}={value!r}, expected one of {known}, or a {base.__name__} object.")
+    known = component_names(base.kind)
+    suggestion = did_you_mean(value, known) if isinstance(value, str) else ""
+    raise ComponentError(
+        f"Got {base.kind}={value!r}, expected one of {', '.join(map(repr, known))}, or an object of type "
+        f"{base.__name__}{suggestion or '.'}"
+    )
 
 
 def component_to_config(component: Component) -> dict[str, Any]:

@@ -98,6 +98,18 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
+def looked_in(path: str | os.PathLike[str]) -> str:
+    """Return the end of an error about a missing file or folder: the absolute path of the folder that was searched.
+
+    Examples
+    --------
+    >>> from skastw.core.text import looked_in
+    >>> "no such file" + looked_in("/home/anna/clips/../owl.wav")
+    "no such file (looked in '/home/anna')"
+    """
+    return f" (looked in {os.path.dirname(os.path.abspath(path))!r})"
+
+
 def listed(texts: Iterable[str], n_shown: int = 3) -> str:
     """Return the first texts of a list, and an ellipsis if there are more.
 

@@ -1,6 +1,5 @@
 """The record of a public data set: its source, its reader, and the meaning of its table."""
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils import Bunch
 
+from skastw.core.text import did_you_mean
 from skastw.errors import DataError, plain
 
 
@@ -206,8 +206,7 @@ def check_name(parameter: str, value: Any, known: Iterable[str | None]) -> None:
     if value in known:
         return
 
-    near = difflib.get_close_matches(str(value), [name for name in known if name is not None], n=1)
-    meant = f"; did you mean {near[0]!r}?" if near else "."
+    meant = did_you_mean(str(value), (name for name in known if name is not None)) or "."
     raise DataError(f"Got {parameter}={plain(value)!r}, expected one of {', '.join(map(repr, known))}{meant}")
 
 

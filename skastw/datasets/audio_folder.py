@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils import Bunch
 
-from skastw.core.text import column_type, listed, readable
+from skastw.core.text import column_type, listed, looked_in, readable
 from skastw.core.warn import warn_user
 from skastw.errors import DataError
 
@@ -132,7 +132,7 @@ def _suffixes(extensions: str | Sequence[str]) -> tuple[str, ...]:
 def _recordings(root: Path, suffixes: tuple[str, ...]) -> list[PurePosixPath]:
     """Return the sorted paths of the recordings below ``root``; check that each class has recordings."""
     if not root.is_dir():
-        problem = "which is a file" if root.is_file() else f"which does not exist (looked in {os.getcwd()!r})"
+        problem = "which is a file" if root.is_file() else f"which does not exist{looked_in(root)}"
         raise DataError(f"Got root={str(root)!r}, {problem}, expected a folder with a folder for each class.")
     entries: dict[str, list[Path]] = {"recording": [], "other": [], "link": []}
     for kind, path in _walk(root, suffixes):

@@ -17,7 +17,7 @@ import numpy as np
 from sklearn.utils import Bunch
 
 from skastw.core.optional import import_optional
-from skastw.core.text import column_type, listed, original_text
+from skastw.core.text import column_type, listed, looked_in, original_text
 from skastw.core.warn import warn_user
 from skastw.errors import DataError
 
@@ -191,7 +191,7 @@ def _read_file(path: Path, names: Sequence[str], labels: Sequence[str]) -> pd.Da
     import pandas as pd
 
     if not path.is_file():
-        raise DataError(f"Got table={str(path)!r}, which is not a file (looked in {os.getcwd()!r}).")
+        raise DataError(f"Got table={str(path)!r}, which is not a file{looked_in(path)}.")
     suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() not in _COMPRESSED]
     kind = suffixes[-1] if suffixes else ""
     if kind not in (".csv", ".tsv", ".parquet"):

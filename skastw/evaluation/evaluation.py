@@ -117,7 +117,11 @@ class Evaluation:
             notes.append(
                 f"{len(self.untested)} of {self.n_known} classes have no clip here, so the scores do not show how well "
                 f"they are recognised: {names}."
-                + (f" Clips were taken for {predicted} of them; each counts as 0 in macro-F1." if predicted else "")
+                + (
+                    f" {predicted} of them were predicted for clips of other classes; each counts as 0 in macro-F1."
+                    if predicted
+                    else ""
+                )
             )
 
         if self.per_group is not None and len(self.per_group) < 2:

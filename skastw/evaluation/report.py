@@ -76,8 +76,8 @@ def check_report(
     if existing and not overwrite:
         listed = ", ".join(existing[:3]) + ", ..." * (len(existing) > 3)
         raise OutputError(
-            f"Got output {str(target)!r}, which already holds results ({listed}), expected a folder without any; give "
-            "another folder, or set overwrite=True to replace them."
+            f"Got output {str(target)!r}, which contains earlier results ({listed}), expected a folder without "
+            "results: give another folder, or replace them with overwrite=True (on the command line: --overwrite)."
         )
 
     for name in FILES:

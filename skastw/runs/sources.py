@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from skastw.core.text import looked_in
 from skastw.core.warn import warn_user
 from skastw.datasets import describe_audio, fetch_dataset, load_audio_folder, load_audio_table
 from skastw.datasets.audio_folder import AUDIO_EXTENSIONS, UNKNOWN_EXTENSIONS
@@ -148,7 +149,7 @@ def source_of(data: str, **options: str | None) -> dict[str, str]:
     {'set': 'esc50:animals', 'data_home': 'sounds'}
     """
     if os.sep in data and not os.path.exists(data):
-        raise RunError(f"The folder or table {data!r} does not exist (looked in {os.getcwd()!r}).")
+        raise RunError(f"The folder or table {data!r} does not exist{looked_in(data)}.")
     kind = "folder" if os.path.isdir(data) else "table" if data.lower().endswith(_TABLES) else "set"
     return {kind: data, **{name: value for name, value in options.items() if value is not None}}
 

@@ -1,13 +1,12 @@
 """Checks of labels, targets, groups and weights, which have one value for each clip."""
 
-import difflib
 from collections.abc import Mapping
 from numbers import Real
 from typing import Any
 
 import numpy as np
 
-from skastw.core.text import readable_values
+from skastw.core.text import did_you_mean, readable_values
 from skastw.errors import DataError, plain
 
 #: Kinds of NumPy arrays whose values JSON can represent (booleans, integers, floats, strings), and the types of these
@@ -280,8 +279,7 @@ def class_weights(weights: Mapping[Any, Any], classes: np.ndarray) -> dict[int, 
     by_position = {positions.get(key, positions.get(str(key))): weight for key, weight in weights.items()}
     if None in by_position:
         unknown = [plain(key) for key in weights if key not in positions and str(key) not in positions]
-        near = difflib.get_close_matches(str(unknown[0]), list(map(str, labels)), n=1)
-        meant = f"; did you mean {near[0]!r}?" if near else "."
+        meant = did_you_mean(str(unknown[0]), map(str, labels)) or "."
         raise DataError(f"Got class_weight for {unknown[:5]}, expected classes of y: {plain(classes[:10])}{meant}")
 
     for position, weight in by_position.items():
