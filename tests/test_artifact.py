@@ -119,7 +119,7 @@ def test_the_card_says_what_the_hub_and_a_reader_need(folder):
     metadata = yaml.safe_load(header)
     assert metadata["pipeline_tag"] == "audio-classification"
     assert metadata["library_name"] == "skastw"
-    for expected in ("# tones", "`high`,\n`low`,\n`mid`", "from_pretrained", "skastw predict", "macro_f1", "Limits"):
+    for expected in ("# tones", "`high`, `low`, `mid`", "from_pretrained", "skastw predict", "macro_f1", "Limits"):
         assert expected in text
     assert huggingface_hub.ModelCard(card).data.pipeline_tag == "audio-classification"
 

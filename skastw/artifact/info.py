@@ -4,8 +4,9 @@ import os
 from typing import Any
 
 from skastw.artifact.folder import read_artifact
+from skastw.core.component import KINDS
 
-_COMPONENTS = ("features", "normalization", "encoder", "pooling")
+_COMPONENTS = [kind for kind in KINDS if kind != "augment"]
 _TRAINING = ("best_epoch", "n_epochs", "interrupted", "seed", "split", "validation", "test", "versions")
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from contextvars import copy_context
 from functools import partial
 from numbers import Integral
@@ -129,7 +130,7 @@ def read_frames(
     settings: ReadParams,
     *,
     n_features: int | None = None,
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """Yield the outcome of each clip for a model with the front end ``features``.
 
     Parameters
@@ -168,10 +169,11 @@ def read_frames(
             verbose=int(settings.verbose),
         )
 
-    for outcome in outcomes:
-        if isinstance(outcome.result, FailedClip):
-            outcome.result.check(settings.on_error)
-        yield outcome
+    with closing(outcomes):  # an error stops the threads that decode the clips ahead
+        for outcome in outcomes:
+            if isinstance(outcome.result, FailedClip):
+                outcome.result.check(settings.on_error)
+            yield outcome
 
 
 def extract_frames(
@@ -183,7 +185,7 @@ def extract_frames(
     device: torch.device | None = None,
     n_jobs: int | None = None,
     verbose: int = 0,
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """Decode clips, run the front end on them, and yield the outcome of each clip in order.
 
     The frames of a clip do not depend on the other clips.
@@ -323,7 +325,7 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
 
 def check_frames(
     items: Sequence[Any], n_features: int | None, *, indices: Iterable[int] | None = None
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """Check precomputed frames, and yield the outcome of each item.
 
     Parameters

@@ -170,9 +170,10 @@ def on_device(model: AudioModel, device: torch.device) -> AudioModel:
     if device.type == "cpu":
         return model
     copies = _COPIES.setdefault(model, {})
-    if device not in copies:
-        copies[device] = copy.deepcopy(model).to(device)
-    return copies[device]
+    key = torch.device(device.type, device.index or 0)  # "cuda" is "cuda:0"
+    if key not in copies:
+        copies[key] = copy.deepcopy(model).to(device)
+    return copies[key]
 
 
 def was_trained_on(trained: Trained, clips: Sequence[Any], index: np.ndarray, params: InferenceParams) -> bool:

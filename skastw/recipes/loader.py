@@ -12,22 +12,13 @@ import numpy as np
 from msgspec import Meta
 
 from skastw.augment import Augment
-from skastw.core.component import Component, component_from_config, resolve_component
+from skastw.core.component import KINDS, Component, component_base, component_from_config, resolve_component
 from skastw.core.text import did_you_mean
-from skastw.encoders import Encoder
 from skastw.errors import RecipeError
-from skastw.features import Features
-from skastw.normalization import Normalization
-from skastw.pooling import Pooling
 from skastw.storage.schema import check
 from skastw.storage.yaml_file import parse_yaml, read_page
 
-_KINDS: dict[str, type[Component]] = {
-    "features": Features,
-    "normalization": Normalization,
-    "encoder": Encoder,
-    "pooling": Pooling,
-}
+_KINDS = {kind: component_base(kind) for kind in KINDS if kind != "augment"}
 _Spec = Annotated[
     str | Annotated[dict[str, Any], Meta(min_length=1, max_length=1)],
     Meta(description="a name, or one name with its parameters"),
