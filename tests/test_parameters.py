@@ -9,6 +9,7 @@ import pickle
 import re
 from numbers import Integral, Real
 from pathlib import Path
+from typing import Optional
 
 import numpy as np
 import pytest
@@ -341,13 +342,23 @@ def test_a_grid_reaches_own_parameters_and_those_of_components():
 # ------------------------------------------------------------------ corners
 
 
-def test_a_module_may_evaluate_its_annotations():
+@pytest.mark.parametrize(
+    ("annotation", "shown"),
+    [
+        (float, "float"),
+        (int | None, "int or None"),
+        (Optional[str], "str or None"),  # noqa: UP045
+        (list[str], r"list\[str\]"),
+        (list[str] | None, r"list\[str\] or None"),
+    ],
+)
+def test_a_module_may_evaluate_its_annotations(annotation, shown):
     """As one without ``from __future__ import annotations`` does, in which a type is no text."""
 
     class Group:
         """A group."""
 
-        __annotations__ = {"rate": float}
-        rate = param(default=0.5, valid=[Real], doc="Share.")
+        __annotations__ = {"rate": annotation}
+        rate = param(default=None, valid=[None], doc="Share.")
 
-    assert "rate : float, default=0.5" in parameters(Group).__doc__
+    assert re.search(rf"rate : {shown}, default=None", parameters(Group).__doc__)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from dataclasses import Field, dataclass, field, fields
-from typing import Any, TypeVar, dataclass_transform, get_args
+from types import UnionType
+from typing import Any, TypeVar, Union, dataclass_transform, get_args, get_origin
 
 from skastw.core.sklearn_private import StrOptions, validate_parameter_constraints
 from skastw.errors import plain
@@ -132,7 +133,7 @@ def _declared(cls: type) -> list[Field]:
 def _documented(item: Field) -> str:
     """Return the numpydoc entry of a parameter."""
     options = next((part.options for part in item.metadata["valid"] if isinstance(part, StrOptions)), None)
-    kind = item.type if isinstance(item.type, str) else " or ".join(map(_type_name, get_args(item.type) or [item.type]))
+    kind = item.type if isinstance(item.type, str) else _type_name(item.type)
     kind = kind.replace(" | ", " or ").replace("np.random.", "")
     if options is not None:
         others = sorted(options - {item.default}) if item.default in options else sorted(options)
@@ -145,4 +146,8 @@ def _documented(item: Field) -> str:
 
 
 def _type_name(kind: Any) -> str:
+    if get_origin(kind) in (Union, UnionType):
+        return " or ".join(map(_type_name, get_args(kind)))
+    if get_args(kind):
+        return str(kind)
     return "None" if kind is type(None) else getattr(kind, "__name__", str(kind))
