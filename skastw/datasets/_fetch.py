@@ -66,7 +66,7 @@ def fetch_frame(
             frame = _find(public, part, own, download_if_missing)  # another process may have brought it meanwhile
             if frame is None:
                 _bring(public, part, own, n_retries=n_retries, delay=delay, verbose=verbose)
-                frame = public.read(own, part)
+                frame = public.find(own, part)
 
     _tidy(own)
     return frame
@@ -78,7 +78,7 @@ def _find(public: PublicSet, part: Any, own: Path, download_if_missing: bool) ->
     others = (path for path in sorted(home.iterdir()) if path.is_dir() and path.name[0] != "." and path != own)
     for folder in (home, own, *others):
         try:
-            if (frame := public.read(folder, part)) is not None:
+            if (frame := public.find(folder, part)) is not None:
                 return frame
         except FetchError as error:
             problems[folder] = error
@@ -116,7 +116,7 @@ def _bring(public: PublicSet, part: Any, own: Path, **how: Any) -> None:
         download_and_unpack(public.archive, new, part, **how)
 
         try:
-            problem = "they do not look like it" if public.read(new, whole) is None else ""
+            problem = "they do not look like it" if public.find(new, whole) is None else ""
         except FetchError as error:
             problem = str(error)
         if problem:

@@ -174,8 +174,8 @@ def fetch_dataset(
     """
     public, part = _chosen(name, {"subset": subset, "language": language, "emotions": emotions})
 
-    if public.folder is not None:
-        frame = public.read(public.folder, part)
+    if public.archive is None:
+        frame = public.read()
     else:
         frame = fetch_frame(
             public,
