@@ -108,8 +108,8 @@ def _splits(
     if splits is None:
         return []
 
-    y: Any = None if targets is None else targets.to_numpy() if targets.shape[1] > 1 else targets.iloc[:, 0].to_numpy()
-    groups = None if groups is None else groups.to_numpy()
+    y: Any = targets if targets is None or targets.shape[1] > 1 else targets.iloc[:, 0]
+    y, groups = (None if values is None else values.to_numpy() for values in (y, groups))
     positions = np.arange(n_clips)
     try:
         pairs = check_cv(splits, y, classifier=classifier).split(np.zeros((n_clips, 1)), y, groups)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from skastw.core.optional import import_optional
-from skastw.datasets._archive import DamagedArchiveError
+from skastw.datasets._download import DamagedArchiveError
 from skastw.datasets._public_set import Archive, Part, PublicSet, add_audio, audio_files, read_table
 from skastw.errors import FetchError
 
@@ -40,17 +40,16 @@ def _convert(path: Path, folder: Path, language: str) -> None:
     try:
         table = pd.read_parquet(io.BytesIO(path.read_bytes()))
         recordings = [bytes(audio["bytes"]) for audio in table["audio"]]
-        targets = [_INTENTS[number] for number in table["intent_class"]]
-        texts = {column: table[column].astype(str).tolist() for column in ("transcription", "english_transcription")}
+        frame = table[["transcription", "english_transcription"]].astype(str)
+        frame.insert(0, "target", [_INTENTS[number] for number in table["intent_class"]])
     except Exception as error:
         raise DamagedArchiveError(f"{path.name} of {_REPOSITORY} is not the table of MINDS-14 ({error}).") from error
 
-    names = [f"audio/{number:04d}" for number in range(len(recordings))]  # the names in the table are not trusted
+    frame.index = [f"audio/{number:04d}" for number in range(len(frame))]  # the names in the table are not trusted
     (folder / "audio").mkdir()
-    for name, recording in zip(names, recordings, strict=True):
+    for name, recording in zip(frame.index, recordings, strict=True):
         (folder / f"{name}.wav").write_bytes(recording)
-    frame = pd.DataFrame({"audio": names, "target": targets, **texts})
-    frame.to_csv(folder / _TABLE.format(part=language), index=False, encoding="utf-8")
+    frame.to_csv(folder / _TABLE.format(part=language), index_label="audio", encoding="utf-8")
 
 
 def _read(folder: Path, part: str) -> Any:

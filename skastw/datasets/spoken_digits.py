@@ -9,10 +9,10 @@ _FOLDER = Path(__file__).parent / "data" / "spoken_digits"
 _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
-def _read(folder: Path = _FOLDER, part: None = None) -> Any:
+def _read() -> Any:
     import pandas as pd
 
-    paths = sorted(folder.glob("*.ogg"))
+    paths = sorted(_FOLDER.glob("*.ogg"))
     digits, voices, _ = zip(*(path.stem.split("_") for path in paths), strict=True)
     target = [_DIGITS[int(digit)] for digit in digits]
     return pd.DataFrame({"audio": list(map(str, paths)), "target": target, "voice": voices})
