@@ -132,7 +132,7 @@ class PublicSet:
     classes: Sequence[str] = ()
     groups: str | None = None
     folds: Callable[[Any], Any] | None = None
-    extras: Callable[[Any], Mapping[str, Any]] = lambda frame: {}
+    extras: Callable[[Any], dict[str, Any]] | None = None
 
     def find(self, folder: Path, part: Any) -> Any:
         """Return the table of a part, or None if the folder does not look like the set at all.
@@ -178,7 +178,7 @@ def as_bunch(public: PublicSet, frame: Any, part: Any = None, *, return_X_y: boo
     title = public.title.format(part=part)
     paragraphs = [f"{title}\n{'-' * len(title)}", public.about, f"Licence: {public.licence.strip()}"]
     paragraphs += [f"Cite: {public.citation.strip()}"] * bool(public.citation)
-    items = {
+    items: dict[str, Any] = {
         "data": data,
         "target": target,
         "target_names": [name for name in public.classes or sorted(present) if name in present],
@@ -187,7 +187,7 @@ def as_bunch(public: PublicSet, frame: Any, part: Any = None, *, return_X_y: boo
         "frame": frame if as_frame else None,
         "DESCR": "\n\n".join(paragraph.strip() for paragraph in paragraphs) + "\n",
     }
-    return Bunch(**{**items, **public.extras(frame)})
+    return Bunch(**items | ({} if public.extras is None else public.extras(frame)))
 
 
 def check_name(parameter: str, value: Any, known: Iterable[str | None]) -> None:

@@ -82,7 +82,7 @@ class Collection:
             classes = _classes(targets)
 
         if groups is not None:
-            groups = pd.Series(list(groups), dtype=object)
+            groups = pd.Series(list(groups)).astype(object)
             groups = groups.where(groups.notna(), None)
         return cls(frame, targets, classes, groups, _splits(splits, len(frame), targets, groups, bool(classes)))
 
@@ -291,9 +291,17 @@ def _class_problems(clips: Collection) -> Iterator[str]:
 
 def _clip_problems(clips: Collection) -> Iterator[str]:
     frame, marked = clips.frame, defects(clips.frame)
+    rates = frame["sample_rate"].value_counts()
+    if len(rates) > 1:
+        counts = ", ".join(f"{rate:g} Hz: {count}" for rate, count in rates.items())
+        yield (
+            f"Sample rates: the clips have {len(rates)} ({counts}), and the bandwidth can reveal a class: check that "
+            f"each class has all rates, or train with sample_rate={rates.index.min():g}."
+        )
+
     labels, durations = _labels(clips), frame["duration"]
     reason = next(iter(frame["error"].dropna()), "").rstrip(".")
-    median = durations.median() if durations.notna().any() else 0.0
+    median = durations.median()
     shortest, longest = max(_SHORT, median / _MULTIPLE), min(_LONG, median * _MULTIPLE)
 
     for title, mask, end in [
@@ -322,14 +330,6 @@ def _clip_problems(clips: Collection) -> Iterator[str]:
         positions = np.flatnonzero(mask)
         if len(positions):
             yield f"{title}: {_count(len(positions), 'clip', 'clips')} ({_clips(clips, positions)}){end}."
-
-    rates = frame["sample_rate"].value_counts()
-    if len(rates) > 1:
-        counts = ", ".join(f"{rate:g} Hz: {count}" for rate, count in rates.items())
-        yield (
-            f"Sample rates: the clips have {len(rates)} ({counts}), and the bandwidth can reveal a class: check that "
-            f"each class has all rates, or train with sample_rate={rates.index.min():g}."
-        )
 
 
 # ------------------------------------------------------------------ words
