@@ -124,6 +124,11 @@ def test_the_summary_adds_up():
     assert summary["groups"] == {1: 2, 2: 2, 3: 1}
 
 
+def test_the_summary_is_plain_values_if_the_groups_are_numbers_of_numpy():
+    summary = describe_audio(CLEAN, np.arange(30) % 3, np.arange(30) // 6, splits=GroupKFold(2)).summary
+    assert json.loads(json.dumps(summary))["groups"] == dict.fromkeys("01234", 6)
+
+
 def test_the_middle_of_a_range_says_what_it_is():
     X = [sine(seconds=seconds) for seconds in (0.2, 0.4, 1.2)]
     lines = str(describe_audio(X, [0.1, 0.2, 0.9])).splitlines()

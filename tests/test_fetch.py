@@ -29,7 +29,6 @@ from huggingface_hub import constants
 from helpers import encode, run_in_child, start_child
 from skastw.audio import decode
 from skastw.datasets import (
-    _archive,
     _download,
     dataset_names,
     emodb,
@@ -876,7 +875,7 @@ HOSTILE = [
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize(("what", "make", "said"), HOSTILE, ids=[h[0] for h in HOSTILE])
 def test_hostile_archives_write_nothing_and_are_removed(what, make, said, server, monkeypatch, tmp_path):
-    monkeypatch.setattr(_archive, "_MAX_MEMBERS", 500)
+    monkeypatch.setattr(_download, "_MAX_MEMBERS", 500)
     offer(FSDD, server, monkeypatch, make(), checksum=None, max_bytes=2**23)
     home = tmp_path / "x" / "y"
     with pytest.raises(FetchError, match=said):

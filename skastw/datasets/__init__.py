@@ -2,8 +2,7 @@
 
 from skastw.datasets.audio_folder import load_audio_folder
 from skastw.datasets.audio_table import load_audio_table
-from skastw.datasets.describe import describe_audio
-from skastw.datasets.description import AudioDescription
+from skastw.datasets.describe import AudioDescription, describe_audio
 from skastw.datasets.fetch import dataset_names, fetch_dataset
 from skastw.datasets.spoken_digits import load_spoken_digits
 from skastw.datasets.tones import make_tones

@@ -1,35 +1,48 @@
-"""Download a large file through pooch: resume it, limit it, and say clearly what went wrong.
+"""Download an archive through pooch, and unpack it: only into one folder, and only up to a limit.
 
 pooch stores the file, checks its hash and replaces a damaged copy. Its own downloaders start again from the first byte,
 accept files of any length and repeat requests that cannot succeed (HTTP 404), so a downloader of our own transfers the
 bytes.
+
+The processors of pooch and the ``data`` filter of :mod:`tarfile` (which Python 3.11.0 to 3.11.3 do not have) stop names
+that lead out of the folder. They accept links, names that occur twice and archives that grow without limit when they
+are unpacked, all of which are refused here.
 """
 
 import http.client
 import logging
 import re
 import shutil
+import stat
+import tarfile
 import threading
 import time
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from skastw.core.progress import ProgressBar
 from skastw.core.version import __version__
 from skastw.core.warn import warn_user
-from skastw.datasets._archive import DamagedArchiveError, unpack
 from skastw.datasets._public_set import Archive
 from skastw.errors import FetchError
 
 _BLOCK = 2**18
 #: Seconds in which a server must answer, and in which more of a file must arrive.
 _TIMEOUT = 30.0
-#: Answers after which another attempt may succeed: overload, a fault of the server, too many requests.
-_PASSING = {408, 425, 429, 500, 502, 503, 504}
+#: Answers after which another attempt may succeed: overload, a fault of the server, too many requests, a part that is
+#: not of this file.
+_PASSING = {408, 416, 425, 429, 500, 502, 503, 504}
+#: More than twice the number of files of the largest set.
+_MAX_MEMBERS = 2**18
+
+
+class DamagedArchiveError(FetchError):
+    """A downloaded file is damaged, or contains something that an archive of recordings must not contain."""
 
 
 class _PassingError(Exception):
@@ -85,16 +98,21 @@ class ResumingDownloader:
         OSError
             If the file cannot be written.
         """
-        for attempt in range(max(self.n_retries, 0) + 1):
-            if attempt:
-                time.sleep(self.delay)
+        n_attempts = max(self.n_retries, 0) + 1
+        for attempt in range(1, n_attempts + 1):
             try:
                 self._transfer(url)
                 break
             except _PassingError as error:
-                failure = error
-        else:
-            raise FetchError(self._gave_up(url, attempt + 1, failure)) from failure
+                if attempt == n_attempts:
+                    size = self._size()
+                    resume = f" The next call resumes after the {size} bytes in {str(self.part)!r}." if size else ""
+                    raise FetchError(
+                        f"Cannot download {url} (attempts: {n_attempts}): {str(error).rstrip('.')}.{resume} Check the "
+                        "network (and HTTPS_PROXY, if it is set), or download the file elsewhere, unpack it, and pass "
+                        "its folder as data_home=."
+                    ) from error
+                time.sleep(self.delay)
 
         self.part.replace(output_file)
 
@@ -144,10 +162,9 @@ class ResumingDownloader:
             reason = f"the server answered HTTP {error.code} {error.reason}"
             if error.code == 416 and error.headers.get("Content-Range") == f"bytes */{start}":
                 yield start, start  # the file was complete
-            elif error.code == 416 and start:
-                self.part.unlink()  # the bytes are not of this file
-                raise _PassingError(reason) from error
             elif error.code in _PASSING:
+                if error.code == 416:  # the bytes are not of this file
+                    self.part.unlink(missing_ok=True)
                 raise _PassingError(reason) from error
             else:
                 raise FetchError(
@@ -174,14 +191,6 @@ class ResumingDownloader:
     def _size(self) -> int:
         return self.part.stat().st_size if self.part.exists() else 0
 
-    def _gave_up(self, url: str, attempts: int, failure: Exception) -> str:
-        size = self._size()
-        resume = f" The next call resumes after the {size} bytes in {str(self.part)!r}." if size else ""
-        return (
-            f"Cannot download {url} (attempts: {attempts}): {str(failure).rstrip('.')}.{resume} Check the network (and "
-            "HTTPS_PROXY, if it is set), or download the file elsewhere, unpack it, and pass its folder as data_home=."
-        )
-
 
 def download_and_unpack(
     archive: Archive, folder: Path, part: Any, *, n_retries: int = 3, delay: float = 1.0, verbose: bool = True
@@ -192,7 +201,7 @@ def download_and_unpack(
     ----------
     archive : Archive
     folder : Path
-        Must be empty.
+        Its content is replaced.
     part : object
         The part of the data set, for an archive that depends on it.
     n_retries, delay, verbose
@@ -211,6 +220,8 @@ def download_and_unpack(
 
     while True:
         is_resumed = file.exists() or downloader.part.exists()
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
         try:
             _retrieve(archive, url, file, downloader)
             if archive.convert is None:
@@ -221,15 +232,11 @@ def download_and_unpack(
 
         except DamagedArchiveError as error:
             file.unlink(missing_ok=True)
-            if not is_resumed:
+            if not is_resumed:  # else the bytes from an earlier call may be of another file: begin again
                 raise FetchError(
                     f"The download of {url} is not as expected: {error} It was removed; try again, or download it "
                     "elsewhere, unpack it, and pass its folder as data_home=."
                 ) from error
-
-            # The bytes from an earlier call may be of another file: begin again.
-            shutil.rmtree(folder)
-            folder.mkdir()
 
 
 def _retrieve(archive: Archive, url: str, file: Path, downloader: ResumingDownloader) -> None:
@@ -261,3 +268,91 @@ def _retrieve(archive: Archive, url: str, file: Path, downloader: ResumingDownlo
                 f"{url} does not have {archive.checksum}, as published; it may have been packed again. Its content "
                 "is checked."
             )
+
+
+# ------------------------------------------------------------------ archives
+
+
+def unpack(archive: Path, folder: Path, *, strip: int = 0, max_bytes: int) -> None:
+    """Unpack the regular files of a ZIP or a compressed TAR file.
+
+    Names that lead out of the folder, links, devices, passwords, two files of the same name and more than
+    ``max_bytes`` are refused. Modes, owners and times are not restored.
+
+    Parameters
+    ----------
+    archive : Path
+    folder : Path
+        Must be empty. Files that were unpacked before an error stay there.
+    strip : int, default=0
+        How many leading folders to remove from each name. Files that are not that deep are left out.
+    max_bytes : int
+        Limit for the unpacked size of all files together.
+
+    Raises
+    ------
+    DamagedArchiveError
+        If the archive is damaged or hostile.
+    OSError
+        If the files cannot be written.
+    """
+    size = 0
+    try:
+        for count, (name, content) in enumerate(_members(archive), 1):
+            if count > _MAX_MEMBERS:
+                raise DamagedArchiveError(f"{archive.name} holds more than {_MAX_MEMBERS} files, the limit.")
+
+            parts = _safe_parts(archive, name)[strip:]
+            if parts and content is not None:
+                size += _write(archive, content, folder.joinpath(*parts), max_bytes - size)
+
+    except FetchError:
+        raise
+    except (FileExistsError, NotADirectoryError) as error:
+        raise DamagedArchiveError(f"{archive.name} holds {Path(error.filename).name!r} twice.") from error
+    except Exception as error:  # damaged archives raise ten kinds of errors, IndexError and TypeError among them
+        if isinstance(error, OSError) and error.errno is not None:  # from the system: the disk is full, for example
+            raise
+        raise DamagedArchiveError(f"{archive.name} cannot be unpacked ({error}).") from error
+
+
+def _members(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
+    """Yield the name and the content of each member; the content of a folder is None."""
+    with open(archive, "rb") as file:
+        is_zip = file.read(2) == b"PK"
+
+    if is_zip:
+        with zipfile.ZipFile(archive) as packed:
+            for info in packed.infolist():
+                kind = stat.S_IFMT(info.external_attr >> 16)  # 0 if it was packed on Windows
+                if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+                    raise DamagedArchiveError(f"{archive.name} holds {info.filename!r}, a link or a device.")
+                yield info.filename, None if info.is_dir() else packed.open(info)
+        return
+
+    with tarfile.open(archive, "r|*") as stream:
+        for member in stream:
+            if not (member.isreg() or member.isdir()):
+                raise DamagedArchiveError(f"{archive.name} holds {member.name!r}, a link or a device.")
+            yield member.name, stream.extractfile(member) if member.isreg() else None
+
+
+def _safe_parts(archive: Path, name: str) -> tuple[str, ...]:
+    """Split the name of a member into folders and file name; refuse it if it leads out of the folder."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or any(character in name for character in "\\:\0"):
+        raise DamagedArchiveError(f"{archive.name} holds {name!r}, which leads out of its folder.")
+    return path.parts
+
+
+def _write(archive: Path, content: IO[bytes], path: Path, limit: int) -> int:
+    """Write a member to a new file and return its size."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    size = 0
+    with content, open(path, "xb") as file:
+        while block := content.read(_BLOCK):
+            size += len(block)
+            if size > limit:
+                raise DamagedArchiveError(f"{archive.name} is too large: unpacked, {path.name!r} passes the limit.")
+            file.write(block)
+    return size

@@ -2,11 +2,10 @@
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
 from sklearn.utils import Bunch
 
 from skastw.core.text import column_type, listed, looked_in, readable
@@ -99,24 +98,24 @@ def load_audio_folder(
 
     root = Path(root).expanduser()
     files = _recordings(root, _suffixes(extensions))
-    columns: dict[str, Any] = {"audio": [str(root / file) for file in files]}
-    columns["target"] = np.array([readable(file.parts[0]) for file in files])
+    paths = [str(root / file) for file in files]
+    frame = pd.DataFrame({"audio": pd.Series(paths, dtype=column_type(paths))})
+    frame["target"] = [readable(file.parts[0]) for file in files]
     if groups == "parent":
-        columns["group"] = np.array([readable(_parent(file)) for file in files])
+        frame["group"] = [readable(_parent(file)) for file in files]
     elif groups is not None:
-        columns |= _named_parts(files, groups)
-    frame = pd.DataFrame(columns | {"audio": pd.Series(columns["audio"], dtype=column_type(columns["audio"]))})
+        frame = frame.join(_named_parts(files, groups))
 
-    data: Any = frame[["audio"]] if as_frame else columns["audio"]
-    target: Any = frame["target"] if as_frame else columns["target"]
+    data: Any = frame[["audio"]] if as_frame else paths
+    target: Any = frame["target"] if as_frame else frame["target"].to_numpy(dtype=str)
     if return_X_y:
         return data, target
-    names = sorted(set(columns["target"].tolist()))
+    names = sorted(set(frame["target"]))
     return Bunch(
         data=data,
         target=target,
         target_names=names,
-        groups=columns.get("group"),
+        groups=None if groups is None else frame["group"].to_numpy(dtype=str),
         frame=frame,
         DESCR=f"{len(files)} recordings of {len(names)} classes in {str(root)!r}.",
     )
@@ -134,15 +133,10 @@ def _recordings(root: Path, suffixes: tuple[str, ...]) -> list[PurePosixPath]:
     if not root.is_dir():
         problem = "which is a file" if root.is_file() else f"which does not exist{looked_in(root)}"
         raise DataError(f"Got root={str(root)!r}, {problem}, expected a folder with a folder for each class.")
-    entries: dict[str, list[Path]] = {"recording": [], "other": [], "link": []}
-    for kind, path in _walk(root, suffixes):
-        entries[kind].append(path)
-    recordings = [PurePosixPath(path.relative_to(root).as_posix()) for path in entries["recording"]]
-    recordings.sort(key=lambda file: file.parts)
-
-    if links := sorted(map(str, entries["link"])):
+    recordings, others, links = _walk(root, suffixes)
+    if links:
         warn_user(f"{len(links)} links to folders or out of {str(root)!r} are not followed ({_examples(links)}).")
-    if outside := [str(file) for file in recordings if len(file.parts) == 1]:
+    if outside := [file for file in recordings if len(file.parts) == 1]:
         raise DataError(
             f"{len(outside)} recordings lie directly in {str(root)!r} ({_examples(outside)}) and have no class: "
             "move them into class folders, or list them in a table (load_audio_table)."
@@ -157,7 +151,7 @@ def _recordings(root: Path, suffixes: tuple[str, ...]) -> list[PurePosixPath]:
             f"that end in {', '.join(suffixes)}: remove the folders, or change the parameter extensions."
         )
 
-    if others := sorted(str(path.relative_to(root)) for path in entries["other"]):
+    if others:
         warn_user(
             f"{len(others)} audio or video files in the class folders of {str(root)!r} are left out "
             f"({_examples(others)}): their endings are not among the extensions; convert them, or change the parameter "
@@ -168,23 +162,25 @@ def _recordings(root: Path, suffixes: tuple[str, ...]) -> list[PurePosixPath]:
     return recordings
 
 
-def _walk(root: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
-    """Yield each recording, each audio or video file with another extension, and each link that is not followed."""
-    known = (*AUDIO_EXTENSIONS, *UNKNOWN_EXTENSIONS)
+def _walk(root: Path, suffixes: tuple[str, ...]) -> list[list[PurePosixPath]]:
+    """Return the sorted paths of the recordings, of other audio and video files, and of links that are not followed."""
+    recordings, others, links = list[Path](), list[Path](), list[Path]()
     for folder, folders, names in os.walk(root, onerror=_refuse):
         here = Path(folder)
-        yield from (("link", here / name) for name in folders if (here / name).is_symlink())
+        links += [here / name for name in folders if (here / name).is_symlink()]
         folders[:] = [name for name in folders if not _is_skipped(here / name)]
 
-        for name in names:
-            path, lower = here / name, name.lower()
-            if name.startswith("."):
-                continue
-            if lower.endswith(suffixes):
+        for path in (here / name for name in names if not name.startswith(".")):
+            if path.name.lower().endswith(suffixes):
                 leads_out = path.is_symlink() and not path.resolve().is_relative_to(root.resolve())
-                yield "link" if leads_out else "recording", path
-            elif here != root and lower.endswith(known):
-                yield "other", path
+                (links if leads_out else recordings).append(path)
+            elif here != root and path.name.lower().endswith((*AUDIO_EXTENSIONS, *UNKNOWN_EXTENSIONS)):
+                others.append(path)
+
+    return [
+        sorted((PurePosixPath(path.relative_to(root).as_posix()) for path in paths), key=lambda file: file.parts)
+        for paths in (recordings, others, links)
+    ]
 
 
 def _is_skipped(folder: Path) -> bool:
@@ -205,8 +201,10 @@ def _parent(file: PurePosixPath) -> str:
     return file.parts[-2]
 
 
-def _named_parts(files: Sequence[PurePosixPath], groups: str | re.Pattern[str]) -> dict[str, np.ndarray]:
-    """Return a column for ``group``, and for each other name in the pattern."""
+def _named_parts(files: Sequence[PurePosixPath], groups: str | re.Pattern[str]) -> Any:
+    """Return a DataFrame with a column for ``group``, and for each other name in the pattern."""
+    import pandas as pd
+
     try:
         pattern = re.compile(groups)
     except (re.error, TypeError) as error:
@@ -218,16 +216,15 @@ def _named_parts(files: Sequence[PurePosixPath], groups: str | re.Pattern[str]) 
             f"Got groups={pattern.pattern!r}, which {problem}; write the common part of the paths as '(?P<group>...)'."
         )
 
-    matches = [pattern.search(readable(str(file))) for file in files]
-    numbers = {"group": pattern.groupindex.get("group", 1), **pattern.groupindex}
-    parts = {name: [match and match[number] for match in matches] for name, number in numbers.items()}
-    if missed := [str(file) for file, group in zip(files, parts["group"], strict=True) if group is None]:
+    parts = pd.Series([readable(str(file)) for file in files]).str.extract(pattern)
+    parts["group"] = parts["group"] if "group" in parts else parts.iloc[:, 0]
+    if missed := [file for file, is_missing in zip(files, parts["group"].isna(), strict=True) if is_missing]:
         raise DataError(
             f"Got groups={pattern.pattern!r}, which does not match {len(missed)} of {len(files)} paths "
             f"({_examples(missed)})."
         )
-    return {name: np.array(["" if part is None else part for part in values]) for name, values in parts.items()}
+    return parts[list(dict.fromkeys(["group", *pattern.groupindex]))].fillna("")
 
 
-def _examples(names: Sequence[str]) -> str:
-    return listed(map(repr, names))
+def _examples(names: Sequence[object]) -> str:
+    return listed(repr(str(name)) for name in names)

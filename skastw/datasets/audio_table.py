@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import codecs
 import math
-import numbers
 import os
-import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +16,7 @@ from sklearn.utils import Bunch
 from skastw.core.optional import import_optional
 from skastw.core.text import column_type, listed, looked_in, original_text
 from skastw.core.warn import warn_user
-from skastw.errors import DataError
+from skastw.errors import DataError, plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,9 +28,8 @@ _EMPTY = ("", "nan", "NaN")
 _NO_TIME = "NA"
 _SEPARATORS = (",", ";", "\t", "|")
 #: Numbers as Python and pandas write them. Other texts, such as 007, 1e5 and 1_000, may be names.
-_INTEGER = re.compile("0|-?[1-9][0-9]{0,17}")
-_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,14})(\.[0-9]+)?(e[+-][0-9]{2,3})?")
-_BOOLEANS = {"True": True, "False": False}
+_INTEGER = "(?:0|-?[1-9][0-9]{0,17})"
+_NUMBER = r"(?:-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]+)?(?:e[+-][0-9]{2,3})?)"
 
 
 def load_audio_table(
@@ -124,67 +120,70 @@ def load_audio_table(
     import pandas as pd
 
     several = not isinstance(label_column, str | None)
-    targets = [] if label_column is None else [label_column] if isinstance(label_column, str) else list(label_column)
-    labels = list(dict.fromkeys(name for name in ([] if several else targets) + [group_column] if name is not None))
-    frame, folder, rows = _read(table, [audio_column, *targets, *labels], labels)
-    start, end = _segment_columns(frame, start_column, end_column)
-    needed = {"audio_column": [audio_column], "label_column": targets}
-    _check_columns(frame, needed | ({} if group_column is None else {"group_column": [group_column]}), rows)
+    targets = [label_column] if isinstance(label_column, str) else list(() if label_column is None else label_column)
+    groups_of = [] if group_column is None else [group_column]
+    filled = [audio_column, *targets, *groups_of]
+    frame, folder, rows = _read(table, filled, [*([] if several else targets), *groups_of])
 
-    base = Path(folder if root is None else root).expanduser()
-    files = _files(frame[audio_column].tolist(), audio_column, base, rows)
-    clips = [_clip(*row) for row in zip(files, _seconds(frame, start, rows), _seconds(frame, end, rows), strict=True)]
-    _check_segments(clips, rows)
+    start_column, end_column = (
+        None if name == default and name not in frame.columns else name
+        for name, default in ((start_column, "start"), (end_column, "end"))
+    )
+    parameters = {"audio_column": [audio_column], "label_column": targets, "group_column": groups_of}
+    _check_columns(frame, parameters | {"start_column": [start_column], "end_column": [end_column]})
+    _check_filled(frame, filled, rows)
 
-    y, names = _table_of_values(frame, targets) if several else _target(frame, targets[0]) if targets else (None, [])
-    groups = None if group_column is None else _column(frame, group_column)
-    _check_repeated(clips, y, rows)
+    files = _files(frame[audio_column], Path(folder if root is None else root).expanduser(), rows)
+    parts = list(zip(files, _seconds(frame, start_column, rows), _seconds(frame, end_column, rows), strict=True))
+    clips = [_clip(rows, position, *part) for position, part in enumerate(parts)]
+
+    y, names = _values(frame, targets) if several else _labels(frame, targets)
+    _check_repeated(parts, y, rows)
     frame[audio_column] = pd.Series(clips, index=frame.index, dtype=column_type(files))
 
     data: Any = frame[[audio_column]] if as_frame else clips
     target: Any = frame[targets if several else targets[0]] if as_frame and targets else y
     if return_X_y:
         return data, target
-    source = "a DataFrame" if _is_frame(table) else repr(os.fspath(table))  # type: ignore[arg-type]
-    description = (
-        f"{len(clips)} clips of {len(set(files))} files, from {source}; "
-        f"target: {', '.join(map(str, targets)) or 'none'}."
+    return Bunch(
+        data=data,
+        target=target,
+        target_names=names,
+        groups=_column(frame, groups_of[0]) if groups_of else None,
+        frame=frame,
+        DESCR=f"{len(clips)} clips of {len(set(files))} files, from "
+        f"{'a DataFrame' if isinstance(table, pd.DataFrame) else repr(os.fspath(table))}; "
+        f"target: {', '.join(map(str, targets)) or 'none'}.",
     )
-    return Bunch(data=data, target=target, target_names=names, groups=groups, frame=frame, DESCR=description)
 
 
 # ------------------------------------------------------------------ the table
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """The numbers of rows in errors: as a spreadsheet shows a file with a header, or as positions in a DataFrame."""
-
-    header: bool
-
-    def __call__(self, *positions: int) -> str:
-        first, counted = (2, "the header is row 1") if self.header else (0, "counting from 0")
-        numbers = listed((str(first + position) for position in positions), 5)
-        return f"row{'s' * (len(positions) > 1)} {numbers} ({counted})"
-
-
-def _read(table: Any, names: Sequence[str], labels: Sequence[str]) -> tuple[pd.DataFrame, str, _Rows]:
-    """Return a copy of a table, the folder that its paths start from, and the numbers of its rows.
+def _read(table: Any, names: Sequence[str], labels: Sequence[str]) -> tuple[pd.DataFrame, Path, partial[str]]:
+    """Return a copy of a table, the folder that its paths start from, and a function that names its rows in errors.
 
     ``names`` are the columns that parameters name; ``labels`` are the columns of labels and groups.
     """
-    if _is_frame(table):
-        frame, folder, rows = table.copy(), "", _Rows(header=False)
+    import pandas as pd
+
+    if isinstance(table, pd.DataFrame):
+        frame, folder, header = table.copy(), Path(), False
     elif isinstance(table, str | os.PathLike):
         path = Path(table).expanduser()
-        frame, folder = _read_file(path, names, labels), str(path.parent)
-        rows = _Rows(header=path.suffix.lower() != ".parquet")
+        frame, folder, header = _read_file(path, names, labels), path.parent, path.suffix.lower() != ".parquet"
     else:
         raise DataError(f"Got table of type {type(table).__name__}, expected a path or a pandas DataFrame.")
 
     if frame.empty:
         raise DataError("Got a table without rows, expected one for each clip.")
-    return frame, folder, rows
+    return frame, folder, partial(_row_numbers, header)
+
+
+def _row_numbers(header: bool, *positions: int) -> str:
+    """Return the numbers of rows, as a spreadsheet shows a file with a header, or as positions in a DataFrame."""
+    first, counted = (2, "the header is row 1") if header else (0, "counting from 0")
+    return f"row{'s' * (len(positions) > 1)} {listed((str(first + i) for i in positions), 5)} ({counted})"
 
 
 def _read_file(path: Path, names: Sequence[str], labels: Sequence[str]) -> pd.DataFrame:
@@ -192,8 +191,7 @@ def _read_file(path: Path, names: Sequence[str], labels: Sequence[str]) -> pd.Da
 
     if not path.is_file():
         raise DataError(f"Got table={str(path)!r}, which is not a file{looked_in(path)}.")
-    suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() not in _COMPRESSED]
-    kind = suffixes[-1] if suffixes else ""
+    kind = next((suffix for suffix in map(str.lower, reversed(path.suffixes)) if suffix not in _COMPRESSED), "")
     if kind not in (".csv", ".tsv", ".parquet"):
         raise DataError(f"Got table={str(path)!r}, expected a .csv, .tsv or .parquet file, or a DataFrame.")
     if kind == ".parquet":
@@ -232,130 +230,103 @@ def _parsed(path: Path, encoding: str, usual: str, names: Sequence[str], labels:
     """Read a text table with the separator that gives most of the columns ``names``, then the most columns."""
     import pandas as pd
 
+    how: dict[str, Any] = {"encoding": encoding, "keep_default_na": False}
     headers = {
-        separator: pd.read_csv(path, sep=separator, encoding=encoding, nrows=0).columns.tolist()
-        for separator in dict.fromkeys((usual, *_SEPARATORS))  # max() takes the first of equally good separators
+        separator: pd.read_csv(path, sep=separator, header=None, nrows=1, dtype=str, **how).iloc[0].tolist()
+        for separator in (usual, *_SEPARATORS)  # max() takes the first of equally good separators
     }
-    separator = max(headers, key=lambda one: (len(set(names) & set(headers[one])), len(headers[one])))
+    separator, header = max(headers.items(), key=lambda item: (len({*names} & {*item[1]}), len(item[1])))
 
-    repeated = _repeated(pd.read_csv(path, sep=separator, encoding=encoding, header=None, nrows=1, dtype=str), names)
-    if repeated:
+    # pandas would rename the later columns
+    if repeated := [name for name in names if header.count(name) > 1]:
         raise DataError(
             f"{str(path)!r} has several columns {repeated[0]!r}, expected one; rename the others, or remove them."
         )
 
     # pandas would read labels such as 01 as numbers
-    texts = {name: str for name in (names[0], *labels) if name in headers[separator]}
-    frame = pd.read_csv(
-        path,
-        sep=separator,
-        encoding=encoding,
-        dtype=texts,
-        keep_default_na=False,
-        na_values=list(_EMPTY),
-        low_memory=False,
-    )
-    for name in labels:
-        if name in texts and name != names[0]:
-            frame[name] = _typed(frame[name])
+    texts = dict.fromkeys([names[0], *labels], str)
+    frame = pd.read_csv(path, sep=separator, dtype=texts, na_values=list(_EMPTY), low_memory=False, **how)
+    for name in {*labels} & {*frame.columns} - {names[0]}:
+        frame[name] = _typed(frame[name])
     return frame
-
-
-def _repeated(header: pd.DataFrame, names: Sequence[str]) -> list[str]:
-    """Return the names that occur more than once in a header; pandas would rename the later columns."""
-    counts = Counter(header.iloc[0].tolist()) if len(header) else Counter()
-    return [name for name in names if counts[name] > 1]
 
 
 def _typed(texts: pd.Series) -> pd.Series:
     """Convert a column of texts to booleans, integers or floats if all texts are, and no two are the same number."""
-    if texts.isna().any():  # an error that is raised later
-        return texts
-
-    distinct = texts.unique().tolist()
-    if all(text in _BOOLEANS for text in distinct):
-        return texts.map(_BOOLEANS).astype(bool)
-    if all(_INTEGER.fullmatch(text) for text in distinct):
+    if texts.isin(["True", "False"]).all():
+        return texts == "True"
+    if texts.str.fullmatch(_INTEGER, na=False).all():
         return texts.astype("int64")
-    if all(_NUMBER.fullmatch(text) for text in distinct) and len(set(map(float, distinct))) == len(distinct):
+    if texts.str.fullmatch(_NUMBER, na=False).all() and texts.astype("float64").nunique() == texts.nunique():
         return texts.astype("float64")
     return texts
 
 
-def _check_columns(frame: pd.DataFrame, needed: Mapping[str, Sequence[str]], rows: _Rows) -> None:
-    """Raise unless each column that a parameter names exists once and has no empty cells."""
-    for parameter, name in ((parameter, name) for parameter, names in needed.items() for name in names):
-        n_columns = list(frame.columns).count(name)
-        if n_columns != 1:
-            problem = "not a column" if n_columns == 0 else f"the name of {n_columns} columns"
-            raise DataError(f"{parameter}={name!r} is {problem} of the table, expected one of {_columns(frame)}.")
+def _check_columns(frame: pd.DataFrame, parameters: Mapping[str, Sequence[str | None]]) -> None:
+    """Raise unless each column that a parameter names exists once."""
+    columns = frame.columns.tolist()
+    for parameter, name in ((parameter, name) for parameter, names in parameters.items() for name in names):
+        if name is not None and columns.count(name) != 1:
+            problem = f"the name of {columns.count(name)} columns" if name in columns else "not a column"
+            expected = ", ".join(map(repr, columns))
+            raise DataError(f"{parameter}={name!r} is {problem} of the table, expected one of {expected}.")
 
-        empty = np.flatnonzero(frame[name].isna())
-        if len(empty):
-            hint = " (the text nan counts as empty)" if rows.header else ""
+
+def _check_filled(frame: pd.DataFrame, names: Iterable[str], rows: partial[str]) -> None:
+    """Raise if one of the columns has empty cells."""
+    for name in names:
+        if len(empty := np.flatnonzero(frame[name].isna())):
+            hint = " (the text nan counts as empty)" if rows.args[0] else ""
             raise DataError(
                 f"The column {name!r} is empty in {len(empty)} of {len(frame)} rows, {rows(*empty)}: fill it in{hint}, "
                 "or remove these rows."
             )
 
 
-def _columns(frame: pd.DataFrame) -> str:
-    return ", ".join(map(repr, frame.columns))
-
-
-def _segment_columns(
-    frame: pd.DataFrame, start_column: str | None, end_column: str | None
-) -> tuple[str | None, str | None]:
-    """Return the columns of starts and ends, or None for a default column that the table does not have."""
-    for name, default in ((start_column, "start"), (end_column, "end")):
-        if name not in (None, default, *frame.columns):
-            problem = f"{default}_column={name!r} is not a column of the table"
-            raise DataError(f"{problem}, expected one of {_columns(frame)}.")
-    start, end = (name if name in frame.columns else None for name in (start_column, end_column))
-    return start, end
-
-
 def _column(frame: pd.DataFrame, name: str) -> np.ndarray:
     """Return one column as an array of one type that NumPy can sort."""
-    values = frame[name].tolist()
-    real = [
-        float if isinstance(value, int | float) and not isinstance(value, bool) else type(value) for value in values
-    ]
-    if len(set(real)) > 1:
-        names = ", ".join(sorted(kind.__name__ for kind in set(map(type, values))))
+    values = plain(frame[name].tolist())
+    types = set(map(type, values))
+    if len(types) > 1 and types != {int, float}:
+        names = ", ".join(sorted(kind.__name__ for kind in types))
         raise DataError(f"The column {name!r} has values of several types ({names}), expected one: use .astype(str).")
     return np.array(values)
 
 
-def _target(frame: pd.DataFrame, name: str) -> tuple[np.ndarray, list[Any]]:
-    y = _column(frame, name)
-    continuous = y.dtype.kind == "f" and bool((y != np.round(y)).any())
-    return y, [name] if continuous else np.unique(y).tolist()
+def _labels(frame: pd.DataFrame, names: Sequence[str]) -> tuple[np.ndarray | None, list[Any]]:
+    """Return the column of labels and its classes, or the column of values and its name."""
+    if not names:
+        return None, []
+    y = _column(frame, names[0])
+    is_continuous = y.dtype.kind == "f" and (y != np.round(y)).any()
+    return y, list(names) if is_continuous else np.unique(y).tolist()
 
 
-def _table_of_values(frame: pd.DataFrame, names: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+def _values(frame: pd.DataFrame, names: Sequence[str]) -> tuple[np.ndarray, list[str]]:
     """Return several columns of numbers as an array of shape (n, n_columns), and their names."""
-    columns = [_column(frame, name) for name in names]
-    for name, column in zip(names, columns, strict=True):
-        if column.dtype.kind not in "biuf":
-            raise DataError(f"The column {name!r} has {column[0].item()!r}, expected numbers in each of {list(names)}.")
-    if not columns:
+    if not names:
         raise DataError("Got label_column without names, expected one or more columns.")
 
-    y = np.column_stack(columns)
+    columns = {name: _column(frame, name) for name in names}
+    for name, column in columns.items():
+        if column.dtype.kind not in "biuf":
+            raise DataError(f"The column {name!r} has {column[0].item()!r}, expected numbers in each of {list(names)}.")
+    y = np.column_stack(list(columns.values()))
     return (y.astype(np.int64) if y.dtype.kind == "b" else y), list(names)
 
 
 # ------------------------------------------------------------------ the clips
 
 
-def _files(values: Sequence[Any], column: str, root: Path, rows: _Rows) -> list[str]:
+def _files(column: pd.Series, root: Path, rows: partial[str]) -> list[str]:
     """Return the paths of the files; raise if one does not exist."""
-    for row, value in enumerate(values):
+    for row, value in enumerate(column):
         if not isinstance(value, str | os.PathLike):
-            raise DataError(f"The column {column!r} has {value!r:.100} in {rows(row)}, expected the path of a file.")
+            raise DataError(
+                f"The column {column.name!r} has {value!r:.100} in {rows(row)}, expected the path of a file."
+            )
 
-    files = [_existing(root, value) for value in values]
+    files = [_existing(root, value) for value in column]
     if missing := [path for path in dict.fromkeys(files) if not os.path.isfile(path)]:
         raise DataError(
             f"{len(missing)} of {len(set(files))} files do not exist ({listed(map(repr, missing), 5)}); relative paths "
@@ -366,80 +337,48 @@ def _files(values: Sequence[Any], column: str, root: Path, rows: _Rows) -> list[
 
 def _existing(root: Path, value: str | os.PathLike[str]) -> str:
     """Return the path of a file, with the escapes of a name undone if only the original name exists."""
-    path = str(root / value)
-    if "\\" not in path or os.path.isfile(path):
-        return path
-    original = str(root / original_text(os.fspath(value)))
-    return original if os.path.isfile(original) else path
+    path, original = str(root / value), str(root / original_text(os.fspath(value)))
+    return original if original != path and not os.path.isfile(path) and os.path.isfile(original) else path
 
 
-def _seconds(frame: pd.DataFrame, name: str | None, rows: _Rows) -> list[float | None]:
+def _seconds(frame: pd.DataFrame, name: str | None, rows: partial[str]) -> list[float | None]:
     """Return a column of seconds, with None for empty cells."""
-    if name is None:
-        return [None] * len(frame)
+    import pandas as pd
 
-    column = frame[name].mask(frame[name].astype(object) == _NO_TIME)
-    if all(isinstance(value, str) and _is_numeral(value) for value in column.dropna()):  # text because of NA
-        column = column.astype(float)
-    values = [None if empty else value for value, empty in zip(column.tolist(), column.isna(), strict=True)]
+    seconds: list[float | None] = [None] * len(frame)
+    for row, value in enumerate([] if name is None else frame[name].astype(object)):
+        try:
+            seconds[row] = None if pd.isna(value) or value == _NO_TIME else float(str(value))  # True is not a time
+        except ValueError:
+            raise DataError(
+                f"The column {name!r} has {value!r:.100} in {rows(row)}, expected seconds; if it does not contain "
+                "times, rename it, or set start_column or end_column to None."
+            ) from None
+    return seconds
 
-    wrong = [
-        row
-        for row, value in enumerate(values)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, numbers.Real))
-    ]
-    if wrong:
-        # one word in a column of a file makes text of its numbers, which are not the problem
-        row = next((row for row in wrong if not _is_numeral(values[row])), wrong[0])
+
+def _clip(rows: partial[str], row: int, path: str, start: float | None, end: float | None) -> str | dict[str, Any]:
+    """Return a file or a part of it."""
+    if start is None and end is None:
+        return path
+    if not 0 <= (start or 0) < (math.inf if end is None else end) or end == math.inf:
         raise DataError(
-            f"The column {name!r} has {values[row]!r:.100} in {rows(row)}, expected seconds; if it does not contain "
-            "times, rename it, or set start_column or end_column to None."
+            f"The clip in {rows(row)}, of {path!r}, goes from {start} s to {end} s, expected 0 <= start < end."
         )
-    return [None if value is None else float(value) for value in values]
+    return {"path": path, "start": start, "end": end}
 
 
-def _is_numeral(value: Any) -> bool:
-    """Return whether Python can convert a value to a float."""
-    try:
-        float(value)
-    except (TypeError, ValueError):
-        return False
-    return True
-
-
-def _clip(path: str, start: float | None, end: float | None) -> str | dict[str, Any]:
-    return path if start is None and end is None else {"path": path, "start": start, "end": end}
-
-
-def _check_segments(clips: Iterable[Any], rows: _Rows) -> None:
-    for row, clip in enumerate(clips):
-        if isinstance(clip, dict):
-            start, end = clip["start"] or 0.0, clip["end"]
-            if not (math.isfinite(start) and start >= 0 and (end is None or start < end < math.inf)):
-                raise DataError(
-                    f"The clip in {rows(row)}, of {clip['path']!r}, goes from {clip['start']} s to {end} s, expected "
-                    "0 <= start < end."
-                )
-
-
-def _check_repeated(clips: Iterable[Any], y: np.ndarray | None, rows: _Rows) -> None:
+def _check_repeated(parts: Iterable[tuple[str, Any, Any]], y: np.ndarray | None, rows: partial[str]) -> None:
     """Raise if two rows describe the same clip; different parts of one file are different clips."""
     first: dict[Any, int] = {}
-    pairs = []
-    for row, clip in enumerate(clips):
-        part = clip if isinstance(clip, dict) else {"path": clip, "start": None, "end": None}
-        key = (os.path.normpath(part["path"]), part["start"] or 0.0, part["end"])
-        if first.setdefault(key, row) != row:
-            pairs.append((first[key], row, part["path"]))
-
-    if pairs:
-        one, two, path = pairs[0]
+    keys = [(os.path.normpath(path), start or 0.0, end) for path, start, end in parts]
+    pairs = [(first.setdefault(key, row), row) for row, key in enumerate(keys)]
+    repeated = [(one, two) for one, two in pairs if one != two]
+    if repeated:
+        one, two = repeated[0]
         differ = y is not None and np.any(y[one] != y[two])
         advice = "decide for one label, or use a column of 0 and 1 for each label" if differ else "keep one of them"
         raise DataError(
-            f"{len(pairs)} rows repeat the clip of an earlier row: {rows(one, two)} are both {path!r}; {advice}."
+            f"{len(repeated)} rows repeat the clip of an earlier row: {rows(one, two)} are both {keys[two][0]!r}; "
+            f"{advice}."
         )
-
-
-def _is_frame(table: Any) -> bool:
-    return hasattr(table, "iloc") and hasattr(table, "columns")

@@ -1,9 +1,14 @@
 """Describe a collection of recordings, to find problems before training."""
 
+from __future__ import annotations
+
+import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextvars import copy_context
-from typing import Any
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -13,12 +18,13 @@ from skastw.audio import as_clips, clip_path, is_array_input, load_samples
 from skastw.audio.clips import mono_share
 from skastw.audio.fingerprint import find_copies, fingerprint, sketch
 from skastw.core.progress import ProgressBar
-from skastw.core.text import readable, readable_values
+from skastw.core.text import listed, readable, readable_values
 from skastw.core.warn import HeldWarning, hold_warnings, issue_held
-from skastw.datasets.collection import Collection
-from skastw.datasets.description import AudioDescription
-from skastw.datasets.findings import CLIPPED, find_problems, is_cancelled, is_silent
+from skastw.datasets.findings import Collection, defects, find_problems
 from skastw.errors import ClipError, SkastwError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: Length of a frame (s), and the level (RMS, full scale is 1) below which a frame is silent: -60 dB.
 _FRAME, _SILENCE = 0.025, 1e-3
@@ -26,6 +32,114 @@ _FRAME, _SILENCE = 0.025, 1e-3
 _NEAR_PEAK = 0.99
 #: Columns of numbers, NaN for clips that cannot be read.
 _MEASUREMENTS = ("duration", "sample_rate", "channels", "peak", "rms_db", "mono_share", "silence", "clipped")
+#: Problems that the summary counts.
+_DEFECTS = ("unreadable", "silent", "cancelled", "clipped", "copies")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class AudioDescription:
+    """The description of a collection of recordings.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        One row for each clip: ``path``, with escapes if it is not Unicode; ``duration`` (s); ``sample_rate`` (Hz);
+        ``channels``; ``peak``, the highest of all channels (full scale is 1); ``rms_db``, level of the mean of the
+        channels (dB, -120 for silence); ``mono_share``, share of the channels' energy in their mean; ``silence``,
+        share of frames of 25 ms below -60 dB; ``clipped``, share of samples on flat tops (three or more equal samples
+        at the peak); ``fingerprint``, equal for equal samples; ``error``, the reason why a clip cannot be read;
+        ``copies``, the number of the set of clips with the same audio, or -1.
+    summary : dict
+        Counts and quantiles, as plain Python values.
+    warnings : list of str
+        Problems that could make a score too high or training fail, with advice; the most serious first.
+
+    Examples
+    --------
+    >>> from skastw.datasets import describe_audio, make_tones
+    >>> description = describe_audio(*make_tones(n_clips=30, duration=(0.5, 0.5), random_state=0))
+    >>> description
+    30 clips, 15 s
+    duration     median 0.5 s (0.5 to 0.5)
+    level        median -8.23 dB (-19.2 to -3.98)
+    sample rate  16000 Hz: 30
+    channels     1: 30
+    classes      3: 0: 10, 1: 10, 2: 10
+    No warnings.
+    >>> description.summary["duration"]["median"], description.frame["copies"].unique().tolist()
+    (0.5, [-1])
+    """
+
+    frame: pd.DataFrame
+    summary: dict[str, Any]
+    warnings: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return ``clips``, ``summary`` and ``warnings`` as plain values for JSON."""
+        clips = self.frame.to_dict("records")
+        return _plain({"summary": self.summary, "warnings": self.warnings, "clips": clips})
+
+    def __repr__(self) -> str:
+        title, facts, heading = self._text()
+        lines = [f"{name:11s}  {text}" for name, text in facts.items()]
+        return "\n".join([title, *lines, heading, *(f"* {warning}" for warning in self.warnings)])
+
+    def _repr_html_(self) -> str:
+        title, facts, heading = self._text()
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{escape(name)}</th><td style='text-align:left'>{escape(text)}</td></tr>"
+            for name, text in facts.items()
+        )
+        items = "".join(f"<li>{escape(warning)}</li>" for warning in self.warnings)
+        return f"<div><p><b>{escape(title)}</b></p><table>{rows}</table><p>{heading}</p><ul>{items}</ul></div>"
+
+    def _text(self) -> tuple[str, dict[str, str], str]:
+        """Return the title, the text of each fact by its name, and the heading of the warnings."""
+        about, n_warnings = self.summary, len(self.warnings)
+        lengths = [f"{split['n_train']} + {split['n_test']}" for split in about["splits"]]
+        defective = [f"{about[f'n_{name}']} {name}" for name in _DEFECTS if about[f"n_{name}"]]
+
+        facts = {
+            "duration": about["duration"] and _range(about["duration"], " s"),
+            "level": about["rms_db"] and _range(about["rms_db"], " dB"),
+            "sample rate": ", ".join(f"{rate} Hz: {n}" for rate, n in about["sample_rates"].items()),
+            "channels": _listed(about["channels"]),
+            **{name: f"{len(about[name])}: {_listed(about[name])}" for name in ("classes", "groups") if about[name]},
+            **{f"values {name}": _range(quantiles) for name, quantiles in about["values"].items()},
+            "splits": f"{len(lengths)}: {listed(lengths, 5)} (train + test)" if lengths else "",
+            "of them": ", ".join(defective),
+        }
+        title = f"{about['n_clips']} clips, {_time(about['seconds'])}"
+        heading = f"{n_warnings} warning{'s' * (n_warnings > 1)}:" if n_warnings else "No warnings."
+        return title, {name: text for name, text in facts.items() if text}, heading
+
+
+def _range(quantiles: Mapping[str, float], unit: str = "") -> str:
+    low, middle, high = (f"{quantiles[point]:.3g}" for point in ("min", "median", "max"))
+    return f"median {middle}{unit} ({low} to {high})"
+
+
+def _listed(counts: Mapping[Any, int]) -> str:
+    return listed((f"{name}: {n}" for name, n in counts.items()), 10)
+
+
+def _time(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    minutes, hours = divmod(round(seconds), 60), divmod(round(seconds / 60), 60)
+    return f"{minutes[0]} min {minutes[1]} s" if seconds < 3600 else f"{hours[0]} h {hours[1]} min"
+
+
+def _plain(value: Any) -> Any:
+    """Return a value for JSON: keys are texts, NumPy numbers are Python's, and NaN is None."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    value = value.item() if hasattr(value, "item") else value
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
 def describe_audio(
@@ -93,17 +207,13 @@ def describe_audio(
     clips = _clips(X)
     check_consistent_length(clips, y, groups)
 
-    rows = list(
-        ProgressBar(_measured(clips, sample_rate, n_jobs), total=len(clips), desc="clips", disable=verbose != 1)
-    )
-    sketches = [row.pop("sketch") for row in rows]
-    frame = pd.DataFrame(rows)
-
-    frame["copies"] = -1
-    decoded = np.flatnonzero(frame["error"].isna())
+    rows = ProgressBar(_measured(clips, sample_rate, n_jobs), total=len(clips), desc="clips", disable=verbose != 1)
+    frame = pd.DataFrame(list(rows))
+    decoded = frame[frame["error"].isna()]
+    frame = frame.drop(columns="sketch").assign(copies=-1)
     if len(decoded):
-        durations = frame["duration"].to_numpy()[decoded]
-        frame.loc[decoded, "copies"] = find_copies(np.array([sketches[i] for i in decoded]), durations)
+        sets = find_copies(np.stack(decoded["sketch"].tolist()), decoded["duration"].to_numpy())
+        frame.loc[decoded.index, "copies"] = sets
 
     collection = Collection.of(frame, readable_values(y), readable_values(groups), splits)
     return AudioDescription(frame, _summary(collection), find_problems(collection))
@@ -172,17 +282,12 @@ def _clipped_share(samples: np.ndarray) -> float:
 
 
 def _summary(clips: Collection) -> dict[str, Any]:
-    frame, silent = clips.frame, is_silent(clips)
+    frame = clips.frame
     values = {} if clips.targets is None or clips.classes else clips.targets.select_dtypes("number").to_dict("series")
-    groups = [] if clips.groups is None else [group for group in clips.groups if group is not None]
 
     return {
         "n_clips": len(frame),
-        "n_unreadable": int(frame["error"].notna().sum()),
-        "n_silent": int(silent.sum()),
-        "n_cancelled": int(is_cancelled(clips).sum()),
-        "n_clipped": int(((frame["clipped"] > CLIPPED) & ~silent).sum()),
-        "n_copies": int((frame["copies"] >= 0).sum()),
+        **{f"n_{name}": int(mask.sum()) for name, mask in defects(frame).items()},
         "seconds": float(frame["duration"].sum()),
         "duration": _quantiles(frame["duration"]),
         "rms_db": _quantiles(frame["rms_db"]),
@@ -190,7 +295,7 @@ def _summary(clips: Collection) -> dict[str, Any]:
         "channels": _counts(frame["channels"].dropna().astype(int).tolist()),
         "classes": {name: int(members.sum()) for name, members in clips.classes.items()},
         "values": {str(name): _quantiles(column) for name, column in values.items()},
-        "groups": _counts(groups),
+        "groups": {} if clips.groups is None else _counts(clips.groups.dropna().tolist()),
         "splits": [{"n_train": len(train), "n_test": len(test)} for train, test in clips.splits],
     }
 

@@ -3,10 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from sklearn.model_selection import PredefinedSplit
-
-from skastw.datasets._public_set import Archive, PublicSet
-from skastw.datasets._reading import audio_files, check_count
+from skastw.datasets._public_set import Archive, PublicSet, audio_files, check_count
 
 #: Letter in the name: emotion, number of clips.
 _EMOTIONS = {
@@ -31,36 +28,35 @@ _SPEAKERS = {
     "15": ("male", 25),
     "16": ("female", 31),
 }
-_NAME = r"^wav/(?P<speaker>\d\d)(?P<text>[ab]\d\d)(?P<letter>[A-Z])(?P<version>[a-z])\Z"
+_NAME = (
+    rf"^wav/(?P<speaker>{'|'.join(_SPEAKERS)})(?P<text>[ab]\d\d)(?P<letter>[{''.join(_EMOTIONS)}])(?P<version>[a-z])\Z"
+)
 
 
 def _read(folder: Path, part: None) -> Any:
-    """Return the table, or None if the folder is not EMO-DB."""
     import pandas as pd
 
     files = audio_files(folder, ["wav"])
-    named = pd.Series(list(files), dtype=str).str.extract(_NAME).assign(audio=list(files.values()))
-    clips = named[named["speaker"].isin(list(_SPEAKERS)) & named["letter"].isin(list(_EMOTIONS))].reset_index(drop=True)
-    if clips.empty:
-        return None
-
-    genders, ages = ({speaker: facts[i] for speaker, facts in _SPEAKERS.items()} for i in (0, 1))
+    clips = pd.Series(list(files), dtype=str).str.extract(_NAME).assign(audio=list(files.values())).dropna()
     clips["target"] = clips["letter"].map({letter: emotion for letter, (emotion, _) in _EMOTIONS.items()})
-    clips["gender"], clips["age"] = clips["speaker"].map(genders), clips["speaker"].map(ages)
     for emotion, expected in _EMOTIONS.values():
         check_count(f"EMO-DB ({emotion})", folder, sum(clips["target"] == emotion), expected)
-    return clips[["audio", "target", "speaker", "gender", "age", "text", "version"]]
+
+    people = pd.DataFrame.from_dict(_SPEAKERS, orient="index", columns=["gender", "age"])
+    columns = ["audio", "target", "speaker", "gender", "age", "text", "version"]
+    return clips.join(people, on="speaker")[columns].reset_index(drop=True)
 
 
 EMODB = PublicSet(
     name="emodb",
     title="EMO-DB (Berlin Database of Emotional Speech)",
     read=_read,
+    marker="wav/[01][0-9][ab][0-9][0-9][A-Z][a-z].*",
     # The authors publish no checksum, and no address with TLS: the clips are counted by emotion.
     archive=Archive("http://emodb.bilderbar.info/download/download.zip"),
     classes=[emotion for emotion, _ in _EMOTIONS.values()],
     groups="speaker",
-    splits=lambda frame: PredefinedSplit(frame["speaker"].map(list(_SPEAKERS).index)),
+    folds=lambda frame: frame["speaker"].map(list(_SPEAKERS).index),
     about="""
 535 clips of about 3 seconds, 16 kHz, mono: ten German sentences by ten actors, five women and five men, in seven
 emotions. Only clips that listeners found natural and recognised are part of the set. ``groups`` are the speakers, and

@@ -3,10 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from sklearn.model_selection import PredefinedSplit
-
-from skastw.datasets._public_set import Archive, Part, PublicSet
-from skastw.datasets._reading import add_audio, audio_files, check_clip_names, reading_table
+from skastw.datasets._public_set import Archive, Part, PublicSet, add_audio, audio_files, clip_names, read_table
 
 _CLIPS_PER_CLASS = 40
 #: Parts that are lists of classes; "esc10" is a column of the table.
@@ -19,44 +16,35 @@ _N_CLASSES: dict[str | None, int] = {None: 50, "esc10": 10} | {part: len(classes
 
 
 def _read(folder: Path, part: str | None) -> Any:
-    """Return the table of a part, or None if the folder is not ESC-50."""
-    path = folder / "meta" / "esc50.csv"
-    if not path.is_file():
-        return None
-
-    table = _read_csv(path)
+    types = {"src_file": str, "take": str, "category": str}
+    table = read_table(folder / "meta" / "esc50.csv", "ESC-50", _named, dtype=types)
     if part == "esc10":
         table = table[table["esc10"]]
     elif part is not None:
         table = table[table["target"].isin(_CLASSES[part])]
 
     title = "ESC-50" if part is None else f"the part {part!r} of ESC-50"
-    hint = "If you want a part only, name it with subset=. " if part is None else ""
+    hint = "; if you want a part only, name it with subset=" if part is None else ""
     n_clips = _CLIPS_PER_CLASS * _N_CLASSES[part]
     return add_audio(table, audio_files(folder, ["audio"]), folder, title, n_clips=n_clips, hint=hint)
 
 
-def _read_csv(path: Path) -> Any:
+def _named(table: Any) -> Any:
     """Return the table of the authors, indexed by the name of the clip."""
-    import pandas as pd
+    if table["esc10"].dtype != bool:
+        raise ValueError("esc10 is not True or False")
 
-    with reading_table(path, "ESC-50"):
-        table = pd.read_csv(path, dtype={"src_file": str, "take": str, "category": str}, encoding="utf-8")
-        if table["esc10"].dtype != bool:
-            raise ValueError("esc10 is not True or False")
-
-        stem = table["filename"].str.rsplit(".", n=1).str[0]
-        row = table[["fold", "src_file", "take", "target"]].astype(str).agg("-".join, axis=1)
-        check_clip_names(path, table["filename"], row == stem)
-
-        table = table[["category", "fold", "esc10", "src_file", "take"]].set_axis("audio/" + stem).sort_index()
-        return table.rename(columns={"category": "target", "src_file": "source"})
+    facts = table[["fold", "src_file", "take", "target"]].astype(str).agg("-".join, axis=1)
+    names = "audio/" + clip_names(table["filename"], lambda names: names == facts)
+    table = table[["category", "fold", "esc10", "src_file", "take"]].set_axis(names).sort_index()
+    return table.rename(columns={"category": "target", "src_file": "source"})
 
 
 ESC50 = PublicSet(
     name="esc50",
     title="ESC-50",
     read=_read,
+    marker="meta/esc50.csv",
     archive=Archive(
         "https://github.com/karolpiczak/ESC-50/archive/33c8ce9eb2cf0b1c2f8bcf322eb349b6be34dbb6.zip",
         checksum="md5:071b44018315e034b2c6e8064543d19c",
@@ -65,7 +53,7 @@ ESC50 = PublicSet(
     ),
     part=Part("subset", list(_N_CLASSES)),
     groups="source",
-    splits=lambda frame: PredefinedSplit(frame["fold"]),
+    folds=lambda frame: frame["fold"],
     about="""
 2000 clips of 5 seconds, 44.1 kHz, mono: 50 classes of environmental sounds with 40 clips each, cut from recordings of
 freesound.org. The clips of one recording (``groups``) are all in one of the five official folds (``cv``); the mean

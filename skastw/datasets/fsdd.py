@@ -5,10 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.model_selection import PredefinedSplit
 
-from skastw.datasets._public_set import Archive, PublicSet
-from skastw.datasets._reading import add_audio, audio_files
+from skastw.datasets._public_set import Archive, PublicSet, add_audio, audio_files
 
 _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 #: Speaker: accent. All are men.
@@ -26,24 +24,21 @@ _N_TEST_TAKES = 5
 
 
 def _read(folder: Path, part: None) -> Any:
-    """Return the table, or None if the folder is not FSDD."""
     import pandas as pd
 
     rows = {
         f"recordings/{digit}_{speaker}_{take}": (word, speaker, accent, take)
         for (digit, word), (speaker, accent), take in product(enumerate(_DIGITS), _SPEAKERS.items(), range(_N_TAKES))
     }
-    files = audio_files(folder, ["recordings"])
-    if not files.keys() & rows.keys():
-        return None
     table = pd.DataFrame.from_dict(rows, orient="index", columns=["target", "speaker", "accent", "take"])
-    return add_audio(table, files, folder, "the Free Spoken Digit Dataset")
+    return add_audio(table, audio_files(folder, ["recordings"]), folder, "the Free Spoken Digit Dataset")
 
 
 FSDD = PublicSet(
     name="fsdd",
     title="Free Spoken Digit Dataset, version 1.0.10",
     read=_read,
+    marker="recordings/[0-9]_theo_*",
     # The host packs the archive on demand, so there is no checksum: the clips are counted.
     archive=Archive(
         "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/d6938f9bf1545aa66d8489fc9f1385a7abd64282.zip",
@@ -51,7 +46,7 @@ FSDD = PublicSet(
     ),
     classes=_DIGITS,
     groups="speaker",
-    splits=lambda frame: PredefinedSplit(np.where(frame["take"] < _N_TEST_TAKES, 0, -1)),
+    folds=lambda frame: np.where(frame["take"] < _N_TEST_TAKES, 0, -1),
     about="""
 3000 clips of about half a second, 8 kHz, mono: the English digits zero to nine, fifty takes each by six speakers with
 four accents, all men. The official test (``cv``) is takes 0 to 4 of each digit and speaker, so every speaker of the

@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from skastw.core.optional import import_optional
-from skastw.datasets._archive import DamagedArchiveError
-from skastw.datasets._public_set import Archive, Part, PublicSet
-from skastw.datasets._reading import add_audio, audio_files, reading_table
+from skastw.datasets._download import DamagedArchiveError
+from skastw.datasets._public_set import Archive, Part, PublicSet, add_audio, audio_files, read_table
 from skastw.errors import FetchError
 
 _REPOSITORY, _REVISION = "PolyAI/minds14", "40ce77cb32a384e4d50a568e1ec39ac804019d33"
@@ -20,7 +19,7 @@ _INTENTS = (
     *("abroad", "address", "app_error", "atm_limit", "balance", "business_loan", "card_issues", "cash_deposit"),
     *("direct_debit", "freeze", "high_value_payment", "joint_account", "latest_transactions", "pay_bill"),
 )
-_TABLE = "minds14-{}.csv"
+_TABLE = "minds14-{part}.csv"
 
 
 def _url(language: str) -> str:
@@ -41,28 +40,21 @@ def _convert(path: Path, folder: Path, language: str) -> None:
     try:
         table = pd.read_parquet(io.BytesIO(path.read_bytes()))
         recordings = [bytes(audio["bytes"]) for audio in table["audio"]]
-        targets = [_INTENTS[number] for number in table["intent_class"]]
-        texts = {column: table[column].astype(str).tolist() for column in ("transcription", "english_transcription")}
+        frame = table[["transcription", "english_transcription"]].astype(str)
+        frame.insert(0, "target", [_INTENTS[number] for number in table["intent_class"]])
     except Exception as error:
         raise DamagedArchiveError(f"{path.name} of {_REPOSITORY} is not the table of MINDS-14 ({error}).") from error
 
-    names = [f"audio/{number:04d}" for number in range(len(recordings))]  # the names in the table are not trusted
+    frame.index = [f"audio/{number:04d}" for number in range(len(frame))]  # the names in the table are not trusted
     (folder / "audio").mkdir()
-    for name, recording in zip(names, recordings, strict=True):
+    for name, recording in zip(frame.index, recordings, strict=True):
         (folder / f"{name}.wav").write_bytes(recording)
-    frame = pd.DataFrame({"audio": names, "target": targets, **texts})
-    frame.to_csv(folder / _TABLE.format(language), index=False, encoding="utf-8")
+    frame.to_csv(folder / _TABLE.format(part=language), index_label="audio", encoding="utf-8")
 
 
 def _read(folder: Path, part: str) -> Any:
-    """Return the table of a language, or None if the folder does not contain it."""
-    import pandas as pd
-
-    path = folder / _TABLE.format(part)
-    if not path.is_file():
-        return None
-    with reading_table(path, "MINDS-14"):
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8", index_col="audio")
+    path = folder / _TABLE.format(part=part)
+    table = read_table(path, "MINDS-14", lambda table: table.set_index("audio"), dtype=str, keep_default_na=False)
     return add_audio(table, audio_files(folder, ["audio"]), folder, f"MINDS-14 ({part})")
 
 
@@ -70,6 +62,7 @@ MINDS14 = PublicSet(
     name="minds14",
     title="MINDS-14, {part}",
     read=_read,
+    marker=_TABLE,
     archive=Archive(_url, convert=_convert),
     part=Part("language", _LANGUAGES, default="en-US", separate=True),
     classes=_INTENTS,

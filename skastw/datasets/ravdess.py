@@ -5,10 +5,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from sklearn.model_selection import PredefinedSplit
-
-from skastw.datasets._public_set import Archive, Part, PublicSet
-from skastw.datasets._reading import add_audio, audio_files
+from skastw.datasets._public_set import Archive, Part, PublicSet, add_audio, audio_files
 
 #: Third field of a name, in order from 01.
 _EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
@@ -20,13 +17,9 @@ _FOLDS = ((1, 11, 20, 21), (4, 10, 12, 14), (8, 9, 19, 23), (3, 5, 7, 24), (2, 1
 
 
 def _read(folder: Path, part: Sequence[str]) -> Any:
-    """Return the table of some emotions, or None if the folder is not RAVDESS."""
     import pandas as pd
 
     files = audio_files(folder, [f"Actor_{actor:02d}" for actor in range(1, 25)])
-    if not any("/03-01-" in name for name in files):
-        return None
-
     columns = ["target", "actor", "gender", "intensity", "statement", "repetition", "fold"]
     table = pd.DataFrame.from_dict(_clips(), orient="index", columns=columns)
     return add_audio(table[table["target"].isin(part)], files, folder, f"RAVDESS ({', '.join(part)})")
@@ -52,6 +45,7 @@ RAVDESS = PublicSet(
     name="ravdess",
     title="RAVDESS, speech",
     read=_read,
+    marker="Actor_[0-2][0-9]/03-01-*",
     archive=Archive(
         "https://zenodo.org/record/1188976/files/Audio_Speech_Actors_01-24.zip",
         checksum="md5:bc696df654c87fed845eb13823edef8a",
@@ -59,7 +53,7 @@ RAVDESS = PublicSet(
     part=Part("emotions", _EMOTIONS, several=True),
     classes=_EMOTIONS,
     groups="actor",
-    splits=lambda frame: PredefinedSplit(frame["fold"]),
+    folds=lambda frame: frame["fold"],
     about="""
 1440 clips of about 4 seconds, 48 kHz: two sentences, spoken twice by each of 24 actors in eight emotions, all but
 neutral in two intensities. Male actors have odd numbers. The set has no official folds; ``cv`` has six of four whole

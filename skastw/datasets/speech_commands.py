@@ -5,8 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from skastw.datasets._public_set import Archive, Part, PublicSet
-from skastw.datasets._reading import add_audio, audio_files, check_clips
+from skastw.datasets._public_set import Archive, Part, PublicSet, add_audio, audio_files
 
 #: Number of clips in each part of the official split.
 _N_CLIPS = {"train": 84843, "validation": 9981, "test": 11005}
@@ -19,45 +18,40 @@ _NAME = r"^(?P<target>\w+)/(?P<speaker>[0-9a-f]+)_nohash_(?P<take>\d+)\Z"
 
 
 def _read(folder: Path, part: str) -> Any:
-    """Return the table of a part, or None if the folder is not Speech Commands."""
     import pandas as pd
-
-    lists = {"validation": folder / "validation_list.txt", "test": folder / "testing_list.txt"}
-    if not all(path.is_file() for path in lists.values()):
-        return None
 
     # Clips that are in neither list are for training.
     files = audio_files(folder, _WORDS)
-    listed = {split: {line.rpartition(".")[0] for line in path.read_text().split()} for split, path in lists.items()}
-    split_of = dict.fromkeys(files, "train") | {name: split for split, names in listed.items() for name in names}
-    names = sorted(split_of)
-    table = pd.Series(names, index=names, dtype=str).str.extract(_NAME).assign(split=[split_of[name] for name in names])
-    table = table.dropna().astype({"take": int})
+    split_of = dict.fromkeys(files, "train")
+    for split, name in {"validation": "validation_list.txt", "test": "testing_list.txt"}.items():
+        split_of |= {line.rpartition(".")[0]: split for line in (folder / name).read_text().split()}
+    clips = pd.Series(split_of, dtype=str).sort_index()
+    table = clips.index.astype(str).to_series().str.extract(_NAME).assign(split=clips).dropna().astype({"take": int})
 
     splits = list(_N_CLIPS) if part == "all" else [part]
-    for split in splits:
-        clips = table.index[table["split"] == split]
-        check_clips(clips, files, folder, f"Speech Commands ({split})", n_clips=_N_CLIPS[split])
-    return add_audio(table[table["split"].isin(splits)], files, folder, "Speech Commands")
-
-
-def _split(frame: Any) -> Any:
-    """Return the official split if the frame contains all parts."""
-    train, test = (np.flatnonzero(frame["split"] == name) for name in ("train", "test"))
-    return [(train, test)] if len(train) and len(test) else None
+    tables = [
+        add_audio(table[table["split"] == split], files, folder, f"Speech Commands ({split})", n_clips=_N_CLIPS[split])
+        for split in splits
+    ]
+    return pd.concat(tables).sort_values("audio", ignore_index=True)
 
 
 def _extras(frame: Any) -> dict[str, Any]:
-    """Return the split of each clip, and the recordings of noise."""
-    folder = Path(frame["audio"].iloc[0]).parent.parent
-    noises = audio_files(folder, ["_background_noise_"])
-    return {"split": frame["split"].to_numpy(dtype=str), "background": list(noises.values())}
+    """Return the official split if the frame contains all parts, the part of each clip, and the recordings of noise."""
+    train, test = (np.flatnonzero(frame["split"] == name) for name in ("train", "test"))
+    noises = audio_files(Path(frame["audio"].iloc[0]).parent.parent, ["_background_noise_"])
+    return {
+        "cv": [(train, test)] if len(train) and len(test) else None,
+        "split": frame["split"].to_numpy(dtype=str),
+        "background": list(noises.values()),
+    }
 
 
 SPEECH_COMMANDS = PublicSet(
     name="speech_commands",
     title="Speech Commands, version 0.02",
     read=_read,
+    marker="testing_list.txt",
     archive=Archive(
         "http://download.tensorflow.org/data/speech_commands_v0.02.tar.gz",
         checksum="sha256:af14739ee7dc311471de98f5f9d2c9191b18aedfe957f4a6ff791c709868ff58",
@@ -66,7 +60,6 @@ SPEECH_COMMANDS = PublicSet(
     part=Part("subset", ["all", *_N_CLIPS], default="all"),
     classes=_WORDS,
     groups="speaker",
-    splits=_split,
     extras=_extras,
     about="""
 105829 clips of at most 1 second, 16 kHz, mono: 35 English words, recorded by volunteers at their own devices. The

@@ -9,10 +9,10 @@ _FOLDER = Path(__file__).parent / "data" / "spoken_digits"
 _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
-def _read(folder: Path, part: None) -> Any:
+def _read() -> Any:
     import pandas as pd
 
-    paths = sorted(folder.glob("*.ogg"))
+    paths = sorted(_FOLDER.glob("*.ogg"))
     digits, voices, _ = zip(*(path.stem.split("_") for path in paths), strict=True)
     target = [_DIGITS[int(digit)] for digit in digits]
     return pd.DataFrame({"audio": list(map(str, paths)), "target": target, "voice": voices})
@@ -22,7 +22,6 @@ SPOKEN_DIGITS = PublicSet(
     name="spoken_digits",
     title="Spoken digits",
     read=_read,
-    folder=_FOLDER,
     classes=_DIGITS,
     groups="voice",
     about="""
@@ -76,4 +75,4 @@ def load_spoken_digits(*, return_X_y: bool = False, as_frame: bool = False) -> A
     >>> len(clips.data), len(set(clips.groups)), clips.target_names[:3]
     (400, 20, ['zero', 'one', 'two'])
     """
-    return as_bunch(SPOKEN_DIGITS, _read(_FOLDER, None), return_X_y=return_X_y, as_frame=as_frame)
+    return as_bunch(SPOKEN_DIGITS, _read(), return_X_y=return_X_y, as_frame=as_frame)

@@ -3,10 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from sklearn.model_selection import PredefinedSplit
-
-from skastw.datasets._public_set import Archive, PublicSet
-from skastw.datasets._reading import add_audio, audio_files, check_clip_names, reading_table
+from skastw.datasets._public_set import Archive, PublicSet, add_audio, audio_files, clip_names, read_table
 
 _N_CLIPS = 8732
 #: Classes, in the order of the authors' numbers.
@@ -25,34 +22,28 @@ _CLASSES = (
 
 
 def _read(folder: Path, part: None) -> Any:
-    """Return the table, or None if the folder is not UrbanSound8K."""
-    path = folder / "metadata" / "UrbanSound8K.csv"
-    if not path.is_file():
-        return None
+    types = {"slice_file_name": str, "class": str}
+    table = read_table(folder / "metadata" / "UrbanSound8K.csv", "UrbanSound8K", _named, dtype=types)
     files = audio_files(folder, [f"audio/fold{fold}" for fold in range(1, 11)])
-    return add_audio(_read_csv(path), files, folder, "UrbanSound8K", n_clips=_N_CLIPS)
+    return add_audio(table, files, folder, "UrbanSound8K", n_clips=_N_CLIPS)
 
 
-def _read_csv(path: Path) -> Any:
+def _named(table: Any) -> Any:
     """Return the table of the authors, indexed by the name of the clip."""
-    import pandas as pd
+    facts = table["fsID"].astype(str) + "-" + table["classID"].astype(str)
+    agrees = table["class"] == [_CLASSES[number] for number in table["classID"]]
+    stems = clip_names(table["slice_file_name"], lambda names: agrees & (names.str.rsplit("-", n=2).str[0] == facts))
 
-    with reading_table(path, "UrbanSound8K"):
-        table = pd.read_csv(path, dtype={"slice_file_name": str, "class": str}, encoding="utf-8")
-        stem = table["slice_file_name"].str.rsplit(".", n=1).str[0]
-        row = table["fsID"].astype(str) + "-" + table["classID"].astype(str)
-        agree = (stem.str.rsplit("-", n=2).str[0] == row) & (table["class"] == [_CLASSES[i] for i in table["classID"]])
-        check_clip_names(path, table["slice_file_name"], agree)
-
-        name = "audio/fold" + table["fold"].astype(str) + "/" + stem
-        table = table[["class", "fold", "fsID", "start", "end", "salience"]].set_axis(name).sort_index()
-        return table.rename(columns={"class": "target", "fsID": "source"})
+    names = "audio/fold" + table["fold"].astype(str) + "/" + stems
+    table = table[["class", "fold", "fsID", "start", "end", "salience"]].set_axis(names).sort_index()
+    return table.rename(columns={"class": "target", "fsID": "source"})
 
 
 URBANSOUND8K = PublicSet(
     name="urbansound8k",
     title="UrbanSound8K",
     read=_read,
+    marker="metadata/UrbanSound8K.csv",
     archive=Archive(
         "https://zenodo.org/record/1203745/files/UrbanSound8K.tar.gz",
         checksum="md5:9aa69802bbf37fb986f71ec1483a196e",
@@ -61,7 +52,7 @@ URBANSOUND8K = PublicSet(
     ),
     classes=_CLASSES,
     groups="source",
-    splits=lambda frame: PredefinedSplit(frame["fold"]),
+    folds=lambda frame: frame["fold"],
     about="""
 8732 clips of at most 4 seconds, in ten classes of sounds of the city, cut from recordings of freesound.org, with the
 sample rate and the channels of each. The clips of one recording (``groups``) are all in one of the ten official folds

@@ -31,7 +31,7 @@ def total_scores(y_true: np.ndarray, y_pred: np.ndarray) -> dict[str, float]:
     >>> total_scores(np.array(["cat", "cat", "cat", "dog"]), np.array(["cat", "cat", "dog", "dog"]))["accuracy"]
     0.75
     """
-    cells, counts = _cells(y_true, y_pred)
+    cells, _, counts = _cells(y_true, y_pred)
     return {name: float(value[0]) for name, value in _scores_of_counts(counts[None], cells).items()}
 
 
@@ -125,8 +125,11 @@ def score_intervals(
     from sklearn.utils import check_random_state
 
     rng = check_random_state(random_state)
-    cells, counts = _cells(y_true, y_pred)
-    per_group = None if groups is None else _counts_of_groups(y_true, y_pred, groups)
+    cells, cell, counts = _cells(y_true, y_pred)
+    per_group = None
+    if groups is not None:  # the count of each pair of labels in each group, (n_groups, n_cells)
+        group = np.unique(groups, return_inverse=True)[1]
+        per_group = (_one_hot(group, group.max() + 1).T @ _one_hot(cell, len(counts))).tocsr()
     if not n_bootstrap or (per_group is not None and per_group.shape[0] < 2):
         return {}
 
@@ -144,21 +147,11 @@ def score_intervals(
     return {name: tuple(np.percentile(values[name], [2.5, 97.5]).tolist()) for name in SCORES}
 
 
-def _cells(y_true: np.ndarray, y_pred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the distinct pairs of labels, as positions (2, n_cells), and the count of each pair (n_cells,)."""
-    return np.unique(_positions(y_true, y_pred), axis=1, return_counts=True)
-
-
-def _positions(y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
-    """Return true and predicted labels as positions among the sorted labels, shape (2, n_clips)."""
-    return np.unique(np.concatenate([y_true, y_pred]), return_inverse=True)[1].reshape(2, -1)
-
-
-def _counts_of_groups(y_true: np.ndarray, y_pred: np.ndarray, groups: np.ndarray) -> Any:
-    """Return the count of each pair of labels in each group, a sparse array of shape (n_groups, n_cells)."""
-    cell = np.unique(_positions(y_true, y_pred), axis=1, return_inverse=True)[1].reshape(-1)
-    group = np.unique(groups, return_inverse=True)[1]
-    return (_one_hot(group, group.max() + 1).T @ _one_hot(cell, cell.max() + 1)).tocsr()
+def _cells(y_true: np.ndarray, y_pred: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the distinct pairs of labels, as positions (2, n_cells), the pair of each clip, and the count of each."""
+    pairs = np.unique(np.concatenate([y_true, y_pred]), return_inverse=True)[1].reshape(2, -1)
+    cells, cell, counts = np.unique(pairs, axis=1, return_inverse=True, return_counts=True)
+    return cells, cell.reshape(-1), counts
 
 
 def _scores_of_counts(counts: np.ndarray, cells: np.ndarray) -> dict[str, np.ndarray]:
