@@ -120,11 +120,15 @@ class TrainingRecord(Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if self.n_epochs != len(self.history) or self.best_epoch > len(self.history):
-            raise ValueError(f"best_epoch or n_epochs do not fit {len(self.history)} epochs")
+            raise ValueError(
+                f"best_epoch or n_epochs do not fit {len(self.history)} epochs in history: got "
+                f"best_epoch={self.best_epoch} and n_epochs={self.n_epochs}"
+            )
         if self.max_epochs is not None and self.max_epochs < self.n_epochs:
             raise ValueError(f"max_epochs is {self.max_epochs}, expected at least n_epochs, {self.n_epochs}")
-        if not all("epoch" in row for row in self.history):
-            raise ValueError("history has a row without epoch")
+        for position, row in enumerate(self.history):
+            if "epoch" not in row:
+                raise ValueError(f"history[{position}] is {row!r:.100}, expected a row with epoch")
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,8 +4,7 @@ from skastw.training.average import MovingAverage
 from skastw.training.checkpoint import load_state, save_state
 from skastw.training.loop import Monitor, train
 from skastw.training.muon import Muon
-from skastw.training.record import trained_from
-from skastw.training.run import Run, start_run
+from skastw.training.run import Run, start_run, trained_from
 from skastw.training.settings import TrainingParams, TrainingSettings
 
 __all__ = [
