@@ -218,7 +218,7 @@ def from_documents(stored: StoredArtifact) -> Loaded:
 
     # the weights decide: the parameter precision may have been changed after fit
     head = stored.weights.specs.get("head.weight")
-    dtype = torch.float64 if head is not None and head.dtype == torch.float64 else torch.float32
+    dtype = torch.float64 if head is not None and head.dtype == "F64" else torch.float32
     components = resolve_components(shape, dtype)
     model = _load_model(stored, components, targets.n_outputs)
     fitted_with = {**params, "batch_size": record.batch_size or params.get("batch_size")}
@@ -302,6 +302,5 @@ def _label_names(labels: list[str]) -> dict[str, Any]:
     """Return the labels under the names that other tools read, unless there are too many."""
     if len(labels) > _MAX_NAMED_LABELS:
         return {}
-    numbered = dict(enumerate(labels))
-    id2label = {str(i): label for i, label in numbered.items()}
-    return {"labels": labels, "id2label": id2label, "label2id": {label: i for i, label in numbered.items()}}
+    id2label = {str(i): label for i, label in enumerate(labels)}
+    return {"labels": labels, "id2label": id2label, "label2id": {label: i for i, label in enumerate(labels)}}

@@ -265,16 +265,14 @@ def embed_clips(
     -------
     Tensor of shape (n_clips, D), of the dtype of the weights, on the CPU
     """
-    if (
-        model.training
-    ):  # only if needed: eval() visits all modules, which takes as long as a small network on a short clip
+    if model.training:  # eval() visits all modules, which takes as long as a small network on a short clip
         model.eval()
     chunks = [
         (clip, start, stop)
         for clip, length in enumerate(frames.lengths.tolist())
         for start, stop in split_evenly(length, model.max_frames)
     ]
-    embeddings: Tensor | None = None
+    embeddings = torch.zeros(len(frames), model.head.in_features, dtype=model.head.weight.dtype)
     counts = torch.zeros(len(frames), 1)
 
     for bucket in sorted_buckets([stop - start for _, start, stop in chunks], batch_size):
@@ -284,12 +282,8 @@ def embed_clips(
             embedded = model.embed(inputs.to(device), lengths).cpu()
 
         clips = torch.tensor([chunks[i][0] for i in bucket])
-        if embeddings is None:
-            embeddings = torch.zeros(len(frames), embedded.shape[1], dtype=embedded.dtype)
         embeddings.index_add_(0, clips, embedded)
         counts.index_add_(0, clips, torch.ones(len(clips), 1))
-    if embeddings is None:
-        raise ValueError("Got no clips, expected at least one.")
     return embeddings / counts
 
 

@@ -12,7 +12,6 @@ from skastw.network.model import AudioModel
 from skastw.storage.schema import Finite, check
 from skastw.targets import Targets
 
-_Label = str | bool | int | float
 _Number = Annotated[int, Meta(ge=-(2**53), le=2**53, description="a finite number")] | Finite
 _Interval = Annotated[list[_Number], Meta(min_length=2, max_length=2, description="two finite numbers")]
 _Count = Annotated[int, Meta(ge=0, le=2**53, description="a number of clips")]
@@ -32,7 +31,7 @@ class ClassScores(Struct, frozen=True, kw_only=True):
         Number of clips of this class.
     """
 
-    label: _Label
+    label: str | bool | int | float
     precision: _Number
     recall: _Number
     f1: _Number

@@ -410,7 +410,8 @@ def _parse_record(content: bytes | None, names: Sequence[str]) -> _Commit | None
         commit = check_type(parse_json(content, RECORD), _Commit, RECORD, ArtifactError)
     except ArtifactError:
         return None
-    return commit if commit.sha256.keys() == set(names) >= commit.replaces.keys() else None
+    complete = commit.sha256.keys() == set(names) and commit.replaces.keys() <= set(names)
+    return commit if complete else None
 
 
 def _open_committed(

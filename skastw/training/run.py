@@ -24,8 +24,7 @@ from skastw.network.components import Components
 from skastw.network.model import AudioModel
 from skastw.network.trained import ClassScores, Trained, TrainingRecord
 from skastw.targets import Targets
-from skastw.training.average import MovingAverage
-from skastw.training.optim import build_optimizers
+from skastw.training.optim import MovingAverage, build_optimizers
 from skastw.training.settings import TrainingSettings
 
 #: ``(outputs (B, K), targets) -> losses (B,)``.
