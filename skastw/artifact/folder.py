@@ -226,10 +226,10 @@ def _foreign_file(folder: Path, existing: Sequence[str]) -> str | None:
     for name in existing:
         if name != CARD and config is None:
             return f"it contains {name} without the {CONFIG} of a skastw model"
-    return _card_problem(folder, config) if CARD in existing else None
+    return _card_problem(folder, config or {}) if CARD in existing else None
 
 
-def _card_problem(folder: Path, config: Mapping[str, Any] | None) -> str | None:
+def _card_problem(folder: Path, config: Mapping[str, Any]) -> str | None:
     """Return the problem with an existing README.md that is not the card of a saved model or was edited, or None."""
     card = b""
     with contextlib.suppress(ArtifactError):  # an unreadable file is not a card either
@@ -238,10 +238,10 @@ def _card_problem(folder: Path, config: Mapping[str, Any] | None) -> str | None:
     if header is None or not _LIBRARY_NAME.search(header[1]):
         return f"its {CARD} is not a model card of skastw"
 
-    without_hash = config is not None and config.get("format_version") in (1, 2)
-    hashes = None if config is None else config.get("sha256")
+    hashes = config.get("sha256")
     unedited = isinstance(hashes, dict) and hashes.get(CARD) == _sha256(card)
-    return None if without_hash or unedited else f"its {CARD} was edited after it was saved"
+    without_hash = config.get("format_version") in (1, 2)
+    return None if unedited or without_hash else f"its {CARD} was edited after it was saved"
 
 
 def _is_replaceable(folder: Path, name: str) -> bool:

@@ -641,7 +641,8 @@ class AudioEstimator(
         Raises
         ------
         ArtifactError
-            If the folder is incomplete or inconsistent, or contains another kind of estimator.
+            If the folder is incomplete or inconsistent, or contains another kind of estimator. If there is no folder
+            ``"user/name"`` but a folder ``"user"``, and ``revision`` is None.
         HubError
             If the repository cannot be read.
 

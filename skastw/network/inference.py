@@ -127,21 +127,6 @@ def embed(trained: Trained, clips: Sequence[Any], params: InferenceParams) -> tu
     return embeddings, failed
 
 
-def _outputs_of(trained: Trained, embeddings: Tensor) -> Tensor:
-    """Return the outputs of the head of ``trained``, shape (n_clips, K), for embeddings (n_clips, D), on the CPU.
-
-    Raises
-    ------
-    PredictionError
-        If an output of a clip with an embedding is NaN or infinite.
-    """
-    with torch.inference_mode():
-        outputs = trained.model.head(embeddings)
-    usable = np.flatnonzero(embeddings.isfinite().all(dim=1))  # the other clips were left out
-    check_outputs(outputs[usable], usable)
-    return outputs
-
-
 def predict(trained: Trained, clips: Sequence[Any], params: InferenceParams) -> tuple[Tensor, list[FailedClip]]:
     """Return the outputs of the network for clips, shape (n_clips, K), NaN for clips that could not be used, and these.
 
@@ -149,9 +134,18 @@ def predict(trained: Trained, clips: Sequence[Any], params: InferenceParams) -> 
     ----------
     trained, clips, params
         As :func:`embed` takes them.
+
+    Raises
+    ------
+    PredictionError
+        If an output of a usable clip is NaN or infinite.
     """
     embeddings, failed = embed(trained, clips, params)
-    return _outputs_of(trained, embeddings), failed
+    with torch.inference_mode():
+        outputs = trained.model.head(embeddings)
+    usable = np.flatnonzero(embeddings.isfinite().all(dim=1))  # the other clips were left out
+    check_outputs(outputs[usable], usable)
+    return outputs, failed
 
 
 def on_device(model: AudioModel, device: torch.device) -> AudioModel:

@@ -314,8 +314,8 @@ def _complete(settle: Callable[[], list[str] | None]) -> list[str]:
 def _settle(folder: Path, names: Sequence[str], only: str | None) -> list[str] | None:
     """Complete a commit, or remove a void one, and remove left-overs.
 
-    With ``only``, temporary files of other tokens are left alone. Return what could not be renamed, or None if there
-    was no record or it was void.
+    With ``only``, temporary files of other tokens are left alone. Return what could not be renamed, or None if the
+    record was void.
     """
     record = _read_record(folder)
     commit = _parse_record(record, names)
@@ -332,7 +332,7 @@ def _settle(folder: Path, names: Sequence[str], only: str | None) -> list[str] |
         if not pending and only in (None, match[1]):
             with contextlib.suppress(OSError):
                 os.unlink(folder / name)
-    return unfinished
+    return [] if record is None else unfinished  # without locks, another writer may have completed the commit
 
 
 def _is_whole(folder: Path, commit: _Commit) -> bool:

@@ -96,7 +96,7 @@ def fetch(
     if not isinstance(model, str) or not _REPOSITORY.fullmatch(model):
         raise ArtifactError(f"Got model {str(model)!r}, expected an existing folder or a repository 'user/name'.")
     if revision is None and folder.parent.is_dir():
-        names_there = [path.name for path in folder.parent.iterdir() if path.is_dir()]
+        names_there = [path.name for path in folder.parent.glob("*") if path.is_dir()]
         raise ArtifactError(
             f"Got model {model!r}, but the folder {str(folder.parent)!r} contains no folder "
             f"{folder.name!r}{did_you_mean(folder.name, names_there) or '.'} To load a repository of this name from "
