@@ -225,3 +225,18 @@ def test_what_is_neither_folder_nor_repository_is_refused(name, tmp_path, monkey
 def test_a_revision_of_a_local_folder_is_refused(folder):
     with pytest.raises(ArtifactError, match="revision='main'"):
         ASTWClassifier.from_pretrained(folder, revision="main")
+
+
+def test_a_misspelled_name_in_a_local_folder_is_not_asked_for_on_the_hub(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path.parent)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_, **__: pytest.fail("asked the Hub"))
+    (tmp_path / "report").write_text("")
+    for name, match in [
+        ("tone", rf"folder '{tmp_path.name}' contains no folder 'tone'; did you mean 'tones'\? To load a repository"),
+        (
+            "report",
+            r"contains no folder 'report'\. To load .* from the Hub, pass its revision, such as revision='main'",
+        ),
+    ]:
+        with pytest.raises(ArtifactError, match=match):
+            ASTWClassifier.from_pretrained(f"{tmp_path.name}/{name}")

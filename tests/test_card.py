@@ -16,8 +16,8 @@ from huggingface_hub.repocard_data import eval_results_to_model_index
 from sklearn.metrics import balanced_accuracy_score, precision_recall_fscore_support
 
 from skastw import ASTWClassifier, ASTWRegressor
-from skastw.artifact.documents import to_documents
 from skastw.artifact.folder import seal
+from skastw.artifact.pretrained import to_documents
 from skastw.augment import Background
 from skastw.datasets import make_tones
 from skastw.encoders import ParallelCNNEncoder

@@ -20,8 +20,7 @@ import soundfile
 import yaml
 
 from skastw import ASTWClassifier, __version__
-from skastw.artifact.folder import read_files
-from skastw.artifact.info import describe_model
+from skastw.artifact.folder import describe_model, read_files
 from skastw.cli import main
 from skastw.cli.completion import SETS, complete_data, complete_recipe
 from skastw.datasets import dataset_names, describe_audio, load_audio_folder, load_spoken_digits, make_tones

@@ -14,8 +14,7 @@ import torch
 from sklearn.pipeline import make_pipeline
 
 from skastw import ASTWClassifier, ASTWFeaturizer, ASTWRegressor
-from skastw.artifact.folder import seal
-from skastw.artifact.info import describe_model
+from skastw.artifact.folder import describe_model, seal
 from skastw.augment import Gain, TimeStretch
 from skastw.core.parameters import param_names
 from skastw.datasets import make_tones
@@ -329,6 +328,39 @@ def test_a_subclass_saves_its_own_parameters(tmp_path):
     loaded = WithNotes.from_pretrained(clf.save_pretrained(tmp_path / "model"))
     assert (loaded.notes, loaded.epochs) == (["quiet room"], 1)
     np.testing.assert_array_equal(loaded.predict_proba(CLIPS), clf.predict_proba(CLIPS))
+
+
+class Narrow(ASTWClassifier):
+    """Classifier whose other parameters are fixed."""
+
+    def __init__(self, *, muon_lr=0.01):
+        encoder = ASTWEncoder(d_model=16, num_heads=2, num_layers=1)
+        super().__init__(muon_lr=muon_lr, encoder=encoder, augment=None, epochs=1, class_weight={0: 2.0})
+
+
+def test_a_subclass_with_fewer_parameters_loads_what_it_saved(tmp_path):
+    clf = Narrow(muon_lr=0.02).fit(CLIPS, Y)
+    loaded = Narrow.from_pretrained(clf.save_pretrained(tmp_path / "model"), device="cpu")
+    assert (loaded.get_params(), loaded.device) == ({"muon_lr": 0.02}, "cpu")
+    assert (loaded.epochs, loaded.augment, loaded.class_weight) == (1, None, {0: 2.0})
+    np.testing.assert_array_equal(loaded.predict_proba(CLIPS), clf.predict_proba(CLIPS))
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"epochs": 2}, "saved with epochs=2, but Narrow sets 1 and has no parameter epochs; add it"),
+        ({"pooling": "max"}, "saved with pooling={'name': 'max', .*, but Narrow sets {'name': 'mean'"),
+        ({"augment": ["gain"]}, r"saved with augment=\[.*'gain'.*, but Narrow sets \[\]"),
+    ],
+)
+def test_a_subclass_with_fewer_parameters_refuses_other_values_of_the_others(tmp_path, change, match):
+    clf = Narrow()
+    for name, value in change.items():
+        setattr(clf, name, value)
+    folder = clf.fit(CLIPS, Y).save_pretrained(tmp_path / "model")
+    with pytest.raises(ArtifactError, match=match):
+        Narrow.from_pretrained(folder)
 
 
 def test_a_warm_start_needs_a_network_of_the_same_shapes(saved):

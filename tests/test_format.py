@@ -17,8 +17,8 @@ import soundfile
 from sklearn.base import clone
 
 from skastw import ASTWClassifier, ASTWRegressor
-from skastw.artifact.documents import to_documents
 from skastw.artifact.folder import FORMAT_VERSION, seal
+from skastw.artifact.pretrained import to_documents
 from skastw.augment import Background
 from skastw.errors import ArtifactError
 from skastw.targets import SingleLabel

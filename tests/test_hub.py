@@ -99,6 +99,7 @@ class Client:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
+                cwd=Path(__file__).parents[1],
             )
 
     def ask(self, name, *args, **kwargs):
@@ -595,6 +596,15 @@ def test_a_cache_that_cannot_be_written_says_so(server, client, tones, tmp_path)
     server.add("user/nowhere", tones.files)
     (tmp_path / "file").write_text("")
     refused(client.ask("pull", "user/nowhere", cache_dir=str(tmp_path / "file")), "'user/nowhere'", "cache_dir=")
+
+
+def test_a_folder_of_the_users_name_asks_the_hub_only_with_a_revision(server, client, tones):
+    server.add("tests/tones", tones.files)  # a folder of this name is in the working folder
+    answer = client.ask("pull", "tests/tones")
+    assert answer.error == "ArtifactError"
+    assert "the folder 'tests' contains no folder 'tones'" in answer.message
+    assert not server.seen
+    assert client.ask("pull", "tests/tones", revision="main").value == tones.says
 
 
 def test_a_local_folder_is_not_asked_about(tones):

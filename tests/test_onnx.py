@@ -1,5 +1,7 @@
 """One ONNX file computes what the library does, for clips of any length, and needs no torch to run."""
 
+import errno
+import io
 import json
 import logging
 import subprocess
@@ -28,7 +30,7 @@ from skastw.core.batching import split_evenly
 from skastw.core.component import component_names, resolve_component
 from skastw.datasets import load_spoken_digits, make_tones
 from skastw.encoders import Encoder, EncoderModule, ParallelCNNEncoder, RNNEncoder
-from skastw.errors import ArtifactError, ExportError, MissingDependencyError
+from skastw.errors import ArtifactError, ExportError, MissingDependencyError, OutputError
 from skastw.features import MFCC, PCEN, FeaturesModule, LogMel, Precomputed
 from skastw.features.log_mel import centred_windows, power_spectrum
 from skastw.network.model import build_model
@@ -313,6 +315,34 @@ def test_a_file_that_computes_something_else_is_not_written(tmp_path, monkeypatc
     with pytest.raises(ExportError, match="would differ from the model by"):
         written(tmp_path / "model.onnx", model)
     assert list(tmp_path.iterdir()) == []
+
+
+class FullDisk(io.BufferedRandom):
+    """File on a disk that is full after half of the content."""
+
+    def write(self, content):
+        super().write(content[: len(content) // 2])
+        self.flush()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("before", [b"old", None])
+def test_a_full_disk_leaves_the_old_file_or_none(fitted, tmp_path, monkeypatch, before):
+    target, opened = tmp_path / "digits.onnx", []
+    if before is not None:
+        target.write_bytes(before)
+
+    def open_on_a_full_disk(path, mode):
+        opened.append(path)
+        return FullDisk(io.FileIO(path, mode))
+
+    monkeypatch.setattr("skastw.storage.outputs.open", open_on_a_full_disk, raising=False)
+    with pytest.raises(OutputError, match=r"digits\.onnx': No space left on device\. An existing file is unchanged"):
+        fitted.export_onnx(target)
+    assert len(opened) == 1
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == (
+        {} if before is None else {target.name: before}
+    )
 
 
 def test_what_is_missing_is_named(tmp_path, monkeypatch):

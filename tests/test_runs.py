@@ -16,7 +16,7 @@ import yaml
 from huggingface_hub import ModelCard
 
 from skastw import ASTWClassifier
-from skastw.artifact.info import describe_model
+from skastw.artifact.folder import describe_model
 from skastw.datasets import load_spoken_digits
 from skastw.errors import (
     ArtifactError,

@@ -551,6 +551,20 @@ def test_file_systems_with_fewer_locks(folder, monkeypatch, flock):
     holds_only(folder, NEXT)
 
 
+def test_without_locks_another_writer_may_complete_a_save(folder, monkeypatch):
+    replace_flock(monkeypatch, never)
+
+    def complete(*_):
+        if (folder / _commit.RECORD).exists():
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(_commit, "os", os)
+                check_target(folder)
+
+    with system(complete):
+        save(folder, NEW)
+    holds_only(folder, NEW)
+
+
 def test_locking_by_a_file_leaves_none(folder, monkeypatch):
     """As on Windows, where a folder cannot be locked."""
     from filelock import FileLock

@@ -441,13 +441,13 @@ WRONG = [
     ("batch_size", "16", "batch_size: '16'"),
     ("batch_size", False, "batch_size: False"),
     ("n_epochs", 0, "n_epochs: 0, expected an integer of at least 1"),
-    ("n_epochs", 3, "best_epoch or n_epochs do not fit 2 epochs"),
+    ("n_epochs", 3, "best_epoch or n_epochs do not fit 2 epochs in history: got best_epoch=[12] and n_epochs=3"),
     ("n_epochs", 10**30, "best_epoch or n_epochs do not fit 2 epochs"),
     ("max_epochs", 0, "max_epochs: 0"),
     ("interrupted", 1, "interrupted: 1, expected true or false"),
     ("best_epoch", 0, "best_epoch: 0, expected an integer of at least 1"),
     ("best_epoch", -1, "best_epoch: -1"),
-    ("best_epoch", 3, "best_epoch or n_epochs do not fit 2 epochs"),
+    ("best_epoch", 3, "best_epoch or n_epochs do not fit 2 epochs in history: got best_epoch=3 and n_epochs=2"),
     ("best_epoch", 1.0, "best_epoch: 1.0"),
     ("best_epoch", True, "best_epoch: True"),
     ("validation", [0.5], r"validation: \[0.5\]"),
@@ -475,6 +475,7 @@ WRONG = [
     ("history", [{"epoch": 1}, {"loss": "low"}], r"history\[1\].loss: 'low', expected a finite number"),
     ("history", [{"epoch": 1}, {"loss": 10**400}], r"history\[1\].loss: 10000000"),
     ("history", [{"epoch": 1}, {"loss": None}], r"history\[1\].loss: None"),
+    ("history", [{"epoch": 1}, {"loss": 0.5}], r"history\[1\] is {'loss': 0.5}, expected a row with epoch"),
     ("history", [{"epoch": 1}], "best_epoch or n_epochs do not fit 1 epochs"),
 ]
 

@@ -31,8 +31,7 @@ from skastw.pooling import MeanPooling, Pooling
 from skastw.targets import SingleLabel
 from skastw.training import Muon, Run, TrainingSettings, loop, train
 from skastw.training.muon import orthogonalize
-from skastw.training.optim import OptimizerParams, build_optimizers, matrix_weights
-from skastw.training.schedule import warmup_cosine
+from skastw.training.optim import OptimizerParams, build_optimizers, matrix_weights, warmup_cosine
 
 CPU = torch.device("cpu")
 TARGETS = SingleLabel(np.arange(2))

@@ -4,6 +4,7 @@ import re
 from html import escape
 from typing import Any
 
+from markupsafe import Markup
 from msgspec import to_builtins
 
 from skastw.core.templates import render
@@ -49,8 +50,6 @@ def model_card(trained: Trained, *, title: str, estimator: str) -> str:
     str
         Markdown with a YAML header.
     """
-    from markupsafe import Markup
-
     title = " ".join(title.split())
     record, components, targets = trained.record, trained.components, trained.targets
     described = {**components.parts, "augment": list(components.augment)}
@@ -117,17 +116,12 @@ def _header(title: str, record: TrainingRecord) -> str:
 
 def _text(value: str) -> Any:
     """Return a text as one line of Markdown, with HTML escaped."""
-    from markupsafe import Markup
-
     return Markup(escape(" ".join(value.split()), quote=False))
 
 
 def _code(value: Any) -> Any:
     """Return a value as inline code of Markdown, escaped for a cell of a table."""
-    from markupsafe import Markup
-
     text = " ".join(str(value).split()).replace("`", "'")
-    text = re.sub(
-        r"\\+(?=\|)", lambda slashes: slashes[0] + " ", text
-    )  # in "\\|" the first backslash would escape the second
+    # in "\\|" the first backslash would escape the second
+    text = re.sub(r"\\+(?=\|)", lambda slashes: slashes[0] + " ", text)
     return Markup("`" + text.replace("|", "\\|") + "`")

@@ -24,13 +24,15 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from torch import Tensor
 
+from skastw.core.component import KINDS
 from skastw.core.warn import warn_user
 from skastw.errors import ArtifactError
 from skastw.storage.commit import is_snapshot, open_files, replace_files, settled
@@ -52,9 +54,7 @@ WEIGHTS, CONFIG, PREPROCESSOR, LABELS, METRICS, CARD = FILES = (
 FETCHED = (CONFIG, *(name for name in FILES if name != CONFIG))
 _JSON = (CONFIG, PREPROCESSOR, LABELS, METRICS)
 _SEALED = (WEIGHTS, PREPROCESSOR, LABELS, METRICS)
-#: Files that may be edited after saving.
-_EDITABLE = (CARD,)
-_SHA256 = re.compile("[0-9a-f]{64}")
+_TRAINING = ("best_epoch", "n_epochs", "interrupted", "seed", "split", "validation", "test", "versions")
 _FRONT_MATTER = re.compile(rb"---\r?\n(.*?\n)---\r?\n", re.DOTALL)
 _LIBRARY_NAME = re.compile(rb"^library_name:[ \t]*[\"']?skastw[\"']?[ \t]*\r?$", re.MULTILINE)
 
@@ -125,26 +125,18 @@ def write_artifact(folder: str | os.PathLike[str], artifact: Artifact, *, overwr
     UserWarning
         If a file cannot be replaced. The model is saved, but the new file still has a temporary name.
     """
-    target = Path(folder)
-    try:
-        _check_folder(folder)
+    with _saving_to(folder) as real:
         contents = _to_contents(artifact)
-        real = Path(os.path.realpath(target))
         unfinished = replace_files(
-            real, contents, check=lambda: _check_files(real, overwrite=overwrite), editable=_EDITABLE
+            real, contents, check=lambda: _check_files(real, overwrite=overwrite), editable=(CARD,)
         )
-    except ArtifactError as error:
-        raise ArtifactError(f"Cannot save to {str(target)!r}: {error}") from error
-    except (OSError, ValueError) as error:  # ValueError: a number that JSON cannot represent
-        raise ArtifactError(f"Cannot save to {str(target)!r}: {error}.") from error
-
     if unfinished:
         warn_user(
-            f"The model is saved in {str(target)!r} and can be loaded, but some files could not be replaced: "
+            f"The model is saved in {str(Path(folder))!r} and can be loaded, but some files could not be replaced: "
             f"{', '.join(unfinished)}. Their new content is in files whose names end in .tmp, which the next save "
             "moves. Close any program that has these files open, and do not copy single files until then."
         )
-    return target
+    return Path(folder)
 
 
 def check_target(folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -177,28 +169,26 @@ def check_target(folder: str | os.PathLike[str], *, overwrite: bool = False) -> 
     ...         print(str(error).partition(": ")[2].partition(";")[0])
     its README.md is not a model card of skastw. Move it away, or save to another folder
     """
+    with _saving_to(folder) as real:
+        if real.is_dir():
+            with settled(real, FILES):
+                _check_files(real, overwrite=overwrite)
+
+
+@contextlib.contextmanager
+def _saving_to(folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield the path of a folder without links, if a model can be saved to it; name the folder in errors."""
     target = Path(folder)
     try:
-        _check_folder(folder)
-        real = Path(os.path.realpath(target))
-        if real.is_dir():
-            with settled(real, FILES, editable=_EDITABLE):
-                _check_files(real, overwrite=overwrite)
-    except ArtifactError as error:
-        raise ArtifactError(f"Cannot save to {str(target)!r}: {error}") from error
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"Cannot save to {str(target)!r}: {error}.") from error
-
-
-def _check_folder(folder: str | os.PathLike[str]) -> None:
-    """Raise ArtifactError if a path is not a folder, or a new name, to which a model can be saved."""
-    if not os.fspath(folder):
-        raise ArtifactError("the path is empty, expected a folder; '.' is the working folder.")
-    target = Path(folder)
-    if target.exists() and not target.is_dir():
-        raise ArtifactError("it is a file, expected a folder or a new name.")
-    if is_snapshot(target):
-        raise ArtifactError("it is a download in the cache of the Hugging Face Hub. Save to another folder.")
+        if not os.fspath(folder):
+            raise ArtifactError("the path is empty, expected a folder; '.' is the working folder.")
+        if target.exists() and not target.is_dir():
+            raise ArtifactError("it is a file, expected a folder or a new name.")
+        if is_snapshot(target):
+            raise ArtifactError("it is a download in the cache of the Hugging Face Hub. Save to another folder.")
+        yield Path(os.path.realpath(target))
+    except (OSError, ValueError) as error:  # ValueError: also a number that JSON cannot represent
+        raise ArtifactError(f"Cannot save to {str(target)!r}: {str(error).removesuffix('.')}.") from error
 
 
 def _check_files(folder: Path, *, overwrite: bool) -> None:
@@ -236,15 +226,22 @@ def _foreign_file(folder: Path, existing: Sequence[str]) -> str | None:
     for name in existing:
         if name != CARD and config is None:
             return f"it contains {name} without the {CONFIG} of a skastw model"
+    return _card_problem(folder, config or {}) if CARD in existing else None
 
-    if CARD not in existing:
-        return None
-    card = _read_own(folder, CARD)
-    if card is None or not _names_skastw(card):
+
+def _card_problem(folder: Path, config: Mapping[str, Any]) -> str | None:
+    """Return the problem with an existing README.md that is not the card of a saved model or was edited, or None."""
+    card = b""
+    with contextlib.suppress(ArtifactError):  # an unreadable file is not a card either
+        card = _read(folder, CARD)
+    header = _FRONT_MATTER.match(card)
+    if header is None or not _LIBRARY_NAME.search(header[1]):
         return f"its {CARD} is not a model card of skastw"
-    if config is None or not _is_unedited(card, config):
-        return f"its {CARD} was edited after it was saved"
-    return None
+
+    hashes = config.get("sha256")
+    unedited = isinstance(hashes, dict) and hashes.get(CARD) == _sha256(card)
+    without_hash = config.get("format_version") in (1, 2)
+    return None if unedited or without_hash else f"its {CARD} was edited after it was saved"
 
 
 def _is_replaceable(folder: Path, name: str) -> bool:
@@ -259,35 +256,16 @@ def _is_replaceable(folder: Path, name: str) -> bool:
 
 def _own_config(folder: Path) -> dict[str, Any] | None:
     """Return the content of ``config.json`` if skastw, of any version, saved it; None otherwise."""
-    content = _read_own(folder, CONFIG)
-    if content is None:
-        return None
     with contextlib.suppress(ArtifactError):
-        config = parse_json(content, CONFIG)
+        config = parse_json(_read(folder, CONFIG), CONFIG)
         return config if config.get("library") == "skastw" else None
     return None
 
 
-def _read_own(folder: Path, name: str) -> bytes | None:
-    """Return the content of a regular file, or None if it is not readable or larger than a saved file can be."""
-    try:
-        with open_inside(folder, name) as file:
-            return read_limited(file, name, max_bytes=MAX_JSON_BYTES)
-    except ArtifactError:
-        return None
-
-
-def _is_unedited(card: bytes, config: Mapping[str, Any]) -> bool:
-    """Return whether a card was not edited, according to the hash in the config."""
-    if config.get("format_version") in (1, 2):
-        return True  # these versions have no hash of the card
-    hashes = config.get("sha256")
-    return isinstance(hashes, dict) and hashes.get(CARD) == _sha256(card)
-
-
-def _names_skastw(card: bytes) -> bool:
-    header = _FRONT_MATTER.match(card)
-    return header is not None and _LIBRARY_NAME.search(header[1]) is not None
+def _read(folder: Path, name: str) -> bytes:
+    """Return the content of a regular file; raise ArtifactError if it is larger than a saved file can be."""
+    with open_inside(folder, name) as file:
+        return read_limited(file, name, max_bytes=MAX_JSON_BYTES)
 
 
 def _to_contents(artifact: Artifact) -> dict[str, bytes]:
@@ -331,10 +309,7 @@ def read_artifact(folder: str | os.PathLike[str]) -> StoredArtifact:
         If a file is missing, damaged or too large, or this release does not know the ``format_version``.
     """
     source = Path(folder)
-    with contextlib.ExitStack() as stack:
-        files = _open_version(source, unread=(CARD,))
-        for file in files.values():
-            stack.enter_context(file)
+    with _open_version(source, unread=(CARD,)) as files:
         contents = {name: read_limited(files[name], str(source / name), max_bytes=MAX_JSON_BYTES) for name in _JSON}
         documents = {name: parse_json(content, repr(str(source / name))) for name, content in contents.items()}
         config = _current(documents[CONFIG], source)
@@ -348,6 +323,60 @@ def read_artifact(folder: str | os.PathLike[str]) -> StoredArtifact:
                 )
         weights = open_weights(files[WEIGHTS], source / WEIGHTS, sha256=hashes.get(WEIGHTS))
     return StoredArtifact(weights, config, documents[LABELS], documents[METRICS])
+
+
+def describe_model(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return a description of a saved model. Only the header of the weights is read.
+
+    Parameters
+    ----------
+    folder : path
+
+    Returns
+    -------
+    dict of JSON values
+        ``estimator``, ``version`` (of skastw when the model was saved), ``format_version``, ``task``, ``labels``,
+        ``sample_rate``, ``components`` (each with its parameters), ``augment``, ``params``, ``n_parameters`` (the
+        result of :func:`skastw.network.model.count_parameters`; None for a model of an earlier release), ``weights``
+        (number of tensors and bytes, including tensors that are not trained), ``best_epoch``, ``n_epochs``,
+        ``interrupted``, ``seed`` (None if unknown), ``split``, ``validation`` and ``test`` (scores, or None) and
+        ``versions`` (of the libraries during training).
+
+    Raises
+    ------
+    ArtifactError
+        If a file is missing, damaged or too large.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from skastw import ASTWClassifier
+    >>> from skastw.datasets import make_tones
+    >>> from skastw.artifact.folder import describe_model
+    >>> clips, y = make_tones(n_clips=8, n_classes=2, random_state=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     clf = ASTWClassifier(epochs=1, encoder="rnn", val_split=None).fit(clips, y)
+    ...     describe_model(clf.save_pretrained(folder))["labels"]
+    [0, 1]
+    """
+    stored = read_artifact(folder)
+    config, metrics = stored.config, stored.metrics
+    params = config.get("params", {})
+
+    return {
+        "estimator": config.get("estimator"),
+        "version": config.get("library_version"),
+        "format_version": config.get("format_version"),
+        "task": stored.labels.get("task"),
+        "labels": stored.labels.get("labels"),
+        "sample_rate": params.get("sample_rate"),
+        "components": {kind: config.get(kind) for kind in KINDS if kind != "augment"},
+        "augment": config.get("augment"),
+        "params": params,
+        "n_parameters": config.get("n_parameters"),
+        "weights": {"tensors": len(stored.weights.specs), "bytes": stored.weights.size},
+        **{name: metrics.get(name) for name in _TRAINING},
+    }
 
 
 def read_files(folder: str | os.PathLike[str]) -> dict[str, bytes]:
@@ -368,55 +397,43 @@ def read_files(folder: str | os.PathLike[str]) -> dict[str, bytes]:
         If a file is missing or too large, or cannot be read.
     """
     source = Path(folder)
-    with contextlib.ExitStack() as stack:
-        files = _open_version(source)
-        for file in files.values():
-            stack.enter_context(file)
+    with _open_version(source) as files:
         limits = {name: MAX_WEIGHT_BYTES if name == WEIGHTS else MAX_JSON_BYTES for name in FILES}
         return {name: read_limited(files[name], str(source / name), max_bytes=limits[name]) for name in FILES}
 
 
-def _open_version(source: Path, unread: tuple[str, ...] = ()) -> dict[str, BinaryIO]:
+@contextlib.contextmanager
+def _open_version(source: Path, unread: tuple[str, ...] = ()) -> Iterator[dict[str, BufferedReader]]:
     """Open the six files, all from the same save. Files in ``unread`` must exist but are not opened."""
     try:
-        return open_files(source, FILES, editable=_EDITABLE, unread=unread)
+        files = open_files(source, FILES, unread=unread)
     except FileNotFoundError as error:
         inside = next((str(path.parent) for path in sorted(source.glob(f"*/{CONFIG}"))), None)
         hint = f" {inside!r} contains a model." if inside else ""
         raise ArtifactError(f"{str(source)!r} is not a complete model folder: {error}.{hint}") from None
     except OSError as error:
         raise ArtifactError(f"{str(source)!r} cannot be read: {error}.") from error
+    with contextlib.ExitStack() as stack:
+        for file in files.values():
+            stack.enter_context(file)
+        yield files
 
 
 def _current(config: dict[str, Any], source: Path) -> dict[str, Any]:
     """Return a config converted to the format of this release."""
     version = config.get("format_version")
-    if type(version) is not int or not (version == FORMAT_VERSION or version in _MIGRATIONS):
+    if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
         raise ArtifactError(
             f"{str(source / CONFIG)!r} has format_version {str(version)[:50]!r}, expected 1 to {FORMAT_VERSION}; "
             "a newer model requires a newer skastw: pip install --upgrade skastw."
         )
-    for step in range(version, FORMAT_VERSION):
-        config = {**_MIGRATIONS[step](config), "format_version": step + 1}
-    return config
-
-
-def _from_1_to_2(config: dict[str, Any]) -> dict[str, Any]:
-    """Convert a config of version 1, which has no hashes and sometimes no normalization."""
-    if "sha256" in config:
-        raise ArtifactError(
-            f"{CONFIG} has format_version 1 but also sha256, which version 1 does not have; it was changed."
-        )
-    return {"normalization": {"name": "none", "params": {}}, **config}
-
-
-def _from_2_to_3(config: dict[str, Any]) -> dict[str, Any]:
-    """Convert a config of version 2, which has no hash of the model card; loading does not need it."""
-    return config
-
-
-#: Functions that convert a config to the next version, by its version.
-_MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1_to_2, 2: _from_2_to_3}
+    if version == 1:  # without hashes, and sometimes without a normalization
+        if "sha256" in config:
+            raise ArtifactError(
+                f"{CONFIG} has format_version 1 but also sha256, which version 1 does not have; it was changed."
+            )
+        config = {"normalization": {"name": "none", "params": {}}, **config}
+    return {**config, "format_version": FORMAT_VERSION}  # version 2 has no hash of the card, which is not read
 
 
 def _hashes(config: dict[str, Any], source: Path) -> dict[str, str]:
@@ -424,12 +441,12 @@ def _hashes(config: dict[str, Any], source: Path) -> dict[str, str]:
     hashes: Any = config.get("sha256")
     names = {*_SEALED, CONFIG} if config["format_version"] == 2 else {*_SEALED, CARD, CONFIG}
     valid = isinstance(hashes, dict) and hashes.keys() == names
-    if not valid or not all(isinstance(value, str) and _SHA256.fullmatch(value) for value in hashes.values()):
+    if not valid or not all(isinstance(value, str) for value in hashes.values()):
         raise ArtifactError(
             f"{str(source / CONFIG)!r} does not contain the SHA-256 of each file; save the model again."
         )
 
-    others = {name: str(value) for name, value in hashes.items() if name != CONFIG}
+    others = {name: value for name, value in hashes.items() if name != CONFIG}
     if _canonical_sha256({**config, "sha256": others}) != hashes[CONFIG]:
         raise ArtifactError(
             f"{str(source / CONFIG)!r} was changed after it was saved: its SHA-256 differs from the saved one. "

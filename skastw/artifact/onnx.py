@@ -18,7 +18,7 @@ import copy
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,7 @@ def write_onnx(path: str | os.PathLike[str], trained: Trained) -> Path:
         parts = (
             _front_end_graph(front_end, names),
             _network_graph(model, front_end.n_features, names),
-            _graph(_Final(targets), torch.zeros(2, targets.n_outputs), n_dynamic=1),
+            _graph(_Traced(nn.Identity(), targets.finish), torch.zeros(2, targets.n_outputs), n_dynamic=1),
         )
 
     proto = helper.make_model(
@@ -109,7 +109,11 @@ def write_onnx(path: str | os.PathLike[str], trained: Trained) -> Path:
         "task": targets.name,
         "labels": targets.labels,
     }
-    helper.set_model_props(proto, {name: _as_text(value) for name, value in metadata.items()})
+    texts = {
+        name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for name, value in metadata.items()
+    }
+    helper.set_model_props(proto, texts)
     if proto.ByteSize() >= 2**31:
         raise ExportError("The model has 2 GB of weights or more, expected less, which is the limit of an ONNX file.")
 
@@ -168,43 +172,16 @@ class FourierPower(nn.Module):
         return real * real + imaginary * imaginary
 
 
-class _FrontEnd(nn.Module):
-    """Turns waveforms (B, N) without padding into frames (B, T, F)."""
+class _Traced(nn.Module):
+    """A function of a tensor as a module, with the module whose weights it uses."""
 
-    def __init__(self, front_end: FeaturesModule) -> None:
-        super().__init__()
-        self.front_end = front_end
-        self.power = FourierPower(front_end.window, front_end.hop_length) if isinstance(front_end, MelModule) else None
-
-    def forward(self, waveform: Tensor) -> Tensor:
-        if self.power is None:
-            return self.front_end(waveform, _lengths(waveform))[0]
-        assert isinstance(self.front_end, MelModule)
-        mel = self.front_end.spectrum(self.power(waveform)) @ self.front_end.filters
-        return self.front_end.scaled(mel, _lengths(mel))
-
-
-class _Network(nn.Module):
-    """Calls a function of frames and lengths with frames (B, T, F) without padding."""
-
-    def __init__(self, module: nn.Module, function: str = "forward") -> None:
+    def __init__(self, module: nn.Module, function: Callable[[Tensor], Any]) -> None:
         super().__init__()
         self.module = module
         self.function = function
 
-    def forward(self, frames: Tensor) -> Any:
-        return getattr(self.module, self.function)(frames, _lengths(frames))
-
-
-class _Final(nn.Module):
-    """Turns outputs of the network (B, K) into probabilities or values."""
-
-    def __init__(self, targets: Targets) -> None:
-        super().__init__()
-        self.targets = targets
-
-    def forward(self, outputs: Tensor) -> Tensor:
-        return self.targets.finish(outputs)
+    def forward(self, x: Tensor) -> Any:
+        return self.function(x)
 
 
 def _lengths(items: Tensor) -> Tensor:
@@ -213,23 +190,39 @@ def _lengths(items: Tensor) -> Tensor:
 
 
 def _front_end_graph(front_end: FeaturesModule, names: Mapping[str, str]) -> Any:
+    """Return the graph from waveforms (B, N) without padding to frames (B, T, F)."""
     n_samples = _FRAMES * getattr(front_end, "hop_length", 160) + 1
+    traced = _Traced(front_end, lambda waveform: front_end(waveform, _lengths(waveform))[0])
+    if isinstance(front_end, MelModule):
+        power = FourierPower(front_end.window, front_end.hop_length)
+
+        def frames_of(waveform: Tensor) -> Tensor:
+            mel = front_end.spectrum(power(waveform)) @ front_end.filters
+            return front_end.scaled(mel, _lengths(mel))
+
+        traced = _Traced(nn.ModuleList([front_end, power]), frames_of)
+
     try:
-        return _graph(_FrontEnd(front_end), torch.zeros(2, n_samples))
+        return _graph(traced, torch.zeros(2, n_samples))
     except Exception as error:
         raise _no_form("features", names, error) from error
 
 
 def _network_graph(model: AudioModel, n_features: int, names: Mapping[str, str]) -> Any:
+    """Return the graph from frames (B, T, F) of one chunk without padding to logits."""
+
+    def without_padding(module: nn.Module, function: Callable[[Tensor, Tensor], Any]) -> _Traced:
+        return _Traced(module, lambda frames: function(frames, _lengths(frames)))
+
     frames = torch.zeros(2, min(_FRAMES, model.max_frames), n_features)
     try:
-        return _graph(_Network(model, "classify"), frames)
+        return _graph(without_padding(model, model.classify), frames)
     except Exception as error:
         encoder, pooling = (m[0] if isinstance(m, nn.ModuleList) else m for m in (model.encoder, model.pooling))
 
         # find the component that cannot be exported
         for kind, part in (("normalization", model.normalization), ("encoder", encoder), ("pooling", pooling)):
-            module = _Network(part)
+            module = without_padding(part, part)
             try:
                 _graph(module, frames)
             except Exception as cause:
@@ -345,10 +338,6 @@ def _assembled(front_end: Any, network: Any, final: Any, max_frames: int, target
     )
 
 
-def _as_text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
 @torch.no_grad()
 def _check(
     content: bytes,
@@ -366,7 +355,7 @@ def _check(
         waveform = torch.randn(2, n_samples, generator=generator) * torch.linspace(0.5, 0.001, n_samples)
         frames, lengths = front_end(waveform, torch.full((2,), n_samples))
         chunks = [frames[:, start:stop] for start, stop in split_evenly(int(lengths[0]), model.max_frames)]
-        expected = torch.stack([_Network(model, "classify")(chunk) for chunk in chunks]).mean(dim=0)
+        expected = torch.stack([model.classify(chunk, _lengths(chunk)) for chunk in chunks]).mean(dim=0)
         unit = torch.ones(1)
         if targets.exported[-1] != "logits":  # in units of a change of the network's outputs by 1
             changed, expected = targets.finish(expected + 1), targets.finish(expected)

@@ -3,18 +3,52 @@
 import os
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from skastw.artifact.documents import Loaded, from_documents, to_documents
-from skastw.artifact.folder import FETCHED, read_artifact, read_files, write_artifact
+import torch
+from msgspec import to_builtins
+from torch.overrides import TorchFunctionMode
+
+from skastw.artifact.card import model_card
+from skastw.artifact.folder import FETCHED, Artifact, StoredArtifact, read_artifact, read_files, write_artifact
+from skastw.core.parameters import check_params
 from skastw.core.text import readable
+from skastw.core.version import __version__
 from skastw.errors import ArtifactError
-from skastw.network.trained import Trained
+from skastw.network.components import Components, ModelParams, components_from_config, resolve_components
+from skastw.network.model import AudioModel, count_parameters, frames_in_chunk
+from skastw.network.trained import Trained, TrainingRecord
 from skastw.storage import hub
 from skastw.storage.outputs import scratch_folder
+from skastw.storage.schema import check
+from skastw.targets import targets_from_json
 
 T = TypeVar("T")
+
+#: ``model_type`` in ``config.json``, which other tools read.
+_MODEL_TYPE = "skastw"
+#: Largest number of labels that are repeated in ``config.json``.
+_MAX_NAMED_LABELS = 10_000
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model that was read from a folder.
+
+    Attributes
+    ----------
+    trained : Trained
+    estimator : str
+        Name of the class that saved the model.
+    params : dict
+        Saved parameters of the estimator, with components as objects.
+    """
+
+    trained: Trained
+    estimator: str
+    params: dict[str, Any]
 
 
 def save(
@@ -109,3 +143,164 @@ def push(
     with scratch_folder(Path(tempfile.gettempdir())) as parent:
         folder = save(trained, parent / repo_id.rpartition("/")[2], estimator=estimator, params=params)
         return hub.push(read_files(folder), repo_id, private=private, token=token)
+
+
+# ------------------------------------------------------------------ the content of the six files
+
+
+def to_documents(trained: Trained, *, title: str, estimator: str, params: Mapping[str, Any]) -> Artifact:
+    """Return the content of the six files.
+
+    Parameters
+    ----------
+    trained : Trained
+        Fitted model with a front end.
+    title : str
+        Name of the model in its model card.
+    estimator : str
+        Name of the class that loads the model.
+    params : mapping
+        Parameters to save, as JSON values.
+
+    Returns
+    -------
+    Artifact
+    """
+    trained = replace(trained, components=trained.components.without_folders())
+    components, record, labels = trained.components, trained.record, list(map(str, trained.targets.labels))
+    scores = to_builtins(record.test or record.validation or {})
+
+    config = {
+        "library": "skastw",
+        "library_version": __version__,
+        "model_type": _MODEL_TYPE,
+        "estimator": estimator,
+        "task": trained.targets.name,
+        **_label_names(labels),
+        **components.to_config(),
+        "params": params,
+        "seed": record.seed,
+        "metrics": {
+            name: score for name, score in scores.items() if isinstance(score, int | float) and name != "n_clips"
+        },
+        "n_parameters": count_parameters(trained.model),
+    }
+
+    return Artifact(
+        weights=trained.model.state_dict(),
+        config=config,
+        preprocessor=components.features.to_preprocessor(components.sample_rate, components.chunk_length),
+        labels={"task": trained.targets.name, **trained.targets.to_json()},
+        metrics=to_builtins(record),
+        card=model_card(trained, title=title, estimator=estimator),
+    )
+
+
+def from_documents(stored: StoredArtifact) -> Loaded:
+    """Return the model that is stored in the files of a folder.
+
+    Raises
+    ------
+    ArtifactError, ComponentError, ValueError
+        If a file is not valid, or the weights do not fit the network.
+    """
+    config = stored.config
+    record = check(stored.metrics, TrainingRecord, "metrics.json", ArtifactError)
+    targets = targets_from_json(stored.labels)
+    params = check(config["params"], dict[str, Any], "config.json", ArtifactError, place="params")
+    parts = components_from_config(config)
+    if repeated := sorted(parts.keys() & params.keys()):
+        raise ArtifactError(f"config.json has the parameters {repeated}, which {config['estimator']} does not save.")
+    shape = ModelParams(
+        **parts, **{name: params[name] for name in ("sample_rate", "chunk_length", "n_models") if name in params}
+    )
+    check_params(shape, config["estimator"])
+
+    # the weights decide: the parameter precision may have been changed after fit
+    head = stored.weights.specs.get("head.weight")
+    dtype = torch.float64 if head is not None and head.dtype == "F64" else torch.float32
+    components = resolve_components(shape, dtype)
+    model = _load_model(stored, components, targets.n_outputs)
+    fitted_with = {**params, "batch_size": record.batch_size or params.get("batch_size")}
+    trained = Trained(components, model, targets, record, fitted_with)
+    return Loaded(trained, config["estimator"], {**params, **parts})
+
+
+def _load_model(stored: StoredArtifact, components: Components, n_outputs: int) -> AudioModel:
+    """Return the network with the stored weights, which are read only if they match the network."""
+    front_end = components.features.build(components.sample_rate)
+    with _Shapes(most=2 * len(stored.weights.specs)):  # twice, because some encoders create one tensor from another
+        model = components.build(n_outputs, front_end.n_features)
+    model.features = front_end
+    model.to(components.dtype)
+    stored.weights.check(model.state_dict())
+    model.load_state_dict(stored.weights.read(), assign=True)
+    return model.eval()
+
+
+class _Shapes(TorchFunctionMode):
+    """Context in which new tensors have a shape but no memory, and their number is limited.
+
+    A config from an untrusted source can then not allocate memory for a network that does not match the weights.
+    """
+
+    _MAKE = (torch.empty, torch.zeros, torch.ones, torch.randn)
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.left = most
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if function in self._MAKE:
+            self.left -= 1
+            if self.left < 0:
+                raise ArtifactError("config.json describes a network with more weights than model.safetensors holds.")
+            kwargs = {**kwargs, "device": "meta"}
+        return function(*args, **kwargs)
+
+
+def with_front_end(trained: Trained, featurizer: Any) -> Trained:
+    """Return a model that takes clips. If it was fitted with precomputed frames, it gets their front end.
+
+    Parameters
+    ----------
+    trained : Trained
+    featurizer : ASTWFeaturizer or None
+
+    Raises
+    ------
+    ArtifactError
+        If the model was fitted with precomputed frames, and the featurizer is missing or does not match.
+    """
+    components = trained.components
+    if not components.precomputed:
+        return trained
+    if featurizer is None or getattr(featurizer, "output", None) != "frames":
+        raise ArtifactError(
+            "A model that was fitted with precomputed frames cannot be saved alone, because it does not know how the "
+            "frames were computed: pass featurizer=, the ASTWFeaturizer(output='frames') of the pipeline."
+        )
+
+    features, sample_rate = featurizer.resolve_features(), featurizer.sample_rate
+    n_features, expected = features.build(sample_rate).n_features, trained.model.features.n_features
+    if n_features != expected:
+        raise ArtifactError(
+            f"The featurizer gives {n_features} values per frame, expected {expected} as in fit: pass the featurizer "
+            "that computed the frames."
+        )
+
+    # keep the number of frames in a chunk: the featurizer may give more or fewer frames per second
+    chunk_length, max_frames = components.chunk_length, trained.model.max_frames
+    if frames_in_chunk(features, sample_rate, chunk_length) != max_frames:
+        chunk_length = max_frames / features.frames_per_second(sample_rate)
+    changed = replace(components, features=features, sample_rate=int(sample_rate), chunk_length=chunk_length)
+    return replace(trained, components=changed)
+
+
+def _label_names(labels: list[str]) -> dict[str, Any]:
+    """Return the labels under the names that other tools read, unless there are too many."""
+    if len(labels) > _MAX_NAMED_LABELS:
+        return {}
+    id2label = {str(i): label for i, label in enumerate(labels)}
+    return {"labels": labels, "id2label": id2label, "label2id": {label: i for i, label in enumerate(labels)}}

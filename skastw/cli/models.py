@@ -20,8 +20,7 @@ def info(model: str, revision: str | None, as_json: bool) -> None:
     \b
     skastw info exports/animals
     """
-    from skastw.artifact.folder import FETCHED
-    from skastw.artifact.info import describe_model
+    from skastw.artifact.folder import FETCHED, describe_model
     from skastw.storage.hub import fetch
 
     model_info = describe_model(fetch(model, FETCHED, revision=revision))

@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from contextvars import copy_context
 from functools import partial
+from itertools import repeat
 from numbers import Integral
 from typing import Any, NamedTuple, TypeVar
 
@@ -221,7 +222,9 @@ def extract_frames(
 
     n_threads = effective_n_jobs(n_jobs)
     one_by_one = (hold_warnings(outcomes_of, group) for group in groups)
-    results = one_by_one if n_threads == 1 else _map_in_threads(outcomes_of, groups, n_threads)
+    results = (
+        one_by_one if n_threads == 1 else _map_in_threads(outcomes_of, groups, n_threads, most_pending=4 * n_threads)
+    )
     with ProgressBar(total=len(chosen), desc="features", unit="clip", disable=verbose != 1) as bar:
         for outcomes in issue_held(results):
             yield from outcomes
@@ -281,25 +284,21 @@ def _finite_frames(front_end: FeaturesModule, waveforms: list[Tensor]) -> list[T
 
 
 def _map_in_threads(
-    function: Callable[[S], T], items: Iterable[S], n_threads: int
-) -> Iterator[tuple[T, list[HeldWarning]]]:
+    function: Callable[[S], T], items: Iterable[S], n_threads: int, *, most_pending: int
+) -> Generator[tuple[T, list[HeldWarning]], None, None]:
     """Yield results and their warnings in order; prefetch only a few results, which limits the use of memory."""
     with ThreadPoolExecutor(n_threads) as pool:
         pending: deque[Future[tuple[T, list[HeldWarning]]]] = deque()
         try:
             for item in items:
-                pending.append(_submit(pool, function, item))
-                if len(pending) > 4 * n_threads:
+                # with the context of the caller, so that an isolated_decoding block also applies in the thread
+                pending.append(pool.submit(copy_context().run, partial(hold_warnings, function, item)))
+                if len(pending) > most_pending:
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _submit(pool: ThreadPoolExecutor, function: Callable[..., T], *args: Any) -> Future[tuple[T, list[HeldWarning]]]:
-    """Run in a thread with the context of the caller, so that an ``isolated_decoding`` block also applies there."""
-    return pool.submit(copy_context().run, partial(hold_warnings, function, *args))
 
 
 def ahead(items: Iterator[T]) -> Iterator[T]:
@@ -311,15 +310,12 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
     >>> list(ahead(iter("abc")))
     ['a', 'b', 'c']
     """
-    with ThreadPoolExecutor(max_workers=1) as thread:
-        following = _submit(thread, next, items, None)
-        while True:
-            item, held = following.result()
+    with closing(_map_in_threads(lambda _: next(items, None), repeat(None), 1, most_pending=1)) as results:
+        for item, held in results:
             for message, category in held:  # in this thread, warnings can point at the user's code
                 warn_user(message, category)
             if item is None:
                 return
-            following = _submit(thread, next, items, None)
             yield item
 
 
@@ -365,7 +361,7 @@ def _as_frames(item: Any, n_features: int | None) -> Tensor:
         expected = "n_features" if n_features is None else n_features
         raise ClipValueError(f"got frames of shape {tuple(frames.shape)}, expected (n_frames, {expected}).")
 
-    largest = float(frames.abs().max()) if frames.numel() else 0.0
+    largest = float(frames.abs().max())
     if not np.isfinite(largest):
         raise ClipValueError("has NaN or infinite frames; repair or drop the clip.")
     if largest > MAX_AMPLITUDE:

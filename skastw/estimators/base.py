@@ -6,7 +6,7 @@ import copy
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import field, replace
 from functools import partial
@@ -21,9 +21,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from torch import Tensor
 
-from skastw.artifact.documents import Loaded, with_front_end
 from skastw.artifact.onnx import write_onnx
-from skastw.artifact.pretrained import load, push, save
+from skastw.artifact.pretrained import Loaded, load, push, save, with_front_end
 from skastw.core.component import KINDS, ComponentParams
 from skastw.core.device import resolve_device, weight_dtype
 from skastw.core.parameters import check_params, param, param_names, parameters, take_params
@@ -51,8 +50,7 @@ from skastw.targets import Targets, learn_targets
 from skastw.targets.checks import check_complete, group_array, numpy_targets
 from skastw.training import Run, TrainingParams, TrainingSettings, load_state, start_run
 from skastw.training.checkpoint import CheckpointParams
-from skastw.training.run import Loss
-from skastw.training.transfer import check_front_end
+from skastw.training.run import Loss, check_front_end
 
 #: Parameters that may be a dict. JSON stores them as pairs, because the keys may be numbers.
 _MAPPINGS = ("class_weight",)
@@ -643,7 +641,8 @@ class AudioEstimator(
         Raises
         ------
         ArtifactError
-            If the folder is incomplete or inconsistent, or contains another kind of estimator.
+            If the folder is incomplete or inconsistent, or contains another kind of estimator. If there is no folder
+            ``"user/name"`` but a folder ``"user"``, and ``revision`` is None.
         HubError
             If the repository cannot be read.
 
@@ -670,10 +669,30 @@ class AudioEstimator(
             raise ArtifactError(
                 f"labels.json has task={loaded.trained.targets.name!r}, which {cls.__name__} does not learn."
             )
-        estimator = cls(**{**loaded.params, **pairs, "device": device})
+        params = {**loaded.params, **pairs}
+        accepted = cls._get_param_names()
+        estimator = cls(**{name: value for name, value in params.items() if name in accepted})
+        estimator.device = device
+        estimator._check_fixed(loaded, params.keys() - set(accepted))
         estimator._validate_params()
         estimator.trained_ = loaded.trained
         return estimator
+
+    def _check_fixed(self, loaded: Loaded, names: Collection[str]) -> None:
+        """Raise ArtifactError if a parameter that ``__init__`` of a subclass does not accept has another saved value.
+
+        Such a subclass passes values of its own to the ``__init__`` of its base.
+        """
+        if not names:
+            return
+        ours = {**self._params_to_save(), **resolve_components(self).without_folders().to_config()}
+        theirs = {**loaded.params, **loaded.trained.components.to_config()}
+        for name in sorted(names):
+            if ours[name] != theirs[name]:
+                raise ArtifactError(
+                    f"The model was saved with {name}={theirs[name]!r}, but {type(self).__name__} sets {ours[name]!r} "
+                    f"and has no parameter {name}; add it to its __init__, or set the same value there."
+                )
 
     def _saved_as(self, trained: Trained) -> dict[str, Any]:
         """Return the name of the class and the parameters to save, with the current parameters of inference."""

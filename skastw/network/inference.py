@@ -127,21 +127,6 @@ def embed(trained: Trained, clips: Sequence[Any], params: InferenceParams) -> tu
     return embeddings, failed
 
 
-def _outputs_of(trained: Trained, embeddings: Tensor) -> Tensor:
-    """Return the outputs of the head of ``trained``, shape (n_clips, K), for embeddings (n_clips, D), on the CPU.
-
-    Raises
-    ------
-    PredictionError
-        If an output of a clip with an embedding is NaN or infinite.
-    """
-    with torch.inference_mode():
-        outputs = trained.model.head(embeddings)
-    usable = np.flatnonzero(embeddings.isfinite().all(dim=1))  # the other clips were left out
-    check_outputs(outputs[usable], usable)
-    return outputs
-
-
 def predict(trained: Trained, clips: Sequence[Any], params: InferenceParams) -> tuple[Tensor, list[FailedClip]]:
     """Return the outputs of the network for clips, shape (n_clips, K), NaN for clips that could not be used, and these.
 
@@ -149,9 +134,18 @@ def predict(trained: Trained, clips: Sequence[Any], params: InferenceParams) -> 
     ----------
     trained, clips, params
         As :func:`embed` takes them.
+
+    Raises
+    ------
+    PredictionError
+        If an output of a usable clip is NaN or infinite.
     """
     embeddings, failed = embed(trained, clips, params)
-    return _outputs_of(trained, embeddings), failed
+    with torch.inference_mode():
+        outputs = trained.model.head(embeddings)
+    usable = np.flatnonzero(embeddings.isfinite().all(dim=1))  # the other clips were left out
+    check_outputs(outputs[usable], usable)
+    return outputs, failed
 
 
 def on_device(model: AudioModel, device: torch.device) -> AudioModel:
@@ -265,16 +259,14 @@ def embed_clips(
     -------
     Tensor of shape (n_clips, D), of the dtype of the weights, on the CPU
     """
-    if (
-        model.training
-    ):  # only if needed: eval() visits all modules, which takes as long as a small network on a short clip
+    if model.training:  # eval() visits all modules, which takes as long as a small network on a short clip
         model.eval()
     chunks = [
         (clip, start, stop)
         for clip, length in enumerate(frames.lengths.tolist())
         for start, stop in split_evenly(length, model.max_frames)
     ]
-    embeddings: Tensor | None = None
+    embeddings = torch.zeros(len(frames), model.head.in_features, dtype=model.head.weight.dtype)
     counts = torch.zeros(len(frames), 1)
 
     for bucket in sorted_buckets([stop - start for _, start, stop in chunks], batch_size):
@@ -284,12 +276,8 @@ def embed_clips(
             embedded = model.embed(inputs.to(device), lengths).cpu()
 
         clips = torch.tensor([chunks[i][0] for i in bucket])
-        if embeddings is None:
-            embeddings = torch.zeros(len(frames), embedded.shape[1], dtype=embedded.dtype)
         embeddings.index_add_(0, clips, embedded)
         counts.index_add_(0, clips, torch.ones(len(clips), 1))
-    if embeddings is None:
-        raise ValueError("Got no clips, expected at least one.")
     return embeddings / counts
 
 

@@ -12,7 +12,6 @@ from skastw.network.model import AudioModel
 from skastw.storage.schema import Finite, check
 from skastw.targets import Targets
 
-_Label = str | bool | int | float
 _Number = Annotated[int, Meta(ge=-(2**53), le=2**53, description="a finite number")] | Finite
 _Interval = Annotated[list[_Number], Meta(min_length=2, max_length=2, description="two finite numbers")]
 _Count = Annotated[int, Meta(ge=0, le=2**53, description="a number of clips")]
@@ -32,7 +31,7 @@ class ClassScores(Struct, frozen=True, kw_only=True):
         Number of clips of this class.
     """
 
-    label: _Label
+    label: str | bool | int | float
     precision: _Number
     recall: _Number
     f1: _Number
@@ -120,11 +119,15 @@ class TrainingRecord(Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if self.n_epochs != len(self.history) or self.best_epoch > len(self.history):
-            raise ValueError(f"best_epoch or n_epochs do not fit {len(self.history)} epochs")
+            raise ValueError(
+                f"best_epoch or n_epochs do not fit {len(self.history)} epochs in history: got "
+                f"best_epoch={self.best_epoch} and n_epochs={self.n_epochs}"
+            )
         if self.max_epochs is not None and self.max_epochs < self.n_epochs:
             raise ValueError(f"max_epochs is {self.max_epochs}, expected at least n_epochs, {self.n_epochs}")
-        if not all("epoch" in row for row in self.history):
-            raise ValueError("history has a row without epoch")
+        for position, row in enumerate(self.history):
+            if "epoch" not in row:
+                raise ValueError(f"history[{position}] is {row!r:.100}, expected a row with epoch")
 
 
 @dataclass(frozen=True, eq=False)

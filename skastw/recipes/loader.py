@@ -15,8 +15,8 @@ from skastw.augment import Augment
 from skastw.core.component import KINDS, Component, component_base, component_from_config, resolve_component
 from skastw.core.text import did_you_mean
 from skastw.errors import RecipeError
+from skastw.storage.files import parse_yaml, read_page
 from skastw.storage.schema import check
-from skastw.storage.yaml_file import parse_yaml, read_page
 
 _KINDS = {kind: component_base(kind) for kind in KINDS if kind != "augment"}
 _Spec = Annotated[

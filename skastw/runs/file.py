@@ -13,8 +13,8 @@ from msgspec import Meta
 
 from skastw.core.text import did_you_mean
 from skastw.errors import RunError
+from skastw.storage.files import parse_yaml, read_page
 from skastw.storage.schema import Count, Text, check
-from skastw.storage.yaml_file import parse_yaml, read_page
 
 #: The keys of ``data`` that are paths.
 _PATHS = ("folder", "table", "data_home")

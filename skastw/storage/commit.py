@@ -56,8 +56,9 @@ import stat
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from io import BufferedReader
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta
@@ -94,7 +95,7 @@ class _Commit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sha256 : dict of str to str
         SHA-256 of each file of the new version, by name.
     replaces : dict of str to (str or None)
-        SHA-256 of the editable files of the old version; None for a file that did not exist.
+        The editable files, with their SHA-256 in the old version; None for a file that did not exist.
     """
 
     token: Annotated[str, Meta(pattern=r"\A[0-9a-f]{16}\Z")]
@@ -147,44 +148,40 @@ def replace_files(
     owl.txt b'hoot'
     dog.txt b'woof'
     """
-    existed, token = os.path.isdir(folder), secrets.token_hex(8)
-    with _locked(folder) as exclusive:
-        # Without a lock, temporary files of others may be in use.
-        only = None if exclusive else token
+    token, names = secrets.token_hex(8), tuple(contents)
+    with settled(folder, names) as exclusive:
+        check()
+        settle = functools.partial(_settle, folder, names, only=None if exclusive else token)
         try:
-            _complete_earlier(folder, tuple(contents), editable, only)
-            check()
             _prepare(folder, token, contents, editable)
-            if not existed:
-                with contextlib.suppress(OSError):  # the parent need not be readable
-                    _flush_folder(folder.parent)
             os.replace(folder / _temporary(token, RECORD), folder / RECORD)
-            return _complete(folder, tuple(contents), editable, only)
+            return _complete(settle)
         except BaseException:
             with contextlib.suppress(OSError, ArtifactError):
-                _settle(folder, tuple(contents), editable, only)
-            if not existed:
-                with contextlib.suppress(OSError):
-                    os.rmdir(folder)
+                settle()
             raise
 
 
 @contextlib.contextmanager
-def settled(folder: Path, names: Sequence[str], *, editable: Collection[str] = ()) -> Iterator[None]:
-    """Complete earlier saves to an existing folder, and keep other writers away inside the ``with`` block.
+def settled(folder: Path, names: Sequence[str]) -> Iterator[bool]:
+    """Complete earlier saves to a folder, and keep other writers away inside the ``with`` block.
 
     Parameters
     ----------
     folder : Path
+        Created if missing, and removed again if the block leaves it empty.
     names : sequence of str
         The files that are replaced together.
-    editable : collection of str
-        As for :func:`replace_files`.
+
+    Yields
+    ------
+    bool
+        Whether the file system has locks. If not, temporary files of others may be in use.
 
     Raises
     ------
     OSError
-        If the folder cannot be locked or changed.
+        If the folder cannot be locked or changed, or an earlier save cannot be completed.
 
     Examples
     --------
@@ -196,15 +193,27 @@ def settled(folder: Path, names: Sequence[str], *, editable: Collection[str] = (
     ...     os.listdir(folder)
     []
     """
+    existed = os.path.isdir(folder)
     with _locked(folder) as exclusive:
-        # Without a lock, temporary files of others may be in use; no token is empty.
-        _complete_earlier(folder, names, editable, only=None if exclusive else "")
-        yield
+        try:
+            if not existed:
+                with contextlib.suppress(OSError):  # the parent need not be readable
+                    _flush_folder(folder.parent)
+
+            unfinished = _settle(folder, names, only=None if exclusive else "")  # no token is empty
+            if unfinished:
+                raise OSError(
+                    f"an earlier save to it cannot be completed: {', '.join(unfinished)}. Let these files be replaced, "
+                    "or save to another folder"
+                )
+            yield exclusive
+        finally:
+            if not existed:
+                with contextlib.suppress(OSError):  # it is not empty
+                    os.rmdir(folder)
 
 
-def open_files(
-    folder: Path, names: Sequence[str], *, editable: Collection[str] = (), unread: Collection[str] = ()
-) -> dict[str, BinaryIO]:
+def open_files(folder: Path, names: Sequence[str], *, unread: Collection[str] = ()) -> dict[str, BufferedReader]:
     """Open the files of one version, whatever writers do meanwhile.
 
     Parameters
@@ -212,8 +221,6 @@ def open_files(
     folder : Path
     names : sequence of str
         The files that are replaced together.
-    editable : collection of str
-        As for :func:`replace_files`.
     unread : collection of str
         Names of files that must exist but are not opened.
 
@@ -235,20 +242,18 @@ def open_files(
     """
     for _ in range(_MAX_ATTEMPTS):
         record = _read_record(folder)
-        commit = None if record is None else _parse_record(record, names)
         try:
-            committed = None if commit is None else _open_committed(folder, names, commit, editable, unread)
+            committed = _open_committed(folder, names, _parse_record(record, names), unread)
             files = committed or _open_targets(folder, names, unread)
         except (OSError, ArtifactError):
             if _read_record(folder) != record:
                 continue
             raise
 
-        unchanged = _read_record(folder) == record
-        if committed is None:
-            unchanged = unchanged and all(_is_at(file.fileno(), folder / name) for name, file in files.items())
-        if unchanged:
-            return files
+        if _read_record(folder) == record:
+            in_place = (_is_at(file.fileno(), folder / name) for name, file in files.items())
+            if committed is not None or all(in_place):
+                return files
         for file in files.values():
             file.close()
     raise ArtifactError(
@@ -287,7 +292,7 @@ def _prepare(folder: Path, token: str, contents: Mapping[str, bytes], editable: 
         _write(folder / _temporary(token, name), content, mode)
 
     sha256 = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-    replaces = {name: _sha256_of(folder / name) for name in sorted(editable)}
+    replaces = {name: _sha256_of(folder, name) for name in sorted(editable)}
     record = json.dumps(msgspec.to_builtins(_Commit(token, sha256, replaces)), indent=1).encode()
     # who may read one of the files must be able to read the record too
     _write(folder / _temporary(token, RECORD), record, None if None in modes else functools.reduce(operator.or_, modes))
@@ -295,20 +300,10 @@ def _prepare(folder: Path, token: str, contents: Mapping[str, bytes], editable: 
     _flush_folder(folder)
 
 
-def _complete_earlier(folder: Path, names: Sequence[str], editable: Collection[str], only: str | None) -> None:
-    """Settle a folder before anything is written; raise OSError if an earlier commit cannot be completed."""
-    unfinished = _settle(folder, names, editable, only)
-    if unfinished:
-        raise OSError(
-            f"an earlier save to it cannot be completed: {', '.join(unfinished)}. Let these files be replaced, or save "
-            "to another folder"
-        )
-
-
-def _complete(folder: Path, names: Sequence[str], editable: Collection[str], only: str | None) -> list[str]:
+def _complete(settle: Callable[[], list[str] | None]) -> list[str]:
     """Settle a folder after the commit point, from which on an error does not mean that saving failed."""
     try:
-        unfinished = _settle(folder, names, editable, only)
+        unfinished = settle()
     except (OSError, ArtifactError) as error:
         return [str(error)]
     if unfinished is None:
@@ -316,41 +311,36 @@ def _complete(folder: Path, names: Sequence[str], editable: Collection[str], onl
     return unfinished
 
 
-def _settle(folder: Path, names: Sequence[str], editable: Collection[str], only: str | None) -> list[str] | None:
+def _settle(folder: Path, names: Sequence[str], only: str | None) -> list[str] | None:
     """Complete a commit, or remove a void one, and remove left-overs.
 
     With ``only``, temporary files of other tokens are left alone. Return what could not be renamed, or None if the
     record was void.
     """
     record = _read_record(folder)
-    commit = None if record is None else _parse_record(record, names)
-    if commit is not None and not _is_whole(folder, commit, editable):
-        commit = None
-
-    unfinished = [] if commit is None else _move_into_place(folder, commit)
+    commit = _parse_record(record, names)
+    unfinished = _move_into_place(folder, commit) if commit and _is_whole(folder, commit) else None
     if record is not None and not unfinished:
         _flush_folder(folder)  # the record goes after the last rename has reached the disk
         os.unlink(folder / RECORD)
 
-    pending = commit.token if commit is not None and unfinished else None
     for name in os.listdir(folder):
         match = _TEMPORARY.fullmatch(name)
         if match is None or match[2] not in (*names, RECORD) or not _is_plain(folder / name):
             continue
-        if match[1] != pending and only in (None, match[1]):
+        pending = unfinished and commit and match[1] == commit.token
+        if not pending and only in (None, match[1]):
             with contextlib.suppress(OSError):
                 os.unlink(folder / name)
-    return None if record is not None and commit is None else unfinished
+    return [] if record is None else unfinished  # without locks, another writer may have completed the commit
 
 
-def _is_whole(folder: Path, commit: _Commit, editable: Collection[str]) -> bool:
+def _is_whole(folder: Path, commit: _Commit) -> bool:
     """Return whether each file of a commit exists, with its temporary name or as the target."""
     for name, sha256 in commit.sha256.items():
-        temporary = folder / _temporary(commit.token, name)
-        if _is_plain(temporary):
-            if _sha256_of(temporary) != sha256:
-                return False
-        elif name not in editable and _sha256_of(folder / name) != sha256:
+        temporary = _sha256_of(folder, _temporary(commit.token, name))
+        renamed = temporary is None and (name in commit.replaces or _sha256_of(folder, name) == sha256)
+        if temporary != sha256 and not renamed:
             return False
     return True
 
@@ -361,10 +351,9 @@ def _move_into_place(folder: Path, commit: _Commit) -> list[str]:
     unfinished = []
     for name in commit.sha256:
         temporary = folder / _temporary(commit.token, name)
-        if not _is_plain(temporary):
-            continue  # renamed before
-        if name in commit.replaces and _sha256_of(folder / name) not in (None, commit.replaces[name]):
-            continue  # edited since
+        edited = name in commit.replaces and _sha256_of(folder, name) not in (None, commit.replaces[name])
+        if edited or not _is_plain(temporary):  # or renamed before
+            continue
         try:
             os.replace(temporary, folder / name)
         except OSError as error:
@@ -406,57 +395,49 @@ def _flush_folder(folder: Path) -> None:
 
 def _read_record(folder: Path) -> bytes | None:
     """Return the content of the record, or one byte more than the limit if it is too long; None if it is missing."""
-    if not _is_plain(folder / RECORD) or is_snapshot(folder):
+    file = None if is_snapshot(folder) else _open_plain(folder, RECORD)
+    if file is None:
         return None
-    try:
-        with open_inside(folder, RECORD) as file:
-            return file.read(_MAX_RECORD_BYTES + 1)
-    except ArtifactError:
-        if os.path.lexists(folder / RECORD):
-            raise
-        return None  # removed meanwhile
+    with file:
+        return file.read(_MAX_RECORD_BYTES + 1)
 
 
-def _parse_record(content: bytes, names: Sequence[str]) -> _Commit | None:
-    """Return the commit that a record describes, or None if it describes none of these files."""
+def _parse_record(content: bytes | None, names: Sequence[str]) -> _Commit | None:
+    """Return the commit that a record describes, or None if it is missing or describes none of these files."""
+    if content is None or len(content) > _MAX_RECORD_BYTES:
+        return None
     try:
         commit = check_type(parse_json(content, RECORD), _Commit, RECORD, ArtifactError)
     except ArtifactError:
         return None
     complete = commit.sha256.keys() == set(names) and commit.replaces.keys() <= set(names)
-    return commit if complete and len(content) <= _MAX_RECORD_BYTES else None
+    return commit if complete else None
 
 
 def _open_committed(
-    folder: Path, names: Sequence[str], commit: _Commit, editable: Collection[str], unread: Collection[str]
-) -> dict[str, BinaryIO] | None:
-    """Open the files of a commit; return None if it is void."""
-    files: dict[str, BinaryIO] = {}
+    folder: Path, names: Sequence[str], commit: _Commit | None, unread: Collection[str]
+) -> dict[str, BufferedReader] | None:
+    """Open the files of a commit; return None if there is none or it is void."""
+    if commit is None:
+        return None
+    files: dict[str, BufferedReader] = {}
     with contextlib.ExitStack() as stack:
         for name in names:
-            temporary, target = folder / _temporary(commit.token, name), folder / name
-            if not _is_plain(temporary) and not target.is_file():
+            temporary = _temporary(commit.token, name)
+            if not _is_plain(folder / temporary) and not (folder / name).is_file():
                 return None
             if name in unread:
                 continue
-
-            pending = _is_plain(temporary)
-            try:
-                files[name] = stack.enter_context(open_inside(folder, temporary.name if pending else name))
-            except ArtifactError:
-                if not pending or os.path.lexists(temporary):
-                    raise
-                files[name] = stack.enter_context(open_inside(folder, name))  # renamed meanwhile
-                pending = False
-
-            verified = pending or name not in editable
-            if verified and _sha256_of_open(files[name]) != commit.sha256[name]:
+            pending = _open_plain(folder, temporary)
+            files[name] = stack.enter_context(pending or open_inside(folder, name))
+            edited = pending is None and name in commit.replaces
+            if not edited and _sha256_of_open(files[name]) != commit.sha256[name]:
                 return None
         stack.pop_all()
     return files
 
 
-def _open_targets(folder: Path, names: Sequence[str], unread: Collection[str]) -> dict[str, BinaryIO]:
+def _open_targets(folder: Path, names: Sequence[str], unread: Collection[str]) -> dict[str, BufferedReader]:
     """Open the files that have their own names."""
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
@@ -488,18 +469,29 @@ def _is_at(descriptor: int, path: Path) -> bool:
         return False
 
 
-def _sha256_of(path: Path) -> str | None:
-    """Return the SHA-256 of a regular file, or None if it is missing or not regular."""
-    if not _is_plain(path):
+def _open_plain(folder: Path, name: str) -> BufferedReader | None:
+    """Open a regular file of a folder; return None if it is missing, or not regular, or removed meanwhile."""
+    if not _is_plain(folder / name):
         return None
-    with open_inside(path.parent, path.name) as file:
+    try:
+        return open_inside(folder, name)
+    except ArtifactError:
+        if os.path.lexists(folder / name):
+            raise
+        return None
+
+
+def _sha256_of(folder: Path, name: str) -> str | None:
+    """Return the SHA-256 of a regular file of a folder, or None if it is missing or not regular."""
+    file = _open_plain(folder, name)
+    if file is None:
+        return None
+    with file:
         return _sha256_of_open(file)
 
 
-def _sha256_of_open(file: BinaryIO) -> str:
-    digest = hashlib.sha256()
-    while block := file.read(2**20):
-        digest.update(block)
+def _sha256_of_open(file: BufferedReader) -> str:
+    digest = hashlib.file_digest(file, "sha256")
     file.seek(0)
     return digest.hexdigest()
 
@@ -514,17 +506,17 @@ def _locked_folder(folder: Path) -> Iterator[bool]:
     The folder itself is locked, which leaves no file. Network file systems lock only files that are open for writing,
     so a file in the folder is locked there, and removed at the end.
     """
-    lock_file = None
-    descriptor = _open_locked(folder, folder, os.O_RDONLY)
+    locked, flags = folder, os.O_RDONLY
+    descriptor = _open_locked(folder, locked, flags)
     if descriptor is None:
-        lock_file = folder / _LOCK_FILE
-        descriptor = _open_locked(folder, lock_file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK)
+        locked, flags = folder / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+        descriptor = _open_locked(folder, locked, flags)
     try:
         yield descriptor is not None
     finally:
-        if lock_file is not None:
+        if locked != folder:
             with contextlib.suppress(OSError):
-                os.unlink(lock_file)
+                os.unlink(locked)
         if descriptor is not None:
             with contextlib.suppress(OSError):
                 fcntl.flock(descriptor, fcntl.LOCK_UN)  # also for a process that was forked meanwhile

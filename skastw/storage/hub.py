@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from skastw.core.text import did_you_mean
 from skastw.core.warn import warn_user
 from skastw.errors import ArtifactError, HubError
 
@@ -69,7 +70,8 @@ def fetch(
     Raises
     ------
     ArtifactError
-        If ``model`` is neither a folder nor the name of a repository.
+        If ``model`` is neither a folder nor the name of a repository, or if it has the form of such a name but its
+        first part is a local folder and ``revision`` is None.
     HubError
         If the repository cannot be read.
 
@@ -93,6 +95,13 @@ def fetch(
         return folder
     if not isinstance(model, str) or not _REPOSITORY.fullmatch(model):
         raise ArtifactError(f"Got model {str(model)!r}, expected an existing folder or a repository 'user/name'.")
+    if revision is None and folder.parent.is_dir():
+        names_there = [path.name for path in folder.parent.glob("*") if path.is_dir()]
+        raise ArtifactError(
+            f"Got model {model!r}, but the folder {str(folder.parent)!r} contains no folder "
+            f"{folder.name!r}{did_you_mean(folder.name, names_there) or '.'} To load a repository of this name from "
+            "the Hub, pass its revision, such as revision='main'."
+        )
 
     # All files come from the commit of the first, even if another commit is pushed meanwhile.
     folder = _download(model, names[0], revision, token, cache_dir).parent

@@ -33,30 +33,20 @@ _DTYPES = {"F32": torch.float32, "F64": torch.float64, "I64": torch.int64}
 _Size = Annotated[int, Meta(ge=0, lt=2**48, description="an integer of 0 to 2**48")]
 
 
-class _Entry(msgspec.Struct, forbid_unknown_fields=True):
-    """The description of one tensor in a header."""
+class TensorSpec(msgspec.Struct, forbid_unknown_fields=True):
+    """Type, shape and place of a stored tensor, as the header describes it.
+
+    Attributes
+    ----------
+    dtype : {"F32", "F64", "I64"}
+    shape : list of int
+    data_offsets : list of two int
+        Its first byte and the one after its last, counted from the end of the header.
+    """
 
     dtype: Literal["F32", "F64", "I64"]
     shape: Annotated[list[_Size], Meta(max_length=8)]
     data_offsets: Annotated[list[_Size], Meta(min_length=2, max_length=2, description="two integers")]
-
-
-@dataclass(frozen=True)
-class TensorSpec:
-    """Type, shape and place of a stored tensor.
-
-    Attributes
-    ----------
-    dtype : torch.dtype
-    shape : tuple of int
-    start, stop : int
-        Its first byte and the one after its last, counted from the end of the header.
-    """
-
-    dtype: torch.dtype
-    shape: tuple[int, ...]
-    start: int
-    stop: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,36 +223,36 @@ def _parse_header(header: bytes, n_bytes: int, path: Path) -> dict[str, TensorSp
     """Return the tensors that a header describes, checked against the number of bytes that follow it."""
     entries = parse_json(header, f"The header of {str(path)!r}")
     check(entries.pop("__metadata__", {}), dict[str, str], f"{path}: __metadata__", ArtifactError)
-    parsed = check(entries, dict[str, _Entry], str(path), ArtifactError)
+    parsed = check(entries, dict[str, TensorSpec], str(path), ArtifactError)
 
-    specs, position = {}, 0
-    for name, entry in sorted(parsed.items(), key=lambda item: item[1].data_offsets):
-        start, stop = entry.data_offsets
-        spec = TensorSpec(_DTYPES[entry.dtype], tuple(entry.shape), start, stop)
+    position = 0
+    for name, spec in sorted(parsed.items(), key=lambda item: item[1].data_offsets):
+        start, stop = spec.data_offsets
         if start != position:
             raise ArtifactError(
                 f"{str(path)!r} is damaged: {name[:200]!r} begins at byte {start}, expected {position}."
             )
-        itemsize = spec.dtype.itemsize
+        itemsize = _DTYPES[spec.dtype].itemsize
         if stop - start != math.prod(spec.shape) * itemsize or start % itemsize:
             raise ArtifactError(
-                f"{str(path)!r} is damaged: {name[:200]!r} of shape {entry.shape} does not fit its bytes {start} to "
+                f"{str(path)!r} is damaged: {name[:200]!r} of shape {spec.shape} does not fit its bytes {start} to "
                 f"{stop}."
             )
-        specs[name], position = spec, stop
+        position = stop
 
     if position != n_bytes:
         raise ArtifactError(
             f"{str(path)!r} is damaged: {n_bytes} bytes follow its header, which accounts for {position}."
         )
-    return specs
+    return parsed
 
 
 def _view(content: bytearray, spec: TensorSpec, offset: int) -> Tensor:
-    count = math.prod(spec.shape)
+    count, dtype = math.prod(spec.shape), _DTYPES[spec.dtype]
     if not count:
-        return torch.empty(spec.shape, dtype=spec.dtype)
-    return torch.frombuffer(content, dtype=spec.dtype, count=count, offset=offset + spec.start).view(spec.shape)
+        return torch.empty(spec.shape, dtype=dtype)
+    start = offset + spec.data_offsets[0]
+    return torch.frombuffer(content, dtype=dtype, count=count, offset=start).view(spec.shape)
 
 
 def _all_finite(tensor: Tensor) -> bool:
@@ -276,7 +266,8 @@ def _describe(tensor: TensorSpec | Tensor | None) -> str:
     """Return dtype and shape in words, for errors and to compare them."""
     if tensor is None:
         return "nothing"
-    return f"{_word(tensor.dtype)} of shape {list(tensor.shape)}"
+    dtype = _DTYPES[tensor.dtype] if isinstance(tensor, TensorSpec) else tensor.dtype
+    return f"{_word(dtype)} of shape {list(tensor.shape)}"
 
 
 def _word(dtype: torch.dtype) -> str:

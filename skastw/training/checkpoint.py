@@ -10,8 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from skastw.core.parameters import param, parameters
-from skastw.errors import TrainingError
-from skastw.storage.outputs import scratch_folder
+from skastw.errors import OutputError, TrainingError
+from skastw.storage.outputs import new_file
 
 
 @parameters
@@ -56,21 +56,16 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
     (None, 3)
     """
     from safetensors import SafetensorError
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     tensors: dict[str, Tensor] = {}
     values = _without_tensors(state, "", tensors)
 
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with scratch_folder(path.parent) as scratch:
-            new = scratch / "new"
-            save_file(tensors, new, metadata={"values": json.dumps(values)})
-            with open(new, "rb+") as file:
-                os.fsync(file.fileno())
-            new.replace(path)
-    except (OSError, SafetensorError) as error:
-        raise TrainingError(f"Cannot write the checkpoint {str(path)!r}: {error}.") from error
+        with new_file(path) as file:
+            file.write(save(tensors, metadata={"values": json.dumps(values)}))
+    except (OutputError, SafetensorError) as error:
+        raise TrainingError(f"Cannot write the checkpoint {str(path)!r}: {str(error).removesuffix('.')}.") from error
 
 
 def load_state(path: Path) -> dict[str, Any] | None:

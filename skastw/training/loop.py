@@ -20,9 +20,8 @@ from skastw.errors import TrainingError
 from skastw.network.inference import embed_clips
 from skastw.network.model import AudioModel
 from skastw.training.checkpoint import save_state
-from skastw.training.optim import peak_rates
+from skastw.training.optim import peak_rates, warmup_cosine
 from skastw.training.run import Loss, Run
-from skastw.training.schedule import warmup_cosine
 from skastw.training.settings import TrainingSettings
 
 

@@ -1,8 +1,11 @@
-"""The optimisers, and which weights each of them updates."""
+"""The steps of training: optimisers, the schedule of their learning rates, and the average of the weights."""
 
 from __future__ import annotations
 
+import copy
+import math
 from numbers import Real
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +14,8 @@ from skastw.core.compiler import import_compiler
 from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 from skastw.training.muon import Muon
+
+M = TypeVar("M", bound=nn.Module)
 
 _MATRIX_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)
 
@@ -34,6 +39,31 @@ class OptimizerParams:
         default=0.01,
         valid=[Interval(Real, 0, None, closed="left")],
         doc="Decoupled weight decay of both optimisers. Biases and the weights of norms are not decayed.",
+    )
+
+
+@parameters
+class ScheduleParams:
+    """Parameters of the learning-rate schedule."""
+
+    warmup_ratio: float = param(
+        default=0.1,
+        valid=[Interval(Real, 0, 1, closed="left")],
+        doc="Share of the training steps in which the learning rates rise linearly to their peak. In the other steps "
+        "they fall to zero along a cosine.",
+    )
+
+
+@parameters
+class AverageParams:
+    """Parameters of the average of the weights."""
+
+    ema_decay: float | None = param(
+        default=None,
+        valid=[Interval(Real, 0, 1, closed="neither"), None],
+        doc="Decay of an exponential moving average of the weights, which spans about the last ``1 / (1 - "
+        "ema_decay)`` steps. The model gets the averaged weights instead of the weights after the last step. None "
+        "does not average.",
     )
 
 
@@ -96,3 +126,96 @@ def build_optimizers(model: nn.Module, params: OptimizerParams) -> list[torch.op
     if params.muon_lr is None:
         return [adam]
     return [Muon(matrices, lr=params.muon_lr, weight_decay=params.weight_decay), adam]
+
+
+def warmup_cosine(step: int, total_steps: int, warmup_ratio: float) -> float:
+    """Return the factor of the learning rates at a step: linear warm-up, then half a cosine towards zero.
+
+    Parameters
+    ----------
+    step : int
+        Index of the step, from 0 to ``total_steps - 1``.
+    total_steps : int
+    warmup_ratio : float
+        Share of the steps in the warm-up, in [0, 1).
+
+    Returns
+    -------
+    float
+        In (0, 1].
+
+    References
+    ----------
+    Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", 2017 (without restarts).
+
+    Examples
+    --------
+    >>> from skastw.training.optim import warmup_cosine
+    >>> [round(warmup_cosine(s, 10, 0.2), 2) for s in range(10)]
+    [0.5, 1.0, 1.0, 0.96, 0.85, 0.69, 0.5, 0.31, 0.15, 0.04]
+    """
+    warmup = math.ceil(warmup_ratio * total_steps)
+    if step < warmup:
+        return (step + 1) / warmup
+    progress = (step - warmup) / max(1, total_steps - warmup)
+    return 0.5 * (1 + math.cos(math.pi * progress))
+
+
+class MovingAverage(Generic[M]):
+    """Exponential moving average of a model's weights and buffers over the steps of training.
+
+    The average spans few steps early in training: the decay at step t is at most ``(1 + t) / (10 + t)``.
+
+    Parameters
+    ----------
+    model : Module
+        The model that is trained.
+    decay : float or None
+        Weight of the old average in each update, so that it spans about ``1 / (1 - decay)`` steps. None does not
+        average.
+
+    Attributes
+    ----------
+    model : Module
+        A copy of the model with the averaged weights; the model itself if ``decay`` is None.
+    steps : int
+        Number of updates.
+
+    References
+    ----------
+    Polyak and Juditsky, "Acceleration of Stochastic Approximation by Averaging", 1992; Izmailov et al.,
+    "Averaging Weights Leads to Wider Optima and Better Generalization", 2018.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastw.training import MovingAverage
+    >>> model = torch.nn.Linear(1, 1, bias=False)
+    >>> average = MovingAverage(model, 0.5)
+    >>> before = model.weight.item()
+    >>> with torch.no_grad():
+    ...     _ = model.weight.add_(1.0)
+    >>> average.update()
+    >>> bool(before < average.model.weight.item() < before + 1)
+    True
+    """
+
+    def __init__(self, model: M, decay: float | None) -> None:
+        self.decay = decay
+        self.model = model if decay is None else copy.deepcopy(model)
+        self.steps = 0
+        self._pairs = list(zip(self.model.state_dict().values(), model.state_dict().values(), strict=True))
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Update the average with the current weights."""
+        if self.decay is None:
+            return
+
+        self.steps += 1
+        weight = 1 - min(self.decay, (1 + self.steps) / (10 + self.steps))
+        for mean, value in self._pairs:
+            if mean.is_floating_point():
+                mean.lerp_(value, weight)
+            else:
+                mean.copy_(value)

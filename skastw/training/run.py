@@ -1,8 +1,8 @@
-"""The state of a training run, from which the next epoch continues."""
+"""The state of a training run: its start from new or given weights, and the fitted model that it gives."""
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
@@ -13,18 +13,19 @@ from torch import Tensor
 
 from skastw.augment import Transform
 from skastw.core.compiler import import_compiler
+from skastw.core.component import component_to_config
 from skastw.core.generators import OwnDraws, drawing_from, draws_globally, seeded_generators
+from skastw.core.version import library_versions
 from skastw.data.dataset import Data
 from skastw.data.extraction import ReadParams, read_frames
-from skastw.errors import ComponentError
+from skastw.errors import ArtifactError, ComponentError
+from skastw.features import Features, Precomputed
 from skastw.network.components import Components
 from skastw.network.model import AudioModel
-from skastw.network.trained import Trained
+from skastw.network.trained import ClassScores, Trained, TrainingRecord
 from skastw.targets import Targets
-from skastw.training.average import MovingAverage
-from skastw.training.optim import build_optimizers
+from skastw.training.optim import MovingAverage, build_optimizers
 from skastw.training.settings import TrainingSettings
-from skastw.training.transfer import transfer_weights
 
 #: ``(outputs (B, K), targets) -> losses (B,)``.
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -205,3 +206,99 @@ def _frames_of_files(components: Components, paths: Sequence[str]) -> list[Tenso
     settings = ReadParams(device="cpu")
     outcomes = read_frames(paths, range(len(paths)), components.features, components.sample_rate, settings)
     return [outcome.result for outcome in outcomes if isinstance(outcome.result, Tensor)]
+
+
+def check_front_end(start: Trained, features: Features) -> None:
+    """Raise ArtifactError unless the model to start from has the front end ``features`` of the new model."""
+    theirs, ours = component_to_config(start.components.features), component_to_config(features)
+    if theirs != ours and not isinstance(features, Precomputed):
+        raise ArtifactError(f"The model of init_from has the front end {theirs}, expected {ours}.")
+
+
+def transfer_weights(start: Trained, model: AudioModel, targets: Targets) -> None:
+    """Copy the weights of ``start`` to a new model, except the head if the labels differ.
+
+    Parameters
+    ----------
+    start : Trained
+        Fitted model.
+    model : AudioModel
+        New network, which gets the weights.
+    targets : Targets
+        Targets of the new model.
+
+    Raises
+    ------
+    ArtifactError
+        If the networks do not match. The message names the first weight that differs.
+    """
+    own, weights = model.state_dict(), start.model.state_dict()
+    transferred = own.keys() | weights.keys()
+    if (start.targets.name, start.targets.to_json()) != (targets.name, targets.to_json()):
+        transferred -= {name for name in transferred if name.startswith("head.")}
+
+    for name in sorted(transferred):
+        theirs, ours = (tuple(tensors[name].shape) if name in tensors else None for tensors in (weights, own))
+        if theirs != ours:
+            raise ArtifactError(
+                f"The weights to start from have {name} of shape {theirs}, expected {ours}: set encoder, pooling, "
+                "features, sample_rate and chunk_length of the estimator as in the model that it starts from."
+            )
+    model.load_state_dict({name: weights[name] for name in transferred}, strict=False)
+
+
+def trained_from(
+    run: Run,
+    data: Data,
+    components: Components,
+    *,
+    seed: int | None,
+    params: Mapping[str, Any],
+    model: AudioModel | None = None,
+) -> Trained:
+    """Return the fitted model of a run, of which at least one epoch has ended.
+
+    Parameters
+    ----------
+    run : Run
+    data : Data
+        Data that the run was trained on.
+    components : Components
+    seed : int or None
+        Seed that was drawn from ``random_state``.
+    params : mapping
+        Other parameters of the estimator, which are copied.
+    model : AudioModel, optional
+        By default the network of the run, which must not be trained any further.
+
+    Returns
+    -------
+    Trained
+    """
+    best_epoch = run.best["epoch"]
+    best = run.history[best_epoch - 1]
+    validation = {name.removeprefix("val_"): value for name, value in best.items() if name.startswith("val_")}
+
+    class_scores = run.class_scores or []
+    validation |= run.targets.averages(class_scores)
+    per_class = [ClassScores(label=label, **row) for label, row in zip(run.targets.labels, class_scores, strict=False)]
+
+    record = TrainingRecord(
+        n_train=len(data.train),
+        n_validation=len(data.valid) if data.valid else 0,
+        split=data.split,
+        data_sha256=data.fingerprint,
+        clips_sha256=data.clips_sha256,
+        versions=library_versions(),
+        seed=seed,
+        batch_size=run.settings.batch_size,
+        n_epochs=len(run.history),
+        max_epochs=None if run.settings.constant_lr else run.settings.epochs,  # partial_fit has no maximum
+        interrupted=isinstance(run.stopped, KeyboardInterrupt),
+        best_epoch=best_epoch,
+        validation=validation or None,
+        per_class=per_class or None,
+        history=list(run.history),
+    )
+    network = (run.model if model is None else model).cpu().eval()
+    return Trained(components, network, run.targets, record, dict(params))

@@ -11,9 +11,7 @@ import torch
 
 from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval, StrOptions
-from skastw.training.average import AverageParams
-from skastw.training.optim import OptimizerParams
-from skastw.training.schedule import ScheduleParams
+from skastw.training.optim import AverageParams, OptimizerParams, ScheduleParams
 
 
 @parameters
