@@ -181,9 +181,12 @@ class _Recording:
 
     def readable(self, part: Part) -> str | bytes | Pieces:
         """Return the source for libsndfile: if possible the path, which it can read without calls of Python."""
-        if isinstance(self.source, bytes) or part.pieces is not None or not self.survey.is_known:
-            return self.pieces(part)
-        if Path(self.source).suffix.lower() == ".raw":  # soundfile would require the rate
+        if (
+            isinstance(self.source, bytes)
+            or part.pieces is not None
+            or not self.survey.is_known
+            or Path(self.source).suffix.lower() == ".raw"  # soundfile would require the rate
+        ):
             return self.pieces(part)
 
         # a file name may contain any bytes; on Windows it is text
@@ -319,9 +322,9 @@ def _blocks(recording: _Recording) -> Iterator[tuple[np.ndarray, int]]:
             recording.limits.check_audio(n_samples, *form, verb="holds")
             yield block, rate
 
-    if form is None:
-        raise ClipValueError("holds no audio samples; drop the clip.")
-    recording.check_whole(n_samples, sum(announced), form[1])
+    recording.check_whole(n_samples, sum(announced), form[1] if form else 1)
+    if not n_samples:
+        raise ClipValueError("holds no audio (no samples); drop the clip.")
 
 
 def _part_blocks(recording: _Recording, part: Part) -> Iterator[tuple[np.ndarray, int, int]]:

@@ -61,11 +61,20 @@ def ffmpeg_blocks(file: Pieces, demuxer: str, limits: Limits) -> Iterator[tuple[
             if not container.streams.audio:
                 raise ClipValueError("has no audio stream; drop the clip.")
             stream = container.streams.audio[0]
+            codec = stream.codec_context
+            if codec is None or not codec.sample_rate:
+                raise ClipValueError("cannot be decoded by FFmpeg (unknown codec or sample rate).")
             seconds = 0 if demuxer in _WITHOUT_LENGTH else _announced_seconds(container, stream) or 0
+            limits.check_audio(seconds * codec.sample_rate, codec.channels, codec.sample_rate)
 
             # interleaved samples lie in one plane; with more than eight planes, PyAV reads past the end of their list
             interleave = av.AudioResampler(format="flt").resample
-            for frame, n_channels, rate in _frames(container, stream, seconds, limits):
+            n_channels = rate = None
+            for frame in container.decode(stream):
+                n_channels, rate = n_channels or len(frame.layout.channels), rate or frame.sample_rate
+                if (n_channels, rate) != (len(frame.layout.channels), frame.sample_rate):
+                    raise ClipValueError("changes its channels or sample rate half-way; export it again.")
+                check_sample_rate(rate)
                 for block in interleave(frame):
                     yield block.to_ndarray().reshape(-1, n_channels), rate, round(seconds * rate)
     except av.FFmpegError as error:
@@ -82,22 +91,6 @@ def has_ffmpeg() -> bool:
     True
     """
     return importlib.util.find_spec("av") is not None
-
-
-def _frames(container: Any, stream: Any, announced: float, limits: Limits) -> Iterator[tuple[Any, int, int]]:
-    """Yield frames of audio with their number of channels and sample rate, which must not change."""
-    codec = stream.codec_context
-    if codec is None or not codec.sample_rate:
-        raise ClipValueError("cannot be decoded by FFmpeg (unknown codec or sample rate).")
-    limits.check_audio(announced * codec.sample_rate, codec.channels, codec.sample_rate)
-
-    form = None
-    for frame in container.decode(stream):
-        form = form or (len(frame.layout.channels), int(frame.sample_rate))
-        if form != (len(frame.layout.channels), frame.sample_rate):
-            raise ClipValueError("changes its channels or sample rate half-way; export it again.")
-        check_sample_rate(form[1])
-        yield frame, *form
 
 
 def _announced_seconds(container: Any, stream: Any) -> float | None:

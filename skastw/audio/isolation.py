@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import asdict
 from io import BufferedReader
-from typing import Annotated, Literal, TypeAlias, cast
+from typing import Annotated, Any, Literal, TypeAlias, cast
 
 import msgspec
 import numpy as np
@@ -335,16 +335,14 @@ def work(decode: Callable[..., tuple[np.ndarray, int]] = decode) -> None:
 
 def _answer(decode: Callable[[], tuple[np.ndarray, int]], memory: int) -> tuple[_Answer, np.ndarray]:
     """Decode a file, and return the answer and the samples."""
-    kind: Literal["ClipValueError", "MissingDependencyError"] = "ClipValueError"
+    kind: Any = "ClipValueError"
     try:
         (samples, rate), held = hold_warnings(decode)
         messages = [_valid_text(message[:1000]) for message, _ in held[:10]]
         answer = _Answer(len(samples), samples.shape[1], rate, messages)
         return answer, np.ascontiguousarray(samples, dtype=np.float32)
-    except ClipValueError as error:
-        reason = error.reason
-    except MissingDependencyError as error:
-        kind, reason = "MissingDependencyError", str(error)
+    except tuple(_ERRORS.values()) as error:
+        kind, reason = type(error).__name__, getattr(error, "reason", str(error))
     except MemoryError:
         reason = f"takes the decoder more memory than {memory} bytes."
     except Exception as error:

@@ -13,7 +13,7 @@ from functools import cache
 from itertools import islice
 from typing import BinaryIO, NamedTuple
 
-from skastw.audio.pieces import Piece, read_at
+from skastw.audio.pieces import Piece, find_all, read_at
 from skastw.errors import ClipValueError
 
 #: Bit rates in kbit/s from index 1 on. Keys: whether the version is 1, layer.
@@ -29,9 +29,9 @@ _KBITS = {
 _RATES, _RATE_DIVISORS = (44100, 48000, 32000), {3: 1, 2: 2, 0: 4}
 _ADTS_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
 #: The first bytes of a frame. Headers of MPEG audio with an invalid or free bit rate do not match.
-_FRAME_START = re.compile(rb"\xff(?:[\xe2-\xe7\xf2-\xf7\xfa-\xff][\x10-\xef]|[\xf0\xf1\xf8\xf9])")
-#: Number of consecutive frames that prove a match, and number of bytes that are searched for one at a time.
-_CERTAIN, _WINDOW = 3, 2**12
+_FRAME_START = rb"\xff(?:[\xe2-\xe7\xf2-\xf7\xfa-\xff][\x10-\xef]|[\xf0\xf1\xf8\xf9])"
+#: Number of consecutive frames that prove a match.
+_CERTAIN = 3
 #: Number of bytes of a frame that hold its header, and that hold the fields of a length header too.
 _HEADER_SIZE, _FIELDS_SIZE = 6, 54
 #: Largest number of other bytes between frames, and of interruptions in a file.
@@ -117,19 +117,13 @@ class Stream:
 
     def _right_head(self, file: BinaryIO) -> bytes:
         """Return a length header with the right numbers, from which libsndfile reads the length."""
-        at, flags, n_announced, _ = _length_header(self.head)
-        if not flags & 1 or not n_announced:
+        header = _length_header(self.head)
+        if self.n_frames > header.n_frames or not header.flags & 1:
             return _new_head(read_at(file, self.runs[0][0], 4), self.n_frames)
 
         head = bytearray(self.head)
-        if self.n_frames > n_announced:
-            struct.pack_into(">I", head, at + 8, self.n_frames)
-            # 12 bits in LAME's part give the padding at the end, which is right for fewer frames only
-            lame = at + 8 + sum(size for bit, size in ((1, 4), (2, 4), (4, 100), (8, 4)) if flags & bit)
-            if lame + 24 <= len(head):
-                head[lame + 22 : lame + 24] = bytes([head[lame + 22] & 0xF0, 0])
-        if flags & 2:
-            struct.pack_into(">I", head, at + 12, len(head) + self.n_bytes)
+        if header.flags & 2:  # libmpg123 prints a message if the number of bytes is wrong
+            struct.pack_into(">I", head, header.at + 12, len(head) + self.n_bytes)
         return bytes(head)
 
 
@@ -152,12 +146,9 @@ def find_frames(file: BinaryIO, start: int, end: int, *, reach: int = 2**16) -> 
     >>> find_frames(io.BytesIO(b"some text" + 4 * frame), 0, 1677)
     9
     """
-    for position in range(start, min(start + reach, end), _WINDOW):
-        window = read_at(file, position, min(_WINDOW + 2, end - position))
-        for match in _FRAME_START.finditer(window):
-            first = position + match.start()
-            if _are_frames(file, first, end, may_be_alone=first == start):
-                return first
+    for first in find_all(file, _FRAME_START, start, min(start + reach, end)):
+        if _are_frames(file, first, end, may_be_alone=first == start):
+            return first
     return None
 
 
@@ -318,7 +309,7 @@ def _adts_frame(head: bytes) -> _Frame | None:
 def _mpeg_frame(head: bytes) -> _Frame | None:
     version, layer = head[1] >> 3 & 3, 4 - (head[1] >> 1 & 3)
     bit_rate, rate_index, padding = head[2] >> 4, head[2] >> 2 & 3, head[2] >> 1 & 1
-    if _FRAME_START.match(head) is None or version not in _RATE_DIVISORS or layer == 4 or rate_index == 3:
+    if not re.match(_FRAME_START, head, re.DOTALL) or version not in _RATE_DIVISORS or layer == 4 or rate_index == 3:
         return None
 
     rate = _RATES[rate_index] // _RATE_DIVISORS[version]
@@ -367,17 +358,17 @@ def tags_end(file: BinaryIO, start: int) -> int:
     >>> tags_end(io.BytesIO(b"TAG" + bytes(125) + b"ID3\\4\\0\\0\\0\\0\\0\\5title"), 0)
     143
     """
-    size = -1
-    while size:
-        head = read_at(file, start, 32)
-        if head[:3] == b"TAG":
-            size = 128
-        elif head[:8] == b"APETAGEX" and len(head) == 32:
-            size = 32 + (int.from_bytes(head[12:16], "little") if head[23] & 0x20 else 0)
-        else:
-            size = id3_size(head)
+    while size := _tag_size(read_at(file, start, 32)):
         start += size
     return start
+
+
+def _tag_size(head: bytes) -> int:
+    if head[:3] == b"TAG":
+        return 128
+    if head[:8] == b"APETAGEX" and len(head) == 32:
+        return 32 + (int.from_bytes(head[12:16], "little") if head[23] & 0x20 else 0)
+    return id3_size(head)
 
 
 def tags_start(file: BinaryIO, start: int, end: int) -> int:

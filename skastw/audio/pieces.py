@@ -2,12 +2,15 @@
 
 import itertools
 import os
+import re
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import BinaryIO, TypeAlias
 
 #: Bytes, or a range of a file: positions of its first byte and of the byte after its last.
 Piece: TypeAlias = bytes | tuple[int, int]
+#: Number of bytes that are searched at a time.
+_WINDOW = 2**13
 
 
 def read_at(file: BinaryIO, start: int, size: int) -> bytes:
@@ -22,6 +25,31 @@ def read_at(file: BinaryIO, start: int, size: int) -> bytes:
     """
     file.seek(start)
     return file.read(size)
+
+
+def find_all(file: BinaryIO, pattern: bytes, start: int, end: int) -> Iterator[int]:
+    """Yield the positions from ``start`` to ``end`` at which a pattern begins.
+
+    Parameters
+    ----------
+    file : binary file
+    pattern : bytes
+        Regular expression for up to four bytes.
+    start, end : int
+        Positions of the first byte to search and of the byte after the last.
+
+    Examples
+    --------
+    >>> import io
+    >>> from skastw.audio.pieces import find_all
+    >>> list(find_all(io.BytesIO(b"one two three"), b"t[wh]", 0, 13))
+    [4, 8]
+    """
+    for position in range(start, end, _WINDOW):
+        window = read_at(file, position, _WINDOW + 3)
+        for match in re.finditer(pattern, window, re.DOTALL):
+            if match.start() < min(_WINDOW, end - position):
+                yield position + match.start()
 
 
 class Pieces:

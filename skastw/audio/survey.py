@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO, Literal, NamedTuple, TypeAlias
 
 from skastw.audio.mpeg import Stream, fills_file, find_frames, id3_size, split_streams, tags_end, tags_start
-from skastw.audio.pieces import Piece, read_at
+from skastw.audio.pieces import Piece, find_all, read_at
 
 #: Seconds by which a file may be shorter than announced, since headers are rounded and codecs pad and trim.
 TOLERANCE = 0.1
@@ -35,9 +35,37 @@ _FFMPEG_ONLY = (
 )
 #: Types of the first box of an MP4 or QuickTime file, besides "ftyp".
 _BOXES = (b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot")
-_W64_RIFF = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
 #: First bytes of the first packet of the two Ogg codecs that libsndfile reads.
 _OGG_CODECS = (b"\x01vorbis", b"OpusHead")
+
+_Order: TypeAlias = Literal["little", "big"]
+
+
+class _Layout(NamedTuple):
+    """How a format stores its chunks."""
+
+    head_size: int
+    length: slice  #: bytes of the head that hold the length
+    order: _Order
+    multiple: int = 1  #: a chunk is padded to a multiple of so many bytes
+    counts_head: bool = False  #: whether the length includes the head
+
+
+_RIFF: dict[_Order, _Layout] = {
+    "little": _Layout(8, slice(4, 8), "little", multiple=2),
+    "big": _Layout(8, slice(4, 8), "big", multiple=2),
+}
+_CAF = _Layout(12, slice(4, 12), "big")
+_W64 = _Layout(24, slice(16, 24), "little", multiple=8, counts_head=True)
+_VOC = _Layout(4, slice(1, 4), "little")
+#: Formats of chunks: how a file begins, name of the demuxer, position of the first chunk, layout of the chunks, and how
+#: the head of the chunk with the audio begins. In VOC, this is only the first of the blocks of sound: after the sizes
+#: that SoX writes, the next block is not found.
+_CHUNKED: tuple[tuple[bytes, str | None, int, _Layout, tuple[bytes, ...]], ...] = (
+    (b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00", "w64", 40, _W64, (b"data",)),
+    (b"caff", "caf", 8, _CAF, (b"data",)),
+    (b"Creative Voice File", None, 26, _VOC, (b"\x01", b"\x09")),
+)
 
 
 @dataclass
@@ -131,9 +159,9 @@ def survey(file: BinaryIO, size: int) -> Survey:
 
 def _by_first_bytes(file: BinaryIO, size: int, start: int, head: bytes) -> Survey | None:
     """Survey a file if its first bytes identify the format."""
-    for pattern, demuxer in _FFMPEG_ONLY:
+    for pattern, only_demuxer in _FFMPEG_ONLY:
         if re.match(pattern, head, re.DOTALL):
-            return _one_part(demuxer, only_ffmpeg=True)
+            return _one_part(only_demuxer, only_ffmpeg=True)
     if head[4:8] in _BOXES and int.from_bytes(head[:4], "big") <= size:
         return _one_part("mp4", only_ffmpeg=True)
     if head[:4] == b"\x1aE\xdf\xa3":
@@ -142,12 +170,11 @@ def _by_first_bytes(file: BinaryIO, size: int, start: int, head: bytes) -> Surve
     # formats whose headers or pages show whether audio is missing
     if head[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64") and head[8:12] == b"WAVE":
         return _wav(file, size, start, "big" if head[:4] == b"RIFX" else "little")
-    if head[:16] == _W64_RIFF:
-        return _announcing("w64", size, *_audio_chunk(file, size, start + 40, _W64, b"data"))
+    for mark, demuxer, first, layout, names in _CHUNKED:
+        if head.startswith(mark):
+            return _announcing(demuxer, size, *_audio_chunk(file, size, start + first, layout, names)[:2])
     if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC", b"8SVX", b"16SV"):
         return _aiff(file, size, start, head[8:12])
-    if head[:4] == b"caff":
-        return _announcing("caf", size, *_audio_chunk(file, size, start + 8, _CAF, b"data"))
     if head[:4] == b".snd":
         first, length = struct.unpack(">II", head[4:12].ljust(8, b"\0"))
         return _announcing("au", size, start + first, None if length == 0xFFFFFFFF else length)
@@ -162,10 +189,6 @@ def _by_first_bytes(file: BinaryIO, size: int, start: int, head: bytes) -> Surve
     if head[:4] == b"2BIT" and len(head) > 30:  # AVR: 0 stands for mono, then bits, then the number of samples
         n_bytes = (2 if head[12:14] != b"\0\0" else 1) * (int.from_bytes(head[14:16], "big") + 7) // 8
         return _announcing(None, size, start + 128, n_bytes * int.from_bytes(head[26:30], "big"))
-    if head[:19] == b"Creative Voice File":
-        # only the first block of sound: after the sizes that SoX writes, the next block is not found
-        first = start + int.from_bytes(head[20:22], "little")
-        return _announcing(None, size, *_audio_chunk(file, size, first, _VOC, b"\x01", b"\x09"))
     return None
 
 
@@ -252,7 +275,7 @@ def _ogg(file: BinaryIO, size: int, start: int) -> Survey:
         page = read_at(file, position, 27 + 255 + 8)
         if page[:4] != b"OggS" or len(page) < 27:  # after an end mark, tags may follow, and then another recording
             is_cut = not links or not links[-1].has_end_mark
-            position = _find(file, b"OggS", position + 1, size)
+            position = next(find_all(file, b"OggS", position + 1, size), size)
             continue
 
         is_beginning = bool(page[5] & 2)
@@ -300,15 +323,6 @@ def _ogg_checksum(page: bytes) -> bytes:
     return register.to_bytes(4, "little").translate(_REVERSED)[::-1]
 
 
-def _find(file: BinaryIO, word: bytes, start: int, end: int) -> int:
-    """Return the position of a word, or ``end`` if there is none."""
-    for position in range(start, end, 2**16):
-        at = read_at(file, position, min(2**16 + len(word), end - position)).find(word)
-        if at >= 0:
-            return position + at
-    return end
-
-
 # ------------------------------------------------------------------ Matroska and WebM
 
 #: Elements of Matroska (a segment holds information and clusters of blocks), and the most that are read.
@@ -342,27 +356,6 @@ def _matroska_is_cut(file: BinaryIO, size: int, start: int) -> bool:
 
 # ------------------------------------------------------------------ formats of chunks: WAV, AIFF and others
 
-_Order: TypeAlias = Literal["little", "big"]
-
-
-class _Layout(NamedTuple):
-    """How a format stores its chunks."""
-
-    head_size: int
-    length: slice  #: bytes of the head that hold the length
-    order: _Order
-    multiple: int = 1  #: a chunk is padded to a multiple of so many bytes
-    counts_head: bool = False  #: whether the length includes the head
-
-
-_RIFF: dict[_Order, _Layout] = {
-    "little": _Layout(8, slice(4, 8), "little", multiple=2),
-    "big": _Layout(8, slice(4, 8), "big", multiple=2),
-}
-_CAF = _Layout(12, slice(4, 12), "big")
-_W64 = _Layout(24, slice(16, 24), "little", multiple=8, counts_head=True)
-_VOC = _Layout(4, slice(1, 4), "little")
-
 
 def _chunks(file: BinaryIO, size: int, start: int, layout: _Layout) -> Iterator[tuple[bytes, int, int]]:
     """Yield the chunks of a file from a position on: head, and position and announced length of the content."""
@@ -379,23 +372,22 @@ def _chunks(file: BinaryIO, size: int, start: int, layout: _Layout) -> Iterator[
 
 
 def _audio_chunk(
-    file: BinaryIO, size: int, start: int, layout: _Layout, *names: bytes, before: dict[bytes, int] | None = None
-) -> tuple[int, int | None]:
+    file: BinaryIO, size: int, start: int, layout: _Layout, names: tuple[bytes, ...]
+) -> tuple[int, int | None, dict[bytes, int]]:
     """Return the position and the length of the audio in the first chunk with one of ``names``, None if unknown.
 
-    The positions of the chunks before it are added to ``before``.
+    The third value holds the positions of the chunks before it, by the first four bytes of their heads.
     """
+    before: dict[bytes, int] = {}
     for head, first, length in _chunks(file, size, start, layout):
         if head.startswith(names):
-            return first, length if length < _UNKNOWN_LENGTH else None
-        if before is not None:
-            before[head[:4]] = first
-    return 0, None
+            return first, length if length < _UNKNOWN_LENGTH else None, before
+        before[head[:4]] = first
+    return 0, None, before
 
 
 def _wav(file: BinaryIO, size: int, start: int, order: _Order) -> Survey:
-    before: dict[bytes, int] = {}
-    first, length = _audio_chunk(file, size, start + 12, _RIFF[order], b"data", before=before)
+    first, length, before = _audio_chunk(file, size, start + 12, _RIFF[order], (b"data",))
     if length is None:
         return _one_part("wav")
 
@@ -447,8 +439,7 @@ def _recovered(demuxer: str, start: int, size: int, order: _Order, numbers: dict
 
 
 def _aiff(file: BinaryIO, size: int, start: int, form: bytes) -> Survey:
-    before: dict[bytes, int] = {}
-    first, length = _audio_chunk(file, size, start + 12, _RIFF["big"], b"SSND", b"BODY", before=before)
+    first, length, before = _audio_chunk(file, size, start + 12, _RIFF["big"], (b"SSND", b"BODY"))
     if length is None:
         return _one_part("aiff")
 
