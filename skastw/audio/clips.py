@@ -498,13 +498,12 @@ def _from_mapping(clip: Mapping[str, Any], sample_rate: float) -> tuple[np.ndarr
     content, path = clip.get("bytes"), clip.get("path")
     if isinstance(content, bytes | bytearray | memoryview):
         return _decoded(bytes(content), sample_rate, start, end)
-    if content is not None:
-        raise ClipTypeError(f"got a dict with 'bytes' of type {type(content).__name__}, expected bytes.")
-
-    if isinstance(path, str | os.PathLike):
+    if content is None and isinstance(path, str | os.PathLike):
         return _decoded(path, sample_rate, start, end)
-    if path is not None:
-        raise ClipTypeError(f"got a dict with 'path' of type {type(path).__name__}, expected a str or Path.")
+
+    for key, value, expected in (("bytes", content, "bytes"), ("path", path, "a str or Path")):
+        if value is not None:
+            raise ClipTypeError(f"got a dict with {key!r} of type {type(value).__name__}, expected {expected}.")
     raise ClipValueError(f"got a dict with keys {sorted(map(str, clip))}, expected 'array', 'bytes' or 'path'.")
 
 

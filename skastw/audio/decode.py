@@ -200,9 +200,9 @@ class _Recording:
         """Raise an error if more audio is missing than the tolerance allows."""
         missing = max(n_announced - n_samples, n_samples * (self.survey.announced - 1)) / rate
         if missing > TOLERANCE or self.survey.is_cut:
-            seconds, proof = n_samples / rate, "the file ends inside a frame or a page"
-            if missing > TOLERANCE:
-                proof = f"the file announces at least {seconds + missing:.2f} s"
+            seconds = n_samples / rate
+            announced = f"the file announces at least {seconds + missing:.2f} s"
+            proof = announced if missing > TOLERANCE else "the file ends inside a frame or a page"
             raise ClipValueError(_TRUNCATED.format(seconds=seconds, proof=proof))
 
 

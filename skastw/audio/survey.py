@@ -4,6 +4,7 @@ Decoders trust a wrong header, stop at the end of the first of several recording
 file selects the bytes that a decoder gets, and measures how much of the announced audio is missing.
 """
 
+import codecs
 import re
 import struct
 import zlib
@@ -506,10 +507,9 @@ def describe_content(head: bytes) -> str | None:
     for pattern, words in _LOOKS:
         if re.match(pattern, head):
             return words
+    text_decoder = codecs.getincrementaldecoder("utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8")()
     try:
-        text = head.decode("utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8")
-    except UnicodeDecodeError as error:
-        if error.start < len(head) - 3:  # not an incomplete character at the end
-            return None
-        text = head[: error.start].decode("utf-8")
+        text = text_decoder.decode(head)  # an incomplete character at the end is no error
+    except UnicodeDecodeError:
+        return None
     return "text" if all(letter.isprintable() or letter in "\t\r\n" for letter in text) else None
