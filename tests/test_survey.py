@@ -491,6 +491,7 @@ def test_what_libsndfile_refuses_is_given_to_ffmpeg(name, monkeypatch, tmp_path)
         (b"file,label\na.wav,dog\n" * 100, "text"),
         ("Größe 数\n".encode() * 200, "text"),
         (("Größe" * 300).encode("utf-16"), "text"),
+        (("😀" * 300).encode("utf-16"), "text"),
         (bytes(5000), "nothing but zeros"),
         (b"\x93NUMPY\1\0" + bytes(100), "a NumPy array"),
         (b"\0\5\x16\7\0\2\0\0Mac OS X", "a metadata file of macOS"),

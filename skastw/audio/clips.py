@@ -56,7 +56,8 @@ MIN_MONO_SHARE, _AUDIBLE = 0.01, 1e-3
 _FORMS = (
     "a path, a 1-D array, a (channels, samples) array, an (array, sample_rate) tuple, or a dict with 'array' or 'path'"
 )
-_PCM_SCALE = {"int8": 2.0**7, "int16": 2.0**15, "int32": 2.0**31}
+#: Value of silence and full scale of the integer formats of audio.
+_PCM = {"uint8": (128.0, 2.0**7), "int8": (0.0, 2.0**7), "int16": (0.0, 2.0**15), "int32": (0.0, 2.0**31)}
 
 
 @dataclass(frozen=True)
@@ -114,11 +115,10 @@ def is_array_input(X: Any) -> bool:
         return True
     if isinstance(X, list):
         return _is_nested_list_of_numbers(X)
-    if isinstance(X, tuple | str | bytes | Mapping | os.PathLike) or _is_series(X):
-        return False
     if _is_frame(X):  # several numeric columns are an array; a single column holds clips
         return X.shape[1] > 1 and all(dtype.kind in "biuf" for dtype in X.dtypes)
-    if not hasattr(X, "__array__"):
+    is_series = hasattr(X, "iloc")
+    if isinstance(X, tuple | str | bytes | Mapping | os.PathLike) or is_series or not hasattr(X, "__array__"):
         return False
 
     array = X if isinstance(X, np.ndarray) else np.asarray(X)  # a tensor, or an array of another library
@@ -165,7 +165,7 @@ def as_clips(X: Any) -> Sequence[Any]:
                 f"column alone{_advice_on_columns(X)}."
             )
         X = X.iloc[:, 0]
-    if _is_series(X):
+    if hasattr(X, "iloc"):  # a Series
         return X.tolist()
 
     if hasattr(X, "__array__"):
@@ -242,9 +242,7 @@ def load_mono(clip: Any, sample_rate: float, *, index: int | None = None) -> Mon
     0.0
     """
     with naming_clip(clip, index):
-        samples, rate = _samples_and_rate(clip, sample_rate)
-        _check_shape(samples)
-        channels = _scale_pcm(samples)
+        channels, rate = _scaled_samples(clip, sample_rate)
         mono = to_mono(channels)
         check_amplitude(mono)
         share = mono_share(channels, mono) if channels.ndim == 2 else 1.0
@@ -320,9 +318,8 @@ def load_samples(clip: Any, sample_rate: float, *, index: int | None = None) -> 
     ((2, 4410), 44100.0)
     """
     with naming_clip(clip, index):
-        samples, rate = _samples_and_rate(clip, sample_rate)
-        _check_shape(samples)
-        samples = np.ascontiguousarray(np.atleast_2d(_scale_pcm(samples)))
+        samples, rate = _scaled_samples(clip, sample_rate)
+        samples = np.ascontiguousarray(np.atleast_2d(samples))
         check_amplitude(samples.ravel())
         return samples, rate
 
@@ -434,6 +431,22 @@ def _item(X: Any, position: int) -> Any:
         return UnreadableClip(error)
 
 
+def _scaled_samples(clip: Any, sample_rate: float) -> tuple[np.ndarray, float]:
+    """Return a copy of the samples as float32, of shape (n,) or (channels, n), and their rate."""
+    samples, rate = _samples_and_rate(clip, sample_rate)
+    if not samples.size:
+        raise ClipValueError("has no samples (zero length); drop the clip.")
+    if samples.ndim > 2:
+        raise ClipValueError(f"got an array of shape {samples.shape}, expected (samples,) or (channels, samples).")
+
+    silence, full_scale = _PCM.get(samples.dtype.name, (0.0, 1.0))
+    with np.errstate(over="ignore"):  # too large values become infinite, which check_amplitude reports
+        scaled = samples.astype(np.float32)
+    scaled -= silence
+    scaled /= full_scale
+    return scaled, rate
+
+
 def _samples_and_rate(clip: Any, sample_rate: float) -> tuple[np.ndarray, float]:
     """Return samples of shape (n,) or (channels, n), and their rate."""
     if isinstance(clip, UnreadableClip):
@@ -480,20 +493,17 @@ def _from_mapping(clip: Mapping[str, Any], sample_rate: float) -> tuple[np.ndarr
             raise ClipValueError(f"got a dict with two rates, {first!r} and {second!r}, expected one.")
 
         samples, rate = _as_samples(clip["array"]), check_sample_rate(rates[0])
-        if (start, end) == (None, None):
-            return samples, rate
         return samples[..., slice(*segment_bounds(samples.shape[-1], rate, start, end))], rate
 
     content, path = clip.get("bytes"), clip.get("path")
     if isinstance(content, bytes | bytearray | memoryview):
         return _decoded(bytes(content), sample_rate, start, end)
-    if content is not None:
-        raise ClipTypeError(f"got a dict with 'bytes' of type {type(content).__name__}, expected bytes.")
-
-    if isinstance(path, str | os.PathLike):
+    if content is None and isinstance(path, str | os.PathLike):
         return _decoded(path, sample_rate, start, end)
-    if path is not None:
-        raise ClipTypeError(f"got a dict with 'path' of type {type(path).__name__}, expected a str or Path.")
+
+    for key, value, expected in (("bytes", content, "bytes"), ("path", path, "a str or Path")):
+        if value is not None:
+            raise ClipTypeError(f"got a dict with {key!r} of type {type(value).__name__}, expected {expected}.")
     raise ClipValueError(f"got a dict with keys {sorted(map(str, clip))}, expected 'array', 'bytes' or 'path'.")
 
 
@@ -544,27 +554,11 @@ def _is_missing(value: Any) -> bool:
         return True
 
 
-def _check_shape(samples: np.ndarray) -> None:
-    if not samples.size:
-        raise ClipValueError("has no samples (zero length); drop the clip.")
-    if samples.ndim > 2:
-        raise ClipValueError(f"got an array of shape {samples.shape}, expected (samples,) or (channels, samples).")
-
-
 def to_mono(channels: np.ndarray) -> np.ndarray:
     """Return the mean of ``channels`` (n_channels, n_samples), or the samples (n_samples,) of one channel."""
     if channels.ndim == 2:
         channels = channels[0] if len(channels) == 1 else channels.mean(axis=0, dtype=np.float64)
     return np.ascontiguousarray(channels, dtype=np.float32)
-
-
-def _scale_pcm(samples: np.ndarray) -> np.ndarray:
-    if samples.dtype == np.float32:
-        return samples.copy()
-    if samples.dtype.name == "uint8":
-        return (samples.astype(np.float32) - 128.0) / 128.0
-    with np.errstate(over="ignore"):  # too large values become infinite, which check_amplitude reports
-        return samples.astype(np.float32) / np.float32(_PCM_SCALE.get(samples.dtype.name, 1.0))
 
 
 def _advice_on_columns(X: Any) -> str:
@@ -577,10 +571,6 @@ def _advice_on_columns(X: Any) -> str:
 
 def _is_frame(X: object) -> bool:
     return hasattr(X, "iloc") and hasattr(X, "columns")
-
-
-def _is_series(X: object) -> bool:
-    return hasattr(X, "iloc") and not hasattr(X, "columns")
 
 
 def _is_nested_list_of_numbers(X: list[Any]) -> bool:

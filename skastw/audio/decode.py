@@ -91,9 +91,11 @@ def decode(
     (3200, 1)
     """
     with _opened(source, limits) as recording:
-        if len(recording.parts) == 1 and not recording.parts[0].only_ffmpeg:
-            with contextlib.suppress(_LibsndfileRefusalError):
-                return _decode_part(recording, recording.parts[0], start, end)
+        part = recording.survey.parts[0]
+        if len(recording.survey.parts) == 1 and not part.only_ffmpeg:
+            with contextlib.suppress(_LibsndfileRefusalError), _sound_file(recording, part) as sound:
+                if sound.frames != _UNKNOWN_LENGTH:
+                    return _decode_part(recording, sound, start, end)
         return _decode_blocks(recording, start, end)
 
 
@@ -177,15 +179,14 @@ class _Recording:
     survey: Survey
     limits: Limits
 
-    @property
-    def parts(self) -> list[Part]:
-        return self.survey.parts
-
     def readable(self, part: Part) -> str | bytes | Pieces:
         """Return the source for libsndfile: if possible the path, which it can read without calls of Python."""
-        if isinstance(self.source, bytes) or part.pieces is not None or not self.survey.is_known:
-            return self.pieces(part)
-        if Path(self.source).suffix.lower() == ".raw":  # soundfile would require the rate
+        if (
+            isinstance(self.source, bytes)
+            or part.pieces is not None
+            or not self.survey.is_known
+            or Path(self.source).suffix.lower() == ".raw"  # soundfile would require the rate
+        ):
             return self.pieces(part)
 
         # a file name may contain any bytes; on Windows it is text
@@ -199,8 +200,10 @@ class _Recording:
         """Raise an error if more audio is missing than the tolerance allows."""
         missing = max(n_announced - n_samples, n_samples * (self.survey.announced - 1)) / rate
         if missing > TOLERANCE or self.survey.is_cut:
-            proof = "the file announces more" if missing > TOLERANCE else "the file ends inside a frame or a page"
-            raise ClipValueError(_TRUNCATED.format(seconds=n_samples / rate, proof=proof))
+            seconds = n_samples / rate
+            announced = f"the file announces at least {seconds + missing:.2f} s"
+            proof = announced if missing > TOLERANCE else "the file ends inside a frame or a page"
+            raise ClipValueError(_TRUNCATED.format(seconds=seconds, proof=proof))
 
 
 class _LibsndfileRefusalError(ClipValueError):
@@ -211,11 +214,14 @@ class _LibsndfileRefusalError(ClipValueError):
 def _opened(source: str | os.PathLike[str] | bytes, limits: Limits) -> Iterator[_Recording]:
     """Open and survey a file, and convert all errors inside the block to errors about the clip."""
     try:
-        with _open(source, limits) as file:
+        with _open(source) as file:
             size = file.seek(0, os.SEEK_END)
+            if not size:
+                raise ClipValueError(f"the file is empty (0 bytes), {_EXPECTED}.")
+            limits.check_file_size(size)
             recording = _Recording(source, file, size, survey(file, size), limits)
 
-            if not recording.parts:
+            if not recording.survey.parts:
                 raise ClipValueError(_TRUNCATED.format(seconds=0, proof="the file ends inside a tag"))
             for note in recording.survey.notes:
                 name = "An audio file in memory" if isinstance(source, bytes) else repr(str(os.fspath(source)))
@@ -236,34 +242,21 @@ def _reason(error: soundfile.LibsndfileError) -> str:
     return error.error_string.rstrip(".") or "damaged"
 
 
-def _open(source: str | os.PathLike[str] | bytes, limits: Limits) -> BinaryIO:
-    """Open a regular file that is neither empty nor too large."""
-    if isinstance(source, bytes):
-        size = len(source)
-    else:
-        if not os.fspath(source):
-            raise ClipValueError(f"the path is empty, {_EXPECTED}.")
-        try:
-            status = os.stat(source)
-        except FileNotFoundError:
-            raise ClipValueError(f"no such file{looked_in(source)}.") from None
-        except (OSError, ValueError) as error:  # ValueError: a NUL character in the name
-            raise ClipValueError(f"cannot be read: {error}.") from error
-        if stat.S_ISDIR(status.st_mode):
-            raise ClipValueError(f"is a folder, {_EXPECTED}.")
-        if not stat.S_ISREG(status.st_mode):
-            raise ClipValueError(f"is a pipe, a socket or a device, {_EXPECTED}.")
-        size = status.st_size
-
-    if not size:
-        raise ClipValueError(f"the file is empty (0 bytes), {_EXPECTED}.")
-    limits.check_file_size(size)
+def _open(source: str | os.PathLike[str] | bytes) -> BinaryIO:
+    """Open a regular file."""
     if isinstance(source, bytes):
         return io.BytesIO(source)
+    if not os.fspath(source):
+        raise ClipValueError(f"the path is empty, {_EXPECTED}.")
     try:
-        return open(source, "rb")
-    except OSError as error:
+        mode = os.stat(source).st_mode
+        if stat.S_ISREG(mode):
+            return open(source, "rb")
+    except FileNotFoundError:
+        raise ClipValueError(f"no such file{looked_in(source)}.") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL character in the name
         raise ClipValueError(f"cannot be read: {error}.") from error
+    raise ClipValueError(f"is {'a folder' if stat.S_ISDIR(mode) else 'a pipe, a socket or a device'}, {_EXPECTED}.")
 
 
 class _SoundFile(soundfile.SoundFile):
@@ -277,23 +270,18 @@ class _SoundFile(soundfile.SoundFile):
         return super().seekable() and self.format not in _INEXACT
 
 
-def _decode_part(recording: _Recording, part: Part, start: float | None, end: float | None) -> tuple[np.ndarray, int]:
+def _decode_part(
+    recording: _Recording, sound: _SoundFile, start: float | None, end: float | None
+) -> tuple[np.ndarray, int]:
     """Decode from ``start`` to ``end`` with libsndfile; if the format allows it, the rest is not read."""
-    with _sound_file(recording, part) as sound:
-        rate, is_endless = sound.samplerate, sound.frames == _UNKNOWN_LENGTH
-        if is_endless:
-            samples = np.concatenate([np.zeros((0, sound.channels), np.float32), *_sound_blocks(recording, sound)])
-            recording.check_whole(len(samples), 0, rate)
-            return samples[slice(*segment_bounds(len(samples), rate, start, end))], rate
-
-        n_frames = sound.frames
-        first, last = segment_bounds(n_frames, rate, start, end)
-        begin = first if sound.starts_anywhere() else 0
-        recording.limits.check_audio(last - begin, sound.channels, rate)
-        _check_density(sound, recording.size)
-        if begin:
-            sound.seek(begin)
-        samples = _read_samples(sound, last - begin)
+    n_frames, rate = sound.frames, sound.samplerate
+    first, last = segment_bounds(n_frames, rate, start, end)
+    begin = first if sound.starts_anywhere() else 0
+    recording.limits.check_audio(last - begin, sound.channels, rate)
+    _check_density(sound, recording.size)
+    if begin:
+        sound.seek(begin)
+    samples = _read_samples(sound, last - begin)
 
     n_read = begin + len(samples)
     recording.check_whole(n_frames if n_read >= last else n_read, last, rate)
@@ -318,44 +306,41 @@ def _decode_blocks(recording: _Recording, start: float | None, end: float | None
         blocks.append(block)
         recording.limits.check_audio(n_samples - n_before, block.shape[1], rate, verb="holds")
 
-    if not n_samples:
-        raise ClipValueError("holds no audio samples; drop the clip.")
     first, last = segment_bounds(n_samples, rate, start, end)
     return np.concatenate(blocks)[first - n_before : last - n_before], rate
 
 
 def _blocks(recording: _Recording) -> Iterator[tuple[np.ndarray, int]]:
     """Yield the samples of all parts, which must have the same sample rate and number of channels."""
-    form, n_samples, n_announced = None, 0, 0
-    for part in recording.parts:
-        for block, rate, n_more in _part_blocks(recording, part):
+    form, n_samples, announced = None, 0, [0] * len(recording.survey.parts)
+    for index, part in enumerate(recording.survey.parts):
+        for block, rate, announced[index] in _part_blocks(recording, part):
             form = form or (block.shape[1], rate)
             if form != (block.shape[1], rate):
                 raise ClipValueError("changes its channels or sample rate half-way; export it again.")
-            n_samples, n_announced = n_samples + len(block), n_announced + n_more
+            n_samples += len(block)
             recording.limits.check_audio(n_samples, *form, verb="holds")
             yield block, rate
-    recording.check_whole(n_samples, n_announced, form[1] if form else 1)
+
+    recording.check_whole(n_samples, sum(announced), form[1] if form else 1)
+    if not n_samples:
+        raise ClipValueError("holds no audio (no samples); drop the clip.")
 
 
 def _part_blocks(recording: _Recording, part: Part) -> Iterator[tuple[np.ndarray, int, int]]:
-    """Yield blocks of a part, their rate, and with the first block the number of samples that the part announces."""
+    """Yield blocks of a part, their rate, and the number of samples that the part announces."""
     if not part.only_ffmpeg:
         with contextlib.suppress(_LibsndfileRefusalError), _sound_file(recording, part) as sound:
             n_announced = 0 if sound.frames == _UNKNOWN_LENGTH else sound.frames
             recording.limits.check_audio(n_announced, sound.channels, sound.samplerate)
             _check_density(sound, recording.size)
-            for block in _sound_blocks(recording, sound):
+            for block in _sound_blocks(sound):
                 yield block, sound.samplerate, n_announced
-                n_announced = 0
             return
-
-    demuxer, pieces = cast(str, part.demuxer), recording.pieces(part)
-    for block, rate in ffmpeg_blocks(cast(BinaryIO, pieces), pieces.size, demuxer, recording.limits):
-        yield block, rate, 0
+    yield from ffmpeg_blocks(recording.pieces(part), cast(str, part.demuxer), recording.limits)
 
 
-def _sound_blocks(recording: _Recording, sound: _SoundFile) -> Iterator[np.ndarray]:
+def _sound_blocks(sound: _SoundFile) -> Iterator[np.ndarray]:
     """Yield blocks up to the end. None exceeds the announced rest, since libsndfile fills a whole block."""
     n_samples, max_size = 0, max(_BLOCK // sound.channels, 1)
     while (size := min(max_size, sound.frames - n_samples)) > 0:
@@ -363,7 +348,6 @@ def _sound_blocks(recording: _Recording, sound: _SoundFile) -> Iterator[np.ndarr
         if not len(block):
             break
         n_samples += len(block)
-        recording.limits.check_audio(n_samples, sound.channels, sound.samplerate, verb="holds")
         yield block if 2 * len(block) > size else block.copy()
 
 

@@ -1,15 +1,14 @@
 """Decode audio with FFmpeg's libraries through PyAV (the extra ``av``)."""
 
 import importlib.util
-import os
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from skastw.audio.limits import Limits
+from skastw.audio.pieces import Pieces
 from skastw.audio.resample import check_sample_rate
-from skastw.audio.survey import TOLERANCE
 from skastw.core.optional import import_optional
 from skastw.errors import ClipValueError
 
@@ -17,30 +16,7 @@ from skastw.errors import ClipValueError
 _WITHOUT_LENGTH = ("aac", "ac3", "aiff", "amr", "au", "caf", "eac3", "mp3", "w64", "wav")
 
 
-class _Bounded:
-    """A file for PyAV that limits the size of a read and raises no errors, which PyAV would print."""
-
-    def __init__(self, file: BinaryIO, size: int) -> None:
-        self._file, self._size = file, size
-
-    def read(self, size: int) -> bytes:
-        try:
-            # PyAV asks for as many bytes as a header announces, and Python allocates them before it reads
-            return self._file.read(min(size, self._size))
-        except (OSError, ValueError):
-            return b""
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        try:
-            return self._file.seek(offset, whence)
-        except (OSError, ValueError, OverflowError):
-            return -1
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-
-def ffmpeg_blocks(file: BinaryIO, size: int, demuxer: str, limits: Limits) -> Iterator[tuple[np.ndarray, int]]:
+def ffmpeg_blocks(file: Pieces, demuxer: str, limits: Limits) -> Iterator[tuple[np.ndarray, int, int]]:
     """Decode a file with FFmpeg, in blocks.
 
     FFmpeg may use only one demuxer. Without this restriction, it would choose one by the content of the file, and some
@@ -48,24 +24,24 @@ def ffmpeg_blocks(file: BinaryIO, size: int, demuxer: str, limits: Limits) -> It
 
     Parameters
     ----------
-    file : binary file
-    size : int
-        Size of the file in bytes.
+    file : Pieces
     demuxer : str
         FFmpeg's name of the demuxer.
     limits : Limits
-        Limits for the announced and for the decoded audio.
+        Limits for the announced audio.
 
     Yields
     ------
     samples : ndarray of shape (n_samples, n_channels), float32
     rate : int
         Samples per second (Hz).
+    n_announced : int
+        Number of samples in each channel that the file announces, the same for all blocks; 0 if it announces none.
 
     Raises
     ------
     ClipValueError
-        If FFmpeg cannot decode the file, or the file is shorter than it announces.
+        If FFmpeg cannot decode the file.
     MissingDependencyError
         If PyAV is not installed.
 
@@ -73,36 +49,36 @@ def ffmpeg_blocks(file: BinaryIO, size: int, demuxer: str, limits: Limits) -> It
     --------
     >>> from skastw.audio import LIMITS
     >>> from skastw.audio.ffmpeg import ffmpeg_blocks
+    >>> from skastw.audio.pieces import Pieces
     >>> from skastw.datasets import load_spoken_digits
     >>> with open(load_spoken_digits().data[0], "rb") as file:
-    ...     [rate for samples, rate in ffmpeg_blocks(file, 10**5, "ogg", LIMITS)][0]
+    ...     [rate for _, rate, _ in ffmpeg_blocks(Pieces(file, [(0, 10**5)]), "ogg", LIMITS)][0]
     16000
     """
     av = import_optional("av", extra="av", purpose="Decoding M4A, AAC, WebM, WMA and more")
-    n_samples, rate = 0, 1
-
     try:
-        with av.open(_Bounded(file, size), format=demuxer, metadata_errors="replace") as container:
+        with av.open(file, format=demuxer, metadata_errors="replace") as container:
             if not container.streams.audio:
                 raise ClipValueError("has no audio stream; drop the clip.")
             stream = container.streams.audio[0]
-            announced = None if demuxer in _WITHOUT_LENGTH else _announced_seconds(container, stream)
+            codec = stream.codec_context
+            if codec is None or not codec.sample_rate:
+                raise ClipValueError("cannot be decoded by FFmpeg (unknown codec or sample rate).")
+            seconds = 0 if demuxer in _WITHOUT_LENGTH else _announced_seconds(container, stream) or 0
+            limits.check_audio(seconds * codec.sample_rate, codec.channels, codec.sample_rate)
 
             # interleaved samples lie in one plane; with more than eight planes, PyAV reads past the end of their list
             interleave = av.AudioResampler(format="flt").resample
-            for frame, n_channels, rate in _frames(container, stream, announced or 0, limits):
-                n_samples += frame.samples
-                limits.check_audio(n_samples, n_channels, rate, verb="holds")
+            n_channels = rate = None
+            for frame in container.decode(stream):
+                n_channels, rate = n_channels or len(frame.layout.channels), rate or frame.sample_rate
+                if (n_channels, rate) != (len(frame.layout.channels), frame.sample_rate):
+                    raise ClipValueError("changes its channels or sample rate half-way; export it again.")
+                check_sample_rate(rate)
                 for block in interleave(frame):
-                    yield block.to_ndarray().reshape(-1, n_channels), rate
+                    yield block.to_ndarray().reshape(-1, n_channels), rate, round(seconds * rate)
     except av.FFmpegError as error:
         raise ClipValueError(f"cannot be decoded by FFmpeg ({error.strerror}).") from error
-
-    if not n_samples:
-        raise ClipValueError("holds no audio samples; drop the clip.")
-    if announced is not None and n_samples / rate < announced - TOLERANCE:
-        seconds = f"{n_samples / rate:.2f} s can be read and the file announces {announced:.2f} s"
-        raise ClipValueError(f"is truncated: {seconds}; fetch or export it again.")
 
 
 def has_ffmpeg() -> bool:
@@ -115,23 +91,6 @@ def has_ffmpeg() -> bool:
     True
     """
     return importlib.util.find_spec("av") is not None
-
-
-def _frames(container: Any, stream: Any, announced: float, limits: Limits) -> Iterator[tuple[Any, int, int]]:
-    """Yield frames of audio with their number of channels and sample rate, which must not change."""
-    codec = stream.codec_context
-    if codec is None or not codec.sample_rate:
-        raise ClipValueError("cannot be decoded by FFmpeg (unknown codec or sample rate).")
-    check_sample_rate(codec.sample_rate)
-    limits.check_audio(announced * codec.sample_rate, codec.channels, codec.sample_rate)
-
-    form = None
-    for frame in container.decode(stream):
-        form = form or (len(frame.layout.channels), int(frame.sample_rate))
-        if form != (len(frame.layout.channels), frame.sample_rate):
-            raise ClipValueError("changes its channels or sample rate half-way; export it again.")
-        check_sample_rate(form[1])
-        yield frame, *form
 
 
 def _announced_seconds(container: Any, stream: Any) -> float | None:

@@ -19,8 +19,9 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import asdict
 from io import BufferedReader
-from typing import Any, TypeAlias, cast
+from typing import Annotated, Any, Literal, TypeAlias, cast
 
+import msgspec
 import numpy as np
 
 from skastw.audio.decode import decode
@@ -34,6 +35,18 @@ _PROGRAM = "import sys; sys.path[:] = sys.argv[2:]; from skastw.audio.isolation 
 #: Seconds that a worker may take to start, and seconds after the timeout at which it ends itself.
 _START_TIMEOUT, _GRACE = 60.0, 2.0
 _ERRORS = {error.__name__: error for error in (ClipValueError, MissingDependencyError)}
+_Positive: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class _Answer(msgspec.Struct):
+    """The answer of a worker: an error, or the form of the samples, which follow."""
+
+    samples: Annotated[int, msgspec.Meta(ge=0)] = 0
+    channels: _Positive = 1
+    rate: _Positive = 1
+    warnings: list[str] = []
+    error: Literal["ClipValueError", "MissingDependencyError"] | None = None
+    reason: str = ""
 
 
 class Decoder:
@@ -216,16 +229,25 @@ class _Worker:
                 source = source if isinstance(source, bytes) else os.fsdecode(source)
                 pickle.dump((os.getcwd(), source, start, end), self._requests)
                 self._requests.flush()
-                answer, messages = _received(self._answers, self.limits)
-            except (OSError, EOFError):
+                answer, samples = self._received()
+            except (OSError, EOFError, msgspec.DecodeError):
                 raise ClipValueError(self._why_it_ended(expired)) from None
 
         self.ready = not expired.is_set()
-        for message in messages:
+        if answer.error is not None:
+            raise _ERRORS[answer.error](answer.reason)
+        for message in answer.warnings:
             warn_user(message)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        return samples, answer.rate
+
+    def _received(self) -> tuple[_Answer, np.ndarray]:
+        """Read an answer; all of it is checked, since a file may have compromised the worker."""
+        answer = msgspec.json.decode(self._answers.readline(2**16), type=_Answer)
+        self.limits.check_audio(answer.samples, answer.channels, answer.rate)
+        samples = np.empty((answer.samples, answer.channels), dtype=np.float32)
+        if self._answers.readinto(samples.reshape(-1).data.cast("B")) < samples.nbytes:
+            raise EOFError
+        return answer, samples
 
     def kill(self) -> None:
         """Kill the process and close the connection."""
@@ -267,30 +289,6 @@ class _Worker:
         return f"crashed the decoder ({cause}); drop the clip."
 
 
-def _received(answers: BufferedReader, limits: Limits) -> tuple[tuple[np.ndarray, int] | Exception, list[str]]:
-    """Read an answer and its warnings; all of it is checked, since a file may have compromised the worker."""
-    line = answers.readline(2**16)
-    if not line.endswith(b"\n"):
-        raise EOFError
-
-    try:
-        answer = json.loads(line)
-        if "error" in answer:
-            return _ERRORS[answer["error"]](str(answer["reason"])), []
-        samples, channels, rate = (int(answer[key]) for key in ("samples", "channels", "rate"))
-        messages = [str(message) for message in answer.get("warnings", [])]
-    except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
-        raise EOFError from None
-
-    if samples < 0 or channels < 1 or rate < 1:
-        raise EOFError
-    limits.check_audio(samples, channels, rate)
-    array = np.empty((samples, channels), dtype=np.float32)
-    if answers.readinto(array.reshape(-1).data.cast("B")) < array.nbytes:
-        raise EOFError
-    return (array, rate), messages
-
-
 # ------------------------------------------------------------------ in the worker
 
 
@@ -328,29 +326,33 @@ def work(decode: Callable[..., tuple[np.ndarray, int]] = decode) -> None:
         answer, samples = _answer(request, settings["memory"])
         _end_after(0)
 
-        answers.write(json.dumps(answer).encode() + b"\n")
+        answers.write(msgspec.json.encode(answer) + b"\n")
         if samples.size:
             answers.write(samples.data)
         answers.flush()
         del samples
 
 
-def _answer(decode: Callable[[], tuple[np.ndarray, int]], memory: int) -> tuple[dict[str, Any], np.ndarray]:
-    """Decode a file, and return the answer (or an error) and the samples."""
-    kind, nothing = "ClipValueError", np.zeros((0, 1), dtype=np.float32)
+def _answer(decode: Callable[[], tuple[np.ndarray, int]], memory: int) -> tuple[_Answer, np.ndarray]:
+    """Decode a file, and return the answer and the samples."""
+    kind: Any = "ClipValueError"
     try:
         (samples, rate), held = hold_warnings(decode)
+        messages = [_valid_text(message[:1000]) for message, _ in held[:10]]
+        answer = _Answer(len(samples), samples.shape[1], rate, messages)
+        return answer, np.ascontiguousarray(samples, dtype=np.float32)
     except tuple(_ERRORS.values()) as error:
-        kind, reason = type(error).__name__, getattr(error, "reason", str(error))[:10_000]
+        kind, reason = type(error).__name__, getattr(error, "reason", str(error))
     except MemoryError:
         reason = f"takes the decoder more memory than {memory} bytes."
     except Exception as error:
         reason = f"cannot be decoded ({type(error).__name__}: {error!s:.1000})."
-    else:
-        messages = [message[:1000] for message, _ in held[:10]]
-        answer = {"samples": len(samples), "channels": samples.shape[1], "rate": rate, "warnings": messages}
-        return answer, np.ascontiguousarray(samples, dtype=np.float32)
-    return {"error": kind, "reason": reason}, nothing
+    return _Answer(error=kind, reason=_valid_text(reason[:10_000])), np.zeros((0, 1), dtype=np.float32)
+
+
+def _valid_text(text: str) -> str:
+    """Return a text without the half characters that stand for invalid bytes of a file name."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _limit_memory(memory: int) -> None:

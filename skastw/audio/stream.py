@@ -10,7 +10,6 @@ import soxr
 from skastw.audio.clips import check_amplitude, load_waveform, naming_clip, to_mono
 from skastw.audio.decode import decode_blocks
 from skastw.audio.isolation import Decoder, current_decoder
-from skastw.errors import ClipValueError
 
 
 def stream_waveform(clip: Any, sample_rate: int, *, index: int | None = None) -> Iterator[np.ndarray]:
@@ -52,13 +51,8 @@ def stream_waveform(clip: Any, sample_rate: int, *, index: int | None = None) ->
         yield load_waveform(clip, sample_rate, index=index)
         return
 
-    pieces = _resampled(_mono(decode_blocks(path, limits=decoder.limits)), sample_rate)
-    while True:
-        with naming_clip(path, index):
-            piece = next(pieces, None)
-        if piece is None:
-            return
-        yield piece
+    with naming_clip(path, index):
+        yield from _resampled(decode_blocks(path, limits=decoder.limits), sample_rate)
 
 
 def _whole_file(clip: Any) -> str | os.PathLike[str] | None:
@@ -68,27 +62,17 @@ def _whole_file(clip: Any) -> str | os.PathLike[str] | None:
     return clip if isinstance(clip, str | os.PathLike) else None
 
 
-def _mono(blocks: Iterator[tuple[np.ndarray, int]]) -> Iterator[tuple[np.ndarray, int]]:
-    """Yield blocks with the mean of all channels."""
-    n_samples = 0
+def _resampled(blocks: Iterator[tuple[np.ndarray, int]], sample_rate: int) -> Iterator[np.ndarray]:
+    """Yield the mean of all channels at ``sample_rate``; the filter continues from block to block."""
+    converter, n_converted, mean = None, 0, 0.0
     for samples, rate in blocks:
         mono = to_mono(samples.T)
         check_amplitude(mono)
-        n_samples += len(mono)
-        yield mono, rate
-    if not n_samples:
-        raise ClipValueError("has no samples (zero length); drop the clip.")
-
-
-def _resampled(blocks: Iterator[tuple[np.ndarray, int]], sample_rate: int) -> Iterator[np.ndarray]:
-    """Yield blocks at ``sample_rate``; the filter continues from block to block."""
-    converter, n_converted, mean = None, 0, 0.0
-    for samples, rate in blocks:
         if rate == sample_rate:
-            yield samples
+            yield mono
             continue
         converter = converter or soxr.ResampleStream(rate, sample_rate, 1, dtype="float32", quality="HQ")
-        converted, mean = converter.resample_chunk(samples), float(samples.mean())
+        converted, mean = converter.resample_chunk(mono), float(mono.mean())
         n_converted += len(converted)
         if len(converted):
             yield converted

@@ -4,6 +4,7 @@ Decoders trust a wrong header, stop at the end of the first of several recording
 file selects the bytes that a decoder gets, and measures how much of the announced audio is missing.
 """
 
+import codecs
 import re
 import struct
 import zlib
@@ -11,16 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO, Literal, NamedTuple, TypeAlias
 
-from skastw.audio.mpeg import (
-    fills_file,
-    find_frames,
-    id3_end,
-    simple_id3_end,
-    split_streams,
-    tags_end,
-    tags_start,
-)
-from skastw.audio.pieces import Piece, read_at
+from skastw.audio.mpeg import Stream, fills_file, find_frames, id3_size, split_streams, tags_end, tags_start
+from skastw.audio.pieces import Piece, find_all, read_at
 
 #: Seconds by which a file may be shorter than announced, since headers are rounded and codecs pad and trim.
 TOLERANCE = 0.1
@@ -31,18 +24,49 @@ _UNKNOWN_SIZE, _UNKNOWN_AIFF_SIZE, _UNKNOWN_LENGTH = 0x7FFF0000, 0x7F000000, 2**
 _MAX_CHUNKS = 100_000
 #: Format tags of WAV: MPEG audio (layers II and III), and the tag for an extended header with the real tag.
 _MPEG_TAGS, _EXTENSIBLE = (0x50, 0x55), 0xFFFE
-#: Formats that only FFmpeg reads: first bytes of a file and name of the demuxer.
-_FFMPEG_ONLY = {
-    b"0&\xb2u": "asf",
-    b"#!AMR": "amr",
-    b"wvpk": "wv",
-    b"TTA1": "tta",
-}
-#: Types of the first box of an MP4 or QuickTime file.
-_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot")
-_W64_RIFF = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
+#: Formats that only FFmpeg reads: how a file begins, and the name of the demuxer.
+_FFMPEG_ONLY = (
+    (rb"0&\xb2u", "asf"),
+    (rb"#!AMR", "amr"),
+    (rb"wvpk", "wv"),
+    (rb"TTA1", "tta"),
+    (rb"....ftyp", "mp4"),
+    (rb"\x0b\x77...[\x58-\xff]", "eac3"),
+    (rb"\x0b\x77....", "ac3"),
+)
+#: Types of the first box of an MP4 or QuickTime file, besides "ftyp".
+_BOXES = (b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot")
 #: First bytes of the first packet of the two Ogg codecs that libsndfile reads.
 _OGG_CODECS = (b"\x01vorbis", b"OpusHead")
+
+_Order: TypeAlias = Literal["little", "big"]
+
+
+class _Layout(NamedTuple):
+    """How a format stores its chunks."""
+
+    head_size: int
+    length: slice  #: bytes of the head that hold the length
+    order: _Order
+    multiple: int = 1  #: a chunk is padded to a multiple of so many bytes
+    counts_head: bool = False  #: whether the length includes the head
+
+
+_RIFF: dict[_Order, _Layout] = {
+    "little": _Layout(8, slice(4, 8), "little", multiple=2),
+    "big": _Layout(8, slice(4, 8), "big", multiple=2),
+}
+_CAF = _Layout(12, slice(4, 12), "big")
+_W64 = _Layout(24, slice(16, 24), "little", multiple=8, counts_head=True)
+_VOC = _Layout(4, slice(1, 4), "little")
+#: Formats of chunks: how a file begins, name of the demuxer, position of the first chunk, layout of the chunks, and how
+#: the head of the chunk with the audio begins. In VOC, this is only the first of the blocks of sound: after the sizes
+#: that SoX writes, the next block is not found.
+_CHUNKED: tuple[tuple[bytes, str | None, int, _Layout, tuple[bytes, ...]], ...] = (
+    (b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00", "w64", 40, _W64, (b"data",)),
+    (b"caff", "caf", 8, _CAF, (b"data",)),
+    (b"Creative Voice File", None, 26, _VOC, (b"\x01", b"\x09")),
+)
 
 
 @dataclass
@@ -117,14 +141,16 @@ def survey(file: BinaryIO, size: int) -> Survey:
     ...     survey(file, 10**4).parts[0].demuxer
     'ogg'
     """
-    start = id3_end(file, 0)
+    start = 0
+    while tag_size := id3_size(read_at(file, start, 10)):
+        start += tag_size
     if start >= size:  # the file ends inside a tag
         return Survey([], is_cut=True)
 
     head = read_at(file, start, 64)
     result = _by_first_bytes(file, size, start, head)
     if result is None:
-        return _by_frames(file, size, start, head)
+        return _by_frames(file, size, start)
 
     if start:
         for part in result.parts:
@@ -134,25 +160,22 @@ def survey(file: BinaryIO, size: int) -> Survey:
 
 def _by_first_bytes(file: BinaryIO, size: int, start: int, head: bytes) -> Survey | None:
     """Survey a file if its first bytes identify the format."""
-    for mark, demuxer in _FFMPEG_ONLY.items():
-        if head.startswith(mark):
-            return _one_part(demuxer, only_ffmpeg=True)
-    if head[4:8] == b"ftyp" or (head[4:8] in _BOXES and int.from_bytes(head[:4], "big") <= size):
+    for pattern, only_demuxer in _FFMPEG_ONLY:
+        if re.match(pattern, head, re.DOTALL):
+            return _one_part(only_demuxer, only_ffmpeg=True)
+    if head[4:8] in _BOXES and int.from_bytes(head[:4], "big") <= size:
         return _one_part("mp4", only_ffmpeg=True)
     if head[:4] == b"\x1aE\xdf\xa3":
         return Survey([Part(demuxer="matroska", only_ffmpeg=True)], is_cut=_matroska_is_cut(file, size, start))
-    if head[:2] == b"\x0b\x77" and len(head) > 5:
-        return _one_part("eac3" if head[5] >> 3 > 10 else "ac3", only_ffmpeg=True)
 
     # formats whose headers or pages show whether audio is missing
     if head[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64") and head[8:12] == b"WAVE":
         return _wav(file, size, start, "big" if head[:4] == b"RIFX" else "little")
-    if head[:16] == _W64_RIFF:
-        return _announcing("w64", size, *_data_chunk(_chunks(file, size, start + 40, _W64), b"data"))
+    for mark, demuxer, first, layout, names in _CHUNKED:
+        if head.startswith(mark):
+            return _announcing(demuxer, size, *_audio_chunk(file, size, start + first, layout, names)[:2])
     if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC", b"8SVX", b"16SV"):
         return _aiff(file, size, start, head[8:12])
-    if head[:4] == b"caff":
-        return _announcing("caf", size, *_data_chunk(_chunks(file, size, start + 8, _CAF), b"data"))
     if head[:4] == b".snd":
         first, length = struct.unpack(">II", head[4:12].ljust(8, b"\0"))
         return _announcing("au", size, start + first, None if length == 0xFFFFFFFF else length)
@@ -167,10 +190,6 @@ def _by_first_bytes(file: BinaryIO, size: int, start: int, head: bytes) -> Surve
     if head[:4] == b"2BIT" and len(head) > 30:  # AVR: 0 stands for mono, then bits, then the number of samples
         n_bytes = (2 if head[12:14] != b"\0\0" else 1) * (int.from_bytes(head[14:16], "big") + 7) // 8
         return _announcing(None, size, start + 128, n_bytes * int.from_bytes(head[26:30], "big"))
-    if head[:19] == b"Creative Voice File":
-        first = start + int.from_bytes(head[20:22], "little")
-        # only the first block of sound: after the sizes that SoX writes, the next block is not found
-        return _announcing(None, size, *_data_chunk(_chunks(file, size, first, _VOC), b"\x01", b"\x09"))
     return None
 
 
@@ -190,58 +209,48 @@ def _announcing(demuxer: str | None, size: int, start: int, length: int | None) 
 # ------------------------------------------------------------------ MPEG audio and AAC
 
 
-def _by_frames(file: BinaryIO, size: int, start: int, head: bytes) -> Survey:
+def _by_frames(file: BinaryIO, size: int, start: int) -> Survey:
     """Survey a file that may consist of MPEG frames."""
-    if start == simple_id3_end(file) and fills_file(file, start, size):
+    head = read_at(file, 0, 10)
+    is_simple = start == 0 or (start == id3_size(head) and not head[5] & 0x10)  # libmpg123 can skip the tag
+    if is_simple and fills_file(file, start, size):
         return _one_part("mp3")
 
     first = tags_end(file, start)  # APE tags, too
     frames = find_frames(file, first, size)
-    n_unknown = 0 if frames is None else len(read_at(file, first, frames - first).lstrip(b"\0"))
-    if frames is None and first:  # the size of a tag may be wrong
+    if frames is not None:
+        frames -= len(read_at(file, first, frames - first).lstrip(b"\0"))  # zeros are padding, and no lost audio
+    elif first:  # the size of a tag may be wrong
         frames = find_frames(file, 10, size, reach=2**20)
+    if frames is not None:
+        return _mpeg(file, frames, size)
 
-    if frames is None and head[:1] == b"\xff" and head[1:2] in (b"\xf0", b"\xf1", b"\xf8", b"\xf9"):
+    if re.match(rb"\xff[\xf0\xf1\xf8\xf9]", read_at(file, start, 2)):
         return _one_part("aac", only_ffmpeg=True)  # a single frame
-    if frames is None:
-        return Survey(is_known=False)
-    is_whole_file = frames == start == simple_id3_end(file)
-    return _mpeg(file, frames, size, is_whole_file=is_whole_file, n_before=n_unknown)
+    return Survey(is_known=False)
 
 
-def _mpeg(file: BinaryIO, start: int, end: int, *, is_whole_file: bool = False, n_before: int = 0) -> Survey:
-    """Survey a sequence of frames: missing ones show in a length header, or in an incomplete last frame.
-
-    ``n_before`` is the number of bytes before the frames that are neither audio nor tags.
-    """
+def _mpeg(file: BinaryIO, start: int, end: int) -> Survey:
+    """Survey a sequence of frames: missing ones show in a length header, or in an incomplete last frame."""
     streams, n_unknown, is_cut = split_streams(file, start, end)
-    n_unknown += n_before
-    result = Survey([])
-    n_seconds = n_missing = 0.0
-    for stream in streams:
-        seconds = stream.frame_samples / stream.rate
-        n_seconds += stream.n_frames * seconds
-        n_missing += max(stream.n_announced - stream.n_frames, 0) * seconds
-        if not stream.runs:
-            continue
-
-        is_aac = stream.codec == "aac"
-        part = Part(stream.pieces(file), "aac" if is_aac else "mp3", is_aac)
-        if not stream.n_announced:
-            part.n_samples, part.rate = stream.n_frames * stream.frame_samples, stream.rate
-        if is_whole_file and len(streams) == 1 and not n_unknown and stream.is_as_announced:
-            part.pieces = None
-        result.parts.append(part)
-
-    has_length = bool(streams) and streams[-1].n_announced > 0
-    result.announced = (n_seconds + n_missing) / n_seconds if n_seconds else 1.0
-    result.is_cut = (is_cut and not has_length) or not n_seconds
+    n_seconds = sum(stream.n_frames * stream.frame_seconds for stream in streams)
+    n_missing = sum(max(stream.n_announced - stream.n_frames, 0) * stream.frame_seconds for stream in streams)
+    result = Survey([_mpeg_part(file, stream) for stream in streams if stream.runs], is_cut=not n_seconds)
+    if n_seconds:
+        result.announced = (n_seconds + n_missing) / n_seconds
+        result.is_cut = is_cut and not streams[-1].n_announced
 
     n_bytes = sum(stream.n_bytes for stream in streams)
     is_complete = all(stream.n_announced for stream in streams) and not n_missing
     if n_unknown * n_seconds > TOLERANCE * n_bytes and not is_complete:
         result.notes.append(f"{n_unknown} of its bytes are neither audio nor tags; a part of the audio may be lost.")
     return result
+
+
+def _mpeg_part(file: BinaryIO, stream: Stream) -> Part:
+    is_aac = stream.kind.codec == "aac"
+    n_samples = 0 if stream.n_announced else stream.n_frames * stream.kind.n_samples
+    return Part(stream.pieces(file), "aac" if is_aac else "mp3", is_aac, n_samples, stream.kind.rate)
 
 
 # ------------------------------------------------------------------ Ogg
@@ -263,30 +272,24 @@ def _ogg(file: BinaryIO, size: int, start: int) -> Survey:
     """Survey an Ogg file page by page. Each recording begins with a first page and should have an end mark."""
     links: list[_Link] = []
     position, is_cut = start, False
-    while position < size:
+    while position < size and not is_cut:
         page = read_at(file, position, 27 + 255 + 8)
-        if page[:4] != b"OggS" or len(page) < 27:
-            is_over = bool(links) and links[-1].has_end_mark
-            following = _find(file, b"OggS", position + 1, size) if is_over else None
-            if following is None:
-                is_cut = not is_over
-                break
-            position = following
+        if page[:4] != b"OggS" or len(page) < 27:  # after an end mark, tags may follow, and then another recording
+            is_cut = not links or not links[-1].has_end_mark
+            position = next(find_all(file, b"OggS", position + 1, size), size)
             continue
 
-        table = page[27 : 27 + page[26]]
-        end = position + 27 + page[26] + sum(table)
         is_beginning = bool(page[5] & 2)
+        packet = 27 + page[26]
         if not links or (is_beginning and links[-1].has_audio):
-            links.append(_Link(position, page[27 + page[26] :]))
+            links.append(_Link(position, page[packet:]))
 
+        end = position + packet + sum(page[27:packet])
+        is_cut = end > size
         link = links[-1]
         link.has_audio |= not is_beginning
         link.has_end_mark = bool(page[5] & 4)
         link.last_page, link.end = position, min(end, size)
-        if end > size:
-            is_cut = True
-            break
         position = end
 
     if not links:
@@ -319,14 +322,6 @@ def _ogg_checksum(page: bytes) -> bytes:
     """Return the CRC-32 of a page, which is zlib's with reversed bits and without inversion."""
     register = zlib.crc32(page.translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
     return register.to_bytes(4, "little").translate(_REVERSED)[::-1]
-
-
-def _find(file: BinaryIO, word: bytes, start: int, end: int) -> int | None:
-    for position in range(start, end, 2**16):
-        at = read_at(file, position, min(2**16 + len(word), end - position)).find(word)
-        if at >= 0:
-            return position + at
-    return None
 
 
 # ------------------------------------------------------------------ Matroska and WebM
@@ -362,32 +357,9 @@ def _matroska_is_cut(file: BinaryIO, size: int, start: int) -> bool:
 
 # ------------------------------------------------------------------ formats of chunks: WAV, AIFF and others
 
-_Order: TypeAlias = Literal["little", "big"]
-#: A chunk: its head, and the position and announced length of its content.
-_Chunk: TypeAlias = tuple[bytes, int, int]
 
-
-class _Layout(NamedTuple):
-    """How a format stores its chunks."""
-
-    head_size: int
-    length: slice  #: bytes of the head that hold the length
-    order: _Order
-    multiple: int = 1  #: a chunk is padded to a multiple of so many bytes
-    counts_head: bool = False  #: whether the length includes the head
-
-
-_RIFF: dict[_Order, _Layout] = {
-    "little": _Layout(8, slice(4, 8), "little", multiple=2),
-    "big": _Layout(8, slice(4, 8), "big", multiple=2),
-}
-_CAF = _Layout(12, slice(4, 12), "big")
-_W64 = _Layout(24, slice(16, 24), "little", multiple=8, counts_head=True)
-_VOC = _Layout(4, slice(1, 4), "little")
-
-
-def _chunks(file: BinaryIO, size: int, start: int, layout: _Layout) -> Iterator[_Chunk]:
-    """Yield the chunks of a file from position ``start`` on."""
+def _chunks(file: BinaryIO, size: int, start: int, layout: _Layout) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the chunks of a file from a position on: head, and position and announced length of the content."""
     for _ in range(_MAX_CHUNKS):
         first = start + layout.head_size
         if first > size:
@@ -400,47 +372,41 @@ def _chunks(file: BinaryIO, size: int, start: int, layout: _Layout) -> Iterator[
         start = first + length + -length % layout.multiple
 
 
-def _data_chunk(chunks: Iterator[_Chunk], *names: bytes) -> tuple[int, int | None]:
-    """Return the position and the length of the audio in the first chunk with one of ``names``, None if unknown."""
-    for head, first, length in chunks:
+def _audio_chunk(
+    file: BinaryIO, size: int, start: int, layout: _Layout, names: tuple[bytes, ...]
+) -> tuple[int, int | None, dict[bytes, int]]:
+    """Return the position and the length of the audio in the first chunk with one of ``names``, None if unknown.
+
+    The third value holds the positions of the chunks before it, by the first four bytes of their heads.
+    """
+    before: dict[bytes, int] = {}
+    for head, first, length in _chunks(file, size, start, layout):
         if head.startswith(names):
-            return first, length if length < _UNKNOWN_LENGTH else None
-    return 0, None
-
-
-def _sizes(order: _Order, *sizes: int) -> list[bytes]:
-    """Return sizes as they are stored in 32 bits."""
-    return [min(size, 2**32 - 1).to_bytes(4, order) for size in sizes]
+            return first, length if length < _UNKNOWN_LENGTH else None, before
+        before[head[:4]] = first
+    return 0, None, before
 
 
 def _wav(file: BinaryIO, size: int, start: int, order: _Order) -> Survey:
-    tag, byte_rate, data_64 = 0, 0, None
-    for head, first, length in _chunks(file, size, start + 12, _RIFF[order]):
-        name = head[:4]
-        if name == b"fmt ":
-            form = read_at(file, first, min(length, 40)).ljust(40, b"\0")
-            tag, byte_rate = int.from_bytes(form[:2], order), int.from_bytes(form[8:12], order)
-            tag = int.from_bytes(form[24:26], order) if tag == _EXTENSIBLE else tag
-        elif name == b"ds64":
-            data_64 = int.from_bytes(read_at(file, first + 8, 8), "little")
-        elif name == b"data":
-            break
-    else:
+    first, length, before = _audio_chunk(file, size, start + 12, _RIFF[order], (b"data",))
+    if length is None:
         return _one_part("wav")
 
     n_following = size - first
-    if length == 0xFFFFFFFF and data_64:
-        length = data_64
+    if length == 0xFFFFFFFF and b"ds64" in before:
+        length = int.from_bytes(read_at(file, before[b"ds64"] + 8, 8), "little") or n_following
     elif length >= _UNKNOWN_SIZE:
         length = n_following
     elif length == 0 and n_following and not _are_chunks(file, size, first, order):
-        length = n_following
-        total, n_bytes = _sizes(order, size - start - 8, n_following)
-        pieces: list[Piece] = [(start, start + 4), total, (start + 8, first - 4), n_bytes, (first, size)]
-        return _recovered(pieces, "wav", n_following)
+        numbers = {start + 4: size - start - 8, first - 4: n_following}
+        return _recovered("wav", start, size, order, numbers, n_following)
 
+    # the tag, or in an extended header the real tag, and the bytes per second
+    form = read_at(file, before.get(b"fmt ", size), 40).ljust(40, b"\0")
+    tag, byte_rate, extended_tag = (int.from_bytes(form[at], order) for at in (slice(2), slice(8, 12), slice(24, 26)))
     result = _announcing("wav", size, first, length)
-    if tag in _MPEG_TAGS and length and find_frames(file, first, size) is not None:
+    is_mpeg = (extended_tag if tag == _EXTENSIBLE else tag) in _MPEG_TAGS
+    if is_mpeg and length and find_frames(file, first, size) is not None:
         frames = _mpeg(file, first, min(first + length, size))
         frames.announced = max(frames.announced, result.announced)
         frames.is_cut |= result.is_cut
@@ -463,31 +429,30 @@ def _are_chunks(file: BinaryIO, size: int, start: int, order: _Order) -> bool:
     return size - start < 8
 
 
-def _recovered(pieces: list[Piece], demuxer: str, n_bytes: int) -> Survey:
+def _recovered(demuxer: str, start: int, size: int, order: _Order, numbers: dict[int, int], n_bytes: int) -> Survey:
+    """Survey a file in which other ``numbers`` of 32 bits belong at some positions."""
     note = f"its header says 0 bytes of audio, as after a power failure; the {n_bytes} bytes after it are decoded."
-    return Survey([Part(pieces, demuxer)], notes=[note])
+    pieces: list[Piece] = []
+    for position, number in sorted(numbers.items()):
+        pieces += [(start, position), min(number, 2**32 - 1).to_bytes(4, order)]
+        start = position + 4
+    return Survey([Part([*pieces, (start, size)], demuxer)], notes=[note])
 
 
 def _aiff(file: BinaryIO, size: int, start: int, form: bytes) -> Survey:
-    common = None
-    for head, first, length in _chunks(file, size, start + 12, _RIFF["big"]):
-        if head[:4] == b"COMM" and length >= 18:
-            common = first
-        elif head[:4] in (b"SSND", b"BODY"):
-            break
-    else:
+    first, length, before = _audio_chunk(file, size, start + 12, _RIFF["big"], (b"SSND", b"BODY"))
+    if length is None:
         return _one_part("aiff")
 
     n_following = size - first
+    common = before.get(b"COMM")
     if length >= _UNKNOWN_AIFF_SIZE:
         length = n_following
     elif length == 0 and n_following > 8 and form == b"AIFF" and common and not _are_chunks(file, size, first, "big"):
         channels, _, bits = struct.unpack(">HIH", read_at(file, common, 8))
         n_frames = (n_following - 8) * 8 // max(channels * bits, 1)
-        total, n_frames_bytes, n_bytes = _sizes("big", size - start - 8, n_frames, n_following)
-        before: list[Piece] = [(start, start + 4), total, (start + 8, common + 2), n_frames_bytes]
-        pieces = [*before, (common + 6, first - 4), n_bytes, (first, size)]
-        return _recovered(pieces, "aiff", n_following - 8)
+        numbers = {start + 4: size - start - 8, common + 2: n_frames, first - 4: n_following}
+        return _recovered("aiff", start, size, "big", numbers, n_following - 8)
     return _announcing("aiff", size, first, length)
 
 
@@ -504,21 +469,24 @@ def _nist_data(file: BinaryIO, start: int) -> tuple[int, int | None]:
 
 # ------------------------------------------------------------------ files without audio
 
+#: How files without audio begin.
 _LOOKS = (
-    (b"version https://git-lfs", "a pointer of Git LFS: run 'git lfs pull'"),
-    (b"%PDF", "a PDF document"),
-    (b"PK\x03\x04", "a ZIP archive: unpack it"),
-    (b"\x1f\x8b", "a gzip archive: unpack it"),
-    (b"Rar!", "a RAR archive: unpack it"),
-    (b"7z\xbc\xaf\x27\x1c", "a 7z archive: unpack it"),
-    (b"\x89PNG", "an image (PNG)"),
-    (b"\xff\xd8\xff", "an image (JPEG)"),
-    (b"GIF8", "an image (GIF)"),
-    (b"\x93NUMPY", "a NumPy array: load it and pass the array"),
-    (b"MThd", "MIDI notes without sound"),
-    (b"#EXTM3U", "a playlist: pass the files that it names"),
-    (b"\0\x05\x16\x07", "a metadata file of macOS: leave out files whose names begin with '._'"),
-    (b"\x7fELF", "a program"),
+    (rb"\0*\Z", "nothing but zeros"),
+    (rb"version https://git-lfs", "a pointer of Git LFS: run 'git lfs pull'"),
+    (rb"(?i)(\xef\xbb\xbf)?[ \t\r\n]*<(!doctype html|html|head|body)", "a web page"),
+    (rb"%PDF", "a PDF document"),
+    (rb"PK\x03\x04", "a ZIP archive: unpack it"),
+    (rb"\x1f\x8b", "a gzip archive: unpack it"),
+    (rb"Rar!", "a RAR archive: unpack it"),
+    (rb"7z\xbc\xaf\x27\x1c", "a 7z archive: unpack it"),
+    (rb"\x89PNG", "an image (PNG)"),
+    (rb"\xff\xd8\xff", "an image (JPEG)"),
+    (rb"GIF8", "an image (GIF)"),
+    (rb"\x93NUMPY", "a NumPy array: load it and pass the array"),
+    (rb"MThd", "MIDI notes without sound"),
+    (rb"#EXTM3U", "a playlist: pass the files that it names"),
+    (rb"\0\x05\x16\x07", "a metadata file of macOS: leave out files whose names begin with '._'"),
+    (rb"\x7fELF", "a program"),
 )
 
 
@@ -536,17 +504,12 @@ def describe_content(head: bytes) -> str | None:
     >>> describe_content(b"<!DOCTYPE html><html>404</html>")
     'a web page'
     """
-    for mark, words in _LOOKS:
-        if head.startswith(mark):
+    for pattern, words in _LOOKS:
+        if re.match(pattern, head):
             return words
-    if not head.strip(b"\0"):
-        return "nothing but zeros"
-    if head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
-        return "a web page"
+    text_decoder = codecs.getincrementaldecoder("utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8")()
     try:
-        text = head.decode("utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8")
-    except UnicodeDecodeError as error:
-        if error.start < len(head) - 3:  # not an incomplete character at the end
-            return None
-        text = head[: error.start].decode("utf-8")
+        text = text_decoder.decode(head)  # an incomplete character at the end is no error
+    except UnicodeDecodeError:
+        return None
     return "text" if all(letter.isprintable() or letter in "\t\r\n" for letter in text) else None
