@@ -31,6 +31,7 @@ from typing import Any, BinaryIO
 
 from torch import Tensor
 
+from skastw.core.optional import how_to_install
 from skastw.core.warn import warn_user
 from skastw.errors import ArtifactError
 from skastw.storage.commit import is_snapshot, open_files, replace_files, settled
@@ -394,7 +395,7 @@ def _current(config: dict[str, Any], source: Path) -> dict[str, Any]:
     if type(version) is not int or not (version == FORMAT_VERSION or version in _MIGRATIONS):
         raise ArtifactError(
             f"{str(source / CONFIG)!r} has format_version {str(version)[:50]!r}, expected 1 to {FORMAT_VERSION}; "
-            "a newer model requires a newer skastw: pip install --upgrade skastw."
+            f"a newer model requires a newer skastw: {how_to_install()}."
         )
     for step in range(version, FORMAT_VERSION):
         config = {**_MIGRATIONS[step](config), "format_version": step + 1}
