@@ -1,5 +1,6 @@
 """The snippets of the README and the docs run, and what they link to exists."""
 
+import inspect
 import re
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from skastw import ASTWClassifier, ASTWFeaturizer, ASTWRegressor
 from skastw.core import component as _component
 from skastw.network.inference import ROUNDING
 from skastw.targets import _base as _targets
@@ -87,11 +89,27 @@ def test_links_lead_somewhere(page):
         assert not anchor or anchor in anchors(target), f"{path}#{anchor}"
 
 
-def test_there_is_a_page_for_every_registered_component_name():
+@pytest.mark.parametrize("kind", _component.KINDS)
+def test_the_guide_and_the_docstrings_name_every_component(kind):
+    names = _component.component_names(kind)
     guide = (DOCS / "user_guide.md").read_text(encoding="utf-8")
-    for names in _component._REGISTRY.values():
-        for name in names:
-            assert f"`{name}`" in guide
+    (listed,) = re.findall(rf"^\| `{kind}` \| (.*)$", guide, flags=re.MULTILINE)
+    assert [name for name in names if f"`{name}`" not in listed and f"\n| `{name}` | " not in guide] == []
+    for estimator in (ASTWClassifier, ASTWRegressor):
+        entry = entry_of(estimator, kind)
+        assert [name for name in names if f'``"{name}"``' not in entry] == []
+
+
+def test_the_docstring_of_the_featurizer_names_every_front_end():
+    entry = entry_of(ASTWFeaturizer, "features")
+    names = set(_component.component_names("features")) - {"precomputed"}
+    assert set(re.findall(r'``"(\w+)"``', entry)) == names
+
+
+def entry_of(estimator, parameter):
+    """Return the documentation of a parameter in the docstring of an estimator."""
+    (entry,) = re.findall(rf"^{parameter} : .*\n((?:    .*\n)+)", inspect.getdoc(estimator), flags=re.MULTILINE)
+    return entry
 
 
 def test_the_guide_gives_the_tolerance_of_predictions():
