@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,12 +13,13 @@ import pytest
 
 from skastw import ASTWClassifier, ASTWFeaturizer, ASTWRegressor
 from skastw.core import component as _component
+from skastw.core.optional import how_to_install
 from skastw.network.inference import ROUNDING
 from skastw.targets import _base as _targets
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", *sorted(DOCS.glob("**/*.md"))]
+PAGES = [ROOT / "README.md", *sorted(DOCS.glob("**/*.md")), *sorted(ROOT.glob("examples/**/*.md"))]
 
 
 def page_name(page):
@@ -110,6 +112,21 @@ def entry_of(estimator, parameter):
     """Return the documentation of a parameter in the docstring of an estimator."""
     (entry,) = re.findall(rf"^{parameter} : .*\n((?:    .*\n)+)", inspect.getdoc(estimator), flags=re.MULTILINE)
     return entry
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/index.md", "docs/dependencies.md"])
+def test_a_table_lists_every_extra(page):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    table = (ROOT / page).read_text(encoding="utf-8").partition("\n| extra | ")[2].partition("\n\n")[0]
+    listed = re.findall(r"^\| `(\w+)` \| .+ \|$", table, flags=re.MULTILINE)
+    assert sorted(listed) == sorted(project["optional-dependencies"])
+
+
+def test_one_page_says_how_to_install_skastw_with_the_commands_of_the_messages():
+    texts = {page: page.read_text(encoding="utf-8") for page in PAGES}
+    assert [page for page, text in texts.items() if "pip install" in text] == [DOCS / "index.md"]
+    commands = re.findall("^pip install .*?(?= +#)", texts[DOCS / "index.md"], flags=re.MULTILINE)
+    assert commands == re.findall("`(.+?)`", how_to_install(mark="`") + how_to_install("plot", mark="`"))
 
 
 def test_the_guide_gives_the_tolerance_of_predictions():

@@ -24,7 +24,7 @@ def how_to_install(extra: str = "", *, mark: str = "") -> str:
     >>> print(how_to_install("plot"))
     pip install '.[plot]' in a checkout of skastw, or pip install 'skastw[plot] @ file:///path/to/wheel.whl'
     """
-    extras = f"[{extra}]" if extra else ""
+    extras = f"[{extra}]" * bool(extra)
     checkout, wheel = f"pip install '.{extras}'", f"pip install 'skastw{extras} @ file:///path/to/wheel.whl'"
     return f"{mark}{checkout}{mark} in a checkout of skastw, or {mark}{wheel}{mark}"
 
