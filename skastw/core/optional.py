@@ -25,7 +25,8 @@ def how_to_install(extra: str = "", *, mark: str = "") -> str:
     pip install '.[plot]' in a checkout of skastw, or pip install 'skastw[plot] @ file:///path/to/wheel.whl'
     """
     extras = f"[{extra}]" * bool(extra)
-    checkout, wheel = f"pip install '.{extras}'", f"pip install 'skastw{extras} @ file:///path/to/wheel.whl'"
+    checkout = f"pip install '.{extras}'" if extra else "pip install ."
+    wheel = f"pip install 'skastw{extras} @ file:///path/to/wheel.whl'"
     return f"{mark}{checkout}{mark} in a checkout of skastw, or {mark}{wheel}{mark}"
 
 
