@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from pathlib import Path
 
 from skastw import ASTWClassifier
 from skastw.evaluation import evaluate
@@ -11,14 +12,14 @@ from skastw.recipes import recipe_names
 from skastw.runs import load_clips
 
 
-def train(description: str | None, *, subset: str, epochs: int, pooling: str) -> None:
+def train(description: str | None, *, subset: str, epochs: int) -> None:
     """Train on some of the classes; the arguments are the defaults of the command line."""
     parser = _parser(description, subset, fold="test fold")
     parser.add_argument("--output-dir", default=f"exports/esc50_{subset}", help="folder for the model")
     parser.add_argument("--recipe", choices=recipe_names(), default="astw", help="recipe that the options change")
     parser.add_argument("--epochs", type=int, default=epochs, help="passes over the clips")
     parser.add_argument("--batch-size", type=int, default=8, help="clips per step")
-    parser.add_argument("--pooling", default=pooling, help="mean, max or attentive_stats")
+    parser.add_argument("--pooling", default="mean", help="mean, max or attentive_stats")
     parser.add_argument("--device", default="auto", help="where to train")
     parser.add_argument("--random-state", type=int, default=42, help="seed")
     args = parser.parse_args()
@@ -44,11 +45,11 @@ def train(description: str | None, *, subset: str, epochs: int, pooling: str) ->
     print(f"saved {clf.save_pretrained(args.output_dir)}")
 
 
-def test(description: str | None, *, subset: str) -> None:
-    """Test a saved model, and write a report with scores and plots."""
+def test(description: str | None, *, subset: str, output_dir: Path) -> None:
+    """Test a saved model, and write a report with scores and plots; the arguments are defaults, as in ``train``."""
     parser = _parser(description, subset, fold="test fold, as in 0_train.py")
     parser.add_argument("--model", default=f"exports/esc50_{subset}", help="saved folder, or repository of the Hub")
-    parser.add_argument("--output-dir", default=f"exports/esc50_{subset}_test", help="folder for the report")
+    parser.add_argument("--output-dir", type=Path, default=output_dir, help="folder for the report")
     args = parser.parse_args()
 
     clips = load_clips({"set": f"esc50:{args.subset}", "data_home": args.data_dir})

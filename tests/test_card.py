@@ -15,10 +15,12 @@ from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import eval_results_to_model_index
 from sklearn.metrics import balanced_accuracy_score, precision_recall_fscore_support
 
+import skastw
 from skastw import ASTWClassifier, ASTWRegressor
 from skastw.artifact.folder import seal
 from skastw.artifact.pretrained import to_documents
 from skastw.augment import Background
+from skastw.core.optional import how_to_install
 from skastw.datasets import make_tones
 from skastw.encoders import ParallelCNNEncoder
 from skastw.errors import ArtifactError
@@ -276,6 +278,12 @@ def test_the_epochs_are_those_of_the_training_that_was(tmp_path):
 
 
 # ------------------------------------------------------------------ what a reader learns
+
+
+def test_the_card_says_how_to_install_skastw(folder):
+    text = ModelCard.load(folder / "README.md").text
+    use = text.partition("\n## Use\n")[2].partition("\n## ")[0]
+    assert f"Install skastw {skastw.__version__} or newer: {how_to_install(mark='`')}." in use
 
 
 def test_tables_stay_tables_whatever_the_labels_hold(folder):

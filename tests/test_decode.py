@@ -240,7 +240,7 @@ def test_without_pyav_the_extra_is_named(name, monkeypatch, tmp_path):
     path.write_bytes(encoded(name))
     monkeypatch.setitem(sys.modules, "av", None)
     for read in (lambda: decode(path), lambda: load_waveform(path, 16000, index=0)):
-        with pytest.raises(MissingDependencyError, match=r"M4A, AAC, WebM.*pip install 'skastw\[av\]'") as caught:
+        with pytest.raises(MissingDependencyError, match=r"M4A, AAC, WebM.*pip install .*skastw\[av\]") as caught:
             read()
         assert isinstance(caught.value, ImportError)
 

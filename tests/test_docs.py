@@ -1,21 +1,25 @@
 """The snippets of the README and the docs run, and what they link to exists."""
 
+import inspect
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from skastw import ASTWClassifier, ASTWFeaturizer, ASTWRegressor
 from skastw.core import component as _component
+from skastw.core.optional import how_to_install
 from skastw.network.inference import ROUNDING
 from skastw.targets import _base as _targets
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", *sorted(DOCS.glob("**/*.md"))]
+PAGES = [ROOT / "README.md", *sorted(DOCS.glob("**/*.md")), *sorted(ROOT.glob("examples/**/*.md"))]
 
 
 def page_name(page):
@@ -87,11 +91,42 @@ def test_links_lead_somewhere(page):
         assert not anchor or anchor in anchors(target), f"{path}#{anchor}"
 
 
-def test_there_is_a_page_for_every_registered_component_name():
+@pytest.mark.parametrize("kind", _component.KINDS)
+def test_the_guide_and_the_docstrings_name_every_component(kind):
+    names = _component.component_names(kind)
     guide = (DOCS / "user_guide.md").read_text(encoding="utf-8")
-    for names in _component._REGISTRY.values():
-        for name in names:
-            assert f"`{name}`" in guide
+    (listed,) = re.findall(rf"^\| `{kind}` \| (.*)$", guide, flags=re.MULTILINE)
+    assert [name for name in names if f"`{name}`" not in listed and f"\n| `{name}` | " not in guide] == []
+    for estimator in (ASTWClassifier, ASTWRegressor):
+        entry = entry_of(estimator, kind)
+        assert [name for name in names if f'``"{name}"``' not in entry] == []
+
+
+def test_the_docstring_of_the_featurizer_names_every_front_end():
+    entry = entry_of(ASTWFeaturizer, "features")
+    names = set(_component.component_names("features")) - {"precomputed"}
+    assert set(re.findall(r'``"(\w+)"``', entry)) == names
+
+
+def entry_of(estimator, parameter):
+    """Return the documentation of a parameter in the docstring of an estimator."""
+    (entry,) = re.findall(rf"^{parameter} : .*\n((?:    .*\n)+)", inspect.getdoc(estimator), flags=re.MULTILINE)
+    return entry
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/index.md", "docs/dependencies.md"])
+def test_a_table_lists_every_extra(page):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    table = (ROOT / page).read_text(encoding="utf-8").partition("\n| extra | ")[2].partition("\n\n")[0]
+    listed = re.findall(r"^\| `(\w+)` \| .+ \|$", table, flags=re.MULTILINE)
+    assert sorted(listed) == sorted(project["optional-dependencies"])
+
+
+def test_one_page_says_how_to_install_skastw_with_the_commands_of_the_messages():
+    texts = {page: page.read_text(encoding="utf-8") for page in PAGES}
+    assert [page for page, text in texts.items() if "pip install" in text] == [DOCS / "index.md"]
+    commands = re.findall("^pip install .*?(?= +#)", texts[DOCS / "index.md"], flags=re.MULTILINE)
+    assert commands == re.findall("`(.+?)`", how_to_install(mark="`") + how_to_install("plot", mark="`"))
 
 
 def test_the_guide_gives_the_tolerance_of_predictions():

@@ -1,11 +1,14 @@
 """The wheel works without the source tree."""
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from skastw.core.optional import how_to_install
 
 ROOT = Path(__file__).parent.parent
 
@@ -32,7 +35,10 @@ def test_a_wheel_installs_and_works_without_the_source_tree(tmp_path):
     subprocess.run(build, check=True, capture_output=True)
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     site = tmp_path / "site"
-    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(site), str(wheel)]
+    command = shlex.split(
+        how_to_install("plot", mark="`").split("`")[-2].replace("file:///path/to/wheel.whl", wheel.as_uri())
+    )
+    install = [sys.executable, "-m", *command, "--quiet", "--no-deps", "--target", str(site)]
     subprocess.run(install, check=True, capture_output=True)
     result = subprocess.run(
         [sys.executable, "-c", CODE, str(site)],

@@ -1,4 +1,4 @@
-"""Test the saved model on the held-out speakers, and write a report with scores and plots.
+"""Test the saved model on the held-out speakers, and write a report with scores and plots beside this script.
 
 python examples/emodb/1_test.py --data-dir path/to/emodb --test-speakers 03
 """
@@ -6,6 +6,7 @@ python examples/emodb/1_test.py --data-dir path/to/emodb --test-speakers 03
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from skastw import ASTWClassifier
 from skastw.evaluation import evaluate
@@ -17,7 +18,7 @@ def main() -> None:
     parser.add_argument("--data-dir", help="folder of EMO-DB; downloaded if missing")
     parser.add_argument("--test-speakers", nargs="+", default=["03"], help="as in 0_train.py")
     parser.add_argument("--model", default="exports/emodb", help="saved folder, or repository of the Hub")
-    parser.add_argument("--output-dir", default="exports/emodb_test")
+    parser.add_argument("--output-dir", type=Path, default=Path(__file__).parent, help="folder for the report")
     args = parser.parse_args()
 
     clips = load_clips({"set": "emodb", "data_home": args.data_dir})

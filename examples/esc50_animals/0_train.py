@@ -10,4 +10,4 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from esc50 import train  # examples/esc50.py
 
 if __name__ == "__main__":
-    train(__doc__, subset="animals", epochs=30, pooling="mean")
+    train(__doc__, subset="animals", epochs=30)

@@ -10,4 +10,4 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from esc50 import train  # examples/esc50.py
 
 if __name__ == "__main__":
-    train(__doc__, subset="transport", epochs=24, pooling="attentive_stats")
+    train(__doc__, subset="transport", epochs=24)

@@ -1,4 +1,4 @@
-"""Test the saved model on the held-out actors, and write a report with scores and plots.
+"""Test the saved model on the held-out actors, and write a report with scores and plots beside this script.
 
 python examples/speech_emotion/1_test.py --data-dir path/to/ravdess
 """
@@ -6,6 +6,7 @@ python examples/speech_emotion/1_test.py --data-dir path/to/ravdess
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from skastw import ASTWClassifier
 from skastw.evaluation import evaluate
@@ -16,7 +17,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--data-dir", help="folder that contains Actor_01, Actor_02, ...; downloaded if missing")
     parser.add_argument("--model", default="exports/speech_emotion", help="saved folder, or repository of the Hub")
-    parser.add_argument("--output-dir", default="exports/speech_emotion_test")
+    parser.add_argument("--output-dir", type=Path, default=Path(__file__).parent, help="folder for the report")
     parser.add_argument("--test-actors", type=int, nargs="+", default=[21, 22, 23, 24], help="as in 0_train.py")
     args = parser.parse_args()
 

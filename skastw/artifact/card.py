@@ -7,6 +7,7 @@ from typing import Any
 from markupsafe import Markup
 from msgspec import to_builtins
 
+from skastw.core.optional import how_to_install
 from skastw.core.templates import render
 from skastw.core.version import __version__
 from skastw.network.model import count_parameters
@@ -61,6 +62,7 @@ def model_card(trained: Trained, *, title: str, estimator: str) -> str:
         title=title,
         estimator=estimator,
         version=__version__,
+        installation=Markup(how_to_install(mark="`")),
         noun=targets.noun,
         purpose=targets.purpose,
         limits=targets.limits,

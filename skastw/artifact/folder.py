@@ -33,6 +33,7 @@ from typing import Any
 from torch import Tensor
 
 from skastw.core.component import KINDS
+from skastw.core.optional import how_to_install
 from skastw.core.warn import warn_user
 from skastw.errors import ArtifactError
 from skastw.storage.commit import is_snapshot, open_files, replace_files, settled
@@ -425,7 +426,7 @@ def _current(config: dict[str, Any], source: Path) -> dict[str, Any]:
     if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
         raise ArtifactError(
             f"{str(source / CONFIG)!r} has format_version {str(version)[:50]!r}, expected 1 to {FORMAT_VERSION}; "
-            "a newer model requires a newer skastw: pip install --upgrade skastw."
+            f"a newer model requires a newer skastw: {how_to_install()}."
         )
     if version == 1:  # without hashes, and sometimes without a normalization
         if "sha256" in config:

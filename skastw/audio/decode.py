@@ -25,6 +25,7 @@ from skastw.audio.limits import LIMITS, Limits
 from skastw.audio.pieces import Pieces
 from skastw.audio.resample import check_sample_rate
 from skastw.audio.survey import TOLERANCE, Part, Survey, describe_content, survey
+from skastw.core.optional import how_to_install
 from skastw.core.text import looked_in
 from skastw.core.warn import warn_user
 from skastw.errors import ClipValueError, SkastwError
@@ -396,5 +397,5 @@ def _refusal(part: Part, reason: str) -> ClipValueError:
     if part.demuxer is None:
         return ClipValueError(f"cannot be decoded ({reason}); {_EXPECTED}.")
     if not has_ffmpeg():
-        return ClipValueError(f"cannot be decoded ({reason}); FFmpeg may read it: pip install 'skastw[av]'.")
+        return ClipValueError(f"cannot be decoded ({reason}); FFmpeg may read it: {how_to_install('av')}.")
     return _LibsndfileRefusalError(reason)

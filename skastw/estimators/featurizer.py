@@ -38,7 +38,7 @@ class ASTWFeaturizer(TransformerMixin, ComponentParams):
         Sampling rate of the waveforms that the front end takes (Hz). Clips are resampled to it. An array without a
         sampling rate must have it already.
     features : str or Features, default="log_mel"
-        Front end, which computes frames from a waveform.
+        Front end, which computes frames from a waveform: ``"log_mel"``, ``"mfcc"`` or ``"pcen"``.
     output : {"frames", "statistics"}, default="frames"
         ``"frames"`` returns an array of shape (n_frames, n_features) for each clip. ``"statistics"`` returns one row
         per clip: for each band and for 20 cepstral coefficients, the mean, the standard deviation and the standard

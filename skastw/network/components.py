@@ -15,6 +15,7 @@ from skastw.core.component import (
     Component,
     component_base,
     component_from_config,
+    component_names,
     component_to_config,
     resolve_component,
 )
@@ -32,6 +33,11 @@ C = TypeVar("C", bound=Component)
 
 #: Largest number of augmentations. A folder from an untrusted source may list any number.
 MAX_AUGMENTATIONS = 64
+
+
+def _names(kind: str) -> str:
+    """Return the names of a kind of component, for the documentation of its parameter."""
+    return ", ".join(f'``"{name}"``' for name in component_names(kind))
 
 
 @parameters
@@ -53,31 +59,32 @@ class ModelParams:
     features: str | Features = param(
         default="log_mel",
         valid=[str, Features],
-        doc='Front end, which computes frames from a waveform. With ``"precomputed"``, X contains frames instead of '
-        "clips, for example from :class:`ASTWFeaturizer`.",
+        doc=f"Front end, which computes frames from a waveform: {_names('features')}. With "
+        '``"precomputed"``, X contains frames instead of clips, for example from :class:`ASTWFeaturizer`.',
     )
     augment: str | Augment | list[Any] | None = param(
         default="spec_augment",
         valid=[str, Augment, "array-like", None],
-        doc="Augmentations of the training batches, applied in this order. None switches augmentation off.",
+        doc="Augmentation of the training batches, or a list of augmentations, which are applied in this order: "
+        f"{_names('augment')}. None switches augmentation off.",
     )
     normalization: str | Normalization = param(
         default="none",
         valid=[str, Normalization],
         doc='Normalization of the frames before the encoder: ``"per_bin"`` standardises each bin by its mean and '
-        'standard deviation in the training clips, ``"per_clip"`` each clip by its own, and ``"level"`` subtracts the '
-        "mean of each clip.",
+        'standard deviation in the training clips, ``"per_clip"`` each clip by its own, ``"relaxed"`` averages the two '
+        'for each bin, ``"level"`` subtracts the mean of each clip, and ``"none"`` changes nothing.',
     )
     encoder: str | Encoder = param(
         default="astw",
         valid=[str, Encoder],
-        doc="Network that turns frames into a sequence of vectors. Its parameters can be set through the estimator, "
-        "for example as ``encoder__d_model``.",
+        doc=f"Network that turns frames into a sequence of vectors: {_names('encoder')}. Its parameters can be set "
+        "through the estimator, for example as ``encoder__d_model``.",
     )
     pooling: str | Pooling = param(
         default="mean",
         valid=[str, Pooling],
-        doc='Pooling of the vectors of a clip into one embedding: ``"mean"``, ``"max"`` or ``"attentive_stats"``.',
+        doc=f"Pooling of the vectors of a clip into one embedding: {_names('pooling')}.",
     )
     n_models: int = param(
         default=1,
