@@ -11,7 +11,7 @@ quickstart: $(VENV)/.quickstart
 	$(BIN)/skastw predict skastw/datasets/data/spoken_digits/7_alicia_0.ogg --model exports/quickstart --top-k 3
 
 test: $(VENV)/.dev lint typecheck
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-floor:
 	$(PYTHON) -m venv .venv-floor
@@ -21,8 +21,8 @@ test-floor:
 
 # The tests with the kernels of older processors: AVX2 without AVX-512, then without AVX (each takes longer than make test).
 test-kernels: $(VENV)/.dev
-	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
-	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow
