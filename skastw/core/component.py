@@ -172,7 +172,7 @@ def _check_names(owner: BaseEstimator, names: Iterable[str]) -> None:
     for name in names:
         if name.partition("__")[0] in known:
             continue
-        meant = did_you_mean(name.replace(".", "__"), owner.get_params()) or f"; expected one of {', '.join(known)}."
+        meant = did_you_mean(name.replace(".", "__"), owner.get_params()) or f", expected one of {', '.join(known)}."
         raise ValueError(f"{type(owner).__name__} has no parameter {plain(name)!r}{meant}")
 
 

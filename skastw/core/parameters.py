@@ -6,8 +6,10 @@ A group of parameters is a class with one :func:`param` for each parameter. An e
 
 from __future__ import annotations
 
+import functools
+import inspect
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from types import UnionType
 from typing import Any, TypeVar, Union, dataclass_transform, get_args, get_origin
@@ -19,6 +21,7 @@ from skastw.core.text import did_you_mean
 from skastw.errors import plain
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def param(*, default: Any, valid: Sequence[Any], doc: str, saved: bool = True) -> Any:
@@ -69,6 +72,7 @@ def parameters(cls: type[T]) -> type[T]:
     <BLANKLINE>
     """
     cls = dataclass(kw_only=True, eq=False, repr=False)(cls)
+    cls.__init__ = suggesting(cls.__init__)  # type: ignore[method-assign]
     declared = _declared(cls)
     cls._parameter_constraints = {item.name: list(item.metadata["valid"]) for item in declared}  # type: ignore[attr-defined]
     if cls.__doc__:
@@ -77,6 +81,39 @@ def parameters(cls: type[T]) -> type[T]:
             cls.__doc__ = f"{cls.__doc__.rstrip()}\n\n    Parameters\n    ----------\n    {{parameters}}\n    "
         cls.__doc__ = cls.__doc__.replace("    {parameters}", entries)
     return cls
+
+
+def suggesting(init: F) -> F:
+    """Return an ``__init__`` whose error about an unknown parameter suggests the one that was probably meant.
+
+    Parameters
+    ----------
+    init : callable
+        With keyword-only parameters.
+
+    Examples
+    --------
+    >>> from skastw.core.parameters import suggesting
+    >>> class Trainer:
+    ...     @suggesting
+    ...     def __init__(self, *, epochs=3):
+    ...         self.epochs = epochs
+    >>> Trainer(epoch=5)
+    Traceback (most recent call last):
+        ...
+    TypeError: Trainer has no parameter 'epoch'; did you mean 'epochs'?
+    """
+    known = list(inspect.signature(init).parameters)[1:]
+
+    @functools.wraps(init)
+    def wrapped(self: Any, *args: Any, **params: Any) -> None:
+        for name in params:
+            if name not in known:
+                meant = did_you_mean(name, known) or f", expected one of {', '.join(known)}."
+                raise TypeError(f"{type(self).__name__} has no parameter {name!r}{meant}")
+        init(self, *args, **params)
+
+    return wrapped  # type: ignore[return-value]
 
 
 def param_names(cls: type, *, saved: bool | None = None) -> list[str]:
