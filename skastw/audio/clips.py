@@ -58,9 +58,9 @@ _FORMS = (
 )
 #: What to write instead of objects of other packages, by an attribute that they have.
 _ADVICE = {
-    "get_array_of_samples": "pass (numpy.array(segment.set_channels(1).get_array_of_samples()), segment.frame_rate)",
-    "detach": "pass tensor.detach().cpu().float().numpy()",
-    "read": "pass the path of the file, or {'bytes': file.read()}",
+    "get_array_of_samples": "(numpy.array(segment.set_channels(1).get_array_of_samples()), segment.frame_rate)",
+    "requires_grad": "tensor.detach().cpu().float().numpy()",
+    "read": "{'bytes': file.read()}",
 }
 #: An array with more columns is not (samples, channels).
 _MAX_CHANNELS = 32
@@ -187,12 +187,13 @@ def as_clips(X: Any) -> Sequence[Any]:
     if isinstance(X, list | tuple):
         if X and all(isinstance(item, numbers.Real) for item in X):
             raise ClipTypeError(
-                f"got {len(X)} numbers, expected a list of clips: pass [numpy.array(samples)] if they are one waveform."
+                f"got {len(X)} numbers, expected a list of clips: write [numpy.array(samples)] for one waveform."
             )
         return list(X)
     if hasattr(X, "__len__") and hasattr(X, "__getitem__") and not isinstance(X, bytes | bytearray | set):
         return [_item(X, i) for i in range(len(X))]
-    raise ClipTypeError(f"got {_describe(X)} as X, expected a list of clips{_advice(X)}; a clip is {_FORMS}.")
+    advice = ": write list(X)" if isinstance(X, Iterator | Set) and not hasattr(X, "read") else _advice(X, "[{}]")
+    raise ClipTypeError(f"got {_describe(X)} as X, expected a list of clips{advice}; a clip is {_FORMS}.")
 
 
 def load_waveform(clip: Any, sample_rate: float, *, index: int | None = None) -> np.ndarray:
@@ -533,13 +534,15 @@ def _as_samples(value: Any, *, transposed: str = "waveform.T") -> np.ndarray:
     if samples.ndim == 0:
         raise ClipTypeError(f"got {_describe(value)}, expected {_FORMS}{_advice(value)}.")
     if samples.dtype.kind in "OUST":
-        raise ClipTypeError(f"got {_describe(value)} that holds {_describe(value[0])}, expected {_FORMS}.")
+        first = plain(samples.flat[0]) if samples.size else None
+        raise ClipTypeError(f"got {_describe(value)} that holds {_describe(first)}, expected {_FORMS}.")
     if samples.dtype.kind not in "fiu":
         raise ClipTypeError(f"got samples of dtype {samples.dtype}, expected integers or floats: {_FORMS}.")
     if samples.ndim == 2 and samples.shape[0] > samples.shape[1] > 0:
-        order = "(samples, channels), as soundfile returns it" if samples.shape[1] <= _MAX_CHANNELS else "more rows"
+        order = "(samples, channels), as soundfile returns it"
+        order = f"which is {order}" if samples.shape[1] <= _MAX_CHANNELS else "with more rows than columns"
         raise ClipValueError(
-            f"got an array of shape {samples.shape}, which is {order}, expected (channels, samples): pass {transposed}."
+            f"got an array of shape {samples.shape}, {order}, expected (channels, samples): write {transposed}."
         )
     return samples
 
@@ -552,13 +555,15 @@ def _describe(value: Any) -> str:
     return f"{name} {plain(value)!r:.100}" if isinstance(value, numbers.Number | str) else name
 
 
-def _advice(value: Any) -> str:
-    """Return the end of an error about a value that is not a clip: what to pass instead, if it is a common value."""
+def _advice(value: Any, form: str = "{}") -> str:
+    """Return the end of an error about a value that is not a clip: what to write, in a form, or nothing."""
     if isinstance(value, bytes | bytearray | memoryview):
-        return ": pass {'bytes': ...} for the content of a file"
-    if isinstance(value, Iterator | Set):
-        return ": pass list(X)"
-    return next((f": {advice}" for name, advice in _ADVICE.items() if hasattr(value, name)), "")
+        line = "{'bytes': content}"
+    elif _is_missing(value):
+        return "; drop it, and its label" if form == "{}" else ""
+    else:
+        line = next((line for name, line in _ADVICE.items() if hasattr(value, name)), "")
+    return f": write {form.format(line)}" if line else ""
 
 
 def _is_missing(value: Any) -> bool:
@@ -566,6 +571,8 @@ def _is_missing(value: Any) -> bool:
         return value is None or bool(value != value)  # NaN and NaT are not equal to themselves
     except TypeError:  # comparisons with pandas.NA have no truth value
         return True
+    except (ValueError, RuntimeError):  # nor have those of arrays and tensors
+        return False
 
 
 def _check_shape(samples: np.ndarray) -> None:

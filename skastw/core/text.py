@@ -129,7 +129,8 @@ def unknown_value(name: str, value: object, known: Iterable[object]) -> str:
     "Got fill='bandd', expected one of 'clip', 'band'; did you mean 'band'?"
     """
     values = plain(list(known))
-    return f"Got {name}={plain(value)!r}, expected one of {', '.join(map(repr, values))}{did_you_mean(value, values) or '.'}"
+    meant = did_you_mean(value, values) or "."
+    return f"Got {name}={plain(value)!r}, expected one of {', '.join(map(repr, values))}{meant}"
 
 
 def looked_in(path: str | os.PathLike[str]) -> str:

@@ -17,9 +17,9 @@ import numpy as np
 from sklearn.utils import Bunch
 
 from skastw.core.optional import import_optional
-from skastw.core.text import column_type, listed, looked_in, original_text
+from skastw.core.text import column_type, did_you_mean, listed, looked_in, original_text
 from skastw.core.warn import warn_user
-from skastw.errors import DataError
+from skastw.errors import DataError, plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -191,7 +191,8 @@ def _read_file(path: Path, names: Sequence[str], labels: Sequence[str]) -> pd.Da
     import pandas as pd
 
     if not path.is_file():
-        raise DataError(f"Got table={str(path)!r}, which is not a file{looked_in(path)}.")
+        problem = "is a folder, expected a file" if path.is_dir() else f"does not exist{looked_in(path)}"
+        raise DataError(f"Got table={str(path)!r}, which {problem}.")
     suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() not in _COMPRESSED]
     kind = suffixes[-1] if suffixes else ""
     if kind not in (".csv", ".tsv", ".parquet"):
@@ -288,7 +289,9 @@ def _check_columns(frame: pd.DataFrame, needed: Mapping[str, Sequence[str]], row
         n_columns = list(frame.columns).count(name)
         if n_columns != 1:
             problem = "not a column" if n_columns == 0 else f"the name of {n_columns} columns"
-            raise DataError(f"{parameter}={name!r} is {problem} of the table, expected one of {_columns(frame)}.")
+            raise DataError(
+                f"{parameter}={plain(name)!r} is {problem} of the table, expected one of {_columns(frame, name)}"
+            )
 
         empty = np.flatnonzero(frame[name].isna())
         if len(empty):
@@ -299,8 +302,9 @@ def _check_columns(frame: pd.DataFrame, needed: Mapping[str, Sequence[str]], row
             )
 
 
-def _columns(frame: pd.DataFrame) -> str:
-    return ", ".join(map(repr, frame.columns))
+def _columns(frame: pd.DataFrame, name: Any) -> str:
+    others = [column for column in frame.columns if column != name]
+    return ", ".join(map(repr, frame.columns)) + (did_you_mean(name, others) or ".")
 
 
 def _segment_columns(
@@ -309,8 +313,8 @@ def _segment_columns(
     """Return the columns of starts and ends, or None for a default column that the table does not have."""
     for name, default in ((start_column, "start"), (end_column, "end")):
         if name not in (None, default, *frame.columns):
-            problem = f"{default}_column={name!r} is not a column of the table"
-            raise DataError(f"{problem}, expected one of {_columns(frame)}.")
+            problem = f"{default}_column={plain(name)!r} is not a column of the table"
+            raise DataError(f"{problem}, expected one of {_columns(frame, name)}")
     start, end = (name if name in frame.columns else None for name in (start_column, end_column))
     return start, end
 
@@ -353,7 +357,8 @@ def _files(values: Sequence[Any], column: str, root: Path, rows: _Rows) -> list[
     """Return the paths of the files; raise if one does not exist."""
     for row, value in enumerate(values):
         if not isinstance(value, str | os.PathLike):
-            raise DataError(f"The column {column!r} has {value!r:.100} in {rows(row)}, expected the path of a file.")
+            got = f"{plain(value)!r:.100} in {rows(row)}"
+            raise DataError(f"The column {column!r} has {got}, expected the path of a file.")
 
     files = [_existing(root, value) for value in values]
     if missing := [path for path in dict.fromkeys(files) if not os.path.isfile(path)]:

@@ -423,7 +423,7 @@ class AudioEstimator(
             return None
         if not isinstance(self.random_state, Integral):
             raise ValueError(
-                f"Got random_state={plain(self.random_state)!r} with checkpoint_dir, expected an integer: otherwise a run "
+                f"Got random_state={self.random_state!r} with checkpoint_dir, expected an integer: otherwise a run "
                 "that is started again has another seed."
             )
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from skastw.core.warn import warn_user
-from skastw.errors import ArtifactError, HubError
+from skastw.errors import ArtifactError, HubError, plain
 
 T = TypeVar("T")
 
@@ -89,7 +89,7 @@ def fetch(
     folder = Path(model)
     if folder.is_dir():
         if revision is not None:
-            raise ArtifactError(f"Got revision={revision!r} for the local folder {str(model)!r}, expected None.")
+            raise ArtifactError(f"Got revision={plain(revision)!r} for the local folder {str(model)!r}, expected None.")
         return folder
     if not isinstance(model, str) or not _REPOSITORY.fullmatch(model):
         raise ArtifactError(f"Got model {str(model)!r}, expected an existing folder or a repository 'user/name'.")
