@@ -31,6 +31,7 @@ from typing import Any, BinaryIO
 
 from torch import Tensor
 
+from skastw.core.text import looked_in
 from skastw.core.warn import warn_user
 from skastw.errors import ArtifactError
 from skastw.storage.commit import is_snapshot, open_files, replace_files, settled
@@ -381,6 +382,8 @@ def _open_version(source: Path, unread: tuple[str, ...] = ()) -> dict[str, Binar
     try:
         return open_files(source, FILES, editable=_EDITABLE, unread=unread)
     except FileNotFoundError as error:
+        if not source.exists():
+            raise ArtifactError(f"There is no model folder {str(source)!r}{looked_in(source)}.") from None
         inside = next((str(path.parent) for path in sorted(source.glob(f"*/{CONFIG}"))), None)
         hint = f" {inside!r} contains a model." if inside else ""
         raise ArtifactError(f"{str(source)!r} is not a complete model folder: {error}.{hint}") from None

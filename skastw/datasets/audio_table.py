@@ -304,7 +304,7 @@ def _check_columns(frame: pd.DataFrame, needed: Mapping[str, Sequence[str]], row
 
 def _columns(frame: pd.DataFrame, name: Any) -> str:
     others = [column for column in frame.columns if column != name]
-    return ", ".join(map(repr, frame.columns)) + (did_you_mean(name, others) or ".")
+    return ", ".join(map(repr, plain(list(frame.columns)))) + (did_you_mean(name, others) or ".")
 
 
 def _segment_columns(

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from skastw.core.text import looked_in
+from skastw.core.text import did_you_mean, looked_in
 from skastw.core.warn import warn_user
-from skastw.datasets import describe_audio, fetch_dataset, load_audio_folder, load_audio_table
+from skastw.datasets import dataset_names, describe_audio, fetch_dataset, load_audio_folder, load_audio_table
 from skastw.datasets.audio_folder import AUDIO_EXTENSIONS, UNKNOWN_EXTENSIONS
 from skastw.errors import OutputError, RunError
 from skastw.runs.splits import Fold, make_folds
@@ -95,6 +95,8 @@ def load_clips(source: Mapping[str, Any]) -> Clips:
 def _loaded(source: Mapping[str, Any], **options: Any) -> Any:
     """Return the Bunch of a loader; ``options`` replace options of the source."""
     kind = next(kind for kind in _LOADERS if kind in source)
+    if kind != "set" and not os.path.exists(os.path.expanduser(source[kind])):
+        raise RunError(f"Got {source[kind]!r} for {kind} in data, which does not exist{looked_in(source[kind])}.")
     chosen = {name: value for name, value in source.items() if name != kind and value is not None}
     return _LOADERS[kind](source[kind], **{**chosen, **options})
 
@@ -140,7 +142,7 @@ def source_of(data: str, **options: str | None) -> dict[str, str]:
     Raises
     ------
     RunError
-        If ``data`` contains a path separator and does not exist.
+        If ``data`` is none of them.
 
     Examples
     --------
@@ -148,9 +150,13 @@ def source_of(data: str, **options: str | None) -> dict[str, str]:
     >>> source_of("esc50:animals", data_home="sounds", groups=None)
     {'set': 'esc50:animals', 'data_home': 'sounds'}
     """
-    if os.sep in data and not os.path.exists(data):
-        raise RunError(f"The folder or table {data!r} does not exist{looked_in(data)}.")
     kind = "folder" if os.path.isdir(data) else "table" if data.lower().endswith(_TABLES) else "set"
+    if (os.sep in data or kind == "table") and not os.path.exists(data):
+        raise RunError(f"The folder or table {data!r} does not exist{looked_in(data)}.")
+    if kind == "set" and data.partition(":")[0] not in dataset_names():
+        meant = did_you_mean(data, dataset_names()) or f"{looked_in(data)}."
+        names = ", ".join(map(repr, dataset_names()))
+        raise RunError(f"Got data={data!r}, expected a folder, a table or one of {names}{meant}")
     return {kind: data, **{name: value for name, value in options.items() if value is not None}}
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from skastw.core.text import looked_in
 from skastw.core.warn import warn_user
 from skastw.errors import ArtifactError, HubError, plain
 
@@ -92,7 +93,10 @@ def fetch(
             raise ArtifactError(f"Got revision={plain(revision)!r} for the local folder {str(model)!r}, expected None.")
         return folder
     if not isinstance(model, str) or not _REPOSITORY.fullmatch(model):
-        raise ArtifactError(f"Got model {str(model)!r}, expected an existing folder or a repository 'user/name'.")
+        problem = "which is a file" if folder.is_file() else f"which does not exist{looked_in(folder)}"
+        raise ArtifactError(
+            f"Got model {str(model)!r}, {problem}, expected an existing folder or a repository 'user/name'."
+        )
 
     # All files come from the commit of the first, even if another commit is pushed meanwhile.
     folder = _download(model, names[0], revision, token, cache_dir).parent
@@ -346,7 +350,7 @@ def _clear_errors(
     except Exception as error:
         causes = _causes(error)
         what = _explain(causes, repo, token, name, revision, writing=writing)
-        hint = "" if writing else f" (There is no folder {repo!r} here, either.)"
+        hint = "" if writing else f" There is no folder {repo!r} here, either{looked_in(repo)}."
 
         # a traceback may show the error as the cause only if no part of it has the token
         shown = "".join(traceback.format_exception(error))
