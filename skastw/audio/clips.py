@@ -187,13 +187,14 @@ def as_clips(X: Any) -> Sequence[Any]:
     if isinstance(X, list | tuple):
         if X and all(isinstance(item, numbers.Real) for item in X):
             raise ClipTypeError(
-                f"got {len(X)} numbers, expected a list of clips: write [numpy.array(samples)] for one waveform."
+                f"got a {type(X).__name__} of {len(X)} numbers, expected a list of clips: write [numpy.array(samples)] "
+                "for one waveform."
             )
         return list(X)
     if hasattr(X, "__len__") and hasattr(X, "__getitem__") and not isinstance(X, bytes | bytearray | set):
         return [_item(X, i) for i in range(len(X))]
     advice = ": write list(X)" if isinstance(X, Iterator | Set) and not hasattr(X, "read") else _advice(X, "[{}]")
-    raise ClipTypeError(f"got {_describe(X)} as X, expected a list of clips{advice}; a clip is {_FORMS}.")
+    raise ClipTypeError(f"got X of type {type(X).__name__}, expected a list of clips; a clip is {_FORMS}{advice}.")
 
 
 def load_waveform(clip: Any, sample_rate: float, *, index: int | None = None) -> np.ndarray:
@@ -533,11 +534,11 @@ def _as_samples(value: Any, *, transposed: str = "waveform.T") -> np.ndarray:
 
     if samples.ndim == 0:
         raise ClipTypeError(f"got {_describe(value)}, expected {_FORMS}{_advice(value)}.")
-    if samples.dtype.kind in "OUST":
-        first = plain(samples.flat[0]) if samples.size else None
-        raise ClipTypeError(f"got {_describe(value)} that holds {_describe(first)}, expected {_FORMS}.")
     if samples.dtype.kind not in "fiu":
-        raise ClipTypeError(f"got samples of dtype {samples.dtype}, expected integers or floats: {_FORMS}.")
+        what = f"samples of dtype {samples.dtype}"
+        if isinstance(value, list | tuple) and samples.size:
+            what = f"{_describe(value)} that holds {_describe(plain(samples.flat[0]))}"
+        raise ClipTypeError(f"got {what}, expected integers or floats: {_FORMS}.")
     if samples.ndim == 2 and samples.shape[0] > samples.shape[1] > 0:
         order = "(samples, channels), as soundfile returns it"
         order = f"which is {order}" if samples.shape[1] <= _MAX_CHANNELS else "with more rows than columns"
@@ -550,7 +551,7 @@ def _as_samples(value: Any, *, transposed: str = "waveform.T") -> np.ndarray:
 def _describe(value: Any) -> str:
     """Return a short description of a value for messages."""
     if _is_missing(value):
-        return f"a missing value ({value})"
+        return "a missing value"
     name = type(value).__name__
     return f"{name} {plain(value)!r:.100}" if isinstance(value, numbers.Number | str) else name
 

@@ -132,7 +132,7 @@ def recipe_text(recipe: str | os.PathLike[str]) -> str:
 
     path = Path(name)
     if path.suffix not in (".yaml", ".yml") or not path.is_file():
-        if path.suffix in (".yaml", ".yml"):
+        if path.suffix in (".yaml", ".yml") and not path.exists():
             raise RecipeError(f"The recipe file {str(path)!r} does not exist{looked_in(path)}.")
         meant = did_you_mean(name, names) or "."
         known = ", ".join(map(repr, names))

@@ -95,10 +95,20 @@ def load_clips(source: Mapping[str, Any]) -> Clips:
 def _loaded(source: Mapping[str, Any], **options: Any) -> Any:
     """Return the Bunch of a loader; ``options`` replace options of the source."""
     kind = next(kind for kind in _LOADERS if kind in source)
-    if kind != "set" and not os.path.exists(os.path.expanduser(source[kind])):
-        raise RunError(f"Got {source[kind]!r} for {kind} in data, which does not exist{looked_in(source[kind])}.")
+    _check_exists(kind, source[kind])
     chosen = {name: value for name, value in source.items() if name != kind and value is not None}
     return _LOADERS[kind](source[kind], **{**chosen, **options})
+
+
+def _check_exists(kind: str, name: str) -> None:
+    """Raise unless a folder or table exists, or a data set has this name; suggest a similar one."""
+    got = f"Got {name!r} as the {kind} of data"
+    if kind != "set":
+        if not os.path.exists(os.path.expanduser(name)):
+            raise RunError(f"{got}, which does not exist{looked_in(os.path.expanduser(name))}.")
+    elif name.partition(":")[0] not in dataset_names():
+        meant = did_you_mean(name, dataset_names()) or f", or a folder or table{looked_in(name)}."
+        raise RunError(f"{got}, expected one of {', '.join(map(repr, dataset_names()))}{meant}")
 
 
 def unlabelled_clips(source: Mapping[str, Any]) -> list[Any]:
@@ -142,7 +152,7 @@ def source_of(data: str, **options: str | None) -> dict[str, str]:
     Raises
     ------
     RunError
-        If ``data`` is none of them.
+        If ``data`` contains a path separator and does not exist.
 
     Examples
     --------
@@ -151,12 +161,8 @@ def source_of(data: str, **options: str | None) -> dict[str, str]:
     {'set': 'esc50:animals', 'data_home': 'sounds'}
     """
     kind = "folder" if os.path.isdir(data) else "table" if data.lower().endswith(_TABLES) else "set"
-    if (os.sep in data or kind == "table") and not os.path.exists(data):
+    if os.sep in data and not os.path.exists(data):
         raise RunError(f"The folder or table {data!r} does not exist{looked_in(data)}.")
-    if kind == "set" and data.partition(":")[0] not in dataset_names():
-        meant = did_you_mean(data, dataset_names()) or f"{looked_in(data)}."
-        names = ", ".join(map(repr, dataset_names()))
-        raise RunError(f"Got data={data!r}, expected a folder, a table or one of {names}{meant}")
     return {kind: data, **{name: value for name, value in options.items() if value is not None}}
 
 
