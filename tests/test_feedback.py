@@ -123,9 +123,9 @@ class Subclass(ASTWClassifier):
             lambda: ASTWRegressor().predict(CLIPS, top_k=3),
             "ASTWRegressor.predict() has no argument 'top_k', expected one of X.",
         ),
-        (lambda: ASTWClassifier().fit(CLIPS, Y, val_audios=CLIPS), "'val_audios': write X_val=..., y_val=..."),
-        (lambda: ASTWClassifier().fit(CLIPS, Y, validation_data=(CLIPS, Y)), "write X_val=..., y_val=..."),
-        (lambda: ASTWClassifier().fit(audios=CLIPS, labels=Y), "'audios': write X=..."),
+        (lambda: ASTWClassifier().fit(CLIPS, Y, val_audios=CLIPS), "'val_audios': write X_val= and y_val=."),
+        (lambda: ASTWClassifier().fit(CLIPS, Y, validation_data=(CLIPS, Y)), "write X_val= and y_val=."),
+        (lambda: ASTWClassifier().fit(audios=CLIPS, labels=Y), "'audios': write X=."),
         (lambda: ASTWClassifier().fit(CLIPS, Y, group=Y), "'group'; did you mean 'groups'?"),
         (
             lambda: ASTWClassifier().fit(CLIPS, Y, Y),

@@ -15,12 +15,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 #: Arguments of other programs, and what to write instead. A replacement is suggested if its first name exists.
 _REPLACEMENTS = {
-    "audios": "X=...",
-    "labels": "y=...",
-    "val_audios": "X_val=..., y_val=...",
-    "val_labels": "X_val=..., y_val=...",
-    "validation_data": "X_val=..., y_val=...",
-    "eval_set": "X_val=..., y_val=...",
+    "audios": "X=",
+    "labels": "y=",
+    "val_audios": "X_val= and y_val=",
+    "val_labels": "X_val= and y_val=",
+    "validation_data": "X_val= and y_val=",
+    "eval_set": "X_val= and y_val=",
     "top_k": "predict_top_k(X, k={value})",
 }
 _MAX_SHOWN = 40
