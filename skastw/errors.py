@@ -34,17 +34,19 @@ def plain(value: Any) -> Any:
     Parameters
     ----------
     value : object
-        A scalar, an array, or a list or tuple of them. Other values are returned unchanged.
+        A scalar, an array, or a list, tuple or dict of them. Other values are returned unchanged.
 
     Examples
     --------
     >>> import numpy as np
     >>> from skastw.errors import plain
-    >>> plain(np.int64(3)), plain(np.array(["cat", "dog"])), plain([np.str_("cat")]), plain(None)
-    (3, ['cat', 'dog'], ['cat'], None)
+    >>> plain(np.int64(3)), plain(np.array(["cat", "dog"])), plain({np.str_("cat"): np.float32(2)}), plain(None)
+    (3, ['cat', 'dog'], {'cat': 2.0}, None)
     """
     if type(value).__module__ == "numpy":  # NumPy is not imported, so that the help of a command appears quickly
         value = value.tolist()
+    if type(value) is dict:
+        return {plain(key): plain(item) for key, item in value.items()}
     return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 

@@ -456,7 +456,7 @@ def test_cells_that_are_no_path(folder, table):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("table.csv", None, "which is not a file"),
+        ("table.csv", None, "which does not exist"),
         ("table.xlsx", b"PK", r"expected a \.csv, \.tsv or \.parquet file"),
         ("table", b"file,species", r"expected a \.csv"),
         ("table.csv", b"", "cannot be read as a table"),

@@ -174,6 +174,8 @@ def test_an_unknown_recipe_is_one_line_with_those_there_are():
         ["push", "folder"],
         ["evaluate", "-m", "b", "--data", "owls", "--folds", "2"],
         ["predict", "--data", "owls", "-m", "b", "--label-column", "c"],
+        ["predict", "a.wav", "-m", "b", "--audio-column", "c"],
+        ["train", "run.yaml", "--groups", "parent"],
         ["windows", "--data", "owls", "-m", "b", "-w", "1", "--groups", "parent"],
     ],
 )
@@ -453,6 +455,13 @@ def test_errors_name_the_argument(trained, tones, tmp_path, monkeypatch, argumen
     assert result.stderr.startswith(f"skastw: {message}")
 
 
+@pytest.mark.parametrize(("typed", "meant"), [("predct", "predict"), ("--grups", "--groups"), ("trian", "train")])
+def test_a_mistyped_command_or_option_is_suggested(typed, meant):
+    result = skastw(*(["train", typed, "parent"] if typed.startswith("-") else [typed]))
+    assert result.returncode == 2
+    assert meant in result.stderr.splitlines()[-1]
+
+
 def test_messages_of_the_library_are_printed_as_they_are(tones, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(tones, "sounds")
@@ -492,16 +501,36 @@ def test_clips_are_described(tones):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["train", "lost.yaml"], "Got run file 'lost.yaml'"),
-        (["train", "--data", "no_such_set", "-o", "out"], "Got name='no_such_set', expected"),
+        (["train", "lost.yaml"], "The run file 'lost.yaml' does not exist (looked in "),
+        (["train", "--data", "no_such_set", "-o", "out"], "Got 'no_such_set' as the set of data, expected"),
         (["train", "--data", "TONES", "-o", "out", "-p", "epoch=3"], "did you mean 'epochs'"),
         (["train", "--data", "TONES", "-o", "out", "-p", "epochs"], "expected NAME=VALUE, such as epochs=20"),
-        (["train", "--data", "TONES", "-o", "out", "--test-size", "0.2", "--folds", "3"], "expected exactly one of"),
+        (
+            ["train", "--data", "TONES", "-o", "out", "--test-size", "0.2", "--folds", "3"],
+            "Got --test-size and --folds",
+        ),
+        (["train", "--data", "TONES", "-o", "out", "--test-size", "2"], "'--test-size' holds 2.0, expected a share"),
+        (["train", "--data", "TONES", "-o", "out", "--folds", "ownn"], "'--folds' holds 'ownn', expected a number"),
+        (
+            ["train", "--data", "TONES", "-o", "out", "--seed", "1"],
+            "Got --seed, expected it with --test-size or --folds",
+        ),
+        (["train", "--data", "TONES", "-o", "out", "--label-column", "a"], "Got --label-column with a folder ("),
+        (
+            ["train", "--data", "esc50", "-o", "out", "--groups", "parent"],
+            "Got --groups with a data set ('esc50'), exp",
+        ),
+        (["describe", "--data", "esc50", "--groups", "parent"], "expected it with a folder"),
+        (["evaluate", "-m", "FOLDER", "--data", "TONES", "--seed", "3"], "expected it with --test-size."),
+        (["predict", "-m", "FOLDER", "--data", "TONES", "--audio-column", "a"], "expected it with a table"),
+        (["describe", "--data", "esc500"], "did you mean 'esc50'?"),
+        (["bench", "--device", "gpu"], "did you mean 'cuda'?"),
+        (["bench", "--device", "gpu:1"], "did you mean 'cuda:1'?"),
         (["train", "--data", "TONES", "-o", "out", "--test-fold", "1"], "for clips without folds"),
         (["describe", "--data", "lost.csv"], "lost.csv"),
         (["describe", "--data", "lost/sounds"], "The folder or table 'lost/sounds' does not exist"),
         (["info", "no/such/folder"], "expected an existing folder or a repository"),
-        (["push", "no_such_folder", "user/name"], "is not a complete model folder"),
+        (["push", "no_such_folder", "user/name"], "There is no model folder 'no_such_folder' (looked in "),
         (["bench", "--recipe", "no_such"], "Got recipe='no_such'"),
     ],
 )

@@ -344,7 +344,15 @@ def test_a_missing_file_says_where_it_was_looked_for(tmp_path, monkeypatch):
         with pytest.raises(ClipValueError, match="no such file") as caught:
             load_waveform(path, RATE, index=7)
         check_message(caught.value, where=f"Clip 7 ({path!r}): ")
-        assert f"looked in {str(folder)!r}" in str(caught.value)
+        assert f"there is no folder {str(folder)!r}" in str(caught.value)
+
+    for name in ("hoot.wav", "clip_1.wav"):
+        Path(name).touch()
+    ends = {"hot.wav": "; did you mean 'hoot.wav'?).", "hoot.flac": "; did you mean 'hoot.wav'?).", "clip_2.wav": "')."}
+    for path, end in ends.items():
+        with pytest.raises(ClipValueError, match="no such file") as caught:
+            load_waveform(path, RATE)
+        assert str(caught.value).endswith(f"looked in {str(tmp_path)!r}{end}".replace("''", "'"))
 
 
 def test_a_folder_is_no_clip(tmp_path):
@@ -401,8 +409,16 @@ BAD_VALUES = {
         "divide them by the full scale of their format, or drop",
     ),
     "3-D": (np.zeros((2, 3, 4)), r"shape \(2, 3, 4\), expected \(samples,\) or \(channels, samples\)"),
-    "transposed": (np.zeros((100, 2)), r"shape \(100, 2\).*expected \(channels, samples\): transpose it"),
-    "transposed, with rate": ((np.zeros((100, 2)), 8000), "transpose it"),
+    "transposed": (
+        np.zeros((100, 2)),
+        r"shape \(100, 2\), .*\(samples, channels\), as soundfile .*\(channels, samples\): write waveform\.T\.$",
+    ),
+    "transposed, with rate": ((np.zeros((100, 2)), 8000), r"write \(waveform\.T, sample_rate\)\.$"),
+    "transposed, in a dict": (
+        {"array": np.zeros((9, 2)), "sample_rate": 8000},
+        r"write \{'array': waveform\.T, \.\.\.\}",
+    ),
+    "frames": (np.zeros((100, 80)), r"shape \(100, 80\), with more rows than columns"),
     "rate 0": ((WAVEFORM, 0), f"sample rate of 0, {RATE_RANGE}"),
     "negative rate": ((WAVEFORM, -16000), f"sample rate of -16000, {RATE_RANGE}"),
     "NaN rate": ((WAVEFORM, float("nan")), f"sample rate of nan, {RATE_RANGE}"),
@@ -418,6 +434,16 @@ BAD_VALUES = {
     "dict, empty bytes": ({"bytes": b""}, "empty|expected 'array', 'bytes' or 'path'"),
 }
 
+
+class Segment:
+    """Audio of another package."""
+
+    frame_rate = 8000
+
+    def get_array_of_samples(self):
+        return [0, 1]
+
+
 BAD_TYPES = {
     "None": (None, f"missing value, {A_CLIP_IS}"),
     "float NaN": (float("nan"), f"missing value, {A_CLIP_IS}"),
@@ -428,9 +454,13 @@ BAD_TYPES = {
     "0-D array": (np.array(3.0), A_CLIP_IS),
     "set": ({1, 2}, f"got set.*{A_CLIP_IS}"),
     "object": (SkastwError, A_CLIP_IS),
-    "bytes": (b"RIFF", "got bytes"),
+    "bytes": (b"RIFF", r"got bytes, .*: write \{'bytes': content\}\.$"),
     "bytes of a file": (encode(NOISE, RATE), "got bytes"),
-    "open file": (io.BytesIO(b"RIFF"), "got BytesIO"),
+    "open file": (io.BytesIO(b"RIFF"), r"got BytesIO, .*: write \{'bytes': file\.read\(\)\}\.$"),
+    "segment": (Segment(), r"got Segment, .*: write \(numpy\.array\(.*\), segment\.frame_rate\)\.$"),
+    "tensor": (torch.ones(5, requires_grad=True), r"got Tensor, .*: write tensor\.detach\(\)"),
+    "number of NumPy": (np.float32(3), f"got float32 3.0, {A_CLIP_IS}"),
+    "nested paths": (["a.wav"], "got list that holds str 'a.wav'"),
     "generator": ((i for i in range(3)), "got generator"),
     "bool array": (np.zeros(5, bool), "dtype bool, expected integers or floats"),
     "complex array": (np.zeros(5, complex), "dtype complex128, expected integers or floats"),
@@ -501,7 +531,13 @@ BAD_CONTAINERS = {
     "int": (lambda: 3, ClipTypeError, f"type int, {LIST_WANTED}"),
     "pandas.NA": (lambda: pd.NA, ClipTypeError, f"type NAType, {LIST_WANTED}"),
     "generator": (lambda: (path for path in ["a.wav"]), ClipTypeError, f"type generator, {LIST_WANTED}"),
-    "list of numbers": (lambda: [0.1, 0.2], ClipTypeError, f"Clip 0: got float 0.1, {A_CLIP_IS}"),
+    "list of numbers": (
+        lambda: [0.1, np.float32(2)],
+        ClipTypeError,
+        r"list of 2 numbers, expected a list of clips: write \[numpy\.array\(samples\)\]",
+    ),
+    "open file": (lambda: io.BytesIO(b"RIFF"), ClipTypeError, r"type BytesIO, .*write \[\{'bytes': file\.read\(\)\}\]"),
+    "list of a generator": (lambda: iter(["a.wav"]), ClipTypeError, r"write list\(X\)\.$"),
     "Series of numbers": (lambda: pd.Series([0.1, 0.2]), ClipTypeError, f"Clip 0: got float 0.1, {A_CLIP_IS}"),
     "array of bools": (lambda: np.zeros((2, 5), bool), ClipTypeError, "Clip 0: .*dtype bool"),
     "frame of columns": (
@@ -517,7 +553,7 @@ BAD_CONTAINERS = {
         r"shape \(1, 2\).*expected shape",
     ),
     "0-D string": (lambda: np.array("a.wav"), ClipValueError, r"shape \(\).*expected shape"),
-    "1-D numbers": (lambda: np.zeros(800), ValueError, r"Expected 2D array, got 1D array(.|\n)*Reshape your data"),
+    "1-D numbers": (lambda: np.zeros(800), ValueError, r"one clip, .*\(800,\), .*write \w+\(\[waveform\]\)"),
     "0-D number": (lambda: np.array(3.0), ValueError, "Expected 2D array, got scalar array"),
     "4-D numbers": (lambda: np.zeros((2, 2, 2, 2)), ValueError, "dim 4"),
     "sparse matrix": (lambda: scipy.sparse.csr_matrix(np.eye(3)), TypeError, "dense data is required"),

@@ -570,7 +570,7 @@ def test_samples_keep_their_channels_and_rate():
     ("clip", "message"),
     [
         (np.zeros((2, 2, 2)), "shape"),
-        (np.zeros((9, 2)), "transpose"),
+        (np.zeros((9, 2)), "write waveform.T"),
         (np.zeros((2, 0)), "no samples"),
         (np.array([[0.0, np.inf], [0.0, -np.inf]]), "infinite"),
     ],

@@ -1,16 +1,20 @@
 """What a user sees: progress, callbacks, representations, plots of the history."""
 
+import inspect
 import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 
-from skastw import ASTWClassifier, ASTWFeaturizer
-from skastw.datasets import make_tones
+from skastw import ASTWClassifier, ASTWFeaturizer, ASTWRegressor
+from skastw.datasets import fetch_dataset, load_audio_folder, load_audio_table, make_tones
 from skastw.datasets._public_set import check_name
 from skastw.encoders import ASTWEncoder
 from skastw.evaluation import evaluate
+from skastw.features import LogMel
+from skastw.runs import make_folds, parse_run
 
 TINY = ASTWEncoder(d_model=16, num_heads=2, num_layers=1)
 CLIPS, Y = make_tones(n_clips=24, random_state=0)
@@ -91,6 +95,137 @@ def test_labels_are_told_as_python_writes_them(use, y):
     messages = " ".join(str(getattr(one, "message", one)) for one in told)
     assert messages
     assert "np." not in messages
+
+
+class Subclass(ASTWClassifier):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("use", "message"),
+    [
+        (lambda: ASTWClassifier().fit(CLIPS, Y, epochs=3), "ASTWClassifier(epochs=3).fit(X, y)"),
+        (lambda: Subclass().fit(CLIPS, Y, epochs=3, batch_size=8), "Subclass(epochs=3, batch_size=8).fit(X, y)"),
+        (lambda: ASTWRegressor().fit(CLIPS, Y, epochs=np.int64(3)), "ASTWRegressor(epochs=3).fit(X, y)"),
+        (lambda: ASTWFeaturizer().fit(CLIPS, sample_rate=8000), "ASTWFeaturizer(sample_rate=8000).fit(X)"),
+        (lambda: ASTWClassifier().fit_transform(CLIPS, Y, epochs=3), "ASTWClassifier(epochs=3).fit(X, y)"),
+        (lambda: ASTWClassifier().partial_fit(CLIPS, Y, epochs=3), "ASTWClassifier(epochs=3).partial_fit(X, y)"),
+        (lambda: ASTWClassifier().predict(CLIPS, batch_size=8), "set_params(batch_size=8).predict(X)"),
+        (
+            lambda: ASTWClassifier().predict(CLIPS, top_k=3),
+            "ASTWClassifier.predict() has no argument 'top_k': write pred",
+        ),
+        (
+            lambda: Subclass().predict(CLIPS, top_k=3),
+            "Subclass.predict() has no argument 'top_k': write predict_top_k(X, k=3)",
+        ),
+        (
+            lambda: ASTWRegressor().predict(CLIPS, top_k=3),
+            "ASTWRegressor.predict() has no argument 'top_k', expected one of X.",
+        ),
+        (lambda: ASTWClassifier().fit(CLIPS, Y, val_audios=CLIPS), "'val_audios': write X_val= and y_val=."),
+        (lambda: ASTWClassifier().fit(CLIPS, Y, validation_data=(CLIPS, Y)), "write X_val= and y_val=."),
+        (lambda: ASTWClassifier().fit(audios=CLIPS, labels=Y), "'audios': write X=."),
+        (lambda: ASTWClassifier().fit(CLIPS, Y, group=Y), "'group'; did you mean 'groups'?"),
+        (
+            lambda: ASTWClassifier().fit(CLIPS, Y, Y),
+            "takes 2 arguments without names (X, y), got 3; name the others: sample",
+        ),
+        (lambda: ASTWClassifier().fit(CLIPS), "ASTWClassifier.fit() is missing a required argument: 'y'"),
+        (
+            lambda: Subclass.from_pretrained("x", revison="main"),
+            "Subclass.from_pretrained() has no argument 'revison'; did",
+        ),
+        (lambda: ASTWClassifier(epoch=3), "ASTWClassifier has no parameter 'epoch'; did you mean 'epochs'?"),
+        (lambda: ASTWFeaturizer(feature="mfcc"), "ASTWFeaturizer has no parameter 'feature'; did you mean 'features'?"),
+        (lambda: ASTWEncoder(dmodel=3), "ASTWEncoder has no parameter 'dmodel'; did you mean 'd_model'?"),
+        (lambda: ASTWClassifier().save("x"), "ASTWClassifier has no method 'save': write save_pretrained(folder)."),
+        (lambda: Subclass.load("x"), "Subclass has no method 'load': write from_pretrained(folder)."),
+        (lambda: ASTWFeaturizer().save("x"), "ASTWFeaturizer has no method 'save': write clf.save_pretrained("),
+        (lambda: ASTWClassifier().fit(CLIPS[0], [0]), "write predict([waveform])"),
+        (lambda: ASTWFeaturizer().fit(CLIPS).transform(CLIPS[0]), "write transform([waveform])"),
+    ],
+)
+def test_calls_of_other_programs_are_told_what_to_write(use, message):
+    with pytest.raises((TypeError, AttributeError, ValueError)) as caught:
+        use()
+    assert message in str(caught.value)
+
+
+def test_explained_methods_look_the_same_to_scikit_learn():
+    taken = ["self", "X", "y", "sample_weight", "groups", "X_val", "y_val", "sample_weight_val"]
+    assert list(inspect.signature(Subclass.fit).parameters) == taken
+    assert "epochs" in inspect.signature(ASTWClassifier).parameters
+    assert not any(hasattr(owner, name) for owner in (tiny(), Subclass, ASTWFeaturizer()) for name in ("save", "load"))
+    with sklearn.config_context(enable_metadata_routing=True):
+        routed = Subclass().set_fit_request(groups=True, sample_weight=False).get_metadata_routing().fit.requests
+    assert set(routed) == {*taken[3:]}
+    assert (routed["groups"], routed["sample_weight"]) == (True, False)
+
+
+def fitting(**params):
+    return lambda: ASTWClassifier(**params).fit(CLIPS, Y)
+
+
+@pytest.mark.parametrize(
+    ("use", "meant"),
+    [
+        (fitting(encoder="resnett"), "resnet"),
+        (fitting(encoder="ASTW"), "astw"),
+        (fitting(features="logmel"), "log_mel"),
+        (fitting(augment="specaugment"), "spec_augment"),
+        (fitting(pooling="atentive_stats"), "attentive_stats"),
+        (fitting(normalization="perbin"), "per_bin"),
+        (fitting(precision="bf61"), "bfloat16"),
+        (fitting(device="gpu"), "cuda"),
+        (fitting(device="cudaa"), "cuda"),
+        (fitting(cache="dsik"), "disk"),
+        (fitting(class_weight={"zebra": 2}, encoder=TINY), None),
+        (lambda: tiny().set_params(epoch=3), "epochs"),
+        (lambda: tiny().set_params(encoder__dmodel=3), "d_model"),
+        (lambda: ASTWClassifier.from_recipe("smal"), "small"),
+        (lambda: fetch_dataset("ESC-50"), "esc50"),
+        (lambda: load_audio_table(pd.DataFrame({"audio": ["a"], "kind": ["b"]}), label_column="kidn"), "kind"),
+        (lambda: load_audio_folder("no/such/place"), None),
+    ],
+)
+def test_a_near_miss_is_suggested(use, meant):
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        use()
+    assert ("did you mean" in str(caught.value)) == (meant is not None)
+    assert meant is None or str(caught.value).endswith(f"; did you mean {meant!r}?")
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        fitting(encoder=np.str_("resnett")),
+        fitting(device=np.str_("gpu")),
+        fitting(epochs=np.int64(-3)),
+        fitting(muon_lr=np.float32(-3)),
+        fitting(encoder=ASTWEncoder(d_model=np.int64(-3))),
+        fitting(features=LogMel(fmin=np.float64(9000), fmax=np.float64(3000))),
+        fitting(class_weight={np.int64(7): np.float32(2)}, encoder=TINY),
+        lambda: ASTWClassifier(class_weight={np.int64(0): np.float32(2)}).fit(CLIPS, np.eye(2, dtype=int)[Y % 2]),
+        lambda: tiny().set_params(**{np.str_("epoch"): 3}),
+        lambda: ASTWFeaturizer(output=np.str_("frame")).fit(CLIPS),
+        lambda: ASTWFeaturizer().fit([np.float32(3), CLIPS[0]]).transform([np.float32(3), CLIPS[0]]),
+        lambda: ASTWFeaturizer().fit_transform([np.str_("lost.wav")]),
+        lambda: ASTWFeaturizer().fit_transform([{"path": "a.wav", "start": np.str_("b")}]),
+        lambda: parse_run({"data": {"set": "a"}, "output": "b", "split": {"test_groups": np.str_("a")}}, "mine"),
+        lambda: make_folds(Y, Y, {}, {"test_groups": [np.int64(7), np.str_("a")]}),
+        lambda: make_folds(Y, Y, {"1": Y}, {"test_fold": np.int64(7)}),
+        lambda: load_audio_table(pd.DataFrame({"audio": [np.int64(1)], "label": ["a"]}, dtype=object)),
+        lambda: load_audio_table(pd.DataFrame({np.str_("audio"): ["a"]}), label_column=np.str_("b")),
+        lambda: fetch_dataset(np.str_("esc500")),
+        lambda: fetch_dataset("esc50", subset=np.str_("animal")),
+        lambda: load_audio_folder(np.str_("lost")),
+    ],
+)
+def test_no_message_shows_a_type_of_numpy(use):
+    with pytest.raises((ValueError, TypeError)) as caught:
+        use()
+    assert "np." not in str(caught.value)
 
 
 @pytest.mark.parametrize("world_size", ["2", "16"])

@@ -462,6 +462,8 @@ def test_without_groups_clips_are_held_out():
         (SPEAKERS, {}, {"test_groups": [1, "ann"]}, r"\['ann'\], expected groups among \['0', '1'"),
         (SPEAKERS, {}, {"test_groups": list(range(10))}, "gives 0 clips for training"),
         (SPEAKERS, {}, {"folds": 11}, "folds=11 for 10 groups"),
+        (None, {}, {"folds": 500}, "folds=500 for at most 20 clips of a class"),
+        (np.array(["ann", "bob"] * 20), {}, {"test_groups": ["anna"]}, r"did you mean 'ann'\?$"),
         (np.zeros(40), {}, {"test_size": 0.2}, "test_size=0.2 for one group"),
     ],
 )
@@ -581,6 +583,27 @@ def test_what_is_unknown_or_out_of_range_is_named(tmp_path, changes, message):
     path = write(tmp_path / "mine.yaml", {**PAGE, **changes})
     with pytest.raises(RunError, match=message):
         load_run(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"params": {"epoch": 3}}, "The params of the run are not valid: .*did you mean 'epochs'"),
+        ({"params": {"encoder": "resnett"}}, "Got encoder='resnett'.*did you mean 'resnet'"),
+        ({"recipe": "smal"}, "Got recipe='smal'.*did you mean 'small'"),
+        ({"data": {"folder": "sound"}}, "Got '.*sound' as the folder of data, which does not exist.*mean 'sounds'"),
+        ({"data": {"table": "clips.csv"}}, "Got '.*clips.csv' as the table of data, which does not exist"),
+        ({"data": {"set": "esc500"}}, "Got 'esc500' as the set of data, expected one of .*did you mean 'esc50'"),
+    ],
+)
+def test_errors_of_a_run_name_its_file(tmp_path, changes, message):
+    (tmp_path / "sounds").mkdir()
+    path = write(tmp_path / "mine.yaml", {**PAGE, "output": str(tmp_path / "out"), **changes})
+    with pytest.raises(SkastwError, match=f"^{re.escape(repr(str(path)))}: {message}"):
+        run(path)
+    with pytest.raises(SkastwError, match=f"^{re.escape(repr(str(path)))} with the options: {message}"):
+        run(plan_run(path, params=["muon_lr=0.02"]))
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("missing", PAGE)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from skastw.core.batching import split_evenly
 from skastw.core.device import resolve_device
+from skastw.core.text import did_you_mean, unknown_value
 from skastw.data.extraction import read_frames
 from skastw.data.frames import FrameStore, blocks
 from skastw.errors import plain
@@ -97,12 +98,13 @@ def explain(
         if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
             raise ValueError(f"Got {name}={plain(value)!r}, expected an integer of at least 1.")
     if fill not in FILLS:
-        raise ValueError(f"Got fill={fill!r}, expected one of {', '.join(map(repr, FILLS))}.")
+        raise ValueError(unknown_value("fill", fill, FILLS))
     targets, components = trained.targets, trained.components
     assert isinstance(targets, ClassTargets)
     labels = targets.labels
     if label is not None and label not in labels:
-        raise ValueError(f"Got label={plain(label)!r}, expected one of the classes: {plain(labels[:10])}.")
+        meant = did_you_mean(label, labels) or "."
+        raise ValueError(f"Got label={plain(label)!r}, expected one of the classes: {plain(labels[:10])}{meant}")
 
     device = resolve_device(params.device)
     model = on_device(trained.model, device)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from skastw.audio import clip_path, stream_waveform
-from skastw.core.text import readable
+from skastw.core.text import readable, unknown_value
 from skastw.data.failures import FailedClip, report_failures
 from skastw.errors import ClipError, plain
 from skastw.network.inference import InferenceParams, predict
@@ -105,7 +105,7 @@ def window_table(
     if trained.components.precomputed:
         raise ValueError("Got features='precomputed', expected a front end: windows are cut from clips.")
     if aggregate not in (None, *AGGREGATES):
-        raise ValueError(f"Got aggregate={aggregate!r}, expected None or one of {', '.join(map(repr, AGGREGATES))}.")
+        raise ValueError(unknown_value("aggregate", aggregate, [None, *AGGREGATES]))
     sample_rate = trained.components.sample_rate
     size = _samples("window", window, sample_rate)
     step = _samples("hop", window / 2 if hop is None else hop, sample_rate)

@@ -34,6 +34,7 @@ from torch import Tensor
 
 from skastw.core.component import KINDS
 from skastw.core.optional import how_to_install
+from skastw.core.text import looked_in
 from skastw.core.warn import warn_user
 from skastw.errors import ArtifactError
 from skastw.storage.commit import is_snapshot, open_files, replace_files, settled
@@ -409,6 +410,8 @@ def _open_version(source: Path, unread: tuple[str, ...] = ()) -> Iterator[dict[s
     try:
         files = open_files(source, FILES, unread=unread)
     except FileNotFoundError as error:
+        if not source.exists():
+            raise ArtifactError(f"There is no model folder {str(source)!r}{looked_in(source)}.") from None
         inside = next((str(path.parent) for path in sorted(source.glob(f"*/{CONFIG}"))), None)
         hint = f" {inside!r} contains a model." if inside else ""
         raise ArtifactError(f"{str(source)!r} is not a complete model folder: {error}.{hint}") from None

@@ -16,7 +16,7 @@ clips of equal length at the estimator's sample rate, and any other sequence hol
 
 import numbers
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -56,6 +56,14 @@ MIN_MONO_SHARE, _AUDIBLE = 0.01, 1e-3
 _FORMS = (
     "a path, a 1-D array, a (channels, samples) array, an (array, sample_rate) tuple, or a dict with 'array' or 'path'"
 )
+#: What to write instead of objects of other packages, by an attribute that they have.
+_ADVICE = {
+    "get_array_of_samples": "(numpy.array(segment.set_channels(1).get_array_of_samples()), segment.frame_rate)",
+    "requires_grad": "tensor.detach().cpu().float().numpy()",
+    "read": "{'bytes': file.read()}",
+}
+#: An array with more columns is not (samples, channels).
+_MAX_CHANNELS = 32
 #: Value of silence and full scale of the integer formats of audio.
 _PCM = {"uint8": (128.0, 2.0**7), "int8": (0.0, 2.0**7), "int16": (0.0, 2.0**15), "int32": (0.0, 2.0**31)}
 
@@ -177,10 +185,16 @@ def as_clips(X: Any) -> Sequence[Any]:
         return list(X)
 
     if isinstance(X, list | tuple):
+        if X and all(isinstance(item, numbers.Real) for item in X):
+            raise ClipTypeError(
+                f"got a {type(X).__name__} of {len(X)} numbers, expected a list of clips: write [numpy.array(samples)] "
+                "for one waveform."
+            )
         return list(X)
     if hasattr(X, "__len__") and hasattr(X, "__getitem__") and not isinstance(X, bytes | bytearray | set):
         return [_item(X, i) for i in range(len(X))]
-    raise ClipTypeError(f"got X of type {type(X).__name__}, expected a list of clips; a clip is {_FORMS}.")
+    advice = ": write list(X)" if isinstance(X, Iterator | Set) and not hasattr(X, "read") else _advice(X, "[{}]")
+    raise ClipTypeError(f"got X of type {type(X).__name__}, expected a list of clips; a clip is {_FORMS}{advice}.")
 
 
 def load_waveform(clip: Any, sample_rate: float, *, index: int | None = None) -> np.ndarray:
@@ -466,7 +480,7 @@ def _samples_and_rate(clip: Any, sample_rate: float) -> tuple[np.ndarray, float]
         if isinstance(first, numbers.Real) and hasattr(second, "__len__"):
             raise ClipTypeError("got a (sample_rate, array) tuple, expected (array, sample_rate): swap the two.")
         if hasattr(first, "__len__"):
-            return _as_samples(first), check_sample_rate(second)
+            return _as_samples(first, transposed="(waveform.T, sample_rate)"), check_sample_rate(second)
     return _as_samples(clip), sample_rate
 
 
@@ -492,7 +506,8 @@ def _from_mapping(clip: Mapping[str, Any], sample_rate: float) -> tuple[np.ndarr
             first, second = plain(rates)
             raise ClipValueError(f"got a dict with two rates, {first!r} and {second!r}, expected one.")
 
-        samples, rate = _as_samples(clip["array"]), check_sample_rate(rates[0])
+        samples = _as_samples(clip["array"], transposed="{'array': waveform.T, ...}")
+        rate = check_sample_rate(rates[0])
         return samples[..., slice(*segment_bounds(samples.shape[-1], rate, start, end))], rate
 
     content, path = clip.get("bytes"), clip.get("path")
@@ -504,7 +519,8 @@ def _from_mapping(clip: Mapping[str, Any], sample_rate: float) -> tuple[np.ndarr
     for key, value, expected in (("bytes", content, "bytes"), ("path", path, "a str or Path")):
         if value is not None:
             raise ClipTypeError(f"got a dict with {key!r} of type {type(value).__name__}, expected {expected}.")
-    raise ClipValueError(f"got a dict with keys {sorted(map(str, clip))}, expected 'array', 'bytes' or 'path'.")
+    named = next((f": pass clip[{key!r}]" for key in ("audio", "file", "filename") if key in clip), "")
+    raise ClipValueError(f"got a dict with keys {sorted(map(str, clip))}, expected 'array', 'bytes' or 'path'{named}.")
 
 
 def _seconds(clip: Mapping[str, Any], key: str) -> float | None:
@@ -517,24 +533,27 @@ def _seconds(clip: Mapping[str, Any], key: str) -> float | None:
     return float(value)
 
 
-def _as_samples(value: Any) -> np.ndarray:
-    if isinstance(value, bytes | bytearray):
-        raise ClipTypeError(
-            f"got {type(value).__name__}, expected {_FORMS}: pass {{'bytes': ...}} for the content of a file."
-        )
+def _as_samples(value: Any, *, transposed: str = "waveform.T") -> np.ndarray:
+    """Return a clip's samples as an array; ``transposed`` says how to write the clip with the transposed array."""
+    if isinstance(value, bytes | bytearray | memoryview):
+        raise ClipTypeError(f"got {_describe(value)}, expected {_FORMS}{_advice(value)}.")
     try:
         samples = np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ClipTypeError(f"got {type(value).__name__}, expected {_FORMS} ({error}).") from error
+        raise ClipTypeError(f"got {_describe(value)}, expected {_FORMS}{_advice(value)} ({error}).") from error
 
     if samples.ndim == 0:
-        raise ClipTypeError(f"got {_describe(value)}, expected {_FORMS}.")
+        raise ClipTypeError(f"got {_describe(value)}, expected {_FORMS}{_advice(value)}.")
     if samples.dtype.kind not in "fiu":
-        raise ClipTypeError(f"got samples of dtype {samples.dtype}, expected integers or floats: {_FORMS}.")
+        what = f"samples of dtype {samples.dtype}"
+        if isinstance(value, list | tuple) and samples.size:
+            what = f"{_describe(value)} that holds {_describe(plain(samples.flat[0]))}"
+        raise ClipTypeError(f"got {what}, expected integers or floats: {_FORMS}.")
     if samples.ndim == 2 and samples.shape[0] > samples.shape[1] > 0:
+        order = "(samples, channels), as soundfile returns it"
+        order = f"which is {order}" if samples.shape[1] <= _MAX_CHANNELS else "with more rows than columns"
         raise ClipValueError(
-            f"got an array of shape {samples.shape} with more rows than columns, expected (channels, samples): "
-            "transpose it with array.T."
+            f"got an array of shape {samples.shape}, {order}, expected (channels, samples): write {transposed}."
         )
     return samples
 
@@ -544,7 +563,18 @@ def _describe(value: Any) -> str:
     if _is_missing(value):
         return "a missing value"
     name = type(value).__name__
-    return f"{name} {value!r:.100}" if isinstance(value, numbers.Number | str) else name
+    return f"{name} {plain(value)!r:.100}" if isinstance(value, numbers.Number | str) else name
+
+
+def _advice(value: Any, form: str = "{}") -> str:
+    """Return the end of an error about a value that is not a clip: what to write, in a form, or nothing."""
+    if isinstance(value, bytes | bytearray | memoryview):
+        line = "{'bytes': content}"
+    elif _is_missing(value):
+        return "; drop it, and its label" if form == "{}" else ""
+    else:
+        line = next((line for name, line in _ADVICE.items() if hasattr(value, name)), "")
+    return f": write {form.format(line)}" if line else ""
 
 
 def _is_missing(value: Any) -> bool:
@@ -552,6 +582,8 @@ def _is_missing(value: Any) -> bool:
         return value is None or bool(value != value)  # NaN and NaT are not equal to themselves
     except TypeError:  # comparisons with pandas.NA have no truth value
         return True
+    except (ValueError, RuntimeError):  # nor have those of arrays and tensors
+        return False
 
 
 def to_mono(channels: np.ndarray) -> np.ndarray:
@@ -566,7 +598,7 @@ def _advice_on_columns(X: Any) -> str:
     named = [label for label in X.columns if str(label).lower() in ("audio", "clip", "path", "file", "filename", "wav")]
     textual = [label for label in X.columns if len(X) and isinstance(X[label].iloc[0], str | os.PathLike | Mapping)]
     candidates = named or textual or list(X.columns)
-    return f": pass df[{candidates[0]!r}]" if candidates else ""
+    return f": pass df[{plain(candidates[0])!r}]" if candidates else ""
 
 
 def _is_frame(X: object) -> bool:

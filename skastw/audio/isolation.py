@@ -27,7 +27,7 @@ import numpy as np
 from skastw.audio.decode import decode
 from skastw.audio.limits import LIMITS, Limits
 from skastw.core.warn import hold_warnings, warn_user
-from skastw.errors import ClipValueError, MissingDependencyError, SkastwError
+from skastw.errors import ClipValueError, MissingDependencyError, SkastwError, plain
 
 Source: TypeAlias = str | os.PathLike[str] | bytes
 
@@ -157,7 +157,7 @@ class IsolatedDecoder(Decoder):
         workers = os.cpu_count() or 1 if workers is None else workers
         for name, value in {"timeout": timeout, "memory": memory, "workers": workers}.items():
             if not value > 0:
-                raise ValueError(f"Got {name}={value!r}, expected a positive number.")
+                raise ValueError(f"Got {name}={plain(value)!r}, expected a positive number.")
         self._start = functools.partial(_Worker, timeout=timeout, memory=memory, limits=limits)
         self._vacancies = threading.Semaphore(workers)
         self._lock = threading.Lock()

@@ -14,7 +14,7 @@ from skastw.core.batching import Batch
 from skastw.core.decibels import to_power
 from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
-from skastw.errors import ComponentError
+from skastw.errors import ComponentError, plain
 
 
 @parameters
@@ -71,7 +71,7 @@ class Background(Augment):
     def prepare(self, extract: Callable[[Sequence[str]], list[Tensor]]) -> Transform:
         """Read the recordings; see :class:`~skastw.augment.Augment`."""
         if not self.paths:
-            raise ComponentError(f"Got Background(paths={self.paths!r}), expected at least one audio file.")
+            raise ComponentError(f"Got Background(paths={plain(self.paths)!r}), expected at least one audio file.")
         recordings = extract([str(path) for path in self.paths])
 
         def transform(batch: Batch, generator: torch.Generator) -> Batch:

@@ -67,6 +67,10 @@ _FOLDS: Options = {
     "folds": click.option("--folds", metavar="N", help="Cross-validate in N folds, or in the official folds (own).")
 }
 
+#: The words for the options of a run in errors.
+_WORDS = {name: f"--{name.replace('_', '-')}" for name in _CLIPS | _LABELS | _SPLIT | _FOLDS}
+_WORDS |= {"random_state": "--seed", "set": "a data set", "folder": "a folder", "table": "a table"}
+
 
 def data_options(command: Command) -> Command:
     """Give a command the argument ``data``: the source of labelled clips, or None."""
@@ -125,10 +129,16 @@ def _source_options(options: Options, command: Command) -> Command:
 
     @functools.wraps(command)
     def wrapped(*, data: str | None, **rest: Any) -> Any:
-        from skastw.runs import source_of
+        from skastw.runs import check_options, source_of
 
         values = {name: rest.pop(name) for name in options if name != "data"}
-        return command(data=None if data is None else source_of(data, **values), **rest)
+        if data is None:
+            for name in (name for name, value in values.items() if value is not None):
+                raise click.UsageError(f"Got {_WORDS[name]}, expected --data with it.")
+            return command(data=None, **rest)
+        source = source_of(data, **values)
+        check_options("data", source, _WORDS)
+        return command(data=source, **rest)
 
     return _with(options, wrapped)
 
@@ -138,12 +148,15 @@ def _split_options(options: Options, command: Command) -> Command:
 
     @functools.wraps(command)
     def wrapped(**rest: Any) -> Any:
+        from skastw.runs import check_options
+
         values = {name: rest.pop(name) for name in options}
         split = {name: value for name, value in values.items() if value is not None}
         if "test_groups" in split:
             split["test_groups"] = split["test_groups"].split(",")
         if split.get("folds", "").isdecimal():
             split["folds"] = int(split["folds"])
+        check_options("split", split, {name: _WORDS[name] for name in options})
         return command(split=split or None, **rest)
 
     return _with(options, wrapped)

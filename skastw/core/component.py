@@ -7,7 +7,6 @@ the class: the name is then shorthand for an object with default parameters.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import importlib
 import pkgutil
@@ -16,7 +15,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from sklearn.base import BaseEstimator
 
-from skastw.core.sklearn_private import InvalidParameterError, boxes_in_a_row, validate_parameter_constraints
+from skastw.core.parameters import check_values
+from skastw.core.sklearn_private import InvalidParameterError, boxes_in_a_row
 from skastw.core.text import did_you_mean
 from skastw.errors import ComponentError, plain
 
@@ -68,6 +68,9 @@ class _Parameters(BaseEstimator):
         _check_names(self, params)
         return super().set_params(**params)
 
+    def _validate_params(self) -> None:
+        check_values(self._parameter_constraints, self.get_params(deep=False), type(self).__name__)
+
 
 class Component(_Parameters):
     """Base of every component.
@@ -103,9 +106,7 @@ class Component(_Parameters):
             If a parameter is not valid. The message names the parameter, its value and the valid values.
         """
         try:
-            validate_parameter_constraints(
-                self._parameter_constraints, self.get_params(deep=False), caller_name=type(self).__name__
-            )
+            self._validate_params()
         except InvalidParameterError as error:
             raise ComponentError(str(error)) from None
 
@@ -171,9 +172,8 @@ def _check_names(owner: BaseEstimator, names: Iterable[str]) -> None:
     for name in names:
         if name.partition("__")[0] in known:
             continue
-        near = difflib.get_close_matches(name.replace("-", "_").replace(".", "__"), owner.get_params(), n=1)
-        expected = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}."
-        raise ValueError(f"{type(owner).__name__} has no parameter {name!r}; {expected}")
+        meant = did_you_mean(name.replace(".", "__"), owner.get_params()) or f", expected one of {', '.join(known)}."
+        raise ValueError(f"{type(owner).__name__} has no parameter {plain(name)!r}{meant}")
 
 
 def component_base(kind: str) -> type[Component]:
@@ -232,7 +232,7 @@ def resolve_component(base: type[C], value: object) -> C:
     known = component_names(base.kind)
     suggestion = did_you_mean(value, known) if isinstance(value, str) else ""
     raise ComponentError(
-        f"Got {base.kind}={value!r}, expected one of {', '.join(map(repr, known))}, or an object of type "
+        f"Got {base.kind}={plain(value)!r}, expected one of {', '.join(map(repr, known))}, or an object of type "
         f"{base.__name__}{suggestion or '.'}"
     )
 
@@ -252,14 +252,14 @@ def component_from_config(base: type[C], config: object) -> C:
         If the form, the name of the component, or the name or value of a parameter is not valid.
     """
     if not isinstance(config, dict) or set(config) != {"name", "params"} or not isinstance(config["params"], dict):
-        raise ComponentError(f"Got {base.kind} config {config!r}, expected {{'name': ..., 'params': {{...}}}}.")
+        raise ComponentError(f"Got {base.kind} config {plain(config)!r}, expected {{'name': ..., 'params': {{...}}}}.")
     component = resolve_component(base, config["name"])
 
     known = component.get_params(deep=False)
     unknown = sorted(set(map(str, config["params"])) - set(known))
     if unknown:
         got = f"Got unknown parameters {unknown} for {base.kind} {component.name!r}"
-        raise ComponentError(f"{got}, expected names among {sorted(known)}.")
+        raise ComponentError(f"{got}, expected names among {sorted(known)}{did_you_mean(unknown[0], known) or '.'}")
 
     component.set_params(**config["params"])
     component.check_params()

@@ -8,10 +8,13 @@ from typing import Any
 
 import torch
 
-from skastw.errors import TrainingError
+from skastw.core.text import did_you_mean
+from skastw.errors import TrainingError, plain
 
 #: Values of the parameter ``precision``.
 PRECISIONS = ("auto", "float32", "bfloat16", "float64")
+#: Devices that are suggested for a mistyped name.
+_DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
@@ -47,10 +50,20 @@ def resolve_device(device: str | torch.device) -> torch.device:
         torch.empty(0, device=resolved)
     except (RuntimeError, AssertionError, TypeError) as error:
         reason = str(error).partition("\n")[0]
+        # torch lists all types of devices, most of which nobody has
+        problem = _unknown_device(str(device)) if reason.startswith("Expected one of") else f": {reason}"
         raise ValueError(
-            f"Got device={device!r}, expected 'auto', 'cpu' or a device of this machine: {reason}"
+            f"Got device={plain(device)!r}, expected 'auto', 'cpu' or a device of this machine{problem}"
         ) from error
     return resolved
+
+
+def _unknown_device(device: str) -> str:
+    """Return the end of an error about a type of device that torch does not know, with a suggestion."""
+    kind, colon, number = device.partition(":")
+    if kind.lower() in ("gpu", "nvidia"):
+        return f"; did you mean {f'cuda{colon}{number}'!r}?"
+    return f", such as 'cuda' or 'mps'{did_you_mean(kind, _DEVICES) or '.'}"
 
 
 def has_native_bfloat16(device: torch.device) -> bool:

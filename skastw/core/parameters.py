@@ -6,16 +6,22 @@ A group of parameters is a class with one :func:`param` for each parameter. An e
 
 from __future__ import annotations
 
+import functools
+import inspect
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from types import UnionType
 from typing import Any, TypeVar, Union, dataclass_transform, get_args, get_origin
 
-from skastw.core.sklearn_private import StrOptions, validate_parameter_constraints
+import numpy as np
+
+from skastw.core.sklearn_private import InvalidParameterError, StrOptions, validate_parameter_constraints
+from skastw.core.text import did_you_mean
 from skastw.errors import plain
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def param(*, default: Any, valid: Sequence[Any], doc: str, saved: bool = True) -> Any:
@@ -66,6 +72,7 @@ def parameters(cls: type[T]) -> type[T]:
     <BLANKLINE>
     """
     cls = dataclass(kw_only=True, eq=False, repr=False)(cls)
+    cls.__init__ = suggesting(cls.__init__)  # type: ignore[method-assign]
     declared = _declared(cls)
     cls._parameter_constraints = {item.name: list(item.metadata["valid"]) for item in declared}  # type: ignore[attr-defined]
     if cls.__doc__:
@@ -74,6 +81,39 @@ def parameters(cls: type[T]) -> type[T]:
             cls.__doc__ = f"{cls.__doc__.rstrip()}\n\n    Parameters\n    ----------\n    {{parameters}}\n    "
         cls.__doc__ = cls.__doc__.replace("    {parameters}", entries)
     return cls
+
+
+def suggesting(init: F) -> F:
+    """Return an ``__init__`` whose error about an unknown parameter suggests the one that was probably meant.
+
+    Parameters
+    ----------
+    init : callable
+        With keyword-only parameters.
+
+    Examples
+    --------
+    >>> from skastw.core.parameters import suggesting
+    >>> class Trainer:
+    ...     @suggesting
+    ...     def __init__(self, *, epochs=3):
+    ...         self.epochs = epochs
+    >>> Trainer(epoch=5)
+    Traceback (most recent call last):
+        ...
+    TypeError: Trainer has no parameter 'epoch'; did you mean 'epochs'?
+    """
+    known = list(inspect.signature(init).parameters)[1:]
+
+    @functools.wraps(init)
+    def wrapped(self: Any, *args: Any, **params: Any) -> None:
+        for name in params:
+            if name not in known:
+                meant = did_you_mean(name, known) or f", expected one of {', '.join(known)}."
+                raise TypeError(f"{type(self).__name__} has no parameter {name!r}{meant}")
+        init(self, *args, **params)
+
+    return wrapped  # type: ignore[return-value]
 
 
 def param_names(cls: type, *, saved: bool | None = None) -> list[str]:
@@ -104,8 +144,38 @@ def check_params(group: Any, name: str) -> None:
     """
     declared = _declared(type(group))
     constraints = {item.name: list(item.metadata["valid"]) for item in declared}
-    values = {item.name: getattr(group, item.name) for item in declared}
-    validate_parameter_constraints(constraints, values, caller_name=name)
+    check_values(constraints, {item.name: getattr(group, item.name) for item in declared}, name)
+
+
+def check_values(constraints: Mapping[str, Any], values: Mapping[str, Any], owner: str) -> None:
+    """Raise scikit-learn's error for the first value that is not valid, with a suggestion for a mistyped option.
+
+    Parameters
+    ----------
+    constraints : mapping of str to constraints
+        In the form of scikit-learn's ``_parameter_constraints``.
+    values : mapping of str to objects
+        A value without constraints is valid.
+    owner : str
+        Name of the group or estimator in the error message.
+
+    Examples
+    --------
+    >>> from skastw.core.parameters import check_values
+    >>> from skastw.core.sklearn_private import StrOptions
+    >>> check_values({"keep": [StrOptions({"best"})]}, {"keep": "besst"}, "Trainer")
+    Traceback (most recent call last):
+        ...
+    sklearn.utils._param_validation.InvalidParameterError: ... Got 'besst' instead; did you mean 'best'?
+    """
+    for name in filter(constraints.__contains__, values):
+        value = plain(values[name]) if isinstance(values[name], np.generic) else values[name]
+        try:
+            validate_parameter_constraints({name: constraints[name]}, {name: value}, caller_name=owner)
+        except InvalidParameterError as error:
+            options = [option for part in constraints[name] for option in getattr(part, "options", ())]
+            meant = did_you_mean(value, options, 0.5) if isinstance(value, str) else ""
+            raise InvalidParameterError(f"{str(error).removesuffix('.')}{meant or '.'}") from None
 
 
 def take_params(cls: type[T], owner: Any, **others: Any) -> T:

@@ -8,15 +8,20 @@ import difflib
 import os
 import re
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
 
+from skastw.errors import plain
+
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _ESCAPE = re.compile(r"\\(?:(\\)|x([89a-f][0-9a-f])|u(d[89a-f][0-9a-f]{2}))")
 #: Python decodes a byte that is not valid UTF-8 as this code plus the byte.
 _BYTE = 0xDC00
+#: Number of names in a folder that are compared with the name of a missing file.
+_MAX_COMPARED = 500
 
 
 def readable(text: str) -> str:
@@ -77,14 +82,18 @@ def _unescaped(escape: re.Match[str]) -> str:
     return chr(_BYTE + int(byte, 16)) if byte else chr(int(code, 16))
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: object, known: Iterable[object], similarity: float = 0.6) -> str:
     """Return the end of an error about an unknown name: a suggestion, or nothing if no known name is similar.
+
+    Upper case, spaces, hyphens and underscores do not count.
 
     Parameters
     ----------
-    name : str
-        The unknown name.
-    known : iterable of str
+    name : object
+        The unknown name. Names that are not text are compared as text.
+    known : iterable of objects
+    similarity : float, default=0.6
+        Least similarity of a suggestion, from 0 to 1.
 
     Examples
     --------
@@ -94,20 +103,77 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     >>> did_you_mean("size", ["epochs", "patience"])
     ''
     """
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    names = {_folded(one): plain(one) for one in known}
+    near = difflib.get_close_matches(_folded(name), names, n=1, cutoff=similarity)
+    return f"; did you mean {names[near[0]]!r}?" if near else ""
 
 
-def looked_in(path: str | os.PathLike[str]) -> str:
-    """Return the end of an error about a missing file or folder: the absolute path of the folder that was searched.
+def _folded(name: object) -> str:
+    return re.sub(r"[\s_-]", "", str(name)).casefold()
+
+
+def unknown_value(name: str, value: object, known: Iterable[object]) -> str:
+    """Return the error about a value that is not one of the known values.
+
+    Parameters
+    ----------
+    name : str
+        Name of the parameter.
+    value : object
+    known : iterable of objects
 
     Examples
     --------
-    >>> from skastw.core.text import looked_in
-    >>> "no such file" + looked_in("/home/anna/clips/../owl.wav")
-    "no such file (looked in '/home/anna')"
+    >>> from skastw.core.text import unknown_value
+    >>> unknown_value("fill", "bandd", ["clip", "band"])
+    "Got fill='bandd', expected one of 'clip', 'band'; did you mean 'band'?"
     """
-    return f" (looked in {os.path.dirname(os.path.abspath(path))!r})"
+    values = plain(list(known))
+    meant = did_you_mean(value, values) or "."
+    return f"Got {name}={plain(value)!r}, expected one of {', '.join(map(repr, values))}{meant}"
+
+
+def looked_in(path: str | os.PathLike[str]) -> str:
+    """Return the end of an error about a missing file or folder: the folder that was searched, and a similar name.
+
+    If a folder above it is missing, the end says so.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from skastw.core.text import looked_in
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     (Path(folder) / "owl.wav").touch()
+    ...     ends = [looked_in(Path(folder) / name) for name in ("wren.wav", "owls.wav")]
+    >>> "no such file" + ends[0].replace(folder, "clips")
+    "no such file (looked in 'clips')"
+    >>> "no such file" + ends[1].replace(folder, "clips")
+    "no such file (looked in 'clips'; did you mean 'owl.wav'?)"
+    """
+    missing = os.path.abspath(path)
+    folder = os.path.dirname(missing)
+    searched = f"looked in {folder!r}"
+    while not os.path.isdir(folder) and folder != os.path.dirname(folder):
+        searched = f"{folder!r} is not a folder" if os.path.lexists(folder) else f"there is no folder {folder!r}"
+        missing, folder = folder, os.path.dirname(folder)
+    return f" ({searched}{_near_name(os.path.basename(missing), folder)})"
+
+
+def _near_name(name: str, folder: str) -> str:
+    """Return a suggestion of a file or folder with a similar name, and with the same digits: 8.wav is not 9.wav."""
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in islice(entries, _MAX_COMPARED)]
+    except OSError:
+        return ""
+    stems = {os.path.splitext(other)[0]: other for other in names if _digits(other) == _digits(name)}
+    near = difflib.get_close_matches(os.path.splitext(name)[0], stems, n=1)
+    return f"; did you mean {stems[near[0]]!r}?" if near else ""
+
+
+def _digits(name: str) -> str:
+    return "".join(filter(str.isdecimal, os.path.splitext(name)[0]))
 
 
 def listed(texts: Iterable[str], n_shown: int = 3) -> str:

@@ -113,6 +113,12 @@ def check_clips(estimator: Any, X: Any, *, reset: bool) -> Sequence[Any]:
 
     if is_array_input(X):
         array = X if hasattr(X, "shape") else np.asarray(X)
+        if len(array.shape) == 1 and len(array):
+            method = "predict" if hasattr(estimator, "predict") else "transform"
+            raise ValueError(
+                f"Got one clip, an array of shape {tuple(array.shape)}, expected several clips: write "
+                f"{method}([waveform]). Reshape your data to (n_clips, n_samples) if it holds clips of equal length."
+            )
         clips = list(array) if len(array.shape) == 3 else validate_data(estimator, array, reset=reset)
     else:
         clips = as_clips(X)

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.model_selection import PredefinedSplit
 from sklearn.utils import Bunch
 
-from skastw.core.text import did_you_mean, listed
+from skastw.core.text import listed, unknown_value
 from skastw.errors import DataError, FetchError, plain
 
 #: File extensions of recordings. If files differ in the extension only, the first extension of this list is used.
@@ -214,11 +214,8 @@ def check_name(parameter: str, value: Any, known: Iterable[str | None]) -> None:
     skastw.errors.DataError: Got subset='animal', expected one of 'animals', 'transport'; did you mean 'animals'?
     """
     known = list(known)
-    if value in known:
-        return
-
-    meant = did_you_mean(str(value), (name for name in known if name is not None)) or "."
-    raise DataError(f"Got {parameter}={plain(value)!r}, expected one of {', '.join(map(repr, known))}{meant}")
+    if value not in known:
+        raise DataError(unknown_value(parameter, value, known))
 
 
 def check_names(parameter: str, values: Any, known: Sequence[str]) -> list[str]:

@@ -8,9 +8,9 @@ from typing import Any
 
 from sklearn.utils import Bunch
 
-from skastw.core.text import column_type, listed, looked_in, readable
+from skastw.core.text import column_type, did_you_mean, listed, looked_in, readable
 from skastw.core.warn import warn_user
-from skastw.errors import DataError
+from skastw.errors import DataError, plain
 
 #: Extensions of files that :func:`skastw.audio.decode` reads, with libsndfile or FFmpeg's libraries (the extra ``av``).
 AUDIO_EXTENSIONS = (
@@ -124,7 +124,7 @@ def load_audio_folder(
 def _suffixes(extensions: str | Sequence[str]) -> tuple[str, ...]:
     names = [extensions] if isinstance(extensions, str) else list(extensions)
     if not names or not all(isinstance(name, str) and name.strip(".") for name in names):
-        raise DataError(f"Got extensions={extensions!r}, expected names such as '.wav'.")
+        raise DataError(f"Got extensions={plain(extensions)!r}, expected names such as '.wav'.")
     return tuple("." + name.lower().lstrip(".") for name in names)
 
 
@@ -213,7 +213,8 @@ def _named_parts(files: Sequence[PurePosixPath], groups: str | re.Pattern[str]) 
     if not pattern.groups or taken:
         problem = f"names {taken[0]!r}, which is another column" if taken else "has no group in parentheses"
         raise DataError(
-            f"Got groups={pattern.pattern!r}, which {problem}; write the common part of the paths as '(?P<group>...)'."
+            f"Got groups={pattern.pattern!r}, which {problem}; write the common part of the paths as '(?P<group>...)'"
+            f"{did_you_mean(groups, ['parent']) or '.'}"
         )
 
     parts = pd.Series([readable(str(file)) for file in files]).str.extract(pattern)

@@ -14,7 +14,7 @@ import numpy as np
 from sklearn.utils import Bunch
 
 from skastw.core.optional import import_optional
-from skastw.core.text import column_type, listed, looked_in, original_text
+from skastw.core.text import column_type, did_you_mean, listed, looked_in, original_text
 from skastw.core.warn import warn_user
 from skastw.errors import DataError, plain
 
@@ -190,7 +190,8 @@ def _read_file(path: Path, names: Sequence[str], labels: Sequence[str]) -> pd.Da
     import pandas as pd
 
     if not path.is_file():
-        raise DataError(f"Got table={str(path)!r}, which is not a file{looked_in(path)}.")
+        problem = "is a folder, expected a file" if path.is_dir() else f"does not exist{looked_in(path)}"
+        raise DataError(f"Got table={str(path)!r}, which {problem}.")
     kind = next((suffix for suffix in map(str.lower, reversed(path.suffixes)) if suffix not in _COMPRESSED), "")
     if kind not in (".csv", ".tsv", ".parquet"):
         raise DataError(f"Got table={str(path)!r}, expected a .csv, .tsv or .parquet file, or a DataFrame.")
@@ -268,8 +269,11 @@ def _check_columns(frame: pd.DataFrame, parameters: Mapping[str, Sequence[str | 
     for parameter, name in ((parameter, name) for parameter, names in parameters.items() for name in names):
         if name is not None and columns.count(name) != 1:
             problem = f"the name of {columns.count(name)} columns" if name in columns else "not a column"
-            expected = ", ".join(map(repr, columns))
-            raise DataError(f"{parameter}={name!r} is {problem} of the table, expected one of {expected}.")
+            expected = ", ".join(map(repr, plain(columns)))
+            suggestion = did_you_mean(name, [column for column in columns if column != name]) or "."
+            raise DataError(
+                f"{parameter}={plain(name)!r} is {problem} of the table, expected one of {expected}{suggestion}"
+            )
 
 
 def _check_filled(frame: pd.DataFrame, names: Iterable[str], rows: partial[str]) -> None:
@@ -322,9 +326,8 @@ def _files(column: pd.Series, root: Path, rows: partial[str]) -> list[str]:
     """Return the paths of the files; raise if one does not exist."""
     for row, value in enumerate(column):
         if not isinstance(value, str | os.PathLike):
-            raise DataError(
-                f"The column {column.name!r} has {value!r:.100} in {rows(row)}, expected the path of a file."
-            )
+            got = f"{plain(value)!r:.100} in {rows(row)}"
+            raise DataError(f"The column {column.name!r} has {got}, expected the path of a file.")
 
     files = [_existing(root, value) for value in column]
     if missing := [path for path in dict.fromkeys(files) if not os.path.isfile(path)]:

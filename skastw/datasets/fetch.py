@@ -213,7 +213,7 @@ def _chosen(spec: str, options: dict[str, Any]) -> tuple[PublicSet, Any]:
     if given.keys() - {parameter} or (colon and (given or not parameter)):
         told = "".join(f", {option}={plain(value)!r}" for option, value in given.items())
         expected = f"with {parameter}= or with a colon and a part" if parameter else "which has no parts"
-        raise DataError(f"Got {spec!r}{told}, expected {name!r}, {expected}.")
+        raise DataError(f"Got {plain(spec)!r}{told}, expected {name!r}, {expected}.")
 
     value = given.get(parameter)
     if colon:

@@ -33,6 +33,7 @@ from skastw.core.sklearn_private import (
     check_sample_weight,
     fit_context,
 )
+from skastw.core.text import did_you_mean
 from skastw.core.version import __version__
 from skastw.core.warn import warn_user
 from skastw.data.dataset import CACHES, CacheParams, Data, Labelled, hold_out, make_frame_set
@@ -41,6 +42,7 @@ from skastw.data.failures import FailedClip
 from skastw.data.frames import FrameSet
 from skastw.data.split import SplitParams
 from skastw.errors import ArtifactError, DataError, RecipeError, SkastwError, plain
+from skastw.estimators.arguments import ExplainedArguments, Replaced
 from skastw.estimators.attempt import Attempt
 from skastw.network.components import Components, ModelParams, resolve_components
 from skastw.network.inference import InferenceParams, embed, predict
@@ -88,6 +90,7 @@ class StartParams:
 
 @parameters
 class AudioEstimator(
+    ExplainedArguments,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     CallbackSupportMixin,
@@ -126,6 +129,9 @@ class AudioEstimator(
     chunk_length_ = property(lambda self: self.trained_.components.chunk_length)
     _n_features_out = property(lambda self: self.trained_.model.head.in_features)
 
+    save = Replaced("save_pretrained(folder)")
+    load = Replaced("from_pretrained(folder)")
+
     @classmethod
     def from_recipe(cls: type[E], recipe: str | os.PathLike[str]) -> E:
         """Return an estimator with the parameters of a recipe; ``set_params`` can change them.
@@ -155,9 +161,10 @@ class AudioEstimator(
         estimator = cls()
         unknown = sorted(set(params) - set(estimator.get_params(deep=False)))
         if unknown:
+            known = sorted(estimator.get_params(deep=False))
+            meant = did_you_mean(unknown[0], known) or f": {known}."
             raise RecipeError(
-                f"The recipe {os.fspath(recipe)!r} has {unknown}, expected parameters of {cls.__name__}: "
-                f"{sorted(estimator.get_params(deep=False))}."
+                f"The recipe {os.fspath(recipe)!r} has {unknown}, expected parameters of {cls.__name__}{meant}"
             )
 
         estimator.set_params(**params)

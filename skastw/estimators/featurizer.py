@@ -11,10 +11,12 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skastw.core.component import ComponentParams, resolve_component
+from skastw.core.parameters import suggesting
 from skastw.core.sklearn_private import Interval, StrOptions, fit_context
 from skastw.data.extraction import check_clips, extract_frames
 from skastw.data.failures import POLICIES, FailedClip, report_failures
-from skastw.errors import ComponentError
+from skastw.errors import ComponentError, plain
+from skastw.estimators.arguments import ExplainedArguments, Replaced
 from skastw.features import Features, Precomputed
 from skastw.features.statistics import frame_statistics, statistic_names
 
@@ -22,10 +24,10 @@ from skastw.features.statistics import frame_statistics, statistic_names
 def _makes_a_table(featurizer: ASTWFeaturizer) -> bool:
     if featurizer.output == "statistics":
         return True
-    raise AttributeError(f"Got output={featurizer.output!r}: only output='statistics' has named columns.")
+    raise AttributeError(f"Got output={plain(featurizer.output)!r}: only output='statistics' has named columns.")
 
 
-class ASTWFeaturizer(TransformerMixin, ComponentParams):
+class ASTWFeaturizer(ExplainedArguments, TransformerMixin, ComponentParams):
     """Turn clips into frames for a network, or into a table of statistics for classical models.
 
     ``make_pipeline(ASTWFeaturizer(), ASTWClassifier(features="precomputed"))`` trains the same network as the
@@ -82,6 +84,9 @@ class ASTWFeaturizer(TransformerMixin, ComponentParams):
         "verbose": ["verbose"],
     }
 
+    save = Replaced("clf.save_pretrained(folder, featurizer=...) of the classifier that takes its frames, or pickle it")
+
+    @suggesting
     def __init__(
         self,
         *,

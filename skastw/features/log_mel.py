@@ -16,7 +16,7 @@ from skastw.core.batching import frame_mask, is_padded
 from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval
 from skastw.core.warn import warn_user
-from skastw.errors import ComponentError
+from skastw.errors import ComponentError, plain
 from skastw.features._base import Features, FeaturesModule
 
 #: Windows that are transformed at once, and samples in them. Such a part fits into the cache of a processor, and limits
@@ -384,7 +384,7 @@ def mel_frequencies(sample_rate: float, n_mels: int, fmin: float = 0.0, fmax: fl
     fmax = sample_rate / 2 if fmax is None else fmax
     if not 0 <= fmin < fmax <= sample_rate / 2:
         raise ComponentError(
-            f"Got fmin={fmin!r} and fmax={fmax!r}, expected 0 <= fmin < fmax <= {sample_rate / 2:g} Hz, "
+            f"Got fmin={plain(fmin)!r} and fmax={plain(fmax)!r}, expected 0 <= fmin < fmax <= {sample_rate / 2:g} Hz, "
             f"half of sample_rate={sample_rate:g}."
         )
     return mel_to_hz(np.linspace(hz_to_mel(fmin), hz_to_mel(fmax), n_mels + 2))

@@ -10,6 +10,7 @@ from sklearn.manifold import TSNE
 from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils.validation import column_or_1d
 
+from skastw.core.text import unknown_value
 from skastw.plots._canvas import legend, one_panel, pyplot, shortened, styles
 
 if TYPE_CHECKING:
@@ -179,7 +180,7 @@ class EmbeddingDisplay:
             return cls(points, y, method=method, explained_variance_ratio=pca.explained_variance_ratio_).plot(ax)
 
         if method != "tsne":
-            raise ValueError(f"Got method={method!r}, expected 'pca' or 'tsne'.")
+            raise ValueError(unknown_value("method", method, ["pca", "tsne"]))
         perplexity = min(perplexity, max(1.0, (len(E) - 1) / 3))
         tsne = TSNE(perplexity=perplexity, init="pca", random_state=random_state)
         return cls(tsne.fit_transform(E), y, method=method, perplexity=perplexity).plot(ax)

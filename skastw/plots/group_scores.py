@@ -11,6 +11,7 @@ from sklearn.metrics import get_scorer
 from sklearn.utils import check_consistent_length
 
 from skastw.core.warn import ignored_warnings
+from skastw.errors import plain
 from skastw.plots._canvas import one_panel, pyplot, shortened, styles, tick_names
 from skastw.targets.checks import group_array
 
@@ -184,5 +185,5 @@ def _score(scoring: Scoring, y_true: np.ndarray, y_pred: np.ndarray) -> float:
             return float(get_scorer(scoring)(_Predictions(), y_pred, y_true))
         except AttributeError:
             raise ValueError(
-                f"Got scoring={scoring!r}, expected a score of predictions, not of probabilities."
+                f"Got scoring={plain(scoring)!r}, expected a score of predictions, not of probabilities."
             ) from None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skastw.core.text import did_you_mean
 from skastw.errors import plain
 from skastw.plots._canvas import legend, panels, pyplot, styles
 from skastw.plots.spectrogram import SpectrogramDisplay, clip_frames, fitted_or_set
@@ -225,7 +226,8 @@ def _classes_to_draw(predictions: pd.DataFrame, k: int, labels: Sequence[Any] | 
         unknown = [label for label in labels if label not in classes.columns]
         if unknown:
             known = plain(classes.columns.tolist()[:10])
-            raise ValueError(f"Got labels {plain(unknown[:5])}, expected labels among {known}.")
+            meant = did_you_mean(unknown[0], classes.columns) or "."
+            raise ValueError(f"Got labels {plain(unknown[:5])}, expected labels among {known}{meant}")
         return list(labels)
 
     if isinstance(k, bool) or not isinstance(k, Integral) or k < 1:

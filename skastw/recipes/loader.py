@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from skastw.augment import Augment
 from skastw.core.component import KINDS, Component, component_base, component_from_config, resolve_component
-from skastw.core.text import did_you_mean
+from skastw.core.text import did_you_mean, looked_in
 from skastw.errors import RecipeError
 from skastw.storage.files import parse_yaml, read_page
 from skastw.storage.schema import check
@@ -132,6 +132,8 @@ def recipe_text(recipe: str | os.PathLike[str]) -> str:
 
     path = Path(name)
     if path.suffix not in (".yaml", ".yml") or not path.is_file():
+        if path.suffix in (".yaml", ".yml") and not path.exists():
+            raise RecipeError(f"The recipe file {str(path)!r} does not exist{looked_in(path)}.")
         meant = did_you_mean(name, names) or "."
         known = ", ".join(map(repr, names))
         raise RecipeError(f"Got recipe={str(path)!r}, expected one of {known}, or the path of a .yaml file{meant}")

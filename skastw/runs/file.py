@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from skastw.core.text import did_you_mean
+from skastw.core.text import did_you_mean, looked_in
 from skastw.errors import RunError
 from skastw.storage.files import parse_yaml, read_page
 from skastw.storage.schema import Count, Text, check
@@ -80,6 +81,8 @@ class Run:
         a component.
     description : str
         Title of the report and of the model card.
+    source : str
+        The file that the run was read from, for errors; not a part of the description.
     """
 
     data: dict[str, Any]
@@ -88,6 +91,7 @@ class Run:
     recipe: str = "astw"
     params: dict[str, Any] = field(default_factory=dict)
     description: str = ""
+    source: str = field(default="", compare=False, repr=False)
 
     def relative_to(self, folder: str | os.PathLike[str]) -> Run:
         """Return the run with relative paths that start from ``folder``; absolute paths are not changed.
@@ -154,11 +158,13 @@ def load_run(path: str | os.PathLike[str]) -> Run:
     {'folds': 5}
     """
     file = Path(path)
+    if not file.exists():
+        raise RunError(f"The run file {str(file)!r} does not exist{looked_in(file)}.")
     if file.suffix not in (".yaml", ".yml") or not file.is_file():
         raise RunError(f"Got run file {str(file)!r}, expected the path of a .yaml file.")
     expected = "a mapping with 'data', 'split', 'recipe', 'params' and 'output'"
     content = parse_yaml(read_page(file, RunError), str(file), RunError, expected=expected)
-    return parse_run(content, str(file)).below(file.parent)
+    return replace(parse_run(content, str(file)).below(file.parent), source=repr(str(file)))
 
 
 def parse_run(content: Any, name: str) -> Run:
@@ -206,6 +212,47 @@ def _check_one_of(options: Mapping[str, Any], kinds: Mapping[str, Any], place: s
     check(options, kinds[named[0]], name, RunError, place=place)
 
 
+def check_options(place: str, options: Mapping[str, Any], words: Mapping[str, str]) -> None:
+    """Raise unless typed options make a valid ``data`` or ``split``; the error names them as they were typed.
+
+    Parameters
+    ----------
+    place : {"data", "split"}
+    options : mapping
+        As in :class:`Run`.
+    words : mapping of str to str
+        How the caller writes each option.
+
+    Raises
+    ------
+    RunError
+        If two options exclude each other, an option misses the one that it belongs to, or a value is not valid.
+
+    Examples
+    --------
+    >>> from skastw.runs import check_options
+    >>> words = {"test_fold": "--test-fold", "test_size": "--test-size", "folds": "--folds", "random_state": "--seed"}
+    >>> check_options("split", {"test_fold": "1", "random_state": 3}, words)
+    Traceback (most recent call last):
+        ...
+    skastw.errors.RunError: Got --seed with --test-fold ('1'), expected it with --test-size or --folds.
+    """
+    kinds = {"data": _DATA, "split": _SPLIT}[place]
+    named = [kind for kind in kinds if kind in options]
+    if len(named) > 1:
+        raise RunError(f"Got {' and '.join(words[kind] for kind in named)}, expected only one of them.")
+
+    types = typing.get_type_hints(kinds[named[0]], include_extras=True) if named else {}
+    for name, value in options.items():
+        if name not in types:
+            given = f" with {words[named[0]]} ({options[named[0]]!r})" if named else ""
+            takers = " or ".join(
+                words[kind] for kind in kinds if kind in words and name in kinds[kind].__struct_fields__
+            )
+            raise RunError(f"Got {words[name]}{given}, expected it with {takers}.")
+        check(value, types[name], words[name], RunError)
+
+
 def plan_run(
     run_file: str | os.PathLike[str] | None = None,
     *,
@@ -242,10 +289,14 @@ def plan_run(
     {'epochs': 3, 'encoder': {'resnet': {'width': 8}}}
     """
     content: dict[str, Any] = {} if run_file is None else asdict(load_run(run_file))
+    source = content.pop("source", "")
     arguments = {"data": data, "split": split, "recipe": recipe, "output": output}
-    content |= {name: value for name, value in arguments.items() if value is not None}
-    content["params"] = {**content.get("params", {}), **dict(map(_assignment, params))}
-    return parse_run(content, "the run")
+    changes = {name: value for name, value in arguments.items() if value is not None}
+    changes["params"] = {**content.get("params", {}), **dict(map(_assignment, params))}
+
+    if source and content != {**content, **changes}:
+        source += " with the options"
+    return replace(parse_run({**content, **changes}, "the run"), source=source)
 
 
 def _assignment(text: str) -> tuple[str, Any]:

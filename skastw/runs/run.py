@@ -3,7 +3,7 @@
 import contextlib
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -114,10 +114,10 @@ def run(spec: Run | str | os.PathLike[str], *, verbose: int = 0, overwrite: bool
     """
     plan = spec if isinstance(spec, Run) else load_run(spec)
     _check_output(plan, overwrite=overwrite)
-    estimator = make_estimator(plan).set_params(verbose=verbose)
-
-    clips = load_clips(plan.data)
-    folds = make_folds(clips.y, clips.groups, clips.folds, plan.split)
+    with _naming_source(plan):
+        estimator = make_estimator(plan).set_params(verbose=verbose)
+        clips = load_clips(plan.data)
+        folds = make_folds(clips.y, clips.groups, clips.folds, plan.split)
     description = clips.describe(folds, verbose=verbose)
 
     try:
@@ -129,6 +129,17 @@ def run(spec: Run | str | os.PathLike[str], *, verbose: int = 0, overwrite: bool
 
     folder = _save(plan, outcome, evaluation, clips, folds, description)
     return RunResult(folder, outcome.model, evaluation, description, outcome.interrupted)
+
+
+@contextlib.contextmanager
+def _naming_source(plan: Run) -> Iterator[None]:
+    """Put the file of a run before the message of an error."""
+    try:
+        yield
+    except SkastwError as error:
+        if plan.source:
+            error.args = (f"{plan.source}: {error}",)
+        raise
 
 
 def _check_output(plan: Run, *, overwrite: bool) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from skastw.core.text import looked_in
+from skastw.core.text import did_you_mean, looked_in
 from skastw.core.warn import warn_user
-from skastw.datasets import describe_audio, fetch_dataset, load_audio_folder, load_audio_table
+from skastw.datasets import dataset_names, describe_audio, fetch_dataset, load_audio_folder, load_audio_table
 from skastw.datasets.audio_folder import AUDIO_EXTENSIONS, UNKNOWN_EXTENSIONS
 from skastw.errors import OutputError, RunError
 from skastw.runs.splits import Fold, make_folds
@@ -95,8 +95,20 @@ def load_clips(source: Mapping[str, Any]) -> Clips:
 def _loaded(source: Mapping[str, Any], **options: Any) -> Any:
     """Return the Bunch of a loader; ``options`` replace options of the source."""
     kind = next(kind for kind in _LOADERS if kind in source)
+    _check_exists(kind, source[kind])
     chosen = {name: value for name, value in source.items() if name != kind and value is not None}
     return _LOADERS[kind](source[kind], **{**chosen, **options})
+
+
+def _check_exists(kind: str, name: str) -> None:
+    """Raise unless a folder or table exists, or a data set has this name; suggest a similar one."""
+    got = f"Got {name!r} as the {kind} of data"
+    if kind != "set":
+        if not os.path.exists(os.path.expanduser(name)):
+            raise RunError(f"{got}, which does not exist{looked_in(os.path.expanduser(name))}.")
+    elif name.partition(":")[0] not in dataset_names():
+        meant = did_you_mean(name, dataset_names()) or f", or a folder or table{looked_in(name)}."
+        raise RunError(f"{got}, expected one of {', '.join(map(repr, dataset_names()))}{meant}")
 
 
 def unlabelled_clips(source: Mapping[str, Any]) -> list[Any]:
@@ -148,9 +160,9 @@ def source_of(data: str, **options: str | None) -> dict[str, str]:
     >>> source_of("esc50:animals", data_home="sounds", groups=None)
     {'set': 'esc50:animals', 'data_home': 'sounds'}
     """
+    kind = "folder" if os.path.isdir(data) else "table" if data.lower().endswith(_TABLES) else "set"
     if os.sep in data and not os.path.exists(data):
         raise RunError(f"The folder or table {data!r} does not exist{looked_in(data)}.")
-    kind = "folder" if os.path.isdir(data) else "table" if data.lower().endswith(_TABLES) else "set"
     return {kind: data, **{name: value for name, value in options.items() if value is not None}}
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from skastw.core.text import readable
+from skastw.core.text import did_you_mean, readable
 from skastw.data.split import split_validation
 from skastw.errors import RunError, plain
 
@@ -123,7 +123,9 @@ def _of_groups(groups: np.ndarray | None, names: Sequence[str]) -> np.ndarray:
         raise RunError(f"Got test_groups={list(names)} for clips without groups: give groups, or split in another way.")
     texts = groups.astype(str)
     if unknown := sorted(set(names) - set(texts)):
-        raise RunError(f"Got test_groups with {unknown[:5]}, expected groups among {np.unique(texts).tolist()[:50]}.")
+        known = np.unique(texts).tolist()
+        meant = did_you_mean(unknown[0], known) or "."
+        raise RunError(f"Got test_groups with {unknown[:5]}, expected groups among {known[:50]}{meant}")
     return np.flatnonzero(np.isin(texts, list(names)))
 
 
@@ -137,6 +139,8 @@ def _drawn(y: np.ndarray, groups: np.ndarray | None, share: float, seed: int) ->
 def _crossed(y: np.ndarray, groups: np.ndarray | None, n_folds: int, seed: int) -> dict[str, np.ndarray]:
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
+    if groups is None and n_folds > (most := np.unique(y, return_counts=True)[1].max()):
+        raise RunError(f"Got folds={n_folds} for at most {most} clips of a class, expected no more folds than these.")
     if groups is not None and n_folds > len(np.unique(groups)):
         raise RunError(f"Got folds={n_folds} for {len(np.unique(groups))} groups, expected no more folds than groups.")
     crossing = StratifiedKFold if groups is None else StratifiedGroupKFold

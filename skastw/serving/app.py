@@ -12,7 +12,7 @@ from skastw.audio.isolation import Decoder
 from skastw.core.optional import import_optional
 from skastw.core.templates import render
 from skastw.core.version import __version__
-from skastw.errors import ClipError, SkastwError
+from skastw.errors import ClipError, SkastwError, plain
 from skastw.estimators.classifier import ASTWClassifier
 from skastw.serving.access import is_own_page, is_trusted_address, security_headers, trusted_names
 from skastw.serving.listener import Listener
@@ -99,9 +99,9 @@ def create_app(
     from starlette.routing import Route
 
     if max_upload < 1:
-        raise ValueError(f"Got max_upload={max_upload!r}, expected a number of bytes.")
+        raise ValueError(f"Got max_upload={plain(max_upload)!r}, expected a number of bytes.")
     if "*" in host:
-        raise ValueError(f"Got host={host!r}, expected a name or an IP address without '*'.")
+        raise ValueError(f"Got host={plain(host)!r}, expected a name or an IP address without '*'.")
 
     listener = Listener.of(classifier, top_k=top_k, window=window)
     handlers = _Handlers(listener, title=title, max_upload=max_upload, upload_time=upload_time)

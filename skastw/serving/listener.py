@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from skastw.analysis.windows import window_table
 from skastw.core.parameters import take_params
+from skastw.errors import plain
 from skastw.estimators.classifier import ASTWClassifier
 from skastw.features import Features, LogMel
 from skastw.network.inference import InferenceParams, predict
@@ -74,9 +75,9 @@ class Listener:
         if trained.components.precomputed:
             raise TypeError("Got features='precomputed', expected a classifier with a front end: the page takes clips.")
         if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
-            raise ValueError(f"Got top_k={top_k!r}, expected an integer of at least 1.")
+            raise ValueError(f"Got top_k={plain(top_k)!r}, expected an integer of at least 1.")
         if window is not None and not 2 <= window * trained.components.sample_rate < np.inf:
-            raise ValueError(f"Got window={window!r}, expected seconds, and at least two samples.")
+            raise ValueError(f"Got window={plain(window)!r}, expected seconds, and at least two samples.")
         return cls(trained, take_params(InferenceParams, classifier), top_k, window)
 
     @property

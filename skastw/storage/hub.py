@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from skastw.core.text import did_you_mean
+from skastw.core.text import looked_in
 from skastw.core.warn import warn_user
-from skastw.errors import ArtifactError, HubError
+from skastw.errors import ArtifactError, HubError, plain
 
 T = TypeVar("T")
 
@@ -91,16 +91,17 @@ def fetch(
     folder = Path(model)
     if folder.is_dir():
         if revision is not None:
-            raise ArtifactError(f"Got revision={revision!r} for the local folder {str(model)!r}, expected None.")
+            raise ArtifactError(f"Got revision={plain(revision)!r} for the local folder {str(model)!r}, expected None.")
         return folder
     if not isinstance(model, str) or not _REPOSITORY.fullmatch(model):
-        raise ArtifactError(f"Got model {str(model)!r}, expected an existing folder or a repository 'user/name'.")
-    if revision is None and folder.parent.is_dir():
-        names_there = [path.name for path in folder.parent.glob("*") if path.is_dir()]
+        problem = "which is a file" if folder.is_file() else f"which does not exist{looked_in(folder)}"
         raise ArtifactError(
-            f"Got model {model!r}, but the folder {str(folder.parent)!r} contains no folder "
-            f"{folder.name!r}{did_you_mean(folder.name, names_there) or '.'} To load a repository of this name from "
-            "the Hub, pass its revision, such as revision='main'."
+            f"Got model {str(model)!r}, {problem}, expected an existing folder or a repository 'user/name'."
+        )
+    if revision is None and folder.parent.is_dir():
+        raise ArtifactError(
+            f"There is no model folder {model!r}{looked_in(folder)}. To load a repository of this name from the Hub, "
+            "pass its revision, such as revision='main'."
         )
 
     # All files come from the commit of the first, even if another commit is pushed meanwhile.
@@ -355,7 +356,7 @@ def _clear_errors(
     except Exception as error:
         causes = _causes(error)
         what = _explain(causes, repo, token, name, revision, writing=writing)
-        hint = "" if writing else f" (There is no folder {repo!r} here, either.)"
+        hint = "" if writing else f" There is no folder {repo!r} here, either{looked_in(repo)}."
 
         # a traceback may show the error as the cause only if no part of it has the token
         shown = "".join(traceback.format_exception(error))

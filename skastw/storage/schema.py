@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from skastw.core.text import did_you_mean
-from skastw.errors import SkastwError
+from skastw.errors import SkastwError, plain
 
 T = TypeVar("T")
 
@@ -192,7 +192,7 @@ def _below(place: str, key: Any) -> str:
 def _shown(value: Any) -> str:
     """Return a value as an error shows it: in one line that is not long."""
     try:
-        text = repr(value)
+        text = repr(plain(value))
     except ValueError:  # an integer of thousands of digits, which Python refuses to write
         return "a huge integer"
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."

@@ -63,7 +63,7 @@ class MultiLabel(ClassTargets):
         """Return ones; class weights do not define the weight of a clip with several labels."""
         if class_weight is not None:
             raise ValueError(
-                f"Got class_weight={class_weight!r} for multi-label targets, expected None; use sample_weight."
+                f"Got class_weight={plain(class_weight)!r} for multi-label targets, expected None; use sample_weight."
             )
         return np.ones(len(targets))
 

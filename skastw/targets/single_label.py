@@ -10,6 +10,7 @@ from sklearn.utils.validation import column_or_1d
 from torch import Tensor
 from torch.nn import functional as F
 
+from skastw.core.text import did_you_mean
 from skastw.errors import DataError, plain
 from skastw.targets._classes import ClassTargets, y_and_type
 from skastw.targets.checks import check_label_texts, class_weights
@@ -67,9 +68,9 @@ class SingleLabel(ClassTargets):
         unknown = np.setdiff1d(y, self.classes)
         if len(unknown):
             known = plain(self.classes[:10])
-            raise ValueError(
-                f"Got labels {plain(unknown[:5])} that are not in the training data, expected labels among {known}."
-            )
+            meant = did_you_mean(unknown[0], self.classes) or "."
+            got = f"Got labels {plain(unknown[:5])} that are not in the training data"
+            raise ValueError(f"{got}, expected labels among {known}{meant}")
         order = np.argsort(self.classes)  # a saved model may have its classes in any order
         return order[np.searchsorted(self.classes, y, sorter=order)]
 
