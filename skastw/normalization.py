@@ -1,10 +1,7 @@
 """Normalization: frames -> frames on a common scale. Padding stays zero, and padding a clip changes nothing."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Iterable
-from numbers import Real
 from typing import ClassVar
 
 import torch
@@ -12,8 +9,7 @@ from torch import Tensor, nn
 
 from skastw.core.batching import frame_mask
 from skastw.core.component import Component
-from skastw.core.parameters import param, parameters
-from skastw.core.sklearn_private import Interval
+from skastw.core.parameters import param, parameters, reals
 
 __all__ = [
     "LevelNormalization",
@@ -155,7 +151,7 @@ class RelaxedNormalization(Normalization):
 
     relief: float = param(
         default=0.5,
-        valid=[Interval(Real, 0, 1, closed="both")],
+        valid=[reals(0, 1)],
         doc="Weight of the frames that are standardised by the clip itself.",
     )
 

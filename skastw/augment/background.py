@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from numbers import Real
 
 import torch
 from torch import Tensor
@@ -12,8 +11,7 @@ from skastw.augment._base import Augment, Transform
 from skastw.augment.noise import add_power, draw_snr
 from skastw.core.batching import Batch
 from skastw.core.decibels import to_power
-from skastw.core.parameters import param, parameters
-from skastw.core.sklearn_private import Interval
+from skastw.core.parameters import param, parameters, reals
 from skastw.errors import ComponentError
 
 
@@ -49,15 +47,13 @@ class Background(Augment):
     )
     min_snr: float = param(
         default=5.0,
-        valid=[Interval(Real, -100, 100, closed="both")],
+        valid=[reals(-100, 100)],
         doc="Least signal-to-noise ratio (dB); the ratio is uniformly distributed between the two limits.",
     )
-    max_snr: float = param(
-        default=25.0, valid=[Interval(Real, -100, 100, closed="both")], doc="Largest signal-to-noise ratio (dB)."
-    )
+    max_snr: float = param(default=25.0, valid=[reals(-100, 100)], doc="Largest signal-to-noise ratio (dB).")
     p: float = param(
         default=0.5,
-        valid=[Interval(Real, 0, 1, closed="both")],
+        valid=[reals(0, 1)],
         doc="Probability that a background is added to an item.",
     )
 

@@ -1,17 +1,12 @@
 """CutMix: replace a segment of a clip with a segment of another one."""
 
-from __future__ import annotations
-
-from numbers import Real
-
 import torch
 
 from skastw.augment._base import Augment
 from skastw.augment._mixing import draw_partners, draw_shares, mixed, partner_frames
 from skastw.augment._sampling import draw_starts
 from skastw.core.batching import Batch
-from skastw.core.parameters import param, parameters
-from skastw.core.sklearn_private import Interval
+from skastw.core.parameters import param, parameters, reals
 
 
 @parameters
@@ -44,12 +39,10 @@ class CutMix(Augment):
 
     alpha: float = param(
         default=1.0,
-        valid=[Interval(Real, 0, 100, closed="right")],
+        valid=[reals(0, 100, closed="right")],
         doc="The share of the item has the distribution Beta(alpha, alpha).",
     )
-    p: float = param(
-        default=0.5, valid=[Interval(Real, 0, 1, closed="both")], doc="Probability that an item is changed."
-    )
+    p: float = param(default=0.5, valid=[reals(0, 1)], doc="Probability that an item is changed.")
 
     def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return the batch with mixed items; see :class:`~skastw.augment.Augment`."""

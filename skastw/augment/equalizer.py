@@ -1,9 +1,6 @@
 """Random equalisation, as by other microphones and rooms."""
 
-from __future__ import annotations
-
 from dataclasses import replace
-from numbers import Integral, Real
 
 import torch
 from torch.nn import functional as F
@@ -12,8 +9,7 @@ from skastw.augment._base import Augment
 from skastw.augment._sampling import draw_symmetric
 from skastw.core.batching import Batch, length_mask
 from skastw.core.decibels import UNIT
-from skastw.core.parameters import param, parameters
-from skastw.core.sklearn_private import Interval
+from skastw.core.parameters import integers, param, parameters, reals
 
 
 @parameters
@@ -47,13 +43,11 @@ class Equalizer(Augment):
 
     max_gain: float = param(
         default=6.0,
-        valid=[Interval(Real, 0, 100, closed="both")],
+        valid=[reals(0, 100)],
         doc="The gains are uniformly distributed in ``[-max_gain, max_gain]`` (dB).",
     )
-    n_points: int = param(default=5, valid=[Interval(Integral, 2, 1024, closed="both")], doc="Number of points.")
-    p: float = param(
-        default=1.0, valid=[Interval(Real, 0, 1, closed="both")], doc="Probability that an item is changed."
-    )
+    n_points: int = param(default=5, valid=[integers(2, 1024)], doc="Number of points.")
+    p: float = param(default=1.0, valid=[reals(0, 1)], doc="Probability that an item is changed.")
 
     def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return the batch with changed items; see :class:`~skastw.augment.Augment`."""

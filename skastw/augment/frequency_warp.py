@@ -1,9 +1,6 @@
 """Frequency warping, as by vocal tracts or objects of other sizes."""
 
-from __future__ import annotations
-
 from dataclasses import replace
-from numbers import Real
 
 import torch
 from torch import Tensor
@@ -11,8 +8,7 @@ from torch import Tensor
 from skastw.augment._base import Augment
 from skastw.augment._sampling import draw_symmetric
 from skastw.core.batching import Batch
-from skastw.core.parameters import param, parameters
-from skastw.core.sklearn_private import Interval
+from skastw.core.parameters import param, parameters, reals
 
 
 @parameters
@@ -51,12 +47,10 @@ class FrequencyWarp(Augment):
 
     max_warp: float = param(
         default=0.12,
-        valid=[Interval(Real, 0, 1, closed="left")],
+        valid=[reals(0, 1, closed="left")],
         doc="The factor is uniformly distributed in ``[1 - max_warp, 1 + max_warp]``.",
     )
-    p: float = param(
-        default=1.0, valid=[Interval(Real, 0, 1, closed="both")], doc="Probability that an item is warped."
-    )
+    p: float = param(default=1.0, valid=[reals(0, 1)], doc="Probability that an item is warped.")
 
     def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return the batch with warped items; see :class:`~skastw.augment.Augment`."""

@@ -1,9 +1,6 @@
 """Random levels."""
 
-from __future__ import annotations
-
 from dataclasses import replace
-from numbers import Real
 
 import torch
 
@@ -11,8 +8,7 @@ from skastw.augment._base import Augment
 from skastw.augment._sampling import draw_symmetric
 from skastw.core.batching import Batch, length_mask
 from skastw.core.decibels import UNIT
-from skastw.core.parameters import param, parameters
-from skastw.core.sklearn_private import Interval
+from skastw.core.parameters import param, parameters, reals
 
 
 @parameters
@@ -39,12 +35,10 @@ class Gain(Augment):
 
     max_gain: float = param(
         default=6.0,
-        valid=[Interval(Real, 0, 100, closed="both")],
+        valid=[reals(0, 100)],
         doc="The gain is uniformly distributed in ``[-max_gain, max_gain]`` (dB).",
     )
-    p: float = param(
-        default=1.0, valid=[Interval(Real, 0, 1, closed="both")], doc="Probability that an item is changed."
-    )
+    p: float = param(default=1.0, valid=[reals(0, 1)], doc="Probability that an item is changed.")
 
     def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return the batch with other levels; see :class:`~skastw.augment.Augment`."""

@@ -1,16 +1,11 @@
 """Mixup: mix the frames and the losses of two clips."""
 
-from __future__ import annotations
-
-from numbers import Real
-
 import torch
 
 from skastw.augment._base import Augment
 from skastw.augment._mixing import draw_partners, draw_shares, mixed, partner_frames
 from skastw.core.batching import Batch
-from skastw.core.parameters import param, parameters
-from skastw.core.sklearn_private import Interval
+from skastw.core.parameters import param, parameters, reals
 
 
 @parameters
@@ -43,10 +38,10 @@ class Mixup(Augment):
 
     alpha: float = param(
         default=0.3,
-        valid=[Interval(Real, 0, 100, closed="right")],
+        valid=[reals(0, 100, closed="right")],
         doc="The share of the item has the distribution Beta(alpha, alpha).",
     )
-    p: float = param(default=1.0, valid=[Interval(Real, 0, 1, closed="both")], doc="Probability that an item is mixed.")
+    p: float = param(default=1.0, valid=[reals(0, 1)], doc="Probability that an item is mixed.")
 
     def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return the batch with mixed items; see :class:`~skastw.augment.Augment`."""

@@ -1,9 +1,6 @@
 """Additive noise."""
 
-from __future__ import annotations
-
 from dataclasses import replace
-from numbers import Real
 from typing import Any
 
 import torch
@@ -14,8 +11,7 @@ from skastw.augment._base import Augment
 from skastw.augment._sampling import chosen
 from skastw.core.batching import Batch, frame_mask
 from skastw.core.decibels import from_power, to_power
-from skastw.core.parameters import param, parameters
-from skastw.core.sklearn_private import Interval
+from skastw.core.parameters import param, parameters, reals
 
 
 @parameters
@@ -45,15 +41,11 @@ class Noise(Augment):
 
     min_snr: float = param(
         default=5.0,
-        valid=[Interval(Real, -100, 100, closed="both")],
+        valid=[reals(-100, 100)],
         doc="Least signal-to-noise ratio (dB); the ratio is uniformly distributed between the two limits.",
     )
-    max_snr: float = param(
-        default=35.0, valid=[Interval(Real, -100, 100, closed="both")], doc="Largest signal-to-noise ratio (dB)."
-    )
-    p: float = param(
-        default=0.5, valid=[Interval(Real, 0, 1, closed="both")], doc="Probability that noise is added to an item."
-    )
+    max_snr: float = param(default=35.0, valid=[reals(-100, 100)], doc="Largest signal-to-noise ratio (dB).")
+    p: float = param(default=0.5, valid=[reals(0, 1)], doc="Probability that noise is added to an item.")
 
     def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return the batch with noisy items; see :class:`~skastw.augment.Augment`."""

@@ -1,17 +1,13 @@
 """Random crops at a random tempo."""
 
-from __future__ import annotations
-
 from dataclasses import replace
-from numbers import Real
 
 import torch
 
 from skastw.augment._base import Augment
 from skastw.augment._sampling import draw_crop_length, draw_starts, interpolate_frames
 from skastw.core.batching import Batch, frame_mask
-from skastw.core.parameters import param, parameters
-from skastw.core.sklearn_private import Interval
+from skastw.core.parameters import param, parameters, reals
 
 
 @parameters
@@ -47,12 +43,12 @@ class ResizedCrop(Augment):
 
     min_share: float = param(
         default=0.75,
-        valid=[Interval(Real, 0, 1, closed="right")],
+        valid=[reals(0, 1, closed="right")],
         doc="The share is uniformly distributed in ``[min_share, 1]``.",
     )
     max_stretch: float = param(
         default=0.15,
-        valid=[Interval(Real, 0, 1, closed="left")],
+        valid=[reals(0, 1, closed="left")],
         doc=(
             "The tempo is multiplied by a factor that is uniformly distributed in ``[1 - max_stretch, 1 + "
             "max_stretch]``."

@@ -1,17 +1,13 @@
 """Time shifts."""
 
-from __future__ import annotations
-
 from dataclasses import replace
-from numbers import Real
 
 import torch
 
 from skastw.augment._base import Augment
 from skastw.augment._sampling import draw_symmetric
 from skastw.core.batching import Batch, frame_mask
-from skastw.core.parameters import param, parameters
-from skastw.core.sklearn_private import Interval
+from skastw.core.parameters import param, parameters, reals
 
 
 @parameters
@@ -37,12 +33,10 @@ class TimeShift(Augment):
 
     max_shift: float = param(
         default=0.25,
-        valid=[Interval(Real, 0, 1, closed="both")],
+        valid=[reals(0, 1)],
         doc="The shift is uniformly distributed in ``[-max_shift, max_shift]``, as a share of the length of the item.",
     )
-    p: float = param(
-        default=1.0, valid=[Interval(Real, 0, 1, closed="both")], doc="Probability that an item is shifted."
-    )
+    p: float = param(default=1.0, valid=[reals(0, 1)], doc="Probability that an item is shifted.")
 
     def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return the batch with shifted items; see :class:`~skastw.augment.Augment`."""

@@ -1,17 +1,13 @@
 """Time stretching: another tempo at the same pitch."""
 
-from __future__ import annotations
-
 from dataclasses import replace
-from numbers import Real
 
 import torch
 
 from skastw.augment._base import Augment
 from skastw.augment._sampling import draw_symmetric, interpolate_frames
 from skastw.core.batching import Batch, frame_mask
-from skastw.core.parameters import param, parameters
-from skastw.core.sklearn_private import Interval
+from skastw.core.parameters import param, parameters, reals
 
 
 @parameters
@@ -44,15 +40,13 @@ class TimeStretch(Augment):
 
     max_stretch: float = param(
         default=0.15,
-        valid=[Interval(Real, 0, 1, closed="left")],
+        valid=[reals(0, 1, closed="left")],
         doc=(
             "The length is multiplied by a factor that is uniformly distributed in ``[1 - max_stretch, 1 + "
             "max_stretch]``."
         ),
     )
-    p: float = param(
-        default=1.0, valid=[Interval(Real, 0, 1, closed="both")], doc="Probability that an item is stretched."
-    )
+    p: float = param(default=1.0, valid=[reals(0, 1)], doc="Probability that an item is stretched.")
 
     def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return the batch with stretched items; see :class:`~skastw.augment.Augment`."""

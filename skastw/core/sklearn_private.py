@@ -3,8 +3,6 @@
 If a release of scikit-learn moves one of them, only this file must change.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable, Sequence
 from functools import partial

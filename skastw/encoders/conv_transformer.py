@@ -1,15 +1,11 @@
 """Residual convolutions, followed by a transformer."""
 
-from __future__ import annotations
-
-from numbers import Integral, Real
-
 import torch
 from torch import Tensor, nn
 
 from skastw.core.batching import padding_mask
-from skastw.core.parameters import param, parameters
-from skastw.core.sklearn_private import Interval, StrOptions
+from skastw.core.parameters import integers, param, parameters, reals
+from skastw.core.sklearn_private import StrOptions
 from skastw.encoders._base import Encoder, EncoderModule
 from skastw.encoders._transformer import TransformerModule
 from skastw.encoders.resnet import ResNetTrunk
@@ -56,34 +52,28 @@ class ConvTransformerEncoder(Encoder):
 
     width: int = param(
         default=32,
-        valid=[Interval(Integral, 1, 1024, closed="both")],
+        valid=[integers(1, 1024)],
         doc="Number of channels in the first stage of the trunk.",
     )
     num_stages: int = param(
         default=3,
-        valid=[Interval(Integral, 1, 8, closed="both")],
+        valid=[integers(1, 8)],
         doc=(
             "Number of stages S of the trunk. All stages but the first halve time and frequency and double the "
             "channels."
         ),
     )
-    num_blocks: int = param(
-        default=2, valid=[Interval(Integral, 1, 32, closed="both")], doc="Number of residual blocks in a stage."
-    )
+    num_blocks: int = param(default=2, valid=[integers(1, 32)], doc="Number of residual blocks in a stage.")
     d_model: int = param(
         default=256,
-        valid=[Interval(Integral, 1, 8192, closed="both")],
+        valid=[integers(1, 8192)],
         doc="Width of the transformer; a multiple of ``num_heads``.",
     )
-    num_heads: int = param(
-        default=4, valid=[Interval(Integral, 1, 256, closed="both")], doc="Number of attention heads."
-    )
-    num_layers: int = param(
-        default=4, valid=[Interval(Integral, 1, 128, closed="both")], doc="Number of transformer blocks L."
-    )
+    num_heads: int = param(default=4, valid=[integers(1, 256)], doc="Number of attention heads.")
+    num_layers: int = param(default=4, valid=[integers(1, 128)], doc="Number of transformer blocks L.")
     ff_mult: int = param(
         default=4,
-        valid=[Interval(Integral, 1, 32, closed="both")],
+        valid=[integers(1, 32)],
         doc="Width of the feed-forward layer in multiples of ``d_model``.",
     )
     positions: str = param(
@@ -93,7 +83,7 @@ class ConvTransformerEncoder(Encoder):
     )
     dropout: float = param(
         default=0.1,
-        valid=[Interval(Real, 0, 1, closed="left")],
+        valid=[reals(0, 1, closed="left")],
         doc="Dropout after the positions, the attention and the feed-forward layer.",
     )
 

@@ -1,9 +1,6 @@
 """The convolutional networks Cnn10 and Cnn14 of PANNs."""
 
-from __future__ import annotations
-
 from itertools import pairwise
-from numbers import Integral, Real
 from typing import ClassVar
 
 import torch
@@ -11,8 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skastw.core.functional import Dropout, dropout
-from skastw.core.parameters import param, parameters
-from skastw.core.sklearn_private import Interval
+from skastw.core.parameters import integers, param, parameters, reals
 from skastw.encoders._base import Encoder, EncoderModule
 from skastw.encoders._conv2d import BatchNorm, ConvNormAct, Mask, halved, time_mask
 from skastw.encoders._initial import draw_xavier
@@ -24,13 +20,11 @@ class _PANNEncoder(Encoder):
 
     pools: ClassVar[tuple[bool, ...]] = ()
 
-    width: int = param(
-        default=64, valid=[Interval(Integral, 1, 1024, closed="both")], doc="Number of channels in the first block."
-    )
-    dropout: float = param(default=0.2, valid=[Interval(Real, 0, 1, closed="left")], doc="Dropout after each block.")
+    width: int = param(default=64, valid=[integers(1, 1024)], doc="Number of channels in the first block.")
+    dropout: float = param(default=0.2, valid=[reals(0, 1, closed="left")], doc="Dropout after each block.")
     embedding_dropout: float = param(
         default=0.5,
-        valid=[Interval(Real, 0, 1, closed="left")],
+        valid=[reals(0, 1, closed="left")],
         doc=(
             "Probability that a channel before and after the dense layer is dropped in training, in all frames of a "
             "clip."
@@ -132,9 +126,7 @@ class CNN14Encoder(_PANNEncoder):
     name = "cnn14"
     pools = (True,) * 5 + (False,)
 
-    width: int = param(
-        default=64, valid=[Interval(Integral, 1, 256, closed="both")], doc="Number of channels in the first block."
-    )
+    width: int = param(default=64, valid=[integers(1, 256)], doc="Number of channels in the first block.")
 
 
 class _PANNModule(EncoderModule):

@@ -1,16 +1,11 @@
 """A transformer on patches of the spectrogram."""
 
-from __future__ import annotations
-
-from numbers import Integral, Real
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skastw.core.batching import padding_mask
-from skastw.core.parameters import param, parameters
-from skastw.core.sklearn_private import Interval
+from skastw.core.parameters import integers, param, parameters, reals
 from skastw.encoders._base import Encoder, EncoderModule
 from skastw.encoders._transformer import TransformerModule
 
@@ -61,31 +56,25 @@ class PatchTransformerEncoder(Encoder):
 
     d_model: int = param(
         default=256,
-        valid=[Interval(Integral, 1, 8192, closed="both")],
+        valid=[integers(1, 8192)],
         doc="Width of the encoder; a multiple of ``num_heads``.",
     )
-    num_heads: int = param(
-        default=4, valid=[Interval(Integral, 1, 256, closed="both")], doc="Number of attention heads."
-    )
-    num_layers: int = param(
-        default=6, valid=[Interval(Integral, 1, 128, closed="both")], doc="Number of transformer blocks L."
-    )
+    num_heads: int = param(default=4, valid=[integers(1, 256)], doc="Number of attention heads.")
+    num_layers: int = param(default=6, valid=[integers(1, 128)], doc="Number of transformer blocks L.")
     ff_mult: int = param(
         default=4,
-        valid=[Interval(Integral, 1, 32, closed="both")],
+        valid=[integers(1, 32)],
         doc="Width of the feed-forward layer in multiples of ``d_model``.",
     )
-    patch_frames: int = param(
-        default=16, valid=[Interval(Integral, 1, 1024, closed="both")], doc="Length of a patch in frames."
-    )
+    patch_frames: int = param(default=16, valid=[integers(1, 1024)], doc="Length of a patch in frames.")
     patch_bins: int = param(
         default=16,
-        valid=[Interval(Integral, 1, 1024, closed="both")],
+        valid=[integers(1, 1024)],
         doc="Height of a patch in bins, limited to the number of bins.",
     )
     dropout: float = param(
         default=0.1,
-        valid=[Interval(Real, 0, 1, closed="left")],
+        valid=[reals(0, 1, closed="left")],
         doc="Dropout after the positions, the attention and the feed-forward layer.",
     )
 

@@ -1,16 +1,11 @@
 """A small residual convolutional network over spectrograms."""
 
-from __future__ import annotations
-
-from numbers import Integral, Real
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skastw.core.functional import dropout
-from skastw.core.parameters import param, parameters
-from skastw.core.sklearn_private import Interval
+from skastw.core.parameters import integers, param, parameters, reals
 from skastw.encoders._base import Encoder, EncoderModule
 from skastw.encoders._conv2d import ConvNorm, ConvNormAct, Mask, halved, time_mask
 
@@ -55,20 +50,16 @@ class ResNetEncoder(Encoder):
 
     name = "resnet"
 
-    width: int = param(
-        default=32, valid=[Interval(Integral, 1, 1024, closed="both")], doc="Number of channels in the first stage."
-    )
+    width: int = param(default=32, valid=[integers(1, 1024)], doc="Number of channels in the first stage.")
     num_stages: int = param(
         default=3,
-        valid=[Interval(Integral, 1, 8, closed="both")],
+        valid=[integers(1, 8)],
         doc="Number of stages S. All stages but the first halve time and frequency and double the channels.",
     )
-    num_blocks: int = param(
-        default=2, valid=[Interval(Integral, 1, 32, closed="both")], doc="Number of residual blocks in a stage."
-    )
+    num_blocks: int = param(default=2, valid=[integers(1, 32)], doc="Number of residual blocks in a stage.")
     dropout: float = param(
         default=0.2,
-        valid=[Interval(Real, 0, 1, closed="left")],
+        valid=[reals(0, 1, closed="left")],
         doc="Probability that an output feature is dropped in training, in all frames of a clip.",
     )
 

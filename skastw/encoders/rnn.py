@@ -1,13 +1,9 @@
 """A recurrent network over frames."""
 
-from __future__ import annotations
-
-from numbers import Integral, Real
-
 from torch import Tensor
 
-from skastw.core.parameters import param, parameters
-from skastw.core.sklearn_private import Interval, StrOptions
+from skastw.core.parameters import integers, param, parameters, reals
+from skastw.core.sklearn_private import StrOptions
 from skastw.encoders._base import Encoder, EncoderModule
 from skastw.encoders._recurrent import CELLS, Recurrent
 
@@ -52,18 +48,14 @@ class RNNEncoder(Encoder):
         valid=[StrOptions(set(CELLS))],
         doc="Kind of the layers: plain recurrence with tanh, gated recurrent units or long short-term memory.",
     )
-    hidden: int = param(
-        default=256, valid=[Interval(Integral, 1, 8192, closed="both")], doc="Width of the state of one direction."
-    )
-    num_layers: int = param(
-        default=1, valid=[Interval(Integral, 1, 32, closed="both")], doc="Number of recurrent layers L."
-    )
+    hidden: int = param(default=256, valid=[integers(1, 8192)], doc="Width of the state of one direction.")
+    num_layers: int = param(default=1, valid=[integers(1, 32)], doc="Number of recurrent layers L.")
     bidirectional: bool = param(
         default=False, valid=["boolean"], doc="Whether the layers also run from the end to the start."
     )
     dropout: float = param(
         default=0.0,
-        valid=[Interval(Real, 0, 1, closed="left")],
+        valid=[reals(0, 1, closed="left")],
         doc="Dropout between the layers; without effect on a single layer.",
     )
 

@@ -1,15 +1,10 @@
 """A time-delay network that follows ECAPA-TDNN."""
 
-from __future__ import annotations
-
-from numbers import Integral
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skastw.core.parameters import param, parameters
-from skastw.core.sklearn_private import Interval
+from skastw.core.parameters import integers, param, parameters
 from skastw.encoders._base import Encoder, EncoderModule
 from skastw.encoders._conv2d import BatchNorm, Mask, time_mask
 from skastw.errors import ComponentError
@@ -64,15 +59,11 @@ class TDNNEncoder(Encoder):
 
     channels: int = param(
         default=512,
-        valid=[Interval(Integral, 1, 8192, closed="both")],
+        valid=[integers(1, 8192)],
         doc="Width of the blocks; a multiple of ``scale``.",
     )
-    scale: int = param(
-        default=8, valid=[Interval(Integral, 1, 64, closed="both")], doc="Number of groups of channels in a block."
-    )
-    se_channels: int = param(
-        default=128, valid=[Interval(Integral, 1, 8192, closed="both")], doc="Width of the hidden layer of the gate."
-    )
+    scale: int = param(default=8, valid=[integers(1, 64)], doc="Number of groups of channels in a block.")
+    se_channels: int = param(default=128, valid=[integers(1, 8192)], doc="Width of the hidden layer of the gate.")
 
     def build(self, n_features: int, max_frames: int) -> EncoderModule:
         """Return the module; see :class:`~skastw.encoders.Encoder`."""

@@ -1,11 +1,8 @@
 """Log-mel spectrogram with Whisper's normalisation."""
 
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Sequence
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -13,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from skastw.core.batching import frame_mask, is_padded
-from skastw.core.parameters import param, parameters
-from skastw.core.sklearn_private import Interval
+from skastw.core.parameters import integers, param, parameters, reals
 from skastw.core.warn import warn_user
 from skastw.errors import ComponentError
 from skastw.features._base import Features, FeaturesModule
@@ -32,26 +28,22 @@ MAX_FILTER_SIZE = 2**23
 class MelFeatures(Features):
     """Base of front ends with a mel filter bank; see :class:`LogMel`."""
 
-    n_mels: int = param(default=80, valid=[Interval(Integral, 1, 1024, closed="both")], doc="Number of mel bands.")
+    n_mels: int = param(default=80, valid=[integers(1, 1024)], doc="Number of mel bands.")
     n_fft: int = param(
         default=400,
-        valid=[Interval(Integral, 8, 65536, closed="both")],
+        valid=[integers(8, 65536)],
         doc="Length of the Fourier transform in samples.",
     )
-    hop_length: int = param(
-        default=160, valid=[Interval(Integral, 1, 65536, closed="both")], doc="Step between frames in samples."
-    )
+    hop_length: int = param(default=160, valid=[integers(1, 65536)], doc="Step between frames in samples.")
     win_length: int | None = param(
         default=None,
-        valid=[Interval(Integral, 2, 65536, closed="both"), None],
+        valid=[integers(2, 65536), None],
         doc="Length of the Hann window in samples, which is centred in ``n_fft``; None stands for ``n_fft``.",
     )
-    fmin: float = param(
-        default=0.0, valid=[Interval(Real, 0, None, closed="left")], doc="Lower end of the mel bands in Hz."
-    )
+    fmin: float = param(default=0.0, valid=[reals(0, None, closed="left")], doc="Lower end of the mel bands in Hz.")
     fmax: float | None = param(
         default=None,
-        valid=[Interval(Real, 0, None, closed="neither"), None],
+        valid=[reals(0, None, closed="neither"), None],
         doc="Upper end of the mel bands in Hz; None stands for half the sample rate.",
     )
 

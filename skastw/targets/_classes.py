@@ -1,10 +1,7 @@
 """Base of the targets with classes, for one or several labels per clip."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from itertools import count
-from numbers import Real
 from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
@@ -12,8 +9,8 @@ from msgspec import Meta, Struct
 from sklearn.utils.multiclass import type_of_target
 from torch import Tensor
 
-from skastw.core.parameters import param, parameters
-from skastw.core.sklearn_private import Interval, StrOptions
+from skastw.core.parameters import param, parameters, reals
+from skastw.core.sklearn_private import StrOptions
 from skastw.errors import ArtifactError, DataError
 from skastw.storage.schema import check
 from skastw.targets._base import Targets
@@ -36,7 +33,7 @@ class ClassParams:
 
     label_smoothing: float = param(
         default=0.1,
-        valid=[Interval(Real, 0, 1, closed="left")],
+        valid=[reals(0, 1, closed="left")],
         doc="Share of the target probability that the training loss spreads evenly over all classes.",
     )
     class_weight: dict[Any, float] | str | None = param(
