@@ -1,12 +1,9 @@
 """Random crops."""
 
-from dataclasses import replace
-
 import torch
 
-from skastw.augment._base import Augment
-from skastw.augment._sampling import draw_crop_length, draw_starts
-from skastw.core.batching import Batch, frame_mask
+from skastw.augment._base import Augment, draw_crop_length, draw_starts
+from skastw.core.batching import Batch
 from skastw.core.parameters import param, parameters, reals
 
 
@@ -50,7 +47,4 @@ class RandomCrop(Augment):
         start = draw_starts(batch.lengths, cropped, generator)
 
         position = (start[:, None] + torch.arange(size)).clamp(max=batch.inputs.shape[1] - 1)
-        frames = batch.inputs[torch.arange(len(start))[:, None], position]
-        if bool((cropped < size).any()):
-            frames = frames * frame_mask(frames, cropped)
-        return replace(batch, inputs=frames, lengths=cropped)
+        return batch.with_frames(batch.inputs[torch.arange(len(start))[:, None], position], cropped)

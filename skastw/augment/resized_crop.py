@@ -1,12 +1,9 @@
 """Random crops at a random tempo."""
 
-from dataclasses import replace
-
 import torch
 
-from skastw.augment._base import Augment
-from skastw.augment._sampling import draw_crop_length, draw_starts, interpolate_frames
-from skastw.core.batching import Batch, frame_mask
+from skastw.augment._base import Augment, draw_crop_length, draw_starts, interpolate_frames
+from skastw.core.batching import Batch
 from skastw.core.parameters import param, parameters, reals
 
 
@@ -69,7 +66,4 @@ class ResizedCrop(Augment):
         step = (cropped - 1) / (resized - 1).clamp(min=1)
         last = (start + cropped - 1)[:, None]
         position = (start[:, None] + torch.arange(size) * step[:, None]).clamp(max=last)
-        frames = interpolate_frames(batch.inputs, position, last)
-        if bool((resized < size).any()):
-            frames = frames * frame_mask(frames, resized)
-        return replace(batch, inputs=frames, lengths=resized)
+        return batch.with_frames(interpolate_frames(batch.inputs, position, last), resized)

@@ -1,17 +1,14 @@
 """Time shifts."""
 
-from dataclasses import replace
-
 import torch
 
-from skastw.augment._base import Augment
-from skastw.augment._sampling import draw_symmetric
-from skastw.core.batching import Batch, frame_mask
+from skastw.augment._base import ItemAugment
+from skastw.core.batching import Batch
 from skastw.core.parameters import param, parameters, reals
 
 
 @parameters
-class TimeShift(Augment):
+class TimeShift(ItemAugment):
     """Shift each item in time; frames that leave at one end enter at the other.
 
     Parameters
@@ -36,12 +33,10 @@ class TimeShift(Augment):
         valid=[reals(0, 1)],
         doc="The shift is uniformly distributed in ``[-max_shift, max_shift]``, as a share of the length of the item.",
     )
-    p: float = param(default=1.0, valid=[reals(0, 1)], doc="Probability that an item is shifted.")
 
     def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return the batch with shifted items; see :class:`~skastw.augment.Augment`."""
         n_items, n_frames, _ = batch.inputs.shape
-        shift = (draw_symmetric(self.max_shift, (n_items,), self.p, generator) * batch.lengths).round().long()
+        shift = (self.draw(self.max_shift, (n_items,), generator) * batch.lengths).round().long()
         position = (torch.arange(n_frames) - shift[:, None]) % batch.lengths[:, None]
-        frames = batch.inputs[torch.arange(n_items)[:, None], position]
-        return replace(batch, inputs=frames * frame_mask(frames, batch.lengths))
+        return batch.with_frames(batch.inputs[torch.arange(n_items)[:, None], position])

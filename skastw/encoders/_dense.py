@@ -5,8 +5,7 @@ from torch.nn import functional as F
 
 from skastw.core.functional import Dropout
 from skastw.core.parameters import integers, param, parameters, reals
-from skastw.encoders._base import Encoder, EncoderModule
-from skastw.encoders._initial import draw_xavier
+from skastw.encoders._base import Encoder, EncoderModule, draw_xavier
 
 
 @parameters

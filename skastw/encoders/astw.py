@@ -5,13 +5,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skastw.core.batching import frame_mask, is_padded, padding_mask
-from skastw.core.parameters import integers, param, parameters, reals
-from skastw.encoders._base import Encoder, EncoderModule
-from skastw.encoders._transformer import TransformerModule
+from skastw.core.parameters import integers, param, parameters
+from skastw.encoders._transformer import TransformerEncoder, TransformerModule
 
 
 @parameters
-class ASTWEncoder(Encoder):
+class ASTWEncoder(TransformerEncoder):
     """Two convolutions over time, learned positions, pre-norm transformer blocks and a final norm.
 
     ==========  ==========================================================  ==============
@@ -52,22 +51,12 @@ class ASTWEncoder(Encoder):
     d_model: int = param(
         default=384,
         valid=[integers(1, 8192)],
-        doc="Width of the encoder; a multiple of ``num_heads``.",
+        doc="Width of the transformer; a multiple of ``num_heads``.",
     )
     num_heads: int = param(default=6, valid=[integers(1, 256)], doc="Number of attention heads.")
     num_layers: int = param(default=8, valid=[integers(1, 128)], doc="Number of transformer blocks L.")
-    ff_mult: int = param(
-        default=4,
-        valid=[integers(1, 32)],
-        doc="Width of the feed-forward layer in multiples of ``d_model``.",
-    )
-    dropout: float = param(
-        default=0.1,
-        valid=[reals(0, 1, closed="left")],
-        doc="Dropout after the stem, the attention and the feed-forward layer.",
-    )
 
-    def build(self, n_features: int, max_frames: int) -> EncoderModule:
+    def build(self, n_features: int, max_frames: int) -> TransformerModule:
         """Return the module; see :class:`~skastw.encoders.Encoder`."""
         return _ASTWModule(self, n_features, max_frames)
 

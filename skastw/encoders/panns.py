@@ -3,15 +3,13 @@
 from itertools import pairwise
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skastw.core.functional import Dropout, dropout
+from skastw.core.functional import Dropout, FeatureDropout
 from skastw.core.parameters import integers, param, parameters, reals
-from skastw.encoders._base import Encoder, EncoderModule
+from skastw.encoders._base import Encoder, EncoderModule, draw_xavier
 from skastw.encoders._conv2d import BatchNorm, ConvNormAct, Mask, halved, time_mask
-from skastw.encoders._initial import draw_xavier
 
 
 @parameters
@@ -140,7 +138,7 @@ class _PANNModule(EncoderModule):
         self.n_outputs = widths[-1]
         self.dense = nn.Linear(self.n_outputs, self.n_outputs)
         self.drop = Dropout(params.dropout)
-        self.embedding_dropout = params.embedding_dropout
+        self.drop_features = FeatureDropout(params.embedding_dropout)
         draw_xavier(self)
 
     def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -150,12 +148,8 @@ class _PANNModule(EncoderModule):
         for block in self.blocks:
             x, lengths = block(x, lengths)
             x = self.drop(x)
-        x = self._drop_channels(x.mean(dim=3).transpose(1, 2))
-        return self._drop_channels(F.relu(self.dense(x))), lengths
-
-    def _drop_channels(self, x: Tensor) -> Tensor:
-        """Drop channels of (B, T, C) in all frames of a clip."""
-        return x * dropout(torch.ones_like(x[:, :1]), self.embedding_dropout, self.training)
+        x = self.drop_features(x.mean(dim=3).transpose(1, 2))
+        return self.drop_features(F.relu(self.dense(x))), lengths
 
 
 class _Block(nn.Module):

@@ -5,13 +5,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skastw.core.batching import padding_mask
-from skastw.core.parameters import integers, param, parameters, reals
-from skastw.encoders._base import Encoder, EncoderModule
-from skastw.encoders._transformer import TransformerModule
+from skastw.core.parameters import integers, param, parameters
+from skastw.encoders._transformer import TransformerEncoder, TransformerModule
 
 
 @parameters
-class PatchTransformerEncoder(Encoder):
+class PatchTransformerEncoder(TransformerEncoder):
     """Pre-norm transformer blocks over rectangular patches of the spectrogram, then the mean over frequency.
 
     ==========  =============================================================  ======================
@@ -54,31 +53,15 @@ class PatchTransformerEncoder(Encoder):
 
     name = "patch_transformer"
 
-    d_model: int = param(
-        default=256,
-        valid=[integers(1, 8192)],
-        doc="Width of the encoder; a multiple of ``num_heads``.",
-    )
-    num_heads: int = param(default=4, valid=[integers(1, 256)], doc="Number of attention heads.")
     num_layers: int = param(default=6, valid=[integers(1, 128)], doc="Number of transformer blocks L.")
-    ff_mult: int = param(
-        default=4,
-        valid=[integers(1, 32)],
-        doc="Width of the feed-forward layer in multiples of ``d_model``.",
-    )
     patch_frames: int = param(default=16, valid=[integers(1, 1024)], doc="Length of a patch in frames.")
     patch_bins: int = param(
         default=16,
         valid=[integers(1, 1024)],
         doc="Height of a patch in bins, limited to the number of bins.",
     )
-    dropout: float = param(
-        default=0.1,
-        valid=[reals(0, 1, closed="left")],
-        doc="Dropout after the positions, the attention and the feed-forward layer.",
-    )
 
-    def build(self, n_features: int, max_frames: int) -> EncoderModule:
+    def build(self, n_features: int, max_frames: int) -> TransformerModule:
         """Return the module; see :class:`~skastw.encoders.Encoder`."""
         return _PatchTransformerModule(self, n_features, max_frames)
 
