@@ -1,9 +1,7 @@
 """A clip and its augmented versions."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -15,11 +13,8 @@ from skastw.augment import Augment, Transform
 from skastw.core.batching import Batch, pad
 from skastw.core.component import resolve_component
 from skastw.features import Features
-from skastw.plots._canvas import panels, pyplot
+from skastw.plots._canvas import Axes, panels, pyplot
 from skastw.plots.spectrogram import SpectrogramDisplay, clip_frames, fitted_or_set
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 #: Most panels in a row, if each augmentation has one version.
 _COLUMNS = 5
@@ -73,7 +68,7 @@ class AugmentationDisplay:
         random_state: Any = 0,
         ax: Axes | Sequence[Axes] | None = None,
         cmap: Any = None,
-    ) -> AugmentationDisplay:
+    ) -> Self:
         """Draw a clip and its versions from the augmentations of an estimator.
 
         Parameters
@@ -122,7 +117,7 @@ class AugmentationDisplay:
         random_state: Any = 0,
         ax: Axes | Sequence[Axes] | None = None,
         cmap: Any = None,
-    ) -> AugmentationDisplay:
+    ) -> Self:
         """Draw a clip and its versions from each augmentation and, for several augmentations, from all together.
 
         A single augmentation is always applied, with ``p=1`` if it has a parameter ``p``. All together are applied with
@@ -191,7 +186,7 @@ class AugmentationDisplay:
         ]
         return cls(display(frames[0]), versions).plot(ax, cmap=cmap)
 
-    def plot(self, ax: Axes | Sequence[Axes] | None = None, *, cmap: Any = None) -> AugmentationDisplay:
+    def plot(self, ax: Axes | Sequence[Axes] | None = None, *, cmap: Any = None) -> Self:
         """Draw.
 
         Parameters

@@ -1,20 +1,15 @@
 """Predictions for the windows of a long clip."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from numbers import Integral
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 import numpy as np
+import pandas as pd
 
 from skastw.errors import plain
-from skastw.plots._canvas import legend, panels, pyplot, styles
+from skastw.plots._canvas import Axes, legend, panels, pyplot, styles
 from skastw.plots.spectrogram import SpectrogramDisplay, clip_frames, fitted_or_set
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
 
 
 class WindowPredictionsDisplay:
@@ -66,7 +61,7 @@ class WindowPredictionsDisplay:
         labels: Sequence[Any] | None = None,
         ax: Axes | Sequence[Axes] | None = None,
         cmap: Any = None,
-    ) -> WindowPredictionsDisplay:
+    ) -> Self:
         """Draw the predictions of a classifier for the windows of a clip.
 
         Parameters
@@ -126,7 +121,7 @@ class WindowPredictionsDisplay:
         labels: Sequence[Any] | None = None,
         ax: Axes | Sequence[Axes] | None = None,
         cmap: Any = None,
-    ) -> WindowPredictionsDisplay:
+    ) -> Self:
         """Draw predictions for the windows of a clip.
 
         Parameters
@@ -170,7 +165,7 @@ class WindowPredictionsDisplay:
             spectrogram = SpectrogramDisplay.from_frames(frames, features, sample_rate=sample_rate)
         return cls(predictions[columns], spectrogram=spectrogram).plot(ax, cmap=cmap)
 
-    def plot(self, ax: Axes | Sequence[Axes] | None = None, *, cmap: Any = None) -> WindowPredictionsDisplay:
+    def plot(self, ax: Axes | Sequence[Axes] | None = None, *, cmap: Any = None) -> Self:
         """Draw.
 
         Parameters
