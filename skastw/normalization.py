@@ -23,7 +23,11 @@ __all__ = [
 
 
 class NormalizationModule(nn.Module):
-    """A built normalization: ``(frames (B, T, F), lengths (B,)) -> frames (B, T, F)``."""
+    """A built normalization: ``(frames (B, T, F), lengths (B,)) -> frames (B, T, F)``; by default, no change."""
+
+    def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        """Return the normalized frames."""
+        return frames
 
     def learn(self, frames: Iterable[Tensor]) -> None:
         """Learn statistics from the frames (T_i, F) of the training clips; by default nothing is learned."""
@@ -59,7 +63,7 @@ class NoNormalization(Normalization):
 
     def build(self, n_features: int) -> NormalizationModule:
         """Return the module; see :class:`~skastw.normalization.Normalization`."""
-        return _None()
+        return NormalizationModule()
 
 
 class PerBinNormalization(Normalization):
@@ -176,11 +180,6 @@ class LevelNormalization(Normalization):
     def build(self, n_features: int) -> NormalizationModule:
         """Return the module; see :class:`~skastw.normalization.Normalization`."""
         return _Level()
-
-
-class _None(NormalizationModule):
-    def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
-        return frames
 
 
 class _PerBin(NormalizationModule):

@@ -6,8 +6,6 @@ from torch.nn import functional as F
 
 from skastw.core.generators import generator_on
 
-__all__ = ["Dropout", "FeatureDropout", "attention", "cast_once", "dropout"]
-
 #: Largest number of attention scores of a layer that are stored for the backward pass.
 MAX_SCORES = 2**26
 

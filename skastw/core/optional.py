@@ -37,7 +37,7 @@ def import_optional(module: str, *, extra: str, purpose: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        package = module.partition(".")[0]
         raise MissingDependencyError(
-            f"{purpose} needs the package {package!r}, which is not installed: pip install 'skastw[{extra}]'."
+            f"{purpose} needs the package {module.partition('.')[0]!r}, which is not installed: "
+            f"pip install 'skastw[{extra}]'."
         ) from error

@@ -1,7 +1,6 @@
 """Base classes of the encoders that end with two dense layers for each frame."""
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from skastw.core.functional import Dropout
 from skastw.core.parameters import integers, param, parameters, reals
@@ -41,5 +40,5 @@ class DenseModule(EncoderModule):
     def run_dense(self, x: Tensor) -> Tensor:
         """Return the output (B, T, embedding) of the dense layers for frames (B, T, n_inputs)."""
         for layer in (self.dense1, self.dense2):
-            x = self.drop(F.relu(layer(x)))
+            x = self.drop(layer(x).relu())
         return x

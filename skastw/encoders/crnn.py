@@ -7,8 +7,8 @@ from skastw.core.functional import Dropout
 from skastw.core.parameters import integers, param, parameters, reals
 from skastw.core.sklearn_private import StrOptions
 from skastw.encoders._base import Encoder, EncoderModule
-from skastw.encoders._conv2d import ConvNormAct, halved, time_mask
-from skastw.encoders._recurrent import Recurrent
+from skastw.encoders._conv2d import ConvNormAct, shortened, time_mask
+from skastw.encoders.rnn import Recurrent
 
 
 @parameters
@@ -78,10 +78,9 @@ class _CRNNModule(EncoderModule):
         self.time_pools = params.time_pools
         self.drop = Dropout(params.dropout)
 
-        n_bins = -(-n_features // 2**params.num_blocks)
         self.recurrent = Recurrent(
             params.cell,
-            width * n_bins,
+            width * -(-n_features // 2**params.num_blocks),
             params.hidden,
             params.num_layers,
             bidirectional=True,
@@ -92,9 +91,8 @@ class _CRNNModule(EncoderModule):
     def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         x = frames[:, None]
         for index, conv in enumerate(self.convs):
-            x = conv(x, time_mask(x, lengths))
-            if index < self.time_pools:
-                x, lengths = F.max_pool2d(x, 2, ceil_mode=True), halved(lengths)  # zeros of padding exceed no value
-            else:
-                x = F.max_pool2d(x, (1, 2), ceil_mode=True)
+            step = 2 if index < self.time_pools else 1
+            # the zeros of padding exceed no value
+            x = F.max_pool2d(conv(x, time_mask(x, lengths)), (step, 2), ceil_mode=True)
+            lengths = shortened(lengths, step)
         return self.recurrent(self.drop(x.permute(0, 2, 3, 1).flatten(2)), lengths), lengths

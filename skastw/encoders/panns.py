@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from skastw.core.functional import Dropout, FeatureDropout
 from skastw.core.parameters import integers, param, parameters, reals
 from skastw.encoders._base import Encoder, EncoderModule, draw_xavier
-from skastw.encoders._conv2d import BatchNorm, ConvNormAct, Mask, halved, time_mask
+from skastw.encoders._conv2d import BatchNorm, ConvNormAct, Mask, shortened, time_mask
 
 
 @parameters
@@ -164,7 +164,7 @@ class _Block(nn.Module):
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         mask = time_mask(x, lengths)
         x = self.second(self.first(x, mask), mask)
-        return (_average(x, mask), halved(lengths)) if self.pool else (x, lengths)
+        return (_average(x, mask), shortened(lengths, 2)) if self.pool else (x, lengths)
 
 
 def _average(x: Tensor, mask: Mask | None) -> Tensor:

@@ -86,9 +86,7 @@ class _PatchTransformerModule(TransformerModule):
         x = self.drop(x + positions.to(x.dtype))
 
         n_bins, mask = x.shape[2], padding_mask(x, lengths)
-        if mask is not None:
-            mask = mask.repeat_interleave(n_bins, dim=1)
-        patches = self.run_blocks(x.flatten(1, 2), mask)
+        patches = self.run_blocks(x.flatten(1, 2), None if mask is None else mask.repeat_interleave(n_bins, dim=1))
         return patches.unflatten(1, (-1, n_bins)).mean(dim=2), lengths
 
     def _patches(self, frames: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 from skastw.core.functional import FeatureDropout
 from skastw.core.parameters import integers, param, parameters, reals
 from skastw.encoders._base import Encoder, EncoderModule
-from skastw.encoders._conv2d import ConvNorm, ConvNormAct, Mask, halved, time_mask
+from skastw.encoders._conv2d import ConvNorm, ConvNormAct, Mask, shortened, time_mask
 
 
 @parameters
@@ -130,7 +130,7 @@ class ResNetTrunk(nn.Module):
 
 def _halved_mask(x: Tensor, lengths: Tensor) -> tuple[Mask | None, Tensor]:
     """Return the mask and the lengths of the output of a layer of stride 2 with input ``x``."""
-    lengths = halved(lengths)
+    lengths = shortened(lengths, 2)
     return time_mask(x[:, :1, ::2, :1], lengths), lengths
 
 

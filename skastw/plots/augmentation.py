@@ -217,9 +217,7 @@ class AugmentationDisplay:
             axes.set_title(title, fontsize="medium", parse_math=False)
             axes.set(xlim=(-step / 2, longest - step / 2), facecolor="0.85")
             if gallery:  # labels at the left and at the bottom only
-                left, bottom = i % columns == 0, i // columns == rows - 1
-                axes.tick_params(labelleft=left, labelbottom=bottom)
-                axes.set(xlabel=axes.get_xlabel() if bottom else "", ylabel=axes.get_ylabel() if left else "")
+                axes.label_outer()
         for axes in self.axes_.flat[len(titled) :]:
             axes.set_axis_off()
 

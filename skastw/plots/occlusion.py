@@ -5,7 +5,7 @@ from typing import Any, Self
 
 from skastw.analysis.occlusion import Occlusion
 from skastw.plots._canvas import Axes, panels, pyplot, shortened
-from skastw.plots.spectrogram import SpectrogramDisplay, clip_frames, fitted_or_set
+from skastw.plots.spectrogram import SpectrogramDisplay, clip_spectrogram, fitted_or_set
 
 
 class OcclusionDisplay:
@@ -98,9 +98,7 @@ class OcclusionDisplay:
         pyplot(cls)
         occlusion = estimator.explain(clip, label=label, n_times=n_times, n_bands=n_bands, fill=fill)
         features, sample_rate = fitted_or_set(estimator, "features"), fitted_or_set(estimator, "sample_rate")
-        frames = clip_frames(clip, features, sample_rate)
-        spectrogram = SpectrogramDisplay.from_frames(frames, features, sample_rate=sample_rate)
-        return cls(occlusion, spectrogram).plot(ax, cmap=cmap)
+        return cls(occlusion, clip_spectrogram(clip, features, sample_rate)).plot(ax, cmap=cmap)
 
     def plot(self, ax: Axes | Sequence[Axes] | None = None, *, cmap: Any = None) -> Self:
         """Draw.

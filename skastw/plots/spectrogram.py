@@ -302,6 +302,11 @@ def clip_frames(clip: Any, features: Any, sample_rate: int) -> Tensor:
     return outcome.result
 
 
+def clip_spectrogram(clip: Any, features: Any, sample_rate: int) -> SpectrogramDisplay:
+    """Return the display, not drawn, of the frames that ``features`` computes from a ``clip`` at ``sample_rate``."""
+    return SpectrogramDisplay.from_frames(clip_frames(clip, features, sample_rate), features, sample_rate=sample_rate)
+
+
 def fitted_or_set(estimator: Any, name: str) -> Any:
     """Return a parameter from ``fit``, or its current value before ``fit`` and for estimators that do not store it.
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from skastw.errors import plain
 from skastw.plots._canvas import Axes, legend, panels, pyplot, styles
-from skastw.plots.spectrogram import SpectrogramDisplay, clip_frames, fitted_or_set
+from skastw.plots.spectrogram import SpectrogramDisplay, clip_spectrogram, fitted_or_set
 
 
 class WindowPredictionsDisplay:
@@ -159,10 +159,7 @@ class WindowPredictionsDisplay:
         """
         pyplot(cls)
         columns = ["start", "end", *_classes_to_draw(predictions, k, labels)]
-        spectrogram = None
-        if clip is not None:
-            frames = clip_frames(clip, features, sample_rate)
-            spectrogram = SpectrogramDisplay.from_frames(frames, features, sample_rate=sample_rate)
+        spectrogram = None if clip is None else clip_spectrogram(clip, features, sample_rate)
         return cls(predictions[columns], spectrogram=spectrogram).plot(ax, cmap=cmap)
 
     def plot(self, ax: Axes | Sequence[Axes] | None = None, *, cmap: Any = None) -> Self:

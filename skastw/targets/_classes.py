@@ -1,5 +1,6 @@
 """Base of the targets with classes, for one or several labels per clip."""
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from itertools import count
 from typing import Annotated, Any, ClassVar, Self
@@ -75,17 +76,17 @@ class ClassTargets(Targets):
             return min(-1, lowest - 1) if lowest > smallest else next(i for i in count(lowest) if i not in self.classes)
         return None if kind == "b" or "" in self.classes else ""
 
+    @abstractmethod
     def log_probabilities(self, outputs: Tensor) -> Tensor:
         """Return the log-probability of each class for logits of shape (n, K)."""
-        raise NotImplementedError
 
     def decision(self, outputs: Tensor) -> Tensor:
         """Return the result of ``decision_function`` for logits (n, K)."""
         return outputs
 
+    @abstractmethod
     def chosen(self, outputs: Tensor) -> Tensor:
         """Return the predicted classes for logits (n, K), encoded like the targets."""
-        raise NotImplementedError
 
     def top_k(self, outputs: Tensor, k: int) -> list[list[tuple[Any, float]]]:
         """Return the ``k`` most probable classes of each clip with their probabilities, for logits (n, K).
