@@ -1,10 +1,7 @@
 """Normalization: frames -> frames on a common scale. Padding stays zero, and padding a clip changes nothing."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Iterable
-from numbers import Real
 from typing import ClassVar
 
 import torch
@@ -12,8 +9,7 @@ from torch import Tensor, nn
 
 from skastw.core.batching import frame_mask
 from skastw.core.component import Component
-from skastw.core.parameters import param, parameters
-from skastw.core.sklearn_private import Interval
+from skastw.core.parameters import param, parameters, reals
 
 __all__ = [
     "LevelNormalization",
@@ -27,7 +23,11 @@ __all__ = [
 
 
 class NormalizationModule(nn.Module):
-    """A built normalization: ``(frames (B, T, F), lengths (B,)) -> frames (B, T, F)``."""
+    """A built normalization: ``(frames (B, T, F), lengths (B,)) -> frames (B, T, F)``; by default, no change."""
+
+    def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        """Return the normalized frames."""
+        return frames
 
     def learn(self, frames: Iterable[Tensor]) -> None:
         """Learn statistics from the frames (T_i, F) of the training clips; by default nothing is learned."""
@@ -63,7 +63,7 @@ class NoNormalization(Normalization):
 
     def build(self, n_features: int) -> NormalizationModule:
         """Return the module; see :class:`~skastw.normalization.Normalization`."""
-        return _None()
+        return NormalizationModule()
 
 
 class PerBinNormalization(Normalization):
@@ -155,7 +155,7 @@ class RelaxedNormalization(Normalization):
 
     relief: float = param(
         default=0.5,
-        valid=[Interval(Real, 0, 1, closed="both")],
+        valid=[reals(0, 1)],
         doc="Weight of the frames that are standardised by the clip itself.",
     )
 
@@ -180,11 +180,6 @@ class LevelNormalization(Normalization):
     def build(self, n_features: int) -> NormalizationModule:
         """Return the module; see :class:`~skastw.normalization.Normalization`."""
         return _Level()
-
-
-class _None(NormalizationModule):
-    def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
-        return frames
 
 
 class _PerBin(NormalizationModule):

@@ -1,9 +1,6 @@
 """Pooling: frames of embeddings -> one embedding. Padding a clip does not change its embedding."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
-from numbers import Integral
 from typing import Any, ClassVar
 
 import torch
@@ -11,8 +8,7 @@ from torch import Tensor, nn
 
 from skastw.core.batching import frame_mask
 from skastw.core.component import Component
-from skastw.core.parameters import param, parameters
-from skastw.core.sklearn_private import Interval
+from skastw.core.parameters import integers, param, parameters
 
 __all__ = ["AttentiveStatsPooling", "MaxPooling", "MeanPooling", "Pooling", "PoolingModule", "masked_mean"]
 
@@ -105,9 +101,7 @@ class AttentiveStatsPooling(Pooling):
 
     name = "attentive_stats"
 
-    hidden: int = param(
-        default=128, valid=[Interval(Integral, 1, 8192, closed="both")], doc="Width of the hidden layer of the network."
-    )
+    hidden: int = param(default=128, valid=[integers(1, 8192)], doc="Width of the hidden layer of the network.")
 
     def build(self, n_inputs: int) -> PoolingModule:
         """Return the module; see :class:`~skastw.pooling.Pooling`."""

@@ -392,7 +392,7 @@ def between(share, *items):
         pass
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("skastw.augment.between_class.draw_shares", lambda *_: torch.full((len(items),), share))
+        patch.setattr("skastw.augment._mixing.draw_shares", lambda *_: torch.full((len(items),), share))
         return applied(Fixed(), batch)
 
 

@@ -1,4 +1,4 @@
-"""Partners and shares of clips, for augmentations that mix two clips."""
+"""Base of augmentations that mix two clips: partners and shares of clips."""
 
 from dataclasses import replace
 
@@ -6,8 +6,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skastw.augment._sampling import chosen
-from skastw.core.batching import Batch, frame_mask
+from skastw.augment._base import ItemAugment, chosen
+from skastw.core.batching import Batch
+from skastw.core.parameters import param, parameters, reals
+
+
+@parameters
+class MixingAugment(ItemAugment):
+    """Base of augmentations that mix items with other ones, and mix their losses."""
+
+    mixes = True
+
+    alpha: float = param(
+        default=1.0,
+        valid=[reals(0, 100, closed="right")],
+        doc="The share of the item has the distribution Beta(alpha, alpha), which is uniform for 1.",
+    )
+
+    def draw_mixture(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw the share of each item of ``batch`` and its partner by ``generator``."""
+        return draw_shares(batch, self.alpha, self.p, generator), draw_partners(len(batch.lengths), generator)
 
 
 def draw_shares(batch: Batch, alpha: float, p: float, generator: torch.Generator) -> Tensor:
@@ -34,10 +52,9 @@ def draw_partners(n_items: int, generator: torch.Generator) -> Tensor:
 
 
 def partner_frames(batch: Batch, partners: Tensor) -> Tensor:
-    """Return the frames (B, T, F) of ``partners`` in ``batch``, repeated or cropped to the lengths of the items."""
+    """Return the frames (B, T, F) of ``partners`` in ``batch``, repeated to the length T."""
     position = torch.arange(batch.inputs.shape[1]) % batch.lengths[partners][:, None]
-    frames = batch.inputs[partners[:, None], position]
-    return frames * frame_mask(frames, batch.lengths)
+    return batch.inputs[partners[:, None], position]
 
 
 def mixed(batch: Batch, frames: Tensor, partners: Tensor, shares: Tensor) -> Batch:
@@ -46,4 +63,4 @@ def mixed(batch: Batch, frames: Tensor, partners: Tensor, shares: Tensor) -> Bat
         before = batch.shares.cpu() < 1
         partners = torch.where(before, batch.partners.cpu(), partners)
         shares = torch.where(before, batch.shares.cpu(), shares)
-    return replace(batch, inputs=frames, partners=partners, shares=shares)
+    return replace(batch.with_frames(frames), partners=partners, shares=shares)

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from numbers import Real
 
 import torch
 from torch import Tensor
 
-from skastw.augment._base import Augment, Transform
-from skastw.augment.noise import add_power, draw_snr
+from skastw.augment._base import Transform
+from skastw.augment.noise import SoundAugment
 from skastw.core.batching import Batch
 from skastw.core.decibels import to_power
-from skastw.core.parameters import param, parameters
-from skastw.core.sklearn_private import Interval
+from skastw.core.parameters import param, parameters, reals
 from skastw.errors import ComponentError, plain
 
 
 @parameters
-class Background(Augment):
+class Background(SoundAugment):
     """Add a random segment of one of the user's recordings at a random signal-to-noise ratio.
 
     The frames of the recordings are computed once, before training. The powers of clip and background are added. A
@@ -40,26 +38,13 @@ class Background(Augment):
     """
 
     name = "background"
-    log_mel = True
 
     paths: Sequence[str] | None = param(
         default=None,
         valid=[list, tuple, None],
         doc="Audio files, at least one. A recording that is shorter than a clip is repeated.",
     )
-    min_snr: float = param(
-        default=5.0,
-        valid=[Interval(Real, -100, 100, closed="both")],
-        doc="Least signal-to-noise ratio (dB); the ratio is uniformly distributed between the two limits.",
-    )
-    max_snr: float = param(
-        default=25.0, valid=[Interval(Real, -100, 100, closed="both")], doc="Largest signal-to-noise ratio (dB)."
-    )
-    p: float = param(
-        default=0.5,
-        valid=[Interval(Real, 0, 1, closed="both")],
-        doc="Probability that a background is added to an item.",
-    )
+    max_snr: float = param(default=25.0, valid=[reals(-100, 100)], doc="Largest signal-to-noise ratio (dB).")
 
     def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Raise an error: :meth:`prepare` must read the recordings first."""
@@ -79,7 +64,7 @@ class Background(Augment):
             which = torch.randint(len(recordings), (n_items,), generator=generator).tolist()
             where = torch.rand(n_items, generator=generator).tolist()
             segments = [_segment(recordings[i], n_frames, share) for i, share in zip(which, where, strict=True)]
-            return add_power(batch, to_power(torch.stack(segments)), draw_snr(self, n_items, generator))
+            return self.add(batch, to_power(torch.stack(segments)), generator)
 
         return transform
 

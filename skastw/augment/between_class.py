@@ -1,22 +1,16 @@
 """Between-class mixing: two sounds at the same time, at a random ratio of their levels."""
 
-from __future__ import annotations
-
-from numbers import Real
-
 import torch
 from torch import Tensor
 
-from skastw.augment._base import Augment
-from skastw.augment._mixing import draw_partners, draw_shares, mixed, partner_frames
+from skastw.augment._mixing import MixingAugment, mixed, partner_frames
 from skastw.core.batching import Batch, frame_mask
 from skastw.core.decibels import from_power, to_power
-from skastw.core.parameters import param, parameters
-from skastw.core.sklearn_private import Interval
+from skastw.core.parameters import parameters
 
 
 @parameters
-class BetweenClass(Augment):
+class BetweenClass(MixingAugment):
     """Mix each item with another one at a random ratio of their amplitudes, and mix their losses at the same ratio.
 
     The clips are scaled to the same level first, so that the ratio holds for the sounds that are heard. Their powers
@@ -44,19 +38,10 @@ class BetweenClass(Augment):
 
     name = "between_class"
     log_mel = True
-    mixes = True
-
-    alpha: float = param(
-        default=1.0,
-        valid=[Interval(Real, 0, 100, closed="right")],
-        doc="The share of the item has the distribution Beta(alpha, alpha), which is uniform by default.",
-    )
-    p: float = param(default=1.0, valid=[Interval(Real, 0, 1, closed="both")], doc="Probability that an item is mixed.")
 
     def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return the batch with mixed items; see :class:`~skastw.augment.Augment`."""
-        shares = draw_shares(batch, self.alpha, self.p, generator)
-        partners = draw_partners(len(batch.lengths), generator)
+        shares, partners = self.draw_mixture(batch, generator)
 
         mask = frame_mask(batch.inputs, batch.lengths)
         own = to_power(batch.inputs) * mask
@@ -66,7 +51,7 @@ class BetweenClass(Augment):
         share = shares[:, None, None].to(own.device, own.dtype)
         # two signals of the same level with amplitudes s and 1 - s have a power of s**2 + (1 - s)**2
         scale = 1 / (share.square() + (1 - share).square())
-        frames = from_power((share.square() * own + (1 - share).square() * other) * scale) * mask
+        frames = from_power((share.square() * own + (1 - share).square() * other) * scale)
         return mixed(batch, torch.where(share < 1, frames, batch.inputs), partners, shares)
 
 

@@ -1,21 +1,15 @@
 """CutMix: replace a segment of a clip with a segment of another one."""
 
-from __future__ import annotations
-
-from numbers import Real
-
 import torch
 
-from skastw.augment._base import Augment
-from skastw.augment._mixing import draw_partners, draw_shares, mixed, partner_frames
-from skastw.augment._sampling import draw_starts
+from skastw.augment._base import draw_starts
+from skastw.augment._mixing import MixingAugment, mixed, partner_frames
 from skastw.core.batching import Batch
-from skastw.core.parameters import param, parameters
-from skastw.core.sklearn_private import Interval
+from skastw.core.parameters import param, parameters, reals
 
 
 @parameters
-class CutMix(Augment):
+class CutMix(MixingAugment):
     """Replace a random segment of each item with a segment of another one, and mix their losses accordingly.
 
     Parameters
@@ -40,21 +34,12 @@ class CutMix(Augment):
     """
 
     name = "cutmix"
-    mixes = True
 
-    alpha: float = param(
-        default=1.0,
-        valid=[Interval(Real, 0, 100, closed="right")],
-        doc="The share of the item has the distribution Beta(alpha, alpha).",
-    )
-    p: float = param(
-        default=0.5, valid=[Interval(Real, 0, 1, closed="both")], doc="Probability that an item is changed."
-    )
+    p: float = param(default=0.5, valid=[reals(0, 1)], doc="Probability that an item is changed.")
 
     def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return the batch with mixed items; see :class:`~skastw.augment.Augment`."""
-        shares = draw_shares(batch, self.alpha, self.p, generator)
-        partners = draw_partners(len(batch.lengths), generator)
+        shares, partners = self.draw_mixture(batch, generator)
         replaced = ((1 - shares) * batch.lengths).round().long()
         start = draw_starts(batch.lengths, replaced, generator)
 

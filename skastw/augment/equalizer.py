@@ -1,23 +1,16 @@
 """Random equalisation, as by other microphones and rooms."""
 
-from __future__ import annotations
-
-from dataclasses import replace
-from numbers import Integral, Real
-
 import torch
 from torch.nn import functional as F
 
-from skastw.augment._base import Augment
-from skastw.augment._sampling import draw_symmetric
-from skastw.core.batching import Batch, length_mask
+from skastw.augment._base import ItemAugment
+from skastw.core.batching import Batch
 from skastw.core.decibels import UNIT
-from skastw.core.parameters import param, parameters
-from skastw.core.sklearn_private import Interval
+from skastw.core.parameters import integers, param, parameters, reals
 
 
 @parameters
-class Equalizer(Augment):
+class Equalizer(ItemAugment):
     """Apply a random frequency response to each item.
 
     Gains are drawn at equidistant points of the mel axis and interpolated linearly between them.
@@ -47,18 +40,14 @@ class Equalizer(Augment):
 
     max_gain: float = param(
         default=6.0,
-        valid=[Interval(Real, 0, 100, closed="both")],
+        valid=[reals(0, 100)],
         doc="The gains are uniformly distributed in ``[-max_gain, max_gain]`` (dB).",
     )
-    n_points: int = param(default=5, valid=[Interval(Integral, 2, 1024, closed="both")], doc="Number of points.")
-    p: float = param(
-        default=1.0, valid=[Interval(Real, 0, 1, closed="both")], doc="Probability that an item is changed."
-    )
+    n_points: int = param(default=5, valid=[integers(2, 1024)], doc="Number of points.")
 
     def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return the batch with changed items; see :class:`~skastw.augment.Augment`."""
-        n_items, n_frames, n_bins = batch.inputs.shape
-        gain = draw_symmetric(self.max_gain / UNIT, (n_items, 1, self.n_points), self.p, generator)
+        n_items, _, n_bins = batch.inputs.shape
+        gain = self.draw(self.max_gain / UNIT, (n_items, 1, self.n_points), generator)
         response = F.interpolate(gain, size=n_bins, mode="linear", align_corners=True)
-        offset = response * length_mask(batch.lengths, n_frames)[:, :, None]
-        return replace(batch, inputs=batch.inputs + offset.to(batch.inputs.device, batch.inputs.dtype))
+        return batch.with_frames(batch.inputs + response.to(batch.inputs))

@@ -1,22 +1,15 @@
 """Frequency warping, as by vocal tracts or objects of other sizes."""
 
-from __future__ import annotations
-
-from dataclasses import replace
-from numbers import Real
-
 import torch
 from torch import Tensor
 
-from skastw.augment._base import Augment
-from skastw.augment._sampling import draw_symmetric
+from skastw.augment._base import ItemAugment
 from skastw.core.batching import Batch
-from skastw.core.parameters import param, parameters
-from skastw.core.sklearn_private import Interval
+from skastw.core.parameters import param, parameters, reals
 
 
 @parameters
-class FrequencyWarp(Augment):
+class FrequencyWarp(ItemAugment):
     """Stretch or compress the mel axis of each item by a random factor.
 
     Band f of the result is the value at position ``f * factor``, by linear interpolation. Positions above the highest
@@ -51,19 +44,16 @@ class FrequencyWarp(Augment):
 
     max_warp: float = param(
         default=0.12,
-        valid=[Interval(Real, 0, 1, closed="left")],
+        valid=[reals(0, 1, closed="left")],
         doc="The factor is uniformly distributed in ``[1 - max_warp, 1 + max_warp]``.",
-    )
-    p: float = param(
-        default=1.0, valid=[Interval(Real, 0, 1, closed="both")], doc="Probability that an item is warped."
     )
 
     def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return the batch with warped items; see :class:`~skastw.augment.Augment`."""
         n_items, _, n_bins = batch.inputs.shape
-        factor = 1 + draw_symmetric(self.max_warp, (n_items,), self.p, generator)
-        matrix = _interpolation(factor, n_bins).to(batch.inputs.device, batch.inputs.dtype)
-        return replace(batch, inputs=batch.inputs @ matrix)
+        factor = 1 + self.draw(self.max_warp, (n_items,), generator)
+        matrix = _interpolation(factor, n_bins).to(batch.inputs)
+        return batch.with_frames(batch.inputs @ matrix)
 
 
 def _interpolation(factor: Tensor, n_bins: int) -> Tensor:

@@ -1,22 +1,15 @@
 """Random levels."""
 
-from __future__ import annotations
-
-from dataclasses import replace
-from numbers import Real
-
 import torch
 
-from skastw.augment._base import Augment
-from skastw.augment._sampling import draw_symmetric
-from skastw.core.batching import Batch, length_mask
+from skastw.augment._base import ItemAugment
+from skastw.core.batching import Batch
 from skastw.core.decibels import UNIT
-from skastw.core.parameters import param, parameters
-from skastw.core.sklearn_private import Interval
+from skastw.core.parameters import param, parameters, reals
 
 
 @parameters
-class Gain(Augment):
+class Gain(ItemAugment):
     """Change the level of each item.
 
     Parameters
@@ -39,16 +32,11 @@ class Gain(Augment):
 
     max_gain: float = param(
         default=6.0,
-        valid=[Interval(Real, 0, 100, closed="both")],
+        valid=[reals(0, 100)],
         doc="The gain is uniformly distributed in ``[-max_gain, max_gain]`` (dB).",
-    )
-    p: float = param(
-        default=1.0, valid=[Interval(Real, 0, 1, closed="both")], doc="Probability that an item is changed."
     )
 
     def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return the batch with other levels; see :class:`~skastw.augment.Augment`."""
-        n_items, n_frames, _ = batch.inputs.shape
-        gain = draw_symmetric(self.max_gain / UNIT, (n_items, 1, 1), self.p, generator)
-        offset = gain * length_mask(batch.lengths, n_frames)[:, :, None]
-        return replace(batch, inputs=batch.inputs + offset.to(batch.inputs.device, batch.inputs.dtype))
+        gain = self.draw(self.max_gain / UNIT, (len(batch.inputs), 1, 1), generator)
+        return batch.with_frames(batch.inputs + gain.to(batch.inputs))

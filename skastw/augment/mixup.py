@@ -1,20 +1,14 @@
 """Mixup: mix the frames and the losses of two clips."""
 
-from __future__ import annotations
-
-from numbers import Real
-
 import torch
 
-from skastw.augment._base import Augment
-from skastw.augment._mixing import draw_partners, draw_shares, mixed, partner_frames
+from skastw.augment._mixing import MixingAugment, mixed, partner_frames
 from skastw.core.batching import Batch
-from skastw.core.parameters import param, parameters
-from skastw.core.sklearn_private import Interval
+from skastw.core.parameters import param, parameters, reals
 
 
 @parameters
-class Mixup(Augment):
+class Mixup(MixingAugment):
     """Mix the frames of each item with the frames of another one, and mix their losses at the same ratio.
 
     The other item is repeated or cropped to the length of the item.
@@ -39,19 +33,16 @@ class Mixup(Augment):
     """
 
     name = "mixup"
-    mixes = True
 
     alpha: float = param(
         default=0.3,
-        valid=[Interval(Real, 0, 100, closed="right")],
+        valid=[reals(0, 100, closed="right")],
         doc="The share of the item has the distribution Beta(alpha, alpha).",
     )
-    p: float = param(default=1.0, valid=[Interval(Real, 0, 1, closed="both")], doc="Probability that an item is mixed.")
 
     def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return the batch with mixed items; see :class:`~skastw.augment.Augment`."""
-        shares = draw_shares(batch, self.alpha, self.p, generator)
-        partners = draw_partners(len(batch.lengths), generator)
+        shares, partners = self.draw_mixture(batch, generator)
         weight = shares[:, None, None].to(batch.inputs.device, batch.inputs.dtype)
         frames = torch.lerp(partner_frames(batch, partners), batch.inputs, weight)
         return mixed(batch, frames, partners, shares)

@@ -1,17 +1,10 @@
 """Random crops."""
 
-from __future__ import annotations
-
-from dataclasses import replace
-from numbers import Real
-
 import torch
 
-from skastw.augment._base import Augment
-from skastw.augment._sampling import draw_crop_length, draw_starts
-from skastw.core.batching import Batch, frame_mask
-from skastw.core.parameters import param, parameters
-from skastw.core.sklearn_private import Interval
+from skastw.augment._base import Augment, draw_crop_length, draw_starts
+from skastw.core.batching import Batch
+from skastw.core.parameters import param, parameters, reals
 
 
 @parameters
@@ -40,7 +33,7 @@ class RandomCrop(Augment):
 
     min_share: float = param(
         default=0.75,
-        valid=[Interval(Real, 0, 1, closed="right")],
+        valid=[reals(0, 1, closed="right")],
         doc=(
             "The share is uniformly distributed in ``[min_share, 1]``. The length is then rounded down by at most "
             "a sixteenth, so that there are few different lengths."
@@ -54,7 +47,4 @@ class RandomCrop(Augment):
         start = draw_starts(batch.lengths, cropped, generator)
 
         position = (start[:, None] + torch.arange(size)).clamp(max=batch.inputs.shape[1] - 1)
-        frames = batch.inputs[torch.arange(len(start))[:, None], position]
-        if bool((cropped < size).any()):
-            frames = frames * frame_mask(frames, cropped)
-        return replace(batch, inputs=frames, lengths=cropped)
+        return batch.with_frames(batch.inputs[torch.arange(len(start))[:, None], position], cropped)

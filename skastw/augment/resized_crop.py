@@ -1,17 +1,10 @@
 """Random crops at a random tempo."""
 
-from __future__ import annotations
-
-from dataclasses import replace
-from numbers import Real
-
 import torch
 
-from skastw.augment._base import Augment
-from skastw.augment._sampling import draw_crop_length, draw_starts, interpolate_frames
-from skastw.core.batching import Batch, frame_mask
-from skastw.core.parameters import param, parameters
-from skastw.core.sklearn_private import Interval
+from skastw.augment._base import Augment, draw_crop_length, draw_starts, interpolate_frames
+from skastw.core.batching import Batch
+from skastw.core.parameters import param, parameters, reals
 
 
 @parameters
@@ -47,12 +40,12 @@ class ResizedCrop(Augment):
 
     min_share: float = param(
         default=0.75,
-        valid=[Interval(Real, 0, 1, closed="right")],
+        valid=[reals(0, 1, closed="right")],
         doc="The share is uniformly distributed in ``[min_share, 1]``.",
     )
     max_stretch: float = param(
         default=0.15,
-        valid=[Interval(Real, 0, 1, closed="left")],
+        valid=[reals(0, 1, closed="left")],
         doc=(
             "The tempo is multiplied by a factor that is uniformly distributed in ``[1 - max_stretch, 1 + "
             "max_stretch]``."
@@ -73,7 +66,4 @@ class ResizedCrop(Augment):
         step = (cropped - 1) / (resized - 1).clamp(min=1)
         last = (start + cropped - 1)[:, None]
         position = (start[:, None] + torch.arange(size) * step[:, None]).clamp(max=last)
-        frames = interpolate_frames(batch.inputs, position, last)
-        if bool((resized < size).any()):
-            frames = frames * frame_mask(frames, resized)
-        return replace(batch, inputs=frames, lengths=resized)
+        return batch.with_frames(interpolate_frames(batch.inputs, position, last), resized)

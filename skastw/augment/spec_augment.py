@@ -1,17 +1,13 @@
 """SpecAugment: mask frequency bands and time spans."""
 
-from __future__ import annotations
-
 from dataclasses import replace
-from numbers import Integral
 
 import torch
 from torch import Tensor
 
 from skastw.augment._base import Augment
 from skastw.core.batching import Batch, length_mask
-from skastw.core.parameters import param, parameters
-from skastw.core.sklearn_private import Interval
+from skastw.core.parameters import integers, param, parameters
 
 
 @parameters
@@ -43,18 +39,12 @@ class SpecAugment(Augment):
 
     name = "spec_augment"
 
-    freq_masks: int = param(
-        default=2, valid=[Interval(Integral, 0, 100, closed="both")], doc="Number of frequency masks for each item."
-    )
-    freq_width: int = param(
-        default=8, valid=[Interval(Integral, 0, None, closed="left")], doc="Largest width of a frequency mask in bins."
-    )
-    time_masks: int = param(
-        default=2, valid=[Interval(Integral, 0, 100, closed="both")], doc="Number of time masks for each item."
-    )
+    freq_masks: int = param(default=2, valid=[integers(0, 100)], doc="Number of frequency masks for each item.")
+    freq_width: int = param(default=8, valid=[integers(0)], doc="Largest width of a frequency mask in bins.")
+    time_masks: int = param(default=2, valid=[integers(0, 100)], doc="Number of time masks for each item.")
     time_width: int = param(
         default=20,
-        valid=[Interval(Integral, 0, None, closed="left")],
+        valid=[integers(0)],
         doc="Largest width of a time mask in frames. All time masks together cover at most half of a clip.",
     )
 

@@ -1,21 +1,14 @@
 """Time shifts."""
 
-from __future__ import annotations
-
-from dataclasses import replace
-from numbers import Real
-
 import torch
 
-from skastw.augment._base import Augment
-from skastw.augment._sampling import draw_symmetric
-from skastw.core.batching import Batch, frame_mask
-from skastw.core.parameters import param, parameters
-from skastw.core.sklearn_private import Interval
+from skastw.augment._base import ItemAugment
+from skastw.core.batching import Batch
+from skastw.core.parameters import param, parameters, reals
 
 
 @parameters
-class TimeShift(Augment):
+class TimeShift(ItemAugment):
     """Shift each item in time; frames that leave at one end enter at the other.
 
     Parameters
@@ -37,17 +30,13 @@ class TimeShift(Augment):
 
     max_shift: float = param(
         default=0.25,
-        valid=[Interval(Real, 0, 1, closed="both")],
+        valid=[reals(0, 1)],
         doc="The shift is uniformly distributed in ``[-max_shift, max_shift]``, as a share of the length of the item.",
-    )
-    p: float = param(
-        default=1.0, valid=[Interval(Real, 0, 1, closed="both")], doc="Probability that an item is shifted."
     )
 
     def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return the batch with shifted items; see :class:`~skastw.augment.Augment`."""
         n_items, n_frames, _ = batch.inputs.shape
-        shift = (draw_symmetric(self.max_shift, (n_items,), self.p, generator) * batch.lengths).round().long()
+        shift = (self.draw(self.max_shift, (n_items,), generator) * batch.lengths).round().long()
         position = (torch.arange(n_frames) - shift[:, None]) % batch.lengths[:, None]
-        frames = batch.inputs[torch.arange(n_items)[:, None], position]
-        return replace(batch, inputs=frames * frame_mask(frames, batch.lengths))
+        return batch.with_frames(batch.inputs[torch.arange(n_items)[:, None], position])

@@ -1,21 +1,14 @@
 """Time stretching: another tempo at the same pitch."""
 
-from __future__ import annotations
-
-from dataclasses import replace
-from numbers import Real
-
 import torch
 
-from skastw.augment._base import Augment
-from skastw.augment._sampling import draw_symmetric, interpolate_frames
-from skastw.core.batching import Batch, frame_mask
-from skastw.core.parameters import param, parameters
-from skastw.core.sklearn_private import Interval
+from skastw.augment._base import ItemAugment, interpolate_frames
+from skastw.core.batching import Batch
+from skastw.core.parameters import param, parameters, reals
 
 
 @parameters
-class TimeStretch(Augment):
+class TimeStretch(ItemAugment):
     """Change the tempo of each item by a random factor, without a change of pitch.
 
     Frames are interpolated linearly. At least one frame is left.
@@ -44,23 +37,19 @@ class TimeStretch(Augment):
 
     max_stretch: float = param(
         default=0.15,
-        valid=[Interval(Real, 0, 1, closed="left")],
+        valid=[reals(0, 1, closed="left")],
         doc=(
             "The length is multiplied by a factor that is uniformly distributed in ``[1 - max_stretch, 1 + "
             "max_stretch]``."
         ),
     )
-    p: float = param(
-        default=1.0, valid=[Interval(Real, 0, 1, closed="both")], doc="Probability that an item is stretched."
-    )
 
     def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return the batch with stretched items; see :class:`~skastw.augment.Augment`."""
-        factor = 1 + draw_symmetric(self.max_stretch, (len(batch.lengths),), self.p, generator)
+        factor = 1 + self.draw(self.max_stretch, (len(batch.lengths),), generator)
         stretched = (batch.lengths * factor).round().long().clamp(min=1)
 
         last = (batch.lengths - 1)[:, None]
         step = last / (stretched[:, None] - 1).clamp(min=1)  # the first and the last frame are not changed
         position = (torch.arange(int(stretched.max())) * step).clamp(max=last)
-        frames = interpolate_frames(batch.inputs, position, last)
-        return replace(batch, inputs=frames * frame_mask(frames, stretched), lengths=stretched)
+        return batch.with_frames(interpolate_frames(batch.inputs, position, last), stretched)

@@ -16,21 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = [
-    "Batch",
-    "frame_mask",
-    "is_padded",
-    "length_mask",
-    "pad",
-    "padding_mask",
-    "round_length",
-    "round_length_down",
-    "shuffled_buckets",
-    "sorted_buckets",
-    "split_evenly",
-    "unpadded",
-]
-
 _unpadded = ContextVar("_unpadded", default=False)
 
 
@@ -68,6 +53,16 @@ class Batch:
             tensors = [tensor.pin_memory() for tensor in tensors]
         inputs, targets, weights = (tensor.to(device, non_blocking=True) for tensor in tensors)
         return replace(self, inputs=inputs, targets=targets, weights=weights)
+
+    def with_frames(self, frames: Tensor, lengths: Tensor | None = None) -> Batch:
+        """Return the batch with other frames (B, T, F) and ``lengths``, by default the same lengths.
+
+        The frames are set to zero beyond each length.
+        """
+        lengths = self.lengths if lengths is None else lengths
+        if is_padded(frames, lengths):
+            frames = frames * frame_mask(frames, lengths)
+        return replace(self, inputs=frames, lengths=lengths)
 
     def crop_or_pad(self, max_frames: int) -> Batch:
         """Return the batch cropped to ``max_frames`` or padded to a length of :func:`round_length`.

@@ -6,8 +6,6 @@ from torch.nn import functional as F
 
 from skastw.core.generators import generator_on
 
-__all__ = ["Dropout", "attention", "cast_once", "dropout"]
-
 #: Largest number of attention scores of a layer that are stored for the backward pass.
 MAX_SCORES = 2**26
 
@@ -149,3 +147,17 @@ class Dropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return ``x`` with dropped values."""
         return dropout(x, self.p, self.training)
+
+
+class FeatureDropout(Dropout):
+    """Layer that drops values of frames (B, T, C) in training, the same ones in all frames of a clip.
+
+    Parameters
+    ----------
+    p : float
+        Probability in [0, 1).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``x`` with dropped values."""
+        return x * super().forward(torch.ones_like(x[:, :1]))

@@ -61,7 +61,7 @@ def import_optional(module: str, *, extra: str, purpose: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        package = module.partition(".")[0]
         raise MissingDependencyError(
-            f"{purpose} needs the package {package!r}, which is not installed: {how_to_install(extra)}."
+            f"{purpose} needs the package {module.partition('.')[0]!r}, which is not installed: "
+            f"{how_to_install(extra)}."
         ) from error

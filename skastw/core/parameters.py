@@ -11,12 +11,13 @@ import inspect
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
+from numbers import Integral, Real
 from types import UnionType
-from typing import Any, TypeVar, Union, dataclass_transform, get_args, get_origin
+from typing import Any, Literal, TypeVar, Union, dataclass_transform, get_args, get_origin
 
 import numpy as np
 
-from skastw.core.sklearn_private import InvalidParameterError, StrOptions, validate_parameter_constraints
+from skastw.core.sklearn_private import Interval, InvalidParameterError, StrOptions, validate_parameter_constraints
 from skastw.core.text import did_you_mean
 from skastw.errors import plain
 
@@ -41,6 +42,37 @@ def param(*, default: Any, valid: Sequence[Any], doc: str, saved: bool = True) -
     return field(default=default, metadata={"valid": valid, "doc": doc, "saved": saved})
 
 
+def integers(low: int, high: int | None = None) -> Interval:
+    """Return the constraint of a parameter that is an integer from ``low`` to ``high``; without ``high``, no limit.
+
+    Examples
+    --------
+    >>> from skastw.core.parameters import integers
+    >>> print(integers(1, 32))
+    an int in the range [1, 32]
+    """
+    return Interval(Integral, low, high, closed="left" if high is None else "both")
+
+
+def reals(low: float, high: float | None, *, closed: Literal["both", "left", "right", "neither"] = "both") -> Interval:
+    """Return the constraint of a parameter that is a number from ``low`` to ``high``.
+
+    Parameters
+    ----------
+    low, high : float
+        Limits; None stands for no upper limit.
+    closed : {"both", "left", "right", "neither"}, default="both"
+        The limits that are themselves valid.
+
+    Examples
+    --------
+    >>> from skastw.core.parameters import reals
+    >>> print(reals(0, 1, closed="left"))
+    a float in the range [0.0, 1.0)
+    """
+    return Interval(Real, low, high, closed=closed)
+
+
 @dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(param, field))
 def parameters(cls: type[T]) -> type[T]:
     """Give a class an ``__init__`` that takes its own and its bases' parameters as keyword arguments.
@@ -50,12 +82,10 @@ def parameters(cls: type[T]) -> type[T]:
 
     Examples
     --------
-    >>> from numbers import Integral
-    >>> from skastw.core.parameters import param, parameters
-    >>> from skastw.core.sklearn_private import Interval
+    >>> from skastw.core.parameters import integers, param, parameters
     >>> @parameters
     ... class Patience:
-    ...     patience: int | None = param(default=3, valid=[Interval(Integral, 1, None, closed="left")], doc="Epochs.")
+    ...     patience: int | None = param(default=3, valid=[integers(1), None], doc="Epochs.")
     >>> @parameters
     ... class Trainer(Patience):
     ...     '''Train.

@@ -3,21 +3,19 @@
 If a release of scikit-learn moves one of them, only this file must change.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from sklearn.base import _fit_context
+from sklearn.base import _fit_context as fit_context
 from sklearn.utils._param_validation import (
     Interval,
     InvalidParameterError,
     StrOptions,
     validate_parameter_constraints,
 )
-from sklearn.utils.validation import _check_sample_weight
+from sklearn.utils.validation import _check_sample_weight as check_sample_weight
 
 try:
     from sklearn.utils._repr_html.estimator import _VisualBlock
@@ -48,9 +46,6 @@ __all__ = [
     "fit_context",
     "validate_parameter_constraints",
 ]
-
-check_sample_weight = _check_sample_weight
-fit_context = _fit_context
 
 
 def boxes_in_a_row(objects: Sequence[Any]) -> Any:
@@ -105,11 +100,13 @@ class FitCallbacks:
         """Call the callbacks after an epoch of ``run``; return True if one of them stops training."""
         if self._epoch is None:
             return False
-        attributes = partial(self._reconstruct, run)
-        return bool(self._epoch.call_on_fit_task_end(**self._arguments, reconstruction_attributes=attributes))
+        return bool(
+            self._epoch.call_on_fit_task_end(
+                **self._arguments, reconstruction_attributes=partial(self._reconstruct, run)
+            )
+        )
 
     def end_fit(self, run: Any) -> None:
         """Call the callbacks after the last epoch of ``run``."""
         if self._fit is not None:
-            attributes = partial(self._reconstruct, run)
-            self._fit.call_on_fit_task_end(**self._arguments, reconstruction_attributes=attributes)
+            self._fit.call_on_fit_task_end(**self._arguments, reconstruction_attributes=partial(self._reconstruct, run))

@@ -14,9 +14,9 @@ from torch.nn import functional as F
 from skastw.core.batching import is_padded, length_mask
 
 
-def halved(lengths: Tensor) -> Tensor:
-    """Return ``lengths`` after a layer of stride 2."""
-    return (lengths + 1) // 2
+def shortened(lengths: Tensor, step: int) -> Tensor:
+    """Return ``lengths`` after a layer of stride ``step``."""
+    return (lengths + step - 1) // step
 
 
 @dataclass(frozen=True)
@@ -72,20 +72,13 @@ class BatchNorm(nn.BatchNorm2d):
             return apply_mask(F.batch_norm(input, *statistics, self.weight, self.bias, eps=self.eps), mask)
         if mask is None:
             return super().forward(input)
-        return self._of_real_frames(input, mask.rows)
 
-    def evaluated(self) -> tuple[Tensor, Tensor]:
-        """Return the factor and the offset of each channel in evaluation."""
-        factors = self.weight * torch.rsqrt(self.running_var + self.eps)
-        return factors, self.bias - self.running_mean * factors
-
-    def _of_real_frames(self, x: Tensor, rows: Tensor) -> Tensor:
-        """Gather and normalise the real frames, and scatter them into a tensor of zeros."""
-        by_frame = x.movedim(1, -1)  # (B, T, ..., C)
-        frames = by_frame.flatten(0, 1).index_select(0, rows)
+        # gather and normalise the real frames, and scatter them into a tensor of zeros
+        by_frame = input.movedim(1, -1)  # (B, T, ..., C)
+        frames = by_frame.flatten(0, 1).index_select(0, mask.rows)
         normalized = super().forward(frames.flatten(0, -2)).view_as(frames)
-        padded = torch.zeros(by_frame.shape, dtype=x.dtype, device=x.device).flatten(0, 1)
-        return padded.index_copy(0, rows, normalized.to(x.dtype)).view(by_frame.shape).movedim(-1, 1)
+        padded = torch.zeros(by_frame.shape, dtype=input.dtype, device=input.device).flatten(0, 1)
+        return padded.index_copy(0, mask.rows, normalized.to(input.dtype)).view(by_frame.shape).movedim(-1, 1)
 
 
 class _FusedWeights(NamedTuple):
@@ -109,7 +102,6 @@ class ConvNorm(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(n_in, n_out, kernel, stride=stride, padding=kernel // 2, bias=False)
         self.norm = BatchNorm(n_out)
-        self.stride = stride
         self._fused: _FusedWeights | None = None
 
     def forward(self, x: Tensor, mask: Mask | None) -> Tensor:
@@ -134,16 +126,17 @@ class ConvNorm(nn.Module):
         return self._fused.weight, self._fused.offsets
 
     def _fuse(self) -> tuple[Tensor, Tensor]:
-        factors, offsets = self.norm.evaluated()
+        norm = self.norm
+        factors = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
         weight = self.conv.weight * factors.view(-1, 1, 1, 1)
-        return weight.contiguous(memory_format=torch.channels_last), offsets
+        return weight.contiguous(memory_format=torch.channels_last), norm.bias - norm.running_mean * factors
 
     def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         bins, padding = x.shape[3], self.conv.padding
-        if self.stride == 1 or bins > 2:
-            return F.conv2d(x, weight, bias, self.stride, padding)
+        if self.conv.stride == (1, 1) or bins > 2:
+            return F.conv2d(x, weight, bias, self.conv.stride, padding)
         # oneDNN's strided bfloat16 convolution leaves values unset if the output has one bin: compute two, return one
-        return F.conv2d(F.pad(x, (0, 3 - bins)), weight, bias, self.stride, padding)[..., :1]
+        return F.conv2d(F.pad(x, (0, 3 - bins)), weight, bias, self.conv.stride, padding)[..., :1]
 
 
 class ConvNormAct(ConvNorm):

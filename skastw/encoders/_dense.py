@@ -1,17 +1,10 @@
 """Base classes of the encoders that end with two dense layers for each frame."""
 
-from __future__ import annotations
-
-from numbers import Integral, Real
-
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from skastw.core.functional import Dropout
-from skastw.core.parameters import param, parameters
-from skastw.core.sklearn_private import Interval
-from skastw.encoders._base import Encoder, EncoderModule
-from skastw.encoders._initial import draw_xavier
+from skastw.core.parameters import integers, param, parameters, reals
+from skastw.encoders._base import Encoder, EncoderModule, draw_xavier
 
 
 @parameters
@@ -23,18 +16,14 @@ class DenseEncoder(Encoder):
     {parameters}
     """
 
-    channels: int = param(
-        default=256, valid=[Interval(Integral, 1, 8192, closed="both")], doc="Number of filters of each convolution."
-    )
-    hidden: int = param(
-        default=512, valid=[Interval(Integral, 1, 8192, closed="both")], doc="Width of the first dense layer."
-    )
+    channels: int = param(default=256, valid=[integers(1, 8192)], doc="Number of filters of each convolution.")
+    hidden: int = param(default=512, valid=[integers(1, 8192)], doc="Width of the first dense layer.")
     embedding: int = param(
         default=256,
-        valid=[Interval(Integral, 1, 8192, closed="both")],
+        valid=[integers(1, 8192)],
         doc="Width of the second dense layer, and of the output.",
     )
-    dropout: float = param(default=0.0, valid=[Interval(Real, 0, 1, closed="left")], doc="Dropout after each layer.")
+    dropout: float = param(default=0.0, valid=[reals(0, 1, closed="left")], doc="Dropout after each layer.")
 
 
 class DenseModule(EncoderModule):
@@ -51,5 +40,5 @@ class DenseModule(EncoderModule):
     def run_dense(self, x: Tensor) -> Tensor:
         """Return the output (B, T, embedding) of the dense layers for frames (B, T, n_inputs)."""
         for layer in (self.dense1, self.dense2):
-            x = self.drop(F.relu(layer(x)))
+            x = self.drop(layer(x).relu())
         return x

@@ -1,13 +1,36 @@
-"""Transformer blocks, and a base class of encoders that end with them."""
-
-from typing import Any
+"""Transformer blocks, and base classes of encoders that end with them."""
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skastw.core.functional import Dropout, attention
-from skastw.encoders._base import EncoderModule
+from skastw.core.parameters import integers, param, parameters, reals
+from skastw.encoders._base import Encoder, EncoderModule
 from skastw.errors import ComponentError
+
+
+@parameters
+class TransformerEncoder(Encoder):
+    """Base of encoders that end with transformer blocks.
+
+    Parameters
+    ----------
+    {parameters}
+    """
+
+    d_model: int = param(
+        default=256, valid=[integers(1, 8192)], doc="Width of the transformer; a multiple of ``num_heads``."
+    )
+    num_heads: int = param(default=4, valid=[integers(1, 256)], doc="Number of attention heads.")
+    num_layers: int = param(default=4, valid=[integers(1, 128)], doc="Number of transformer blocks L.")
+    ff_mult: int = param(
+        default=4, valid=[integers(1, 32)], doc="Width of the feed-forward layer in multiples of ``d_model``."
+    )
+    dropout: float = param(
+        default=0.1,
+        valid=[reals(0, 1, closed="left")],
+        doc="Dropout before the blocks, and after the attention and the feed-forward layer.",
+    )
 
 
 class TransformerBlock(nn.Module):
@@ -15,14 +38,8 @@ class TransformerBlock(nn.Module):
 
     Parameters
     ----------
-    d_model : int
-        Width; a multiple of ``num_heads``.
-    num_heads : int
-        Number of attention heads.
-    ff_mult : int
-        Width of the feed-forward layer in multiples of ``d_model``.
-    dropout : float
-        Dropout after the attention and the feed-forward layer.
+    params : TransformerEncoder
+        Its ``d_model``, ``num_heads``, ``ff_mult`` and ``dropout`` are used.
 
     References
     ----------
@@ -30,16 +47,17 @@ class TransformerBlock(nn.Module):
     Architecture", 2020 (pre-norm).
     """
 
-    def __init__(self, d_model: int, num_heads: int, ff_mult: int, dropout: float) -> None:
+    def __init__(self, params: TransformerEncoder) -> None:
         super().__init__()
-        self.num_heads = num_heads
-        self.drop = Dropout(dropout)
+        d_model, ff_width = params.d_model, params.ff_mult * params.d_model
+        self.num_heads = params.num_heads
+        self.drop = Dropout(params.dropout)
         self.norm1 = nn.LayerNorm(d_model)
         self.qkv = nn.Linear(d_model, 3 * d_model)
         self.out = nn.Linear(d_model, d_model)
         self.norm2 = nn.LayerNorm(d_model)
-        self.up = nn.Linear(d_model, ff_mult * d_model)
-        self.down = nn.Linear(ff_mult * d_model, d_model)
+        self.up = nn.Linear(d_model, ff_width)
+        self.down = nn.Linear(ff_width, d_model)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """Return the sequence (B, T, d_model); ``mask`` (B, T) is True for real items, None without padding."""
@@ -59,8 +77,7 @@ class TransformerModule(EncoderModule):
 
     Parameters
     ----------
-    params : Encoder
-        Encoder with the parameters ``d_model``, ``num_heads``, ``num_layers``, ``ff_mult`` and ``dropout``.
+    params : TransformerEncoder
 
     Raises
     ------
@@ -68,19 +85,16 @@ class TransformerModule(EncoderModule):
         If ``d_model`` is not a multiple of ``num_heads``.
     """
 
-    def __init__(self, params: Any) -> None:
+    def __init__(self, params: TransformerEncoder) -> None:
         super().__init__()
         if params.d_model % params.num_heads:
             raise ComponentError(f"Got d_model={params.d_model}, expected a multiple of num_heads={params.num_heads}.")
         self.n_outputs = params.d_model
         self.drop = Dropout(params.dropout)
 
-    def add_blocks(self, params: Any) -> None:
+    def add_blocks(self, params: TransformerEncoder) -> None:
         """Add the blocks; subclasses add their first layers before, so that weights are drawn in order."""
-        self.blocks = nn.ModuleList(
-            TransformerBlock(params.d_model, params.num_heads, params.ff_mult, params.dropout)
-            for _ in range(params.num_layers)
-        )
+        self.blocks = nn.ModuleList(TransformerBlock(params) for _ in range(params.num_layers))
         self.norm = nn.LayerNorm(params.d_model)
 
     def run_blocks(self, x: Tensor, mask: Tensor | None) -> Tensor:

@@ -1,22 +1,16 @@
 """The ASTW encoder: a small transformer with the architecture of Whisper's encoder."""
 
-from __future__ import annotations
-
-from numbers import Integral, Real
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skastw.core.batching import frame_mask, is_padded, padding_mask
-from skastw.core.parameters import param, parameters
-from skastw.core.sklearn_private import Interval
-from skastw.encoders._base import Encoder, EncoderModule
-from skastw.encoders._transformer import TransformerModule
+from skastw.core.parameters import integers, param, parameters
+from skastw.encoders._transformer import TransformerEncoder, TransformerModule
 
 
 @parameters
-class ASTWEncoder(Encoder):
+class ASTWEncoder(TransformerEncoder):
     """Two convolutions over time, learned positions, pre-norm transformer blocks and a final norm.
 
     ==========  ==========================================================  ==============
@@ -56,27 +50,13 @@ class ASTWEncoder(Encoder):
 
     d_model: int = param(
         default=384,
-        valid=[Interval(Integral, 1, 8192, closed="both")],
-        doc="Width of the encoder; a multiple of ``num_heads``.",
+        valid=[integers(1, 8192)],
+        doc="Width of the transformer; a multiple of ``num_heads``.",
     )
-    num_heads: int = param(
-        default=6, valid=[Interval(Integral, 1, 256, closed="both")], doc="Number of attention heads."
-    )
-    num_layers: int = param(
-        default=8, valid=[Interval(Integral, 1, 128, closed="both")], doc="Number of transformer blocks L."
-    )
-    ff_mult: int = param(
-        default=4,
-        valid=[Interval(Integral, 1, 32, closed="both")],
-        doc="Width of the feed-forward layer in multiples of ``d_model``.",
-    )
-    dropout: float = param(
-        default=0.1,
-        valid=[Interval(Real, 0, 1, closed="left")],
-        doc="Dropout after the stem, the attention and the feed-forward layer.",
-    )
+    num_heads: int = param(default=6, valid=[integers(1, 256)], doc="Number of attention heads.")
+    num_layers: int = param(default=8, valid=[integers(1, 128)], doc="Number of transformer blocks L.")
 
-    def build(self, n_features: int, max_frames: int) -> EncoderModule:
+    def build(self, n_features: int, max_frames: int) -> TransformerModule:
         """Return the module; see :class:`~skastw.encoders.Encoder`."""
         return _ASTWModule(self, n_features, max_frames)
 

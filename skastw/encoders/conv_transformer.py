@@ -1,22 +1,17 @@
 """Residual convolutions, followed by a transformer."""
 
-from __future__ import annotations
-
-from numbers import Integral, Real
-
 import torch
 from torch import Tensor, nn
 
 from skastw.core.batching import padding_mask
 from skastw.core.parameters import param, parameters
-from skastw.core.sklearn_private import Interval, StrOptions
-from skastw.encoders._base import Encoder, EncoderModule
-from skastw.encoders._transformer import TransformerModule
-from skastw.encoders.resnet import ResNetTrunk
+from skastw.core.sklearn_private import StrOptions
+from skastw.encoders._transformer import TransformerEncoder, TransformerModule
+from skastw.encoders.resnet import ResNetTrunk, TrunkParams
 
 
 @parameters
-class ConvTransformerEncoder(Encoder):
+class ConvTransformerEncoder(TrunkParams, TransformerEncoder):
     """The residual convolutions of ``resnet`` over the spectrogram, then transformer blocks over time.
 
     ==========  =============================================================  ============================
@@ -54,50 +49,13 @@ class ConvTransformerEncoder(Encoder):
 
     name = "conv_transformer"
 
-    width: int = param(
-        default=32,
-        valid=[Interval(Integral, 1, 1024, closed="both")],
-        doc="Number of channels in the first stage of the trunk.",
-    )
-    num_stages: int = param(
-        default=3,
-        valid=[Interval(Integral, 1, 8, closed="both")],
-        doc=(
-            "Number of stages S of the trunk. All stages but the first halve time and frequency and double the "
-            "channels."
-        ),
-    )
-    num_blocks: int = param(
-        default=2, valid=[Interval(Integral, 1, 32, closed="both")], doc="Number of residual blocks in a stage."
-    )
-    d_model: int = param(
-        default=256,
-        valid=[Interval(Integral, 1, 8192, closed="both")],
-        doc="Width of the transformer; a multiple of ``num_heads``.",
-    )
-    num_heads: int = param(
-        default=4, valid=[Interval(Integral, 1, 256, closed="both")], doc="Number of attention heads."
-    )
-    num_layers: int = param(
-        default=4, valid=[Interval(Integral, 1, 128, closed="both")], doc="Number of transformer blocks L."
-    )
-    ff_mult: int = param(
-        default=4,
-        valid=[Interval(Integral, 1, 32, closed="both")],
-        doc="Width of the feed-forward layer in multiples of ``d_model``.",
-    )
     positions: str = param(
         default="sinusoidal",
         valid=[StrOptions({"sinusoidal", "none"})],
         doc="Whether sinusoids of the position of a frame are added before the transformer.",
     )
-    dropout: float = param(
-        default=0.1,
-        valid=[Interval(Real, 0, 1, closed="left")],
-        doc="Dropout after the positions, the attention and the feed-forward layer.",
-    )
 
-    def build(self, n_features: int, max_frames: int) -> EncoderModule:
+    def build(self, n_features: int, max_frames: int) -> TransformerModule:
         """Return the module; see :class:`~skastw.encoders.Encoder`."""
         return _ConvTransformerModule(self, n_features)
 
@@ -105,8 +63,8 @@ class ConvTransformerEncoder(Encoder):
 class _ConvTransformerModule(TransformerModule):
     def __init__(self, params: ConvTransformerEncoder, n_features: int) -> None:
         super().__init__(params)
-        self.trunk = ResNetTrunk(params.width, params.num_stages, params.num_blocks)
-        self.embed = nn.Linear(self.trunk.n_channels * self.trunk.n_bins(n_features), params.d_model)
+        self.trunk = ResNetTrunk(params, n_features)
+        self.embed = nn.Linear(self.trunk.n_outputs, params.d_model)
         self.embed_norm = nn.LayerNorm(params.d_model)
         self.positions = params.positions
         self.add_blocks(params)

@@ -1,18 +1,14 @@
 """A convolutional recurrent network on spectrograms."""
 
-from __future__ import annotations
-
-from numbers import Integral, Real
-
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skastw.core.functional import Dropout
-from skastw.core.parameters import param, parameters
-from skastw.core.sklearn_private import Interval, StrOptions
+from skastw.core.parameters import integers, param, parameters, reals
+from skastw.core.sklearn_private import StrOptions
 from skastw.encoders._base import Encoder, EncoderModule
-from skastw.encoders._conv2d import ConvNormAct, halved, time_mask
-from skastw.encoders._recurrent import Recurrent
+from skastw.encoders._conv2d import ConvNormAct, shortened, time_mask
+from skastw.encoders.rnn import Recurrent
 
 
 @parameters
@@ -53,29 +49,21 @@ class CRNNEncoder(Encoder):
 
     name = "crnn"
 
-    width: int = param(
-        default=64, valid=[Interval(Integral, 1, 1024, closed="both")], doc="Number of channels of the convolutions."
-    )
+    width: int = param(default=64, valid=[integers(1, 1024)], doc="Number of channels of the convolutions.")
     num_blocks: int = param(
         default=4,
-        valid=[Interval(Integral, 1, 16, closed="both")],
+        valid=[integers(1, 16)],
         doc="Number of convolutions N. Each halves frequency.",
     )
     time_pools: int = param(
         default=2,
-        valid=[Interval(Integral, 0, 16, closed="both")],
+        valid=[integers(0, 16)],
         doc="Number P of the first convolutions that also halve time; limited to N.",
     )
     cell: str = param(default="gru", valid=[StrOptions({"gru", "lstm"})], doc="Kind of the recurrent layers.")
-    hidden: int = param(
-        default=128, valid=[Interval(Integral, 1, 8192, closed="both")], doc="Width of the state of one direction."
-    )
-    num_layers: int = param(
-        default=1, valid=[Interval(Integral, 1, 32, closed="both")], doc="Number of recurrent layers L."
-    )
-    dropout: float = param(
-        default=0.2, valid=[Interval(Real, 0, 1, closed="left")], doc="Dropout before each recurrent layer."
-    )
+    hidden: int = param(default=128, valid=[integers(1, 8192)], doc="Width of the state of one direction.")
+    num_layers: int = param(default=1, valid=[integers(1, 32)], doc="Number of recurrent layers L.")
+    dropout: float = param(default=0.2, valid=[reals(0, 1, closed="left")], doc="Dropout before each recurrent layer.")
 
     def build(self, n_features: int, max_frames: int) -> EncoderModule:
         """Return the module; see :class:`~skastw.encoders.Encoder`."""
@@ -90,10 +78,9 @@ class _CRNNModule(EncoderModule):
         self.time_pools = params.time_pools
         self.drop = Dropout(params.dropout)
 
-        n_bins = -(-n_features // 2**params.num_blocks)
         self.recurrent = Recurrent(
             params.cell,
-            width * n_bins,
+            width * -(-n_features // 2**params.num_blocks),
             params.hidden,
             params.num_layers,
             bidirectional=True,
@@ -104,9 +91,8 @@ class _CRNNModule(EncoderModule):
     def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         x = frames[:, None]
         for index, conv in enumerate(self.convs):
-            x = conv(x, time_mask(x, lengths))
-            if index < self.time_pools:
-                x, lengths = F.max_pool2d(x, 2, ceil_mode=True), halved(lengths)  # zeros of padding exceed no value
-            else:
-                x = F.max_pool2d(x, (1, 2), ceil_mode=True)
+            step = 2 if index < self.time_pools else 1
+            # the zeros of padding exceed no value
+            x = F.max_pool2d(conv(x, time_mask(x, lengths)), (step, 2), ceil_mode=True)
+            lengths = shortened(lengths, step)
         return self.recurrent(self.drop(x.permute(0, 2, 3, 1).flatten(2)), lengths), lengths

@@ -1,21 +1,15 @@
 """The convolutional networks Cnn10 and Cnn14 of PANNs."""
 
-from __future__ import annotations
-
 from itertools import pairwise
-from numbers import Integral, Real
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skastw.core.functional import Dropout, dropout
-from skastw.core.parameters import param, parameters
-from skastw.core.sklearn_private import Interval
-from skastw.encoders._base import Encoder, EncoderModule
-from skastw.encoders._conv2d import BatchNorm, ConvNormAct, Mask, halved, time_mask
-from skastw.encoders._initial import draw_xavier
+from skastw.core.functional import Dropout, FeatureDropout
+from skastw.core.parameters import integers, param, parameters, reals
+from skastw.encoders._base import Encoder, EncoderModule, draw_xavier
+from skastw.encoders._conv2d import BatchNorm, ConvNormAct, Mask, shortened, time_mask
 
 
 @parameters
@@ -24,13 +18,11 @@ class _PANNEncoder(Encoder):
 
     pools: ClassVar[tuple[bool, ...]] = ()
 
-    width: int = param(
-        default=64, valid=[Interval(Integral, 1, 1024, closed="both")], doc="Number of channels in the first block."
-    )
-    dropout: float = param(default=0.2, valid=[Interval(Real, 0, 1, closed="left")], doc="Dropout after each block.")
+    width: int = param(default=64, valid=[integers(1, 1024)], doc="Number of channels in the first block.")
+    dropout: float = param(default=0.2, valid=[reals(0, 1, closed="left")], doc="Dropout after each block.")
     embedding_dropout: float = param(
         default=0.5,
-        valid=[Interval(Real, 0, 1, closed="left")],
+        valid=[reals(0, 1, closed="left")],
         doc=(
             "Probability that a channel before and after the dense layer is dropped in training, in all frames of a "
             "clip."
@@ -132,9 +124,7 @@ class CNN14Encoder(_PANNEncoder):
     name = "cnn14"
     pools = (True,) * 5 + (False,)
 
-    width: int = param(
-        default=64, valid=[Interval(Integral, 1, 256, closed="both")], doc="Number of channels in the first block."
-    )
+    width: int = param(default=64, valid=[integers(1, 256)], doc="Number of channels in the first block.")
 
 
 class _PANNModule(EncoderModule):
@@ -148,7 +138,7 @@ class _PANNModule(EncoderModule):
         self.n_outputs = widths[-1]
         self.dense = nn.Linear(self.n_outputs, self.n_outputs)
         self.drop = Dropout(params.dropout)
-        self.embedding_dropout = params.embedding_dropout
+        self.drop_features = FeatureDropout(params.embedding_dropout)
         draw_xavier(self)
 
     def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -158,12 +148,8 @@ class _PANNModule(EncoderModule):
         for block in self.blocks:
             x, lengths = block(x, lengths)
             x = self.drop(x)
-        x = self._drop_channels(x.mean(dim=3).transpose(1, 2))
-        return self._drop_channels(F.relu(self.dense(x))), lengths
-
-    def _drop_channels(self, x: Tensor) -> Tensor:
-        """Drop channels of (B, T, C) in all frames of a clip."""
-        return x * dropout(torch.ones_like(x[:, :1]), self.embedding_dropout, self.training)
+        x = self.drop_features(x.mean(dim=3).transpose(1, 2))
+        return self.drop_features(F.relu(self.dense(x))), lengths
 
 
 class _Block(nn.Module):
@@ -178,7 +164,7 @@ class _Block(nn.Module):
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         mask = time_mask(x, lengths)
         x = self.second(self.first(x, mask), mask)
-        return (_average(x, mask), halved(lengths)) if self.pool else (x, lengths)
+        return (_average(x, mask), shortened(lengths, 2)) if self.pool else (x, lengths)
 
 
 def _average(x: Tensor, mask: Mask | None) -> Tensor:

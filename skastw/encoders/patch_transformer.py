@@ -1,22 +1,16 @@
 """A transformer on patches of the spectrogram."""
 
-from __future__ import annotations
-
-from numbers import Integral, Real
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skastw.core.batching import padding_mask
-from skastw.core.parameters import param, parameters
-from skastw.core.sklearn_private import Interval
-from skastw.encoders._base import Encoder, EncoderModule
-from skastw.encoders._transformer import TransformerModule
+from skastw.core.parameters import integers, param, parameters
+from skastw.encoders._transformer import TransformerEncoder, TransformerModule
 
 
 @parameters
-class PatchTransformerEncoder(Encoder):
+class PatchTransformerEncoder(TransformerEncoder):
     """Pre-norm transformer blocks over rectangular patches of the spectrogram, then the mean over frequency.
 
     ==========  =============================================================  ======================
@@ -59,37 +53,15 @@ class PatchTransformerEncoder(Encoder):
 
     name = "patch_transformer"
 
-    d_model: int = param(
-        default=256,
-        valid=[Interval(Integral, 1, 8192, closed="both")],
-        doc="Width of the encoder; a multiple of ``num_heads``.",
-    )
-    num_heads: int = param(
-        default=4, valid=[Interval(Integral, 1, 256, closed="both")], doc="Number of attention heads."
-    )
-    num_layers: int = param(
-        default=6, valid=[Interval(Integral, 1, 128, closed="both")], doc="Number of transformer blocks L."
-    )
-    ff_mult: int = param(
-        default=4,
-        valid=[Interval(Integral, 1, 32, closed="both")],
-        doc="Width of the feed-forward layer in multiples of ``d_model``.",
-    )
-    patch_frames: int = param(
-        default=16, valid=[Interval(Integral, 1, 1024, closed="both")], doc="Length of a patch in frames."
-    )
+    num_layers: int = param(default=6, valid=[integers(1, 128)], doc="Number of transformer blocks L.")
+    patch_frames: int = param(default=16, valid=[integers(1, 1024)], doc="Length of a patch in frames.")
     patch_bins: int = param(
         default=16,
-        valid=[Interval(Integral, 1, 1024, closed="both")],
+        valid=[integers(1, 1024)],
         doc="Height of a patch in bins, limited to the number of bins.",
     )
-    dropout: float = param(
-        default=0.1,
-        valid=[Interval(Real, 0, 1, closed="left")],
-        doc="Dropout after the positions, the attention and the feed-forward layer.",
-    )
 
-    def build(self, n_features: int, max_frames: int) -> EncoderModule:
+    def build(self, n_features: int, max_frames: int) -> TransformerModule:
         """Return the module; see :class:`~skastw.encoders.Encoder`."""
         return _PatchTransformerModule(self, n_features, max_frames)
 
@@ -114,9 +86,7 @@ class _PatchTransformerModule(TransformerModule):
         x = self.drop(x + positions.to(x.dtype))
 
         n_bins, mask = x.shape[2], padding_mask(x, lengths)
-        if mask is not None:
-            mask = mask.repeat_interleave(n_bins, dim=1)
-        patches = self.run_blocks(x.flatten(1, 2), mask)
+        patches = self.run_blocks(x.flatten(1, 2), None if mask is None else mask.repeat_interleave(n_bins, dim=1))
         return patches.unflatten(1, (-1, n_bins)).mean(dim=2), lengths
 
     def _patches(self, frames: Tensor) -> Tensor:

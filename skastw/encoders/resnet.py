@@ -1,22 +1,34 @@
 """A small residual convolutional network over spectrograms."""
 
-from __future__ import annotations
-
-from numbers import Integral, Real
-
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skastw.core.functional import dropout
-from skastw.core.parameters import param, parameters
-from skastw.core.sklearn_private import Interval
+from skastw.core.functional import FeatureDropout
+from skastw.core.parameters import integers, param, parameters, reals
 from skastw.encoders._base import Encoder, EncoderModule
-from skastw.encoders._conv2d import ConvNorm, ConvNormAct, Mask, halved, time_mask
+from skastw.encoders._conv2d import ConvNorm, ConvNormAct, Mask, shortened, time_mask
 
 
 @parameters
-class ResNetEncoder(Encoder):
+class TrunkParams:
+    """Parameters of :class:`ResNetTrunk`.
+
+    Parameters
+    ----------
+    {parameters}
+    """
+
+    width: int = param(default=32, valid=[integers(1, 1024)], doc="Number of channels in the first stage.")
+    num_stages: int = param(
+        default=3,
+        valid=[integers(1, 8)],
+        doc="Number of stages S. All stages but the first halve time and frequency and double the channels.",
+    )
+    num_blocks: int = param(default=2, valid=[integers(1, 32)], doc="Number of residual blocks in a stage.")
+
+
+@parameters
+class ResNetEncoder(TrunkParams, Encoder):
     """Residual 2-D convolutions over time and frequency, without a mean over the remaining bands.
 
     =================  ===========================================================  ====================
@@ -55,20 +67,9 @@ class ResNetEncoder(Encoder):
 
     name = "resnet"
 
-    width: int = param(
-        default=32, valid=[Interval(Integral, 1, 1024, closed="both")], doc="Number of channels in the first stage."
-    )
-    num_stages: int = param(
-        default=3,
-        valid=[Interval(Integral, 1, 8, closed="both")],
-        doc="Number of stages S. All stages but the first halve time and frequency and double the channels.",
-    )
-    num_blocks: int = param(
-        default=2, valid=[Interval(Integral, 1, 32, closed="both")], doc="Number of residual blocks in a stage."
-    )
     dropout: float = param(
         default=0.2,
-        valid=[Interval(Real, 0, 1, closed="left")],
+        valid=[reals(0, 1, closed="left")],
         doc="Probability that an output feature is dropped in training, in all frames of a clip.",
     )
 
@@ -80,14 +81,13 @@ class ResNetEncoder(Encoder):
 class _ResNetModule(EncoderModule):
     def __init__(self, params: ResNetEncoder, n_features: int) -> None:
         super().__init__()
-        self.trunk = ResNetTrunk(params.width, params.num_stages, params.num_blocks)
-        self.n_outputs = self.trunk.n_channels * self.trunk.n_bins(n_features)
-        self.dropout = params.dropout
+        self.trunk = ResNetTrunk(params, n_features)
+        self.n_outputs = self.trunk.n_outputs
+        self.drop = FeatureDropout(params.dropout)
 
     def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         x, lengths = self.trunk(frames, lengths)
-        x = x.permute(0, 2, 3, 1).flatten(2)
-        return x * dropout(torch.ones_like(x[:, :1]), self.dropout, self.training), lengths
+        return self.drop(x.permute(0, 2, 3, 1).flatten(2)), lengths
 
 
 class ResNetTrunk(nn.Module):
@@ -95,29 +95,26 @@ class ResNetTrunk(nn.Module):
 
     Parameters
     ----------
-    width, num_stages, num_blocks : int
-        See :class:`ResNetEncoder`.
+    params : TrunkParams
+    n_features : int
+        Number of bins F of a frame.
 
     Attributes
     ----------
-    n_channels : int
-        Number of channels C of the map.
+    n_outputs : int
+        Number of values C x F' of the map at one time.
     """
 
-    def __init__(self, width: int, num_stages: int, num_blocks: int) -> None:
+    def __init__(self, params: TrunkParams, n_features: int) -> None:
         super().__init__()
-        self.stem = ConvNormAct(1, width, kernel=5, stride=2)
+        self.stem = ConvNormAct(1, params.width, kernel=5, stride=2)
         self.blocks = nn.ModuleList()
-        self.num_stages = num_stages
-        self.n_channels = width
-        for stage in range(num_stages):
-            for block in range(num_blocks):
-                n_in, self.n_channels = self.n_channels, width * 2**stage
-                self.blocks.append(_Block(n_in, self.n_channels, stride=2 if stage and not block else 1))
-
-    def n_bins(self, n_features: int) -> int:
-        """Return the number of bins F' of the map for frames of F bins."""
-        return -(-n_features // 2**self.num_stages)
+        n_channels = params.width
+        for stage in range(params.num_stages):
+            for block in range(params.num_blocks):
+                n_in, n_channels = n_channels, params.width * 2**stage
+                self.blocks.append(_Block(n_in, n_channels, stride=2 if stage and not block else 1))
+        self.n_outputs = n_channels * -(-n_features // 2**params.num_stages)
 
     def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return the map and its lengths."""
@@ -133,7 +130,7 @@ class ResNetTrunk(nn.Module):
 
 def _halved_mask(x: Tensor, lengths: Tensor) -> tuple[Mask | None, Tensor]:
     """Return the mask and the lengths of the output of a layer of stride 2 with input ``x``."""
-    lengths = halved(lengths)
+    lengths = shortened(lengths, 2)
     return time_mask(x[:, :1, ::2, :1], lengths), lengths
 
 

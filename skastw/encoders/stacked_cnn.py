@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 from skastw.core.parameters import parameters
 from skastw.encoders._base import EncoderModule
-from skastw.encoders._conv2d import apply_mask, time_mask
+from skastw.encoders._conv2d import apply_mask, shortened, time_mask
 from skastw.encoders._dense import DenseEncoder, DenseModule
 
 #: Kernel of each convolution, and number of frames over which the maximum is taken after it.
@@ -72,5 +72,5 @@ class _StackedCNNModule(DenseModule):
             x = self.drop(F.relu(conv(x)))
             x = apply_mask(x, time_mask(x, lengths))
             if size > 1:  # after ReLU, zeros of the padding never exceed a value
-                x, lengths = F.max_pool1d(x, size, ceil_mode=True), (lengths + size - 1) // size
+                x, lengths = F.max_pool1d(x, size, ceil_mode=True), shortened(lengths, size)
         return self.run_dense(x.transpose(1, 2)), lengths

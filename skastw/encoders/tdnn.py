@@ -1,15 +1,9 @@
 """A time-delay network that follows ECAPA-TDNN."""
 
-from __future__ import annotations
-
-from numbers import Integral
-
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from skastw.core.parameters import param, parameters
-from skastw.core.sklearn_private import Interval
+from skastw.core.parameters import integers, param, parameters
 from skastw.encoders._base import Encoder, EncoderModule
 from skastw.encoders._conv2d import BatchNorm, Mask, time_mask
 from skastw.errors import ComponentError
@@ -64,15 +58,11 @@ class TDNNEncoder(Encoder):
 
     channels: int = param(
         default=512,
-        valid=[Interval(Integral, 1, 8192, closed="both")],
+        valid=[integers(1, 8192)],
         doc="Width of the blocks; a multiple of ``scale``.",
     )
-    scale: int = param(
-        default=8, valid=[Interval(Integral, 1, 64, closed="both")], doc="Number of groups of channels in a block."
-    )
-    se_channels: int = param(
-        default=128, valid=[Interval(Integral, 1, 8192, closed="both")], doc="Width of the hidden layer of the gate."
-    )
+    scale: int = param(default=8, valid=[integers(1, 64)], doc="Number of groups of channels in a block.")
+    se_channels: int = param(default=128, valid=[integers(1, 8192)], doc="Width of the hidden layer of the gate.")
 
     def build(self, n_features: int, max_frames: int) -> EncoderModule:
         """Return the module; see :class:`~skastw.encoders.Encoder`."""
@@ -98,7 +88,7 @@ class _TDNNModule(EncoderModule):
         for block in self.blocks:
             outputs.append(block(x, mask))
             x = x + outputs[-1]
-        x = F.relu(self.aggregate(torch.cat(outputs, dim=1)))
+        x = self.aggregate(torch.cat(outputs, dim=1)).relu()
         return x.transpose(1, 2), lengths
 
 
@@ -107,12 +97,11 @@ class _Layer(nn.Module):
 
     def __init__(self, n_in: int, n_out: int, *, kernel: int = 1, dilation: int = 1) -> None:
         super().__init__()
-        padding = kernel // 2 * dilation
-        self.conv = nn.Conv1d(n_in, n_out, kernel, dilation=dilation, padding=padding)
+        self.conv = nn.Conv1d(n_in, n_out, kernel, dilation=dilation, padding=kernel // 2 * dilation)
         self.norm = BatchNorm(n_out)
 
     def forward(self, x: Tensor, mask: Mask | None) -> Tensor:
-        return self.norm(F.relu(self.conv(x)), mask)
+        return self.norm(self.conv(x).relu(), mask)
 
 
 class _Block(nn.Module):
@@ -130,7 +119,7 @@ class _Block(nn.Module):
     def forward(self, x: Tensor, mask: Mask | None) -> Tensor:
         y = self.last(self._groups(self.first(x, mask), mask), mask)
         mean = y.mean(dim=2) if mask is None else y.sum(dim=2) / mask.values.sum(dim=2, dtype=torch.float32)
-        gate = self.excite(F.relu(self.squeeze(mean))).sigmoid()
+        gate = self.excite(self.squeeze(mean).relu()).sigmoid()
         return x + y * gate[:, :, None]
 
     def _groups(self, x: Tensor, mask: Mask | None) -> Tensor:

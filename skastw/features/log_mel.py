@@ -1,11 +1,8 @@
 """Log-mel spectrogram with Whisper's normalisation."""
 
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Sequence
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -13,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from skastw.core.batching import frame_mask, is_padded
-from skastw.core.parameters import param, parameters
-from skastw.core.sklearn_private import Interval
+from skastw.core.parameters import integers, param, parameters, reals
 from skastw.core.warn import warn_user
 from skastw.errors import ComponentError, plain
 from skastw.features._base import Features, FeaturesModule
@@ -32,26 +28,22 @@ MAX_FILTER_SIZE = 2**23
 class MelFeatures(Features):
     """Base of front ends with a mel filter bank; see :class:`LogMel`."""
 
-    n_mels: int = param(default=80, valid=[Interval(Integral, 1, 1024, closed="both")], doc="Number of mel bands.")
+    n_mels: int = param(default=80, valid=[integers(1, 1024)], doc="Number of mel bands.")
     n_fft: int = param(
         default=400,
-        valid=[Interval(Integral, 8, 65536, closed="both")],
+        valid=[integers(8, 65536)],
         doc="Length of the Fourier transform in samples.",
     )
-    hop_length: int = param(
-        default=160, valid=[Interval(Integral, 1, 65536, closed="both")], doc="Step between frames in samples."
-    )
+    hop_length: int = param(default=160, valid=[integers(1, 65536)], doc="Step between frames in samples.")
     win_length: int | None = param(
         default=None,
-        valid=[Interval(Integral, 2, 65536, closed="both"), None],
+        valid=[integers(2, 65536), None],
         doc="Length of the Hann window in samples, which is centred in ``n_fft``; None stands for ``n_fft``.",
     )
-    fmin: float = param(
-        default=0.0, valid=[Interval(Real, 0, None, closed="left")], doc="Lower end of the mel bands in Hz."
-    )
+    fmin: float = param(default=0.0, valid=[reals(0, None, closed="left")], doc="Lower end of the mel bands in Hz.")
     fmax: float | None = param(
         default=None,
-        valid=[Interval(Real, 0, None, closed="neither"), None],
+        valid=[reals(0, None, closed="neither"), None],
         doc="Upper end of the mel bands in Hz; None stands for half the sample rate.",
     )
 
@@ -96,7 +88,7 @@ class LogMel(MelFeatures):
 
     def build(self, sample_rate: int) -> FeaturesModule:
         """Return the module; see :class:`~skastw.features.Features`."""
-        return _LogMelModule(self, sample_rate)
+        return MelModule(self, sample_rate)
 
     def frequencies(self, sample_rate: int) -> np.ndarray:
         """Return the centre frequency of each mel band, shape (n_mels,), in Hz."""
@@ -132,7 +124,7 @@ class LogMel(MelFeatures):
 
 
 class MelModule(FeaturesModule):
-    """Base of built front ends that compute mel bands; :meth:`scaled` of a subclass converts them to frames.
+    """Built :class:`LogMel`, and base of built front ends that convert mel bands to other frames.
 
     Parameters
     ----------
@@ -170,7 +162,7 @@ class MelModule(FeaturesModule):
 
     def scaled(self, mel: Tensor, lengths: Tensor) -> Tensor:
         """Convert mel power (B, T, n_mels) with ``lengths`` (B,) to frames (B, T, F), zero beyond each length."""
-        raise NotImplementedError
+        return whisper_scale(mel, lengths)
 
     def spectrum(self, power: Tensor) -> Tensor:
         """Convert the power spectrum (..., n_fft // 2 + 1) before the filter bank; by default it is unchanged."""
@@ -196,11 +188,6 @@ class MelModule(FeaturesModule):
         n_windows = min(_SLAB, max(1, _SLAB_SIZE // self.n_fft))
         slabs = [self.spectrum(power_spectrum(slab, self.window)) @ self.filters for slab in windows.split(n_windows)]
         return slabs[0] if len(slabs) == 1 else torch.cat(slabs)
-
-
-class _LogMelModule(MelModule):
-    def scaled(self, mel: Tensor, lengths: Tensor) -> Tensor:
-        return whisper_scale(mel, lengths)
 
 
 def check_cost(n_fft: int, hop_length: int, n_mels: int) -> None:
@@ -404,15 +391,15 @@ def mel_to_hz(mel: float | np.ndarray) -> np.ndarray:
     return np.where(mel < 15, mel * 1000 / 15, above)
 
 
-def whisper_scale(mel: Tensor, lengths: Tensor | None = None) -> Tensor:
+def whisper_scale(mel: Tensor, lengths: Tensor) -> Tensor:
     """Return ``(x + 4) / 4``, where x is log10 of the mel power, but at least the maximum of the clip minus 8.
 
     Parameters
     ----------
     mel : Tensor of shape (B, T, F)
         Non-negative mel power.
-    lengths : Tensor of shape (B,), optional
-        Number of valid frames; by default all.
+    lengths : Tensor of shape (B,)
+        Number of valid frames.
 
     Returns
     -------
@@ -420,7 +407,7 @@ def whisper_scale(mel: Tensor, lengths: Tensor | None = None) -> Tensor:
         Frames, zero beyond each length. The values of a clip span at most 2 (80 dB).
     """
     log = mel.clamp(min=1e-10).log10()
-    if lengths is None or not is_padded(mel, lengths):
+    if not is_padded(mel, lengths):
         return torch.maximum(log, log.amax(dim=(1, 2), keepdim=True) - 8.0).add_(4.0).div_(4.0)
     mask = frame_mask(mel, lengths)
     floor = log.masked_fill(~mask, -10.0).amax(dim=(1, 2), keepdim=True) - 8.0

@@ -1,16 +1,11 @@
 """Mel-frequency cepstral coefficients."""
 
-from __future__ import annotations
-
-from numbers import Integral
-
 import torch
 from torch import Tensor
 
 from skastw.core.batching import frame_mask
 from skastw.core.decibels import UNIT
-from skastw.core.parameters import param, parameters
-from skastw.core.sklearn_private import Interval
+from skastw.core.parameters import integers, param, parameters
 from skastw.errors import ComponentError
 from skastw.features._base import FeaturesModule
 from skastw.features.log_mel import MelFeatures, MelModule, whisper_scale
@@ -52,12 +47,12 @@ class MFCC(MelFeatures):
 
     n_mfcc: int = param(
         default=40,
-        valid=[Interval(Integral, 1, 1024, closed="both")],
+        valid=[integers(1, 1024)],
         doc="Number of coefficients, counted from the first; at most ``n_mels``.",
     )
     deltas: int = param(
         default=0,
-        valid=[Interval(Integral, 0, 2, closed="both")],
+        valid=[integers(0, 2)],
         doc=(
             "With 1, the slope of each coefficient over time is appended, and with 2 also its second derivative; "
             "see :func:`local_slopes`. A frame then has two or three times ``n_mfcc`` values."

@@ -1,17 +1,13 @@
 """Per-channel energy normalization."""
 
-from __future__ import annotations
-
 import math
-from numbers import Real
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from skastw.core.batching import frame_mask
-from skastw.core.parameters import param, parameters
-from skastw.core.sklearn_private import Interval
+from skastw.core.parameters import param, parameters, reals
 from skastw.features._base import FeaturesModule
 from skastw.features.log_mel import MelFeatures, MelModule, mel_frequencies
 
@@ -61,23 +57,23 @@ class PCEN(MelFeatures):
 
     gain: float = param(
         default=0.98,
-        valid=[Interval(Real, 0, 1, closed="both")],
+        valid=[reals(0, 1)],
         doc="Exponent of the moving average; 1 removes the level of a steady sound completely, 0 keeps it.",
     )
     bias: float = param(
         default=2.0,
-        valid=[Interval(Real, 0, 1e6, closed="right")],
+        valid=[reals(0, 1e6, closed="right")],
         doc="Offset that is added before the compression; much smaller ratios have little effect.",
     )
-    power: float = param(default=0.5, valid=[Interval(Real, 0, 1, closed="right")], doc="Exponent of the compression.")
+    power: float = param(default=0.5, valid=[reals(0, 1, closed="right")], doc="Exponent of the compression.")
     time_constant: float = param(
         default=0.4,
-        valid=[Interval(Real, 0, 1000, closed="right")],
+        valid=[reals(0, 1000, closed="right")],
         doc="Time constant of the moving average in seconds.",
     )
     eps: float = param(
         default=1e-6,
-        valid=[Interval(Real, 0, 1e6, closed="right")],
+        valid=[reals(0, 1e6, closed="right")],
         doc="Value that is added to the moving average, on the scale of 32-bit integers.",
     )
 

@@ -1,13 +1,8 @@
 """Precomputed frames, for a classifier that follows ``ASTWFeaturizer`` in a pipeline."""
 
-from __future__ import annotations
-
-from numbers import Real
-
 from torch import Tensor
 
-from skastw.core.parameters import param, parameters
-from skastw.core.sklearn_private import Interval
+from skastw.core.parameters import param, parameters, reals
 from skastw.features._base import Features, FeaturesModule
 
 
@@ -31,7 +26,7 @@ class Precomputed(Features):
 
     frame_rate: float = param(
         default=100.0,
-        valid=[Interval(Real, 0, None, closed="neither")],
+        valid=[reals(0, None, closed="neither")],
         doc=(
             "Frames per second (Hz), by which ``chunk_length`` of the estimator is converted to frames. The "
             "default is the frame rate of ``LogMel`` at 16 kHz."

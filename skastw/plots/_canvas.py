@@ -1,7 +1,5 @@
 """Axes, colours and names for the displays."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -12,6 +10,8 @@ from skastw.core.optional import import_optional
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+else:  # matplotlib is optional
+    Axes = Any
 
 #: Colours that people with any colour vision can tell apart: Okabe and Ito, "Color Universal Design", 2008, without
 #: yellow, which is faint on white; black comes last.

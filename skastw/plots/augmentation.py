@@ -1,9 +1,7 @@
 """A clip and its augmented versions."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -16,11 +14,8 @@ from skastw.core.batching import Batch, pad
 from skastw.core.component import resolve_component
 from skastw.errors import plain
 from skastw.features import Features
-from skastw.plots._canvas import panels, pyplot
+from skastw.plots._canvas import Axes, panels, pyplot
 from skastw.plots.spectrogram import SpectrogramDisplay, clip_frames, fitted_or_set
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 #: Most panels in a row, if each augmentation has one version.
 _COLUMNS = 5
@@ -74,7 +69,7 @@ class AugmentationDisplay:
         random_state: Any = 0,
         ax: Axes | Sequence[Axes] | None = None,
         cmap: Any = None,
-    ) -> AugmentationDisplay:
+    ) -> Self:
         """Draw a clip and its versions from the augmentations of an estimator.
 
         Parameters
@@ -123,7 +118,7 @@ class AugmentationDisplay:
         random_state: Any = 0,
         ax: Axes | Sequence[Axes] | None = None,
         cmap: Any = None,
-    ) -> AugmentationDisplay:
+    ) -> Self:
         """Draw a clip and its versions from each augmentation and, for several augmentations, from all together.
 
         A single augmentation is always applied, with ``p=1`` if it has a parameter ``p``. All together are applied with
@@ -192,7 +187,7 @@ class AugmentationDisplay:
         ]
         return cls(display(frames[0]), versions).plot(ax, cmap=cmap)
 
-    def plot(self, ax: Axes | Sequence[Axes] | None = None, *, cmap: Any = None) -> AugmentationDisplay:
+    def plot(self, ax: Axes | Sequence[Axes] | None = None, *, cmap: Any = None) -> Self:
         """Draw.
 
         Parameters
@@ -223,9 +218,7 @@ class AugmentationDisplay:
             axes.set_title(title, fontsize="medium", parse_math=False)
             axes.set(xlim=(-step / 2, longest - step / 2), facecolor="0.85")
             if gallery:  # labels at the left and at the bottom only
-                left, bottom = i % columns == 0, i // columns == rows - 1
-                axes.tick_params(labelleft=left, labelbottom=bottom)
-                axes.set(xlabel=axes.get_xlabel() if bottom else "", ylabel=axes.get_ylabel() if left else "")
+                axes.label_outer()
         for axes in self.axes_.flat[len(titled) :]:
             axes.set_axis_off()
 

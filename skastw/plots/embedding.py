@@ -1,8 +1,6 @@
 """Maps of embeddings."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 import numpy as np
 from sklearn.decomposition import PCA
@@ -11,10 +9,7 @@ from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils.validation import column_or_1d
 
 from skastw.core.text import unknown_value
-from skastw.plots._canvas import legend, one_panel, pyplot, shortened, styles
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from skastw.plots._canvas import Axes, legend, one_panel, pyplot, shortened, styles
 
 #: Most classes with a legend; the names of more classes are written among the points.
 _LEGEND = 10
@@ -90,7 +85,7 @@ class EmbeddingDisplay:
         perplexity: float = 30.0,
         random_state: Any = 0,
         ax: Axes | None = None,
-    ) -> EmbeddingDisplay:
+    ) -> Self:
         """Draw the embeddings of clips, without the clips that ``on_error`` leaves out.
 
         Parameters
@@ -136,7 +131,7 @@ class EmbeddingDisplay:
         perplexity: float = 30.0,
         random_state: Any = 0,
         ax: Axes | None = None,
-    ) -> EmbeddingDisplay:
+    ) -> Self:
         """Draw embeddings.
 
         Parameters
@@ -185,7 +180,7 @@ class EmbeddingDisplay:
         tsne = TSNE(perplexity=perplexity, init="pca", random_state=random_state)
         return cls(tsne.fit_transform(E), y, method=method, perplexity=perplexity).plot(ax)
 
-    def plot(self, ax: Axes | None = None) -> EmbeddingDisplay:
+    def plot(self, ax: Axes | None = None) -> Self:
         """Draw.
 
         Parameters

@@ -1,17 +1,12 @@
 """Learning curves."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import cycle
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 from sklearn.utils.validation import check_is_fitted
 
-from skastw.plots._canvas import panels, pyplot, styles
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from skastw.plots._canvas import Axes, panels, pyplot, styles
 
 _NAMES = {"loss": "training loss", "val_loss": "validation loss", "val_macro_f1": "macro-F1", "val_r2": "R²"}
 
@@ -56,7 +51,7 @@ class LearningCurvesDisplay:
         self.scores = _curves(history, [key for key in keys if key.startswith("val_") and key != "val_loss"])
 
     @classmethod
-    def from_estimator(cls, estimator: Any, *, ax: Axes | Sequence[Axes] | None = None) -> LearningCurvesDisplay:
+    def from_estimator(cls, estimator: Any, *, ax: Axes | Sequence[Axes] | None = None) -> Self:
         """Draw the learning curves of an estimator.
 
         Parameters
@@ -81,7 +76,7 @@ class LearningCurvesDisplay:
         check_is_fitted(estimator, "history_")
         return cls(estimator.history_, best_epoch=estimator.best_epoch_).plot(ax)
 
-    def plot(self, ax: Axes | Sequence[Axes] | None = None) -> LearningCurvesDisplay:
+    def plot(self, ax: Axes | Sequence[Axes] | None = None) -> Self:
         """Draw.
 
         Parameters

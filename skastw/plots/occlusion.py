@@ -1,16 +1,11 @@
 """Evidence of the parts of a clip for a class."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 from skastw.analysis.occlusion import Occlusion
-from skastw.plots._canvas import panels, pyplot, shortened
-from skastw.plots.spectrogram import SpectrogramDisplay, clip_frames, fitted_or_set
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from skastw.plots._canvas import Axes, panels, pyplot, shortened
+from skastw.plots.spectrogram import SpectrogramDisplay, clip_spectrogram, fitted_or_set
 
 
 class OcclusionDisplay:
@@ -68,7 +63,7 @@ class OcclusionDisplay:
         fill: str = "clip",
         ax: Axes | Sequence[Axes] | None = None,
         cmap: Any = None,
-    ) -> OcclusionDisplay:
+    ) -> Self:
         """Hide parts of a clip in turn, and draw how the probability of a class drops.
 
         Parameters
@@ -103,11 +98,9 @@ class OcclusionDisplay:
         pyplot(cls)
         occlusion = estimator.explain(clip, label=label, n_times=n_times, n_bands=n_bands, fill=fill)
         features, sample_rate = fitted_or_set(estimator, "features"), fitted_or_set(estimator, "sample_rate")
-        frames = clip_frames(clip, features, sample_rate)
-        spectrogram = SpectrogramDisplay.from_frames(frames, features, sample_rate=sample_rate)
-        return cls(occlusion, spectrogram).plot(ax, cmap=cmap)
+        return cls(occlusion, clip_spectrogram(clip, features, sample_rate)).plot(ax, cmap=cmap)
 
-    def plot(self, ax: Axes | Sequence[Axes] | None = None, *, cmap: Any = None) -> OcclusionDisplay:
+    def plot(self, ax: Axes | Sequence[Axes] | None = None, *, cmap: Any = None) -> Self:
         """Draw.
 
         Parameters
@@ -133,6 +126,6 @@ class OcclusionDisplay:
 
         saliency = self.occlusion.saliency
         largest = float(abs(saliency).max()) or 1.0
-        self.image_ = self.spectrogram.plane.draw(below, saliency, cmap="PuOr_r", vmin=-largest, vmax=largest)
+        self.image_ = self.spectrogram.draw(below, saliency, cmap="PuOr_r", vmin=-largest, vmax=largest)
         below.figure.colorbar(self.image_, ax=below, label="drop of log-probability")
         return self

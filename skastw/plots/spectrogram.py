@@ -1,8 +1,6 @@
 """The spectrogram of a clip."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 import numpy as np
 from torch import Tensor
@@ -11,14 +9,12 @@ from skastw.core.component import resolve_component
 from skastw.core.decibels import UNIT
 from skastw.data.extraction import ReadParams, read_frames
 from skastw.features import Features
-from skastw.plots._canvas import one_panel, pyplot
-from skastw.plots._plane import Plane
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from skastw.plots._canvas import Axes, one_panel, pyplot
 
 #: Range of levels that is drawn (dB), as in a log-mel front end.
 _RANGE = 80.0
+#: Most columns of an image; the mean of neighbours is drawn beyond, because screens have fewer pixels.
+_COLUMNS = 4000
 
 
 class SpectrogramDisplay:
@@ -82,7 +78,7 @@ class SpectrogramDisplay:
         ax: Axes | None = None,
         cmap: Any = None,
         colorbar: bool = True,
-    ) -> SpectrogramDisplay:
+    ) -> Self:
         """Draw the frames that a front end computes from a clip.
 
         Parameters
@@ -118,7 +114,7 @@ class SpectrogramDisplay:
     @classmethod
     def from_estimator(
         cls, estimator: Any, clip: Any, *, ax: Axes | None = None, cmap: Any = None, colorbar: bool = True
-    ) -> SpectrogramDisplay:
+    ) -> Self:
         """Draw the frames that the front end of an estimator computes from a clip.
 
         Parameters
@@ -144,7 +140,7 @@ class SpectrogramDisplay:
         return cls.from_clip(clip, features, sample_rate=sample_rate, ax=ax, cmap=cmap, colorbar=colorbar)
 
     @classmethod
-    def from_frames(cls, frames: Any, features: Any = "log_mel", *, sample_rate: int = 16000) -> SpectrogramDisplay:
+    def from_frames(cls, frames: Any, features: Any = "log_mel", *, sample_rate: int = 16000) -> Self:
         """Return the display of computed frames; :meth:`plot` draws it.
 
         Parameters
@@ -177,7 +173,7 @@ class SpectrogramDisplay:
         colorbar: bool = True,
         vmin: float | None = None,
         vmax: float | None = None,
-    ) -> SpectrogramDisplay:
+    ) -> Self:
         """Draw.
 
         Parameters
@@ -199,7 +195,7 @@ class SpectrogramDisplay:
         self.ax_, self.figure_, self.colorbar_ = ax, ax.figure, None
         low, high = self.span
         low, high = (low if vmin is None else vmin), (high if vmax is None else vmax)
-        self.image_ = self.plane.draw(ax, self.values, cmap=cmap, vmin=low, vmax=high)
+        self.image_ = self.draw(ax, self.values, cmap=cmap, vmin=low, vmax=high)
 
         if colorbar:
             below, above = bool((self.values < low).any()), bool((self.values > high).any())
@@ -220,11 +216,66 @@ class SpectrogramDisplay:
         low, high = float(self.values.min()), float(self.values.max())
         return (max(low, high - _RANGE) if self.quantity == "level (dB)" else low), high
 
-    @property
-    def plane(self) -> Plane:
-        """Positions of the values in time and frequency."""
-        n_frames, n_bins = self.values.shape
-        return Plane(n_frames, n_bins, self.frame_rate, self.frequencies)
+    def draw(self, ax: Axes, values: np.ndarray, *, cmap: Any, vmin: float, vmax: float) -> Any:
+        """Draw a matrix as an image over the time and the frequencies of the clip.
+
+        The time axis is in seconds. The frequency axis is in Hz, on a mel scale, or, without frequencies, in bins.
+
+        Parameters
+        ----------
+        ax : Axes
+        values : ndarray of shape (n, m)
+            One row for each of n equal parts of the clip, one column for each of m equal groups of bins.
+        cmap : str or Colormap
+        vmin, vmax : float
+            Values of the first and the last colour.
+
+        Returns
+        -------
+        QuadMesh
+        """
+        import librosa
+        import librosa.display
+
+        columns = [*range(0, len(values), -(-len(values) // _COLUMNS)), len(values)]
+        time_edges = (np.linspace(0, len(self.values), len(values) + 1) - 0.5) / self.frame_rate
+        x, y = time_edges[columns], self._bin_edges(values.shape[1])
+        means = librosa.util.sync(values.T, columns)
+
+        # "frames" keeps matplotlib's ticks, which do not overlap in small panels as librosa's for seconds do
+        axes: dict[str, Any] = {
+            "x_axis": "frames",
+            "y_axis": "frames",
+            "x_coords": x,
+            "y_coords": y,
+            "auto_aspect": False,
+        }
+        image = librosa.display.specshow(means, ax=ax, cmap=cmap, vmin=vmin, vmax=vmax, **axes)
+        if self.frequencies is not None:
+            ax.set_yscale("function", functions=(librosa.hz_to_mel, librosa.mel_to_hz))
+        ax.set(xlabel="time (s)", ylabel="bin" if self.frequencies is None else "frequency (Hz)")
+        ax.set(xlim=x[[0, -1]], ylim=y[[0, -1]])
+
+        # ticks at 500, 1000, 2000, ... Hz if at least three are in range
+        octaves = [hz for hz in 500 * 2.0 ** np.arange(12) if y[0] <= hz <= y[-1]]
+        if self.frequencies is not None and len(octaves) >= 3:
+            ax.set_yticks(octaves, [f"{hz:g}" for hz in octaves])
+        return image
+
+    def _bin_edges(self, n: int) -> np.ndarray:
+        """Return the borders (n + 1,) of ``n`` equal groups of bins, in Hz or, without frequencies, in bins."""
+        position = np.linspace(0, self.values.shape[1], n + 1)
+        if self.frequencies is None:
+            return position - 0.5
+
+        import librosa
+
+        # borders are halfway between centres, of which one more is added at either end
+        mel = librosa.hz_to_mel(self.frequencies)
+        steps = np.diff(mel) if len(mel) > 1 else np.ones(1)
+        centres = np.concatenate([[mel[0] - steps[0]], mel, [mel[-1] + steps[-1]]])
+        borders = (centres[:-1] + centres[1:]) / 2
+        return librosa.mel_to_hz(np.interp(position, np.arange(self.values.shape[1] + 1), borders))
 
 
 def clip_frames(clip: Any, features: Any, sample_rate: int) -> Tensor:
@@ -249,6 +300,11 @@ def clip_frames(clip: Any, features: Any, sample_rate: int) -> Tensor:
     [outcome] = read_frames([clip], [0], features, sample_rate, ReadParams(device="cpu"))
     assert isinstance(outcome.result, Tensor)
     return outcome.result
+
+
+def clip_spectrogram(clip: Any, features: Any, sample_rate: int) -> SpectrogramDisplay:
+    """Return the display, not drawn, of the frames that ``features`` computes from a ``clip`` at ``sample_rate``."""
+    return SpectrogramDisplay.from_frames(clip_frames(clip, features, sample_rate), features, sample_rate=sample_rate)
 
 
 def fitted_or_set(estimator: Any, name: str) -> Any:

@@ -1,21 +1,16 @@
 """Predictions for the windows of a long clip."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from numbers import Integral
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 import numpy as np
+import pandas as pd
 
 from skastw.core.text import did_you_mean
 from skastw.errors import plain
-from skastw.plots._canvas import legend, panels, pyplot, styles
-from skastw.plots.spectrogram import SpectrogramDisplay, clip_frames, fitted_or_set
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
+from skastw.plots._canvas import Axes, legend, panels, pyplot, styles
+from skastw.plots.spectrogram import SpectrogramDisplay, clip_spectrogram, fitted_or_set
 
 
 class WindowPredictionsDisplay:
@@ -67,7 +62,7 @@ class WindowPredictionsDisplay:
         labels: Sequence[Any] | None = None,
         ax: Axes | Sequence[Axes] | None = None,
         cmap: Any = None,
-    ) -> WindowPredictionsDisplay:
+    ) -> Self:
         """Draw the predictions of a classifier for the windows of a clip.
 
         Parameters
@@ -127,7 +122,7 @@ class WindowPredictionsDisplay:
         labels: Sequence[Any] | None = None,
         ax: Axes | Sequence[Axes] | None = None,
         cmap: Any = None,
-    ) -> WindowPredictionsDisplay:
+    ) -> Self:
         """Draw predictions for the windows of a clip.
 
         Parameters
@@ -165,13 +160,10 @@ class WindowPredictionsDisplay:
         """
         pyplot(cls)
         columns = ["start", "end", *_classes_to_draw(predictions, k, labels)]
-        spectrogram = None
-        if clip is not None:
-            frames = clip_frames(clip, features, sample_rate)
-            spectrogram = SpectrogramDisplay.from_frames(frames, features, sample_rate=sample_rate)
+        spectrogram = None if clip is None else clip_spectrogram(clip, features, sample_rate)
         return cls(predictions[columns], spectrogram=spectrogram).plot(ax, cmap=cmap)
 
-    def plot(self, ax: Axes | Sequence[Axes] | None = None, *, cmap: Any = None) -> WindowPredictionsDisplay:
+    def plot(self, ax: Axes | Sequence[Axes] | None = None, *, cmap: Any = None) -> Self:
         """Draw.
 
         Parameters

@@ -178,10 +178,8 @@ def learn_targets(y: Any, estimator: str, sample_weight: Any = None) -> Targets:
     check_complete(y, "y")
     check_complete(sample_weight, "sample_weight")
     kinds = [kind for kind in _REGISTRY.values() if kind.estimator == estimator]
-    for kind in sorted(kinds, key=lambda kind: kind.general):
-        if kind.accepts(y):
-            return kind.learn(y, sample_weight)
-    raise AssertionError(f"a general kind of {estimator} accepts every y")
+    kind = next(kind for kind in sorted(kinds, key=lambda kind: kind.general) if kind.accepts(y))  # a general one does
+    return kind.learn(y, sample_weight)
 
 
 def targets_from_json(labels: dict[str, Any]) -> Targets:

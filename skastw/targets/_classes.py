@@ -1,10 +1,8 @@
 """Base of the targets with classes, for one or several labels per clip."""
 
-from __future__ import annotations
-
+from abc import abstractmethod
 from dataclasses import dataclass
 from itertools import count
-from numbers import Real
 from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
@@ -12,8 +10,8 @@ from msgspec import Meta, Struct
 from sklearn.utils.multiclass import type_of_target
 from torch import Tensor
 
-from skastw.core.parameters import param, parameters
-from skastw.core.sklearn_private import Interval, StrOptions
+from skastw.core.parameters import param, parameters, reals
+from skastw.core.sklearn_private import StrOptions
 from skastw.errors import ArtifactError, DataError
 from skastw.storage.schema import check
 from skastw.targets._base import Targets
@@ -36,7 +34,7 @@ class ClassParams:
 
     label_smoothing: float = param(
         default=0.1,
-        valid=[Interval(Real, 0, 1, closed="left")],
+        valid=[reals(0, 1, closed="left")],
         doc="Share of the target probability that the training loss spreads evenly over all classes.",
     )
     class_weight: dict[Any, float] | str | None = param(
@@ -78,17 +76,17 @@ class ClassTargets(Targets):
             return min(-1, lowest - 1) if lowest > smallest else next(i for i in count(lowest) if i not in self.classes)
         return None if kind == "b" or "" in self.classes else ""
 
+    @abstractmethod
     def log_probabilities(self, outputs: Tensor) -> Tensor:
         """Return the log-probability of each class for logits of shape (n, K)."""
-        raise NotImplementedError
 
     def decision(self, outputs: Tensor) -> Tensor:
         """Return the result of ``decision_function`` for logits (n, K)."""
         return outputs
 
+    @abstractmethod
     def chosen(self, outputs: Tensor) -> Tensor:
         """Return the predicted classes for logits (n, K), encoded like the targets."""
-        raise NotImplementedError
 
     def top_k(self, outputs: Tensor, k: int) -> list[list[tuple[Any, float]]]:
         """Return the ``k`` most probable classes of each clip with their probabilities, for logits (n, K).

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from skastw.core.text import did_you_mean, readable_values
+from skastw.core.text import did_you_mean, listed, readable, readable_values
 from skastw.errors import DataError, plain
 
 #: Kinds of NumPy arrays whose values JSON can represent (booleans, integers, floats, strings), and the types of these
@@ -44,11 +44,10 @@ def check_complete(values: Any, name: str) -> None:
     missing = np.flatnonzero(_is_missing(values))
     if not len(missing):
         return
-    positions = ", ".join(map(str, missing[:5])) + ", ..." * (len(missing) > 5)
     plural = "s" * (len(missing) > 1)
     raise DataError(
         f"{name} has {len(missing)} missing value{plural} of {len(values)} (None, NaN or NA), at position{plural} "
-        f"{positions}: fill them in, or drop those clips."
+        f"{listed(map(str, missing), 5)}: fill them in, or drop those clips."
     )
 
 
@@ -56,29 +55,23 @@ def _is_missing(values: Any) -> np.ndarray:
     """Return which rows have a missing value, shape (n,), bool."""
     import pandas as pd
 
-    nothing = np.zeros(0, dtype=bool)
     if values is None or hasattr(values, "toarray"):  # a sparse matrix, which scikit-learn checks
-        return nothing
-    if hasattr(values, "isna"):
-        return _rows_with_any(np.asarray(values.isna()))
+        return np.zeros(0, dtype=bool)
     try:
         # an object array, because NumPy converts a NaN among strings to a string
         array = np.array(values, dtype=object) if isinstance(values, list | tuple) else np.asanyarray(values)
     except ValueError:  # rows of different lengths, which scikit-learn reports
-        return nothing
+        return np.zeros(0, dtype=bool)
 
     if array.ndim == 0:
-        return nothing
-    if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
-        return _rows_with_any(np.ma.getmaskarray(array))
-    if array.dtype.kind not in "fcOmMT":
-        return nothing
-    # pandas does not find missing values in NumPy's variable-width strings (kind T)
-    return _rows_with_any(np.asarray(pd.isna(array.astype(object) if array.dtype.kind == "T" else array)))
-
-
-def _rows_with_any(flags: np.ndarray) -> np.ndarray:
-    return flags if flags.ndim == 1 else np.asarray(flags.any(axis=tuple(range(1, flags.ndim))))
+        return np.zeros(0, dtype=bool)
+    if hasattr(values, "isna"):
+        flags = np.asarray(values.isna())
+    elif np.ma.is_masked(array):
+        flags = np.ma.getmaskarray(array)
+    else:  # pandas does not find missing values in NumPy's variable-width strings (kind T)
+        flags = np.asarray(pd.isna(array.astype(object) if array.dtype.kind == "T" else array))
+    return np.asarray(flags.any(axis=tuple(range(1, flags.ndim))))
 
 
 def numpy_targets(values: Any) -> Any:
@@ -194,12 +187,8 @@ def check_label_texts(classes: np.ndarray) -> None:
     skastw.errors.DataError: y holds the label 'caf\\udce9', expected text that UTF-8 can hold: rename the class.
     """
     for label in classes.tolist():
-        try:
-            str(label).encode()
-        except UnicodeEncodeError:
-            raise DataError(
-                f"y holds the label {label!r}, expected text that UTF-8 can hold: rename the class."
-            ) from None
+        if readable(str(label)) != str(label):
+            raise DataError(f"y holds the label {label!r}, expected text that UTF-8 can hold: rename the class.")
 
 
 def group_array(groups: Any) -> np.ndarray | None:
@@ -244,8 +233,9 @@ def group_array(groups: Any) -> np.ndarray | None:
     array = readable_values(array)
     types = {type(group).__name__ for group in array.tolist()} if array.dtype.kind == "O" else set()
     if len(types) > 1:
-        listed = ", ".join(sorted(types))
-        raise DataError(f"groups holds values of several types ({listed}), expected one: use groups.astype(str).")
+        raise DataError(
+            f"groups holds values of several types ({', '.join(sorted(types))}), expected one: use groups.astype(str)."
+        )
     return array
 
 
