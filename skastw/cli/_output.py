@@ -1,14 +1,18 @@
 """Output of the commands: tables for people, JSON for machines, and one line for an error or a warning."""
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 import click
 
 #: Exit status after Ctrl-C.
 INTERRUPTED = 130
+#: Suffixes of output files; a folder cannot have them.
+_FILES = (".csv", ".parquet", ".txt")
 
 
 def in_one_line(message: object) -> str:
@@ -17,14 +21,22 @@ def in_one_line(message: object) -> str:
 
 
 def check_output(output: str | None, inputs: Sequence[Any]) -> None:
-    """Raise if the output file of a command cannot be written, or is one of the clips and files that it reads."""
+    """Raise if the output of a command cannot be written, or is one of the clips and files that it reads."""
     from skastw.analysis.tables import TABLE_SUFFIXES, check_table
     from skastw.audio import clip_path
-    from skastw.storage.outputs import check_file
+    from skastw.storage.outputs import check_file, check_folder
 
-    if output is not None:
+    if output is not None and is_folder(output):
+        check_folder(output)
+    elif output is not None:
         check = check_table if output.lower().endswith(TABLE_SUFFIXES) else check_file
         check(output, inputs=[path for path in map(clip_path, inputs) if path is not None])
+
+
+def is_folder(output: str) -> bool:
+    """Return whether an output is the name of a folder: it has no suffix, or another one than files and exists."""
+    suffix = PurePath(output).suffix
+    return not suffix or output.endswith(("/", os.sep)) or (suffix.lower() not in _FILES and os.path.isdir(output))
 
 
 def print_warning(text: str) -> None:
@@ -97,3 +109,12 @@ def print_failures(clips: Sequence[Any], failed: Sequence[Any]) -> None:
 def verbosity() -> int:
     """Return 1, for progress bars, if standard error is a terminal, and 0 if not."""
     return int(sys.stderr.isatty())
+
+
+def progress(total: int, desc: str, *, quiet: bool) -> Any:
+    """Return a progress bar of clips if standard error is a terminal, else an object that writes lines to it."""
+    from skastw.core.progress import ProgressBar, ProgressLines
+
+    if quiet or verbosity():
+        return ProgressBar(total=total, desc=desc, unit="clip", disable=quiet)
+    return ProgressLines(total=total, desc=desc, unit="clip")
