@@ -78,10 +78,11 @@ class ProgressLines:
     def close(self) -> None:
         """Write a line."""
         self._last = time.monotonic()
-        rate = (self.n - self.initial) / max(self._last - self._start, 1e-9)
-        left = tqdm.format_interval((self.total - self.n) / rate) if rate else "?"
-        share = 100 * self.n // self.total
-        text = f"{self.desc}: {self.n} of {self.total} {self.unit}s ({share} %), {rate:.3g} {self.unit}s/s, {left} left"
+        text = f"{self.desc}: {self.n} of {self.total} {self.unit}s ({100 * self.n // self.total} %)"
+        if self.n > self.initial:
+            rate = (self.n - self.initial) / max(self._last - self._start, 1e-9)
+            left = tqdm.format_interval((self.total - self.n) / rate)
+            text += f", {rate:.3g} {self.unit}s/s, {left} left"
         print(text, file=sys.stderr, flush=True)
 
     def __enter__(self) -> Self:
