@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -75,8 +76,8 @@ def compare(folder: Path, model: str, n_clips: int, block: int) -> bool:
     shards = [command("shards", n_clips, "--shard", f"{i}/{SHARDS}", "--jobs", "2") for i in range(1, SHARDS + 1)]
     processes = [subprocess.Popen(shard, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for shard in shards]
     print(f"{SHARDS} shards at the same time: exit status {[process.wait() for process in processes]}", flush=True)
-    table = pd.concat(map(pd.read_csv, sorted((folder / "shards").glob("part-*.csv"))), ignore_index=True)
-    equal = table.equals(pd.read_csv(folder / "whole.csv"))
+    texts = [pd.read_csv(path, dtype=str) for path in sorted((folder / "shards").glob("part-*.csv"))]
+    equal = pd.concat(texts, ignore_index=True).equals(pd.read_csv(folder / "whole.csv", dtype=str))
     print(f"all parts of the shards and the whole run: {'the same table' if equal else 'DIFFERENT'}", flush=True)
     return same and equal
 
@@ -91,13 +92,15 @@ def make_model(folder: Path) -> str:
 def write_clips(folder: Path, n_clips: int, seconds: float) -> None:
     """Write clips of noise with different levels and tones; one of each ``DAMAGED`` is empty."""
     folder.mkdir(exist_ok=True)
-    random = np.random.default_rng(0)
     times = np.arange(round(16000 * seconds)) / 16000
     for i in range(n_clips):
         path = folder / f"{i:07}.wav"
         if i % DAMAGED == DAMAGED // 2:
             path.write_bytes(b"")
+        if path.exists():
             continue
+
+        random = np.random.default_rng(i)
         tone = 0.5 * np.sin(2 * np.pi * random.uniform(100, 4000) * times)
         soundfile.write(path, tone + random.normal(scale=0.05, size=len(times)), 16000)
 
@@ -120,7 +123,8 @@ def run(
     began = time.perf_counter()
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors, preexec_fn=limit)
-        while stop is not None and not when():
+        running = partial(os.waitid, os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        while stop is not None and not when() and running() is None:
             time.sleep(0.01)
         if stop is not None:
             process.send_signal(stop)

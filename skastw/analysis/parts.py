@@ -239,7 +239,8 @@ def _manifest_of(estimator: Any, clips: Sequence[Any], content: str, form: str, 
         raise ValueError(f"Got form={form!r}, expected 'csv' or 'parquet'.")
     if block < 1:
         raise ValueError(f"Got block={block!r}, expected an integer of at least 1.")
-    check_table(f"part.{form}")
+    if form == "parquet":
+        import_optional("pyarrow", extra="parquet", purpose="Writing Parquet")
 
     params = take_params(InferenceParams, estimator)
     values = {

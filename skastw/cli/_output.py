@@ -1,23 +1,26 @@
 """Output of the commands: tables for people, JSON for machines, and one line for an error or a warning."""
 
+import contextlib
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from pathlib import PurePath
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import click
 
 #: Exit status after Ctrl-C.
 INTERRUPTED = 130
-#: Suffixes of output files; a folder cannot have them.
-_FILES = (".csv", ".parquet", ".txt")
 
 
 def in_one_line(message: object) -> str:
     """Return a message with single spaces for its line breaks."""
     return " ".join(str(message).split())
+
+
+def is_folder(output: str) -> bool:
+    """Return whether an output is the name of a folder: it exists as one, ends in a separator, or has no suffix."""
+    return os.path.isdir(output) or output.endswith(("/", os.sep)) or not os.path.splitext(output)[1]
 
 
 def check_output(output: str | None, inputs: Sequence[Any]) -> None:
@@ -26,17 +29,13 @@ def check_output(output: str | None, inputs: Sequence[Any]) -> None:
     from skastw.audio import clip_path
     from skastw.storage.outputs import check_file, check_folder
 
-    if output is not None and is_folder(output):
+    if output is None:
+        return
+    if not output.lower().endswith(TABLE_SUFFIXES) and is_folder(output):
         check_folder(output)
-    elif output is not None:
+    else:
         check = check_table if output.lower().endswith(TABLE_SUFFIXES) else check_file
         check(output, inputs=[path for path in map(clip_path, inputs) if path is not None])
-
-
-def is_folder(output: str) -> bool:
-    """Return whether an output is the name of a folder: it has no suffix, or another one than files and exists."""
-    suffix = PurePath(output).suffix
-    return not suffix or output.endswith(("/", os.sep)) or (suffix.lower() not in _FILES and os.path.isdir(output))
 
 
 def print_warning(text: str) -> None:
@@ -111,10 +110,31 @@ def verbosity() -> int:
     return int(sys.stderr.isatty())
 
 
-def progress(total: int, desc: str, *, quiet: bool) -> Any:
-    """Return a progress bar of clips if standard error is a terminal, else an object that writes lines to it."""
+@contextlib.contextmanager
+def progress(n_clips: int, desc: str, *, quiet: bool) -> Iterator[Callable[[int, bool], None]]:
+    """Show the progress of a run in parts on standard error: a bar on a terminal, else lines.
+
+    Yields the function that :func:`skastw.analysis.write_parts` takes as ``progress``. If the run is stopped, one line
+    says that it can continue.
+    """
     from skastw.core.progress import ProgressBar, ProgressLines
 
-    if quiet or verbosity():
-        return ProgressBar(total=total, desc=desc, unit="clip", disable=quiet)
-    return ProgressLines(total=total, desc=desc, unit="clip")
+    n_complete = 0
+    show = ProgressBar if verbosity() else ProgressLines
+    with contextlib.nullcontext() if quiet else show(total=n_clips, desc=desc, unit="clip") as bar:
+
+        def advance(n: int, computed: bool) -> None:
+            nonlocal n_complete
+            n_complete += n
+            if bar is not None:
+                bar.initial += 0 if computed else n  # earlier parts do not count for the speed
+                bar.update(n)
+
+        try:
+            yield advance
+        except (KeyboardInterrupt, OSError):
+            if n_complete:
+                print_line(
+                    f"skastw: {n_complete} of {n_clips} clips are complete; the same command continues", err=True
+                )
+            raise

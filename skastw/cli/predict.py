@@ -34,6 +34,13 @@ def _table_or_folder(_: click.Context, __: click.Parameter, name: str | None) ->
     return name
 
 
+def _for_output(ctx: click.Context, _: click.Parameter, value: int | None) -> int | None:
+    """Refuse an option that is only for an output."""
+    if value is not None and ctx.params.get("output") is None:
+        raise click.BadParameter("expected --output, which this option is about.")
+    return value
+
+
 def _for_folder(ctx: click.Context, _: click.Parameter, value: str | None) -> str | None:
     """Refuse an option that is only for folders."""
     output = ctx.params.get("output")
@@ -68,7 +75,13 @@ _RUN = [
         callback=_for_folder,
         help="Format of the parts in a folder; by default csv.",
     ),
-    click.option("--block", type=click.IntRange(1), metavar="N", help="Clips in a part of the output; by default 256."),
+    click.option(
+        "--block",
+        type=click.IntRange(1),
+        metavar="N",
+        callback=_for_output,
+        help="Clips in a part of the output; by default 256.",
+    ),
     click.option(
         "--shard", metavar="I/N", callback=_as_shard, help="Write each N-th part into the folder, from the I-th on."
     ),
@@ -117,19 +130,8 @@ def _write(clips: list[Any], classifier: Any, output: str, *, quiet: bool, optio
     from skastw.analysis import write_in_parts, write_parts
 
     write = write_parts if is_folder(output) else write_in_parts
-    n_clips = len(clips)
-    with progress(n_clips, options["content"], quiet=quiet) as bar:
-
-        def advance(n: int, computed: bool) -> None:
-            bar.initial += 0 if computed else n
-            bar.update(n)
-
-        try:
-            written = write(classifier, clips, output, progress=advance, **options)
-        except (KeyboardInterrupt, OSError):
-            if bar.n:
-                print_line(f"skastw: {bar.n} of {n_clips} clips are complete; the same command continues", err=True)
-            raise
+    with progress(len(clips), options["content"], quiet=quiet) as advance:
+        written = write(classifier, clips, output, progress=advance, **options)
 
     print_line(written.path)
     if written.failed:
