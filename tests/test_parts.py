@@ -30,7 +30,7 @@ from skastw.analysis import (
 )
 from skastw.analysis.parts import MANIFEST
 from skastw.analysis.tables import short_floats
-from skastw.cli import cli
+from skastw.cli import _output, cli
 from skastw.core.progress import ProgressLines
 from skastw.errors import OutputError
 from skastw.network.inference import ROUNDING
@@ -68,6 +68,8 @@ def with_targets(clf, targets):
 TARGETS = {
     "texts": SingleLabel(np.array(["high", "low", "mid"])),
     "integers": SingleLabel(np.array([0, 1, 2])),
+    "large integers": SingleLabel(np.array([0, 1, 2**64 - 1], dtype=np.uint64)),
+    "objects": SingleLabel(np.array(["high", "low", "mid"], dtype=object)),
     "floats": SingleLabel(np.array([0.5, 1.5, 2.5])),
     "multilabel": MultiLabel(np.array(["high", "low", "mid"])),
 }
@@ -182,7 +184,7 @@ def same(table, whole):
     assert table.to_csv(index=False) == pd.read_csv(io.StringIO(whole.to_csv(index=False))).to_csv(index=False)
 
 
-@pytest.mark.parametrize("kind", TARGETS)
+@pytest.mark.parametrize("kind", ["texts", "integers", "multilabel"])
 @pytest.mark.parametrize("content", MANY)
 def test_the_parts_are_the_table(clf, clips, tmp_path, content, kind):
     clf = with_targets(clf, TARGETS[kind])
@@ -492,6 +494,15 @@ def test_a_command_that_is_stopped_says_that_it_can_continue(model, clips, tmp_p
     assert "predictions: 6 of 11 clips (54 %)" in result.stderr
     assert skastw(*command).exit_code == 1
     assert len(read(tmp_path / "out")) == 11
+
+
+def test_a_terminal_gets_a_bar(model, clips, tmp_path, monkeypatch):
+    monkeypatch.setattr(_output, "verbosity", lambda: 1)
+    command = ["predict", *clips[:6], "-m", model, "--block", BLOCK, "-o", tmp_path / "out", "--shard", "1/2"]
+    for _ in range(2):
+        result = skastw(*command)
+        assert result.exit_code == 0
+        assert re.search(r"\rpredictions: 100%\|.*\| 3/3 ", result.stderr), "of this shard"
 
 
 @pytest.mark.parametrize(

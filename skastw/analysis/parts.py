@@ -230,6 +230,26 @@ def write_in_parts(
     return Written(str(Path(path)), written.clips, written.failed)
 
 
+def clips_in_shard(n_clips: int, block: int = BLOCK, shard: tuple[int, int] = (1, 1)) -> int:
+    """Return the number of clips of a shard.
+
+    Parameters
+    ----------
+    n_clips : int
+        Number of clips of all shards.
+    block, shard
+        See :func:`write_parts`.
+
+    Examples
+    --------
+    >>> from skastw.analysis.parts import clips_in_shard
+    >>> [clips_in_shard(11, block=3, shard=(i, 3)) for i in (1, 2, 3)]
+    [5, 3, 3]
+    """
+    starts = range(0, n_clips, block)[shard[0] - 1 :: shard[1]]
+    return sum(min(block, n_clips - start) for start in starts)
+
+
 def _manifest_of(estimator: Any, clips: Sequence[Any], content: str, form: str, block: int) -> _Manifest:
     if not clips:
         raise ValueError("Got no clips, expected at least one.")

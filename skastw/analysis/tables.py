@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 TABLE_SUFFIXES = (".csv", ".parquet")
 #: Number of clips in a block by default.
 BLOCK = 256
-#: Column types of labels that allow missing values, so that all blocks have the same types.
-_LABEL_TYPES = {bool: "boolean", int: "Int64", str: "string"}
 
 
 def prediction_table(classifier: Any, X: Any) -> DataFrame:
@@ -161,11 +159,18 @@ def _predictions(classifier: Any, clips: Sequence[Any], start: int = 0) -> DataF
 
     if classifier.trained_.targets.exclusive:
         read = ~np.isnan(probabilities).any(axis=1)
-        best = pd.Series(classifier.classes_[probabilities.argmax(axis=1)], dtype=_LABEL_TYPES.get(type(labels[0])))
+        best = pd.Series(classifier.classes_[probabilities.argmax(axis=1)], dtype=_label_type(classifier.classes_))
         table.insert(0, "predicted", best.where(read))
         table.insert(1, "probability", probabilities.max(axis=1))
     table.insert(0, "clip", clip_names(clips, start=start))
     return table
+
+
+def _label_type(classes: np.ndarray) -> str | None:
+    """Return the dtype of a column of labels that allows missing values, so that all blocks have the same types."""
+    if all(isinstance(label, str) for label in classes):
+        return "string"
+    return {"b": "boolean", "i": "Int64", "u": "UInt64"}.get(classes.dtype.kind)
 
 
 def _embeddings(estimator: Any, clips: Sequence[Any], start: int = 0) -> DataFrame:

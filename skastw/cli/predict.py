@@ -109,6 +109,10 @@ def _in_parts(content: str) -> Callable[[Command], Command]:
             quiet: bool,
             **rest: Any,
         ) -> None:
+            from skastw.analysis import write_in_parts, write_parts
+            from skastw.analysis.parts import clips_in_shard
+            from skastw.analysis.tables import BLOCK
+
             chosen = {"n_jobs": jobs, "batch_size": batch_size}
             classifier.set_params(**{name: value for name, value in chosen.items() if value is not None})
             if output is None:
@@ -116,30 +120,26 @@ def _in_parts(content: str) -> Callable[[Command], Command]:
                 command(clips=clips, classifier=classifier, **rest)
                 return
 
-            options = {"content": content, "block": block, "form": form, "shard": shard if is_folder(output) else None}
-            options = {name: value for name, value in options.items() if value is not None}
-            _write(clips, classifier.set_params(verbose=0), output, quiet=quiet, options=options)
+            write: Callable[..., Any] = write_in_parts
+            if is_folder(output):
+                write = functools.partial(write_parts, form=form or "csv", shard=shard)
+            block = block or BLOCK
+            with progress(clips_in_shard(len(clips), block, shard), content, quiet=quiet) as advance:
+                silent = classifier.set_params(verbose=0)
+                written = write(silent, clips, output, content=content, block=block, progress=advance)
+            _report(written)
 
         return functools.reduce(lambda function, option: option(function), reversed(_RUN), wrapped)
 
     return decorate
 
 
-def _write(clips: list[Any], classifier: Any, output: str, *, quiet: bool, options: dict[str, Any]) -> None:
-    """Write a table, show the progress, and print the path; exit with status 1 if clips cannot be used."""
-    from skastw.analysis import write_in_parts, write_parts
-
-    write = write_parts if is_folder(output) else write_in_parts
-    with progress(len(clips), options["content"], quiet=quiet) as advance:
-        written = write(classifier, clips, output, progress=advance, **options)
-
+def _report(written: Any) -> None:
+    """Print the path of a table; exit with status 1 if clips cannot be used."""
     print_line(written.path)
     if written.failed:
-        print_line(
-            f"skastw: {written.failed} of {written.clips} clips cannot be used; the column error of {written.path} has "
-            "the reasons",
-            err=True,
-        )
+        place = f"the column error of {written.path} has the reasons"
+        print_line(f"skastw: {written.failed} of {written.clips} clips cannot be used; {place}", err=True)
         raise click.exceptions.Exit(1)
 
 
