@@ -31,7 +31,7 @@ def check_output(output: str | None, inputs: Sequence[Any]) -> None:
 
     if output is None:
         return
-    if not output.lower().endswith(TABLE_SUFFIXES) and is_folder(output):
+    if not output.lower().endswith((*TABLE_SUFFIXES, ".txt")) and is_folder(output):
         check_folder(output)
     else:
         check = check_table if output.lower().endswith(TABLE_SUFFIXES) else check_file
