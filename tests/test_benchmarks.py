@@ -1,6 +1,7 @@
 """The benchmark suite: its plain references compute what the library computes, and its counts are right."""
 
 import importlib.util
+import subprocess
 import sys
 from pathlib import Path
 
@@ -55,3 +56,13 @@ def test_sides_run_in_turn_and_the_first_time_does_not_count(speed):
     seconds = speed.interleave({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, repeats=2)
     assert calls == ["a", "b"] * 3
     assert set(seconds) == {"a", "b"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="needs signals and limits of POSIX")
+def test_a_run_that_is_stopped_three_times_is_the_run_that_is_not_stopped(tmp_path):
+    command = [sys.executable, FOLDER / "batches.py", "--clips", "120", "--block", "8", "--folder", tmp_path]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "the same bytes" in result.stdout
+    assert "the same table" in result.stdout

@@ -27,6 +27,7 @@ STEPS = {
             pass
     """,
     "predict": "classifier.set_params(n_jobs=2, tta=2).predict(clips)",
+    "parts": "from skastw.analysis import write_parts; write_parts(classifier, clips, 'parts', block=5)",
     "features": "ASTWFeaturizer(output='statistics').fit_transform(clips)",
     "windows": "classifier.predict_windows(clips[:2], window=0.2)",
     "explain": "classifier.explain(clips[0])",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 #: File name suffixes that :func:`write_table` accepts.
 TABLE_SUFFIXES = (".csv", ".parquet")
+#: Number of clips in a block by default.
+BLOCK = 256
 
 
 def prediction_table(classifier: Any, X: Any) -> DataFrame:
@@ -47,20 +50,7 @@ def prediction_table(classifier: Any, X: Any) -> DataFrame:
     >>> prediction_table(clf, clips[:3]).columns.tolist()
     ['clip', 'predicted', 'probability', 'p(0)', 'p(1)']
     """
-    import pandas as pd
-
-    clips = as_clips(X)
-    probabilities = classifier.predict_proba(clips)
-    columns = [f"p({label})" for label in classifier.classes_.tolist()]
-    table = pd.DataFrame(probabilities, columns=columns)
-
-    if classifier.trained_.targets.exclusive:
-        read = ~np.isnan(probabilities).any(axis=1)
-        best = classifier.classes_[probabilities.argmax(axis=1)]
-        table.insert(0, "predicted", pd.Series(best).where(read))
-        table.insert(1, "probability", probabilities.max(axis=1))
-    table.insert(0, "clip", clip_names(clips))
-    return table
+    return _predictions(classifier, as_clips(X))
 
 
 def embedding_table(estimator: Any, X: Any) -> DataFrame:
@@ -77,11 +67,117 @@ def embedding_table(estimator: Any, X: Any) -> DataFrame:
     DataFrame
         Column ``clip`` (file or position), and a column for each value of the embedding.
     """
+    return _embeddings(estimator, as_clips(X))
+
+
+def prediction_tables(
+    classifier: Any, X: Any, *, block: int = BLOCK, blocks: Iterable[int] | None = None
+) -> Iterator[DataFrame]:
+    """Yield the predictions of a classifier in blocks of clips, so that memory does not grow with their number.
+
+    Parameters
+    ----------
+    classifier : fitted ASTWClassifier
+        It does not change. Clips that cannot be used get a row for any value of ``on_error``.
+    X : sequence of clips, or one path
+        A list of clips, not a 2-D array.
+    block : int, default=256
+        Number of clips in a block; the last block may have fewer.
+    blocks : iterable of int, optional
+        Numbers of the blocks to compute, counted from 0; by default all. The next number is taken when the next table
+        is requested.
+
+    Yields
+    ------
+    DataFrame
+        Columns of :func:`prediction_table`, and ``error``: the reason why a clip cannot be used. It is missing for the
+        other clips. The index is the position of the clip in X, and all blocks have the same columns of the same types.
+
+    Examples
+    --------
+    >>> from skastw import ASTWClassifier
+    >>> from skastw.analysis import prediction_tables
+    >>> from skastw.datasets import make_tones
+    >>> clips, y = make_tones(n_clips=8, n_classes=2, random_state=0)
+    >>> clf = ASTWClassifier(epochs=1, encoder="stacked_cnn", val_split=None).fit(clips, y)
+    >>> for table in prediction_tables(clf, [*clips[:4], "lost.wav"], block=3):
+    ...     table["error"].notna().tolist()
+    [False, False, False]
+    [False, True]
+    """
+    return _tables(_predictions, classifier, X, block, blocks)
+
+
+def embedding_tables(
+    estimator: Any, X: Any, *, block: int = BLOCK, blocks: Iterable[int] | None = None
+) -> Iterator[DataFrame]:
+    """Yield the embeddings of clips in blocks of clips, so that memory does not grow with their number.
+
+    Parameters
+    ----------
+    estimator : fitted ASTWClassifier or ASTWRegressor
+    X, block, blocks
+        See :func:`prediction_tables`.
+
+    Yields
+    ------
+    DataFrame
+        Columns of :func:`embedding_table`, and ``error`` as in :func:`prediction_tables`.
+    """
+    return _tables(_embeddings, estimator, X, block, blocks)
+
+
+def _tables(
+    table_of: Callable[[Any, Sequence[Any], int], DataFrame],
+    estimator: Any,
+    X: Any,
+    block: int,
+    blocks: Iterable[int] | None,
+) -> Iterator[DataFrame]:
     import pandas as pd
 
+    if block < 1:
+        raise ValueError(f"Got block={block!r}, expected an integer of at least 1.")
     clips = as_clips(X)
+    lenient = copy.copy(estimator).set_params(on_error="ignore")
+
+    for number in range(-(-len(clips) // block)) if blocks is None else blocks:
+        start = number * block
+        table = table_of(lenient, clips[start : start + block], start)
+        table["error"] = pd.Series(index=table.index, dtype="string")
+        for clip in lenient.failed_:
+            table.loc[clip.index, "error"] = readable(clip.reason)
+        yield table.set_index(pd.RangeIndex(start, start + len(table)))
+
+
+def _predictions(classifier: Any, clips: Sequence[Any], start: int = 0) -> DataFrame:
+    import pandas as pd
+
+    probabilities = classifier.predict_proba(clips)
+    labels = classifier.classes_.tolist()
+    table = pd.DataFrame(probabilities, columns=[f"p({label})" for label in labels])
+
+    if classifier.trained_.targets.exclusive:
+        read = ~np.isnan(probabilities).any(axis=1)
+        best = pd.Series(classifier.classes_[probabilities.argmax(axis=1)], dtype=_label_type(classifier.classes_))
+        table.insert(0, "predicted", best.where(read))
+        table.insert(1, "probability", probabilities.max(axis=1))
+    table.insert(0, "clip", clip_names(clips, start=start))
+    return table
+
+
+def _label_type(classes: np.ndarray) -> str | None:
+    """Return the dtype of a column of labels that allows missing values, so that all blocks have the same types."""
+    if all(isinstance(label, str) for label in classes):
+        return "string"
+    return {"b": "boolean", "i": "Int64", "u": "UInt64"}.get(classes.dtype.kind)
+
+
+def _embeddings(estimator: Any, clips: Sequence[Any], start: int = 0) -> DataFrame:
+    import pandas as pd
+
     table = pd.DataFrame(estimator.transform(clips), columns=estimator.get_feature_names_out())
-    table.insert(0, "clip", clip_names(clips))
+    table.insert(0, "clip", clip_names(clips, start=start))
     return table
 
 
@@ -110,7 +206,7 @@ def labelled_windows(windows: DataFrame, *, min_probability: float = 0.0) -> Dat
       predicted  probability  p(owl)  p(wind)
     0       owl          0.9     0.9      0.1
     """
-    scores = windows.iloc[:, 3:].astype(float)
+    scores = windows.iloc[:, 3:]
     read = scores.notna().all(axis=1)
     best = scores[read].idxmax(axis=1).reindex(windows.index)
     table = windows.iloc[:, :3].assign(predicted=best, probability=scores.max(axis=1))
@@ -235,21 +331,58 @@ def write_table(table: DataFrame, path: str | os.PathLike[str]) -> str:
     ['clip', 'owl.wav']
     """
     check_table(path)
-    table = table.rename(columns=str)  # Parquet needs names of columns
     with new_file(path) as file:
-        if os.fspath(path).lower().endswith(".parquet"):
-            table.to_parquet(file, index=False)
-        else:
-            table.to_csv(file, index=False)
+        write_rows(table, file, Path(path).suffix)
     return str(Path(path))
 
 
-def clip_names(clips: Sequence[Any]) -> list[str | int]:
+def write_rows(table: DataFrame, file: IO[bytes], suffix: str) -> None:
+    """Write a table into an open file.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Numbers in float32 are written to CSV with the digits of float32, such as 0.1.
+    file : file object
+        Open in binary mode.
+    suffix : str
+        One of the :data:`TABLE_SUFFIXES`, which selects the format.
+    """
+    table = table.rename(columns=str)  # Parquet needs names of columns
+    if suffix.lower() == ".parquet":
+        table.to_parquet(file, index=False)
+    else:
+        table.to_csv(file, index=False)
+
+
+def short_floats(table: DataFrame) -> DataFrame:
+    """Return a table whose float32 numbers are float64 numbers with the same digits, for JSON.
+
+    Parameters
+    ----------
+    table : DataFrame
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skastw.analysis.tables import short_floats
+    >>> short_floats(pd.DataFrame({"p": [0.1]}, dtype="float32")).to_dict("records")
+    [{'p': 0.1}]
+    """
+    narrow = table.select_dtypes("float32")
+    table = table.copy()
+    table[narrow.columns] = narrow.to_numpy().astype(str).astype(float)
+    return table
+
+
+def clip_names(clips: Sequence[Any], *, start: int = 0) -> list[str | int]:
     """Return the names of clips: their files, with the times of a part of a file, or their positions.
 
     Parameters
     ----------
     clips : sequence of clips
+    start : int, default=0
+        Position of the first clip.
 
     Returns
     -------
@@ -266,7 +399,7 @@ def clip_names(clips: Sequence[Any]) -> list[str | int]:
     >>> clip_names(["owl.wav", {"path": "owl.wav", "start": 1.5, "end": 4.0}, [0.0, 0.1]])
     ['owl.wav', 'owl.wav#t=1.5,4', 2]
     """
-    return [_name(clip, i) for i, clip in enumerate(clips)]
+    return [_name(clip, i) for i, clip in enumerate(clips, start)]
 
 
 def _name(clip: Any, position: int) -> str | int:

@@ -167,7 +167,8 @@ def _as_table(
     table.insert(0, "start", start[read])
     table.insert(1, "end", end[read])
     if failed:
-        table = pd.concat([table, pd.DataFrame(np.nan, index=failed, columns=table.columns)]).sort_index(kind="stable")
+        missing = pd.DataFrame(np.nan, index=failed, columns=table.columns).astype(table.dtypes)
+        table = pd.concat([table, missing]).sort_index(kind="stable")
 
     paths = [clip_path(clip) for clip in clips]
     names = [i if path is None else readable(path) for i, path in enumerate(paths)]

@@ -1,8 +1,10 @@
 """Output of the commands: tables for people, JSON for machines, and one line for an error or a warning."""
 
+import contextlib
 import json
+import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import click
@@ -16,13 +18,22 @@ def in_one_line(message: object) -> str:
     return " ".join(str(message).split())
 
 
+def is_folder(output: str) -> bool:
+    """Return whether an output is the name of a folder: it exists as one, ends in a separator, or has no suffix."""
+    return os.path.isdir(output) or output.endswith(("/", os.sep)) or not os.path.splitext(output)[1]
+
+
 def check_output(output: str | None, inputs: Sequence[Any]) -> None:
-    """Raise if the output file of a command cannot be written, or is one of the clips and files that it reads."""
+    """Raise if the output of a command cannot be written, or is one of the clips and files that it reads."""
     from skastw.analysis.tables import TABLE_SUFFIXES, check_table
     from skastw.audio import clip_path
-    from skastw.storage.outputs import check_file
+    from skastw.storage.outputs import check_file, check_folder
 
-    if output is not None:
+    if output is None:
+        return
+    if not output.lower().endswith((*TABLE_SUFFIXES, ".txt")) and is_folder(output):
+        check_folder(output)
+    else:
         check = check_table if output.lower().endswith(TABLE_SUFFIXES) else check_file
         check(output, inputs=[path for path in map(clip_path, inputs) if path is not None])
 
@@ -97,3 +108,33 @@ def print_failures(clips: Sequence[Any], failed: Sequence[Any]) -> None:
 def verbosity() -> int:
     """Return 1, for progress bars, if standard error is a terminal, and 0 if not."""
     return int(sys.stderr.isatty())
+
+
+@contextlib.contextmanager
+def progress(n_clips: int, desc: str, *, quiet: bool) -> Iterator[Callable[[int, bool], None]]:
+    """Show the progress of a run in parts on standard error: a bar on a terminal, else lines.
+
+    Yields the function that :func:`skastw.analysis.write_parts` takes as ``progress``. If the run is stopped, one line
+    says that it can continue.
+    """
+    from skastw.core.progress import ProgressBar, ProgressLines
+
+    n_complete = 0
+    show = ProgressBar if verbosity() else ProgressLines
+    with contextlib.nullcontext() if quiet else show(total=n_clips, desc=desc, unit="clip") as bar:
+
+        def advance(n: int, computed: bool) -> None:
+            nonlocal n_complete
+            n_complete += n
+            if bar is not None:
+                bar.initial += 0 if computed else n  # earlier parts do not count for the speed
+                bar.update(n)
+
+        try:
+            yield advance
+        except (KeyboardInterrupt, OSError):
+            if n_complete:
+                print_line(
+                    f"skastw: {n_complete} of {n_clips} clips are complete; the same command continues", err=True
+                )
+            raise

@@ -1,12 +1,17 @@
 """``skastw predict``, ``windows`` and ``embed``: apply a saved model to clips."""
 
+import functools
+import re
 from collections.abc import Callable
 from typing import Any
 
 import click
 
-from skastw.cli._options import as_json, clip_options
-from skastw.cli._output import print_failures, print_json, print_line, print_table
+from skastw.cli._options import Command, as_json, clip_options
+from skastw.cli._output import is_folder, print_failures, print_json, print_line, print_table, progress, verbosity
+
+#: Suffixes of tables: ``skastw.analysis.tables.TABLE_SUFFIXES``, which takes long to import.
+_TABLES = (".csv", ".parquet")
 
 
 def _ends_in(*suffixes: str) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
@@ -20,47 +25,151 @@ def _ends_in(*suffixes: str) -> Callable[[click.Context, click.Parameter, str | 
     return check
 
 
-_OUTPUT = click.option(
-    "--output",
-    "-o",
-    type=click.Path(),
-    metavar="FILE",
-    callback=_ends_in(".csv", ".parquet"),
-    help="Write a .csv or .parquet table.",
-)
+def _table_or_folder(_: click.Context, __: click.Parameter, name: str | None) -> str | None:
+    if name is not None and not name.lower().endswith(_TABLES) and not is_folder(name):
+        raise click.BadParameter(
+            f"{name!r}, expected a name that ends in {', '.join(_TABLES)}, or a folder: a name without an ending, or "
+            "with a slash at the end."
+        )
+    return name
+
+
+def _for_output(ctx: click.Context, _: click.Parameter, value: int | None) -> int | None:
+    """Refuse an option that is only for an output."""
+    if value is not None and ctx.params.get("output") is None:
+        raise click.BadParameter("expected --output, which this option is about.")
+    return value
+
+
+def _for_folder(ctx: click.Context, _: click.Parameter, value: str | None) -> str | None:
+    """Refuse an option that is only for folders."""
+    output = ctx.params.get("output")
+    if value is not None and (output is None or not is_folder(output)):
+        raise click.BadParameter("expected --output with a folder: a name without an ending.")
+    return value
+
+
+def _as_shard(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int]:
+    """Return (3, 64) for 3/64, and (1, 1) for None."""
+    numbers = re.fullmatch(r"(\d+)/(\d+)", _for_folder(ctx, parameter, value) or "1/1")
+    if numbers is None or not 1 <= int(numbers[1]) <= int(numbers[2]):
+        raise click.BadParameter(f"{value!r}, expected I/N with I from 1 to N, such as 3/64.")
+    return int(numbers[1]), int(numbers[2])
+
+
+#: The options of a command that can write a table of many clips.
+_RUN = [
+    click.option(
+        "--output",
+        "-o",
+        type=click.Path(),
+        metavar="FILE_OR_DIR",
+        callback=_table_or_folder,
+        is_eager=True,
+        help="Write a .csv or .parquet table, or a folder with the parts of a table.",
+    ),
+    click.option(
+        "--format",
+        "form",
+        type=click.Choice([suffix.removeprefix(".") for suffix in _TABLES]),
+        callback=_for_folder,
+        help="Format of the parts in a folder; by default csv.",
+    ),
+    click.option(
+        "--block",
+        type=click.IntRange(1),
+        metavar="N",
+        callback=_for_output,
+        help="Clips in a part of the output; by default 256.",
+    ),
+    click.option(
+        "--shard", metavar="I/N", callback=_as_shard, help="Write each N-th part into the folder, from the I-th on."
+    ),
+    click.option("--jobs", type=int, metavar="N", help="Threads that decode files; -1 is one for each processor."),
+    click.option("--batch-size", type=click.IntRange(1), metavar="N", help="Clips in a batch of the network."),
+    click.option("--quiet", "-q", is_flag=True, help="Do not show progress."),
+]
+
+
+def _in_parts(content: str) -> Callable[[Command], Command]:
+    """Return a decorator that lets a command write a table in parts; the command itself prints to standard output."""
+
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def wrapped(
+            *,
+            clips: list[Any],
+            classifier: Any,
+            output: str | None,
+            form: str | None,
+            block: int | None,
+            shard: tuple[int, int],
+            jobs: int | None,
+            batch_size: int | None,
+            quiet: bool,
+            **rest: Any,
+        ) -> None:
+            from skastw.analysis import write_in_parts, write_parts
+            from skastw.analysis.parts import clips_in_shard
+            from skastw.analysis.tables import BLOCK
+
+            chosen = {"n_jobs": jobs, "batch_size": batch_size}
+            classifier.set_params(**{name: value for name, value in chosen.items() if value is not None})
+            if output is None:
+                classifier.set_params(verbose=0 if quiet else verbosity())
+                command(clips=clips, classifier=classifier, **rest)
+                return
+
+            write: Callable[..., Any] = write_in_parts
+            if is_folder(output):
+                write = functools.partial(write_parts, form=form or "csv", shard=shard)
+            block = block or BLOCK
+            with progress(clips_in_shard(len(clips), block, shard), content, quiet=quiet) as advance:
+                silent = classifier.set_params(verbose=0)
+                written = write(silent, clips, output, content=content, block=block, progress=advance)
+            _report(written)
+
+        return functools.reduce(lambda function, option: option(function), reversed(_RUN), wrapped)
+
+    return decorate
+
+
+def _report(written: Any) -> None:
+    """Print the path of a table; exit with status 1 if clips cannot be used."""
+    print_line(written.path)
+    if written.failed:
+        place = f"the column error of {written.path} has the reasons"
+        print_line(f"skastw: {written.failed} of {written.clips} clips cannot be used; {place}", err=True)
+        raise click.exceptions.Exit(1)
 
 
 @click.command()
 @clip_options
+@_in_parts("predictions")
 @click.option(
     "--top-k", "-k", type=click.IntRange(1), default=3, show_default=True, help="Number of classes for each clip."
 )
-@_OUTPUT
 @as_json
 def predict(
     *,
     clips: list[Any],
     classifier: Any,
     top_k: int,
-    output: str | None,
     as_json: bool,
 ) -> None:
     """Print the most probable classes of audio files.
 
     A folder is replaced by the audio files in it. --output writes the probabilities of all classes, one row for each
-    file. Unreadable files are listed on standard error, and the exit status is then 1.
+    file, in parts: if the command is stopped, the same command continues. If files are unreadable, the exit status is
+    1, and they are listed on standard error or, with --output, in the column error.
 
     \b
     skastw predict dog.wav cat.flac --model exports/animals --top-k 3
     skastw predict recordings/ --model exports/animals --output predictions.csv
+    skastw predict archive/ --model exports/animals --output predictions --shard 3/64
     skastw predict *.wav --model user/animals --json
     """
-    from skastw.analysis.tables import clip_names, prediction_table, write_table
-
-    if output is not None:
-        print_line(write_table(prediction_table(classifier, clips), output))
-        print_failures(clips, classifier.failed_)
-        return
+    from skastw.analysis.tables import clip_names
 
     predictions = classifier.predict_top_k(clips, k=top_k)
     failed = {clip.index for clip in classifier.failed_}
@@ -148,28 +257,20 @@ def windows(
 
 @click.command()
 @clip_options
-@_OUTPUT
+@_in_parts("embeddings")
 @as_json
-def embed(
-    *,
-    clips: list[Any],
-    classifier: Any,
-    output: str | None,
-    as_json: bool,
-) -> None:
+def embed(*, clips: list[Any], classifier: Any, as_json: bool) -> None:
     """Write the embeddings of clips, one row for each clip.
 
-    Without --output, they are printed as CSV.
+    Without --output, they are printed as CSV. With it, they are written in parts, as by predict.
 
     \b
     skastw embed *.wav --model exports/animals --output embeddings.parquet
     """
-    from skastw.analysis.tables import embedding_table, write_table
+    from skastw.analysis.tables import embedding_table
 
     table = embedding_table(classifier, clips)
-    if output is not None:
-        print_line(write_table(table, output))
-    elif as_json:
+    if as_json:
         _print_rows(table)
     else:
         click.echo(table.dropna().to_csv(index=False), nl=False)
@@ -178,7 +279,9 @@ def embed(
 
 def _print_rows(table: Any) -> None:
     """Print the complete rows of a table as lines of JSON."""
-    for row in table.dropna().to_dict(orient="records"):
+    from skastw.analysis.tables import short_floats
+
+    for row in short_floats(table.dropna()).to_dict(orient="records"):
         print_json(row)
 
 

@@ -1,6 +1,8 @@
-"""Progress bars that start no thread."""
+"""Progress bars that start no thread, and progress as lines for log files."""
 
-from typing import Any
+import sys
+import time
+from typing import Any, Self
 
 from tqdm.auto import tqdm
 
@@ -28,3 +30,63 @@ class ProgressBar(tqdm):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **{"miniters": 1, **options})
+
+
+class ProgressLines:
+    """Progress as lines on standard error: one from time to time, and one at the end.
+
+    It has the interface of a progress bar, as far as this package uses it.
+
+    Parameters
+    ----------
+    total : int
+        Number of items.
+    desc : str
+        First word of a line.
+    unit : str
+        Word for an item.
+    seconds : float, default=30.0
+        Shortest time between two lines (s).
+
+    Attributes
+    ----------
+    n : int
+        Number of items that are complete.
+    initial : int
+        Number of items that were complete before, which do not count for the speed.
+
+    Examples
+    --------
+    >>> import contextlib, sys
+    >>> from skastw.core.progress import ProgressLines
+    >>> with contextlib.redirect_stderr(sys.stdout), ProgressLines(total=4, desc="predict", unit="clip") as lines:
+    ...     lines.update(3)
+    predict: 3 of 4 clips (75 %), ... clips/s, 00:00 left
+    """
+
+    def __init__(self, *, total: int, desc: str, unit: str, seconds: float = 30.0) -> None:
+        self.total, self.desc, self.unit, self.seconds = total, desc, unit, seconds
+        self.n = self.initial = 0
+        self._start = self._last = time.monotonic()
+
+    def update(self, n: int) -> None:
+        """Add complete items, and write a line if the last one is old enough."""
+        self.n += n
+        if time.monotonic() - self._last >= self.seconds:
+            self.close()
+
+    def close(self) -> None:
+        """Write a line."""
+        self._last = time.monotonic()
+        text = f"{self.desc}: {self.n} of {self.total} {self.unit}s ({100 * self.n // self.total} %)"
+        if self.n > self.initial:
+            rate = (self.n - self.initial) / max(self._last - self._start, 1e-9)
+            left = tqdm.format_interval((self.total - self.n) / rate)
+            text += f", {rate:.3g} {self.unit}s/s, {left} left"
+        print(text, file=sys.stderr, flush=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,5 +1,7 @@
 """The fitted model as a value, which is saved, loaded, exported, explained and served."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -153,6 +155,30 @@ class Trained:
     targets: Targets
     record: TrainingRecord
     params: Mapping[str, Any] = field(default_factory=dict)
+
+
+def fingerprint(trained: Trained) -> str:
+    """Return the SHA-256 of everything in a model that predictions depend on: components, targets and weights.
+
+    Parameters
+    ----------
+    trained : Trained
+
+    Examples
+    --------
+    >>> from skastw import ASTWClassifier
+    >>> from skastw.datasets import make_tones
+    >>> from skastw.network.trained import fingerprint
+    >>> clf = ASTWClassifier(epochs=1, encoder="rnn", val_split=None).fit(*make_tones(8, random_state=0))
+    >>> len(fingerprint(clf.trained_))
+    64
+    """
+    parts = [trained.components.to_config(), trained.targets.name, trained.targets.to_json()]
+    digest = hashlib.sha256(json.dumps(parts, default=repr).encode())
+    for name, tensor in trained.model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.contiguous().numpy().data)
+    return digest.hexdigest()
 
 
 def held_out_scores(scores: Mapping[str, Any] | None) -> TestScores | None:

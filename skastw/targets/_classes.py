@@ -91,12 +91,13 @@ class ClassTargets(Targets):
     def top_k(self, outputs: Tensor, k: int) -> list[list[tuple[Any, float]]]:
         """Return the ``k`` most probable classes of each clip with their probabilities, for logits (n, K).
 
-        A clip that could not be used gets :attr:`placeholder` alone.
+        A clip that could not be used gets :attr:`placeholder` alone. A probability has the digits of its dtype: 0.1,
+        not 0.10000000149, for float32.
         """
         probabilities = self.finish(outputs).numpy()
         order = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
         return [
-            [(self.placeholder, np.nan)] if np.isnan(row).any() else [(self.labels[i], float(row[i])) for i in top]
+            [(self.placeholder, np.nan)] if np.isnan(row).any() else [(self.labels[i], float(str(row[i]))) for i in top]
             for row, top in zip(probabilities, order, strict=True)
         ]
 
