@@ -4,6 +4,7 @@ from skastw.analysis.occlusion import Occlusion
 from skastw.analysis.tables import (
     clip_names,
     embedding_table,
+    label_files,
     label_track,
     labelled_windows,
     prediction_table,
@@ -14,6 +15,7 @@ __all__ = [
     "Occlusion",
     "clip_names",
     "embedding_table",
+    "label_files",
     "label_track",
     "labelled_windows",
     "prediction_table",

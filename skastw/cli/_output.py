@@ -1,6 +1,7 @@
 """Output of the commands: tables for people, JSON for machines, and one line for an error or a warning."""
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,13 +17,22 @@ def in_one_line(message: object) -> str:
     return " ".join(str(message).split())
 
 
+def is_folder(output: str) -> bool:
+    """Return whether an output is the name of a folder: it exists as one, ends in a separator, or has no suffix."""
+    return os.path.isdir(output) or output.endswith(("/", os.sep)) or not os.path.splitext(output)[1]
+
+
 def check_output(output: str | None, inputs: Sequence[Any]) -> None:
-    """Raise if the output file of a command cannot be written, or is one of the clips and files that it reads."""
+    """Raise if the output of a command cannot be written, or is one of the clips and files that it reads."""
     from skastw.analysis.tables import TABLE_SUFFIXES, check_table
     from skastw.audio import clip_path
-    from skastw.storage.outputs import check_file
+    from skastw.storage.outputs import check_file, check_folder
 
-    if output is not None:
+    if output is None:
+        return
+    if not output.lower().endswith(TABLE_SUFFIXES) and is_folder(output):
+        check_folder(output)
+    else:
         check = check_table if output.lower().endswith(TABLE_SUFFIXES) else check_file
         check(output, inputs=[path for path in map(clip_path, inputs) if path is not None])
 
