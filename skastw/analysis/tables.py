@@ -204,7 +204,7 @@ def label_files(folder: str | os.PathLike[str], clips: Sequence[Any]) -> list[st
     for name, file in zip(names, files, strict=True):
         if n_files[str(file).lower()] > 1:
             raise ValueError(
-                f"Got the recording {str(name)!r} twice, expected different ones: each gives a label file."
+                f"Got the recording {str(name)!r} twice, expected different ones, each for one label file."
             )
     return [str(Path(folder, file)) for file in files]
 
