@@ -449,6 +449,9 @@ def test_what_to_know_of_the_scores_is_printed(trained, tones):
     one = skastw("evaluate", "-m", trained[1] / "model", *options, "--test-groups", "session_1").stdout
     assert "needs at least two groups" in one
     assert "nan" not in one.split()
+    two = skastw("evaluate", "-m", trained[1] / "model", *options, "--test-groups", "session_1,session_3").stdout
+    scores = re.search(r"accuracy +\S+ +(\S+) +(\S+)", two)
+    assert ("has no width, because there are too few groups" in two) is (scores[1] == scores[2])
     rest = sorted({path.name for path in tones.glob("*/*")} - {"session_1", "session_3"})
     own = skastw("evaluate", "-m", trained[1] / "model", *options, "--test-groups", ",".join(rest)).stdout
     assert "* The model was trained on these very clips" in own

@@ -26,6 +26,9 @@ from skastw.targets.checks import check_complete, check_label_texts, check_label
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+#: Equal scores of fewer groups are likely even if the scores of groups differ.
+_FEW_GROUPS = 5
+
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
@@ -127,6 +130,14 @@ class Evaluation:
         if self.per_group is not None and len(self.per_group) < 2:
             notes.append(
                 "There are no intervals: resampling whole groups needs at least two groups, and all clips are of one."
+            )
+
+        flat = [name for name, (low, high) in self.intervals.items() if np.isclose(low, high)]
+        if flat and self.per_group is not None and len(self.per_group) < _FEW_GROUPS:
+            notes.append(
+                f"The interval of {', '.join(flat)} has no width, because there are too few groups to resample: all "
+                f"{len(self.per_group)} have the same score, which does not mean that other groups have it too. Score "
+                "clips of more groups."
             )
         return notes
 
