@@ -76,7 +76,7 @@ def embedding_table(estimator: Any, X: Any) -> DataFrame:
     Returns
     -------
     DataFrame
-        Column ``clip`` (file or position), and a column for each value of the embedding.
+        Column ``clip`` (file or position), and the columns ``embedding_0``, ``embedding_1``, ... of the embedding.
     """
     import pandas as pd
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING, Any
 
+from skastw.core.templates import summary
 from skastw.core.text import listed
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+#: Most lines of the short text, and warnings in it if it leaves out some lines.
+_LINES, _WARNINGS = 15, 4
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -57,18 +61,23 @@ class AudioDescription:
         clips = self.frame.to_dict("records")
         return _plain({"summary": self.summary, "warnings": self.warnings, "clips": clips})
 
+    def __str__(self) -> str:
+        return "\n".join([*self._summary_lines(), *(f"* {warning}" for warning in self.warnings)])
+
     def __repr__(self) -> str:
-        facts = [f"{name:11s}  {text}" for name, text in self._facts()]
-        return "\n".join([self._title(), *facts, self._heading(), *(f"* {warning}" for warning in self.warnings)])
+        summary_lines, warnings = self._summary_lines(), [f"* {warning}" for warning in self.warnings]
+        if len(summary_lines) + len(warnings) > _LINES:
+            *summary_lines, heading = summary_lines
+            warnings = [*warnings[:_WARNINGS], "print() shows everything."]
+            summary_lines = [*summary_lines[: _LINES - len(warnings) - 1], heading]
+        return "\n".join(" ".join(line.splitlines()) for line in (*summary_lines, *warnings))
 
     def _repr_html_(self) -> str:
-        facts = "".join(
-            f"<tr><th style='text-align:left'>{escape(name)}</th><td style='text-align:left'>{escape(text)}</td></tr>"
-            for name, text in self._facts()
-        )
-        items = "".join(f"<li>{escape(warning)}</li>" for warning in self.warnings)
-        title, heading = escape(self._title()), self._heading()
-        return f"<div><p><b>{title}</b></p><table>{facts}</table><p>{heading}</p><ul>{items}</ul></div>"
+        return summary(self._title(), rows=list(self._facts()), heading=self._heading(), notes=self.warnings)
+
+    def _summary_lines(self) -> list[str]:
+        """Return the title, the facts, and the heading of the warnings."""
+        return [self._title(), *(f"{name:11s}  {text}" for name, text in self._facts()), self._heading()]
 
     def _title(self) -> str:
         return f"{self.summary['n_clips']} clips, {_time(self.summary['seconds'])}"

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from skastw.core.component import ComponentParams, resolve_component
 from skastw.core.sklearn_private import Interval, StrOptions, fit_context
 from skastw.data.extraction import check_clips, extract_frames
-from skastw.data.failures import POLICIES, FailedClip, report_failures
+from skastw.data.failures import POLICIES, FailedClip, FailedClips, report_failures
 from skastw.errors import ComponentError
 from skastw.features import Features, Precomputed
 from skastw.features.statistics import frame_statistics, statistic_names
@@ -156,7 +156,7 @@ class ASTWFeaturizer(TransformerMixin, ComponentParams):
             else np.empty((0, front_end.n_features), dtype=np.float32)
         )
 
-        items, failed = [], []
+        items, failed = [], FailedClips()
         for outcome in outcomes:
             if isinstance(outcome.result, FailedClip):
                 outcome.result.check(self.on_error)
