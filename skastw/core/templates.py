@@ -69,7 +69,7 @@ def summary(
     Examples
     --------
     >>> from skastw.core.templates import summary
-    >>> "<th style=\"text-align: left\">&lt;owl&gt;</th>" in summary("2 clips", rows=[("<owl>", 2)])
+    >>> "&lt;owl&gt;</th>" in summary("2 clips", rows=[("<owl>", 2)])
     True
     """
     return render("skastw.core", "summary.html", title=title, header=header, rows=rows, heading=heading, notes=notes)

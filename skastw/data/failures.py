@@ -72,7 +72,7 @@ class FailedClips(list[FailedClip]):
     >>> from skastw.data.failures import FailedClip, FailedClips
     >>> FailedClips([FailedClip(3, "dog.wav", "the file is empty.")])
     1 clip cannot be used:
-    * clip 3 ('dog.wav'): the file is empty.
+    * Clip 3 ('dog.wav'): the file is empty.
     >>> FailedClips()
     []
     """
