@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from skastw.cli._options import as_json, clip_options
-from skastw.cli._output import is_folder, print_failures, print_json, print_line, print_table
+from skastw.cli._output import FILE_SUFFIXES, is_folder, print_failures, print_json, print_line, print_table
 
 
 def _ends_in(*suffixes: str) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
@@ -25,7 +25,7 @@ def _table_or_labels(context: click.Context, option: click.Parameter, name: str 
     """Check the name of a table, a label track, or a folder of label tracks."""
     if name is not None and is_folder(name):
         return name
-    return _ends_in(".csv", ".parquet", ".txt")(context, option, name)
+    return _ends_in(*FILE_SUFFIXES)(context, option, name)
 
 
 _OUTPUT = click.option(
