@@ -20,6 +20,7 @@ import soundfile
 import yaml
 
 from skastw import ASTWClassifier, __version__
+from skastw.analysis import label_files
 from skastw.artifact.folder import describe_model, read_files
 from skastw.cli import main
 from skastw.cli.completion import SETS, complete_data, complete_recipe
@@ -330,17 +331,63 @@ def test_windows_are_written_as_labels_of_audacity(folder, recording, tmp_path):
     assert (result.returncode, result.stdout.strip()) == (0, str(place))
     rows = [line.split("\t") for line in place.read_text(encoding="utf-8").splitlines()]
     assert rows
-    assert {label for _, _, label in rows} <= {"one", "six"}
+    table = ASTWClassifier.from_pretrained(folder).predict_windows([str(recording)], window=0.5)
+    for start, end, text in rows:
+        label, score = text.split()
+        own = table[(table["start"] >= float(start) - 1e-6) & (table["end"] <= float(end) + 1e-6)]
+        assert float(score) == pytest.approx(own[label].max(), abs=0.0051)
     times = [(float(start), float(end)) for start, end, _ in rows]
     assert times[0][0] == 0
     assert times[-1][1] == pytest.approx(soundfile.info(recording).duration, abs=1e-3)
     assert all(start < end for start, end in times)
-    assert all(one[2] != two[2] for one, two in pairwise(rows)), "neighbours of one label are joined"
+    labels = [text.split()[0] for _, _, text in rows]
+    assert all(one != two for one, two in pairwise(labels)), "neighbours of one label are joined"
     skastw("windows", recording, "-m", folder, "-w", 0.5, "--min-probability", 1, "--output", place)
     assert place.read_text() == ""
     several = skastw("windows", recording, CLIPS.data[0], "-m", folder, "-w", 0.5, "--output", place)
     assert several.returncode == 1
-    assert "expected those of one" in several.stderr
+    assert "give the name of a folder" in several.stderr
+
+
+def test_each_recording_gets_its_own_labels(folder, recording, tmp_path):
+    for name in ("may/night.wav", "june/night.wav", "june/night.flac"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        soundfile.write(tmp_path / name, soundfile.read(recording)[0][: 16000 * len(name) // 8], 16000)
+    ask = ["windows", tmp_path / "may", tmp_path / "june", "lost.wav", "-m", folder, "-w", 0.5]
+    result = skastw(*ask, "--output", tmp_path / "labels")
+    assert result.returncode == 1
+    assert result.stderr.startswith("skastw: lost.wav: ")
+    written = [Path(line) for line in result.stdout.splitlines()]
+    assert sorted(written) == sorted((tmp_path / "labels").rglob("*.txt"))
+    assert sorted(path.name for path in written) == ["night.flac.txt", "night.txt", "night.wav.txt"]
+    for path in written:
+        source = tmp_path / path.parent.name / path.name.removesuffix(".txt")
+        source = source if source.suffix else source.with_suffix(".wav")
+        alone = skastw("windows", source, "-m", folder, "-w", 0.5, "--output", tmp_path / "alone.txt")
+        assert alone.returncode == 0
+        assert (tmp_path / "alone.txt").read_text() == path.read_text() != ""
+
+
+def test_label_files_lie_as_the_recordings_do():
+    def names(*clips):
+        return [Path(file).relative_to("labels").as_posix() for file in label_files("labels", clips)]
+
+    assert names("a/owl.wav") == ["owl.txt"]
+    assert names("a/owl.wav", "a/wren.mp3", "a/Owl.flac") == ["owl.wav.txt", "wren.txt", "Owl.flac.txt"]
+    assert names("a/b/owl.wav", "a/owl.wav", "a/c/d/owl.wav") == ["b/owl.txt", "owl.txt", "c/d/owl.txt"]
+    assert names({"path": "owl.wav", "start": 1.0, "end": 2.5}, "owl.wav") == ["owl.wav#t=1,2.5.txt", "owl.txt"]
+    assert names(np.zeros(8), np.zeros(8)) == ["0.txt", "1.txt"]
+    with pytest.raises(ValueError, match=r"recording 'owl\.wav' twice"):
+        names("owl.wav", "./owl.wav")
+
+
+@pytest.mark.parametrize("output", ["labels.xlsx", "taken"])
+def test_an_output_that_cannot_take_labels_is_refused_at_once(recording, tmp_path, output):
+    (tmp_path / "taken").write_bytes(b"a file")
+    result = skastw("windows", recording, "-m", "no_model", "-w", 0.5, "--output", tmp_path / output)
+    assert result.returncode in (1, 2)
+    assert output in result.stderr
+    assert "no_model" not in result.stderr
 
 
 # ------------------------------------------------------------------ train, evaluate, describe
@@ -403,6 +450,9 @@ def test_what_to_know_of_the_scores_is_printed(trained, tones):
     one = skastw("evaluate", "-m", trained[1] / "model", *options, "--test-groups", "session_1").stdout
     assert "needs at least two groups" in one
     assert "nan" not in one.split()
+    two = skastw("evaluate", "-m", trained[1] / "model", *options, "--test-groups", "session_1,session_3").stdout
+    scores = re.search(r"accuracy +\S+ +(\S+) +(\S+)", two)
+    assert ("has no width, because there are too few groups" in two) is (scores[1] == scores[2])
     rest = sorted({path.name for path in tones.glob("*/*")} - {"session_1", "session_3"})
     own = skastw("evaluate", "-m", trained[1] / "model", *options, "--test-groups", ",".join(rest)).stdout
     assert "* The model was trained on these very clips" in own

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import html
 import io
@@ -95,7 +96,7 @@ def test_the_page_has_its_title_and_facts_as_text_only(clf):
     assert "<h1>&lt;/h1&gt;&lt;script&gt;&#39;&#34;</h1>" in page
     assert "<title>&lt;/h1&gt;&lt;script&gt;&#39;&#34;: skastw demo</title>" in page
     assert page.count("<script") == page.count("</script") == page.count("<h1") == 1
-    assert "3 classes, clips at 8 kHz" in page
+    assert "Encoder parallel_cnn, 3 classes, clips at 8 kHz" in page
     (values,) = re.findall("<body class=\"fresh\" data-model='([^']*)'>", page)
     assert json.loads(html.unescape(values)) == about
 
@@ -242,6 +243,11 @@ def test_a_failure_of_ours_is_told_without_details(clf, monkeypatch):
 
 def call(app, messages, headers=()):
     """Send a request as the messages that a server hands on; return the status."""
+    return asyncio.run(answered(app, messages, headers))
+
+
+async def answered(app, messages, headers=()):
+    """Send a request as the messages that a server hands on; return the status."""
     scope = {
         "type": "http",
         "asgi": {"version": "3.0"},
@@ -261,7 +267,7 @@ def call(app, messages, headers=()):
     async def receive():
         return await anext(messages)
 
-    asyncio.run(app(scope, receive, send))
+    await app(scope, receive, send)
     return status[0]
 
 
@@ -304,6 +310,40 @@ def test_a_clip_that_does_not_arrive_is_given_up(clf):
         await asyncio.Event().wait()
 
     assert call(create_app(clf, upload_time=0.05), stuck()) == 408
+
+
+def test_a_clip_that_stops_arriving_is_given_up(clf):
+    async def stuck():
+        yield {"type": "http.request", "body": b"RIFF", "more_body": True}
+        await asyncio.Event().wait()
+
+    assert call(create_app(clf, stall_time=0.05), stuck()) == 408
+
+
+def test_uploads_take_bounded_memory_together(clf):
+    app = create_app(clf, max_upload=1000)
+
+    async def upload(begun, go_on, size):
+        async def pieces():
+            yield {"type": "http.request", "body": bytes(size), "more_body": True}
+            begun.set()
+            await go_on.wait()
+            yield {"type": "http.disconnect"}
+
+        return await answered(app, pieces())
+
+    async def crowd():
+        go_on = asyncio.Event()
+        tasks = []
+        for _ in range(4):
+            begun = asyncio.Event()
+            tasks.append(asyncio.create_task(upload(begun, go_on, 1000)))
+            await begun.wait()
+        refused = await upload(asyncio.Event(), go_on, 1)
+        go_on.set()
+        return refused, await asyncio.gather(*tasks), await upload(asyncio.Event(), go_on, 1)
+
+    assert asyncio.run(crowd()) == (503, [400] * 4, 400)  # and afterwards there is room again
 
 
 def test_a_sender_that_goes_away_is_no_failure(clf):
@@ -439,16 +479,23 @@ def test_other_sites_get_no_permission_in_advance(client):
 # ------------------------------------------------------------------ over the network
 
 
-@pytest.fixture
-def port(clf):
-    """Return the port of a server in a thread."""
-    server = new_server(create_app(clf, upload_time=0.2))
+@contextlib.contextmanager
+def serving(app, **settings):
+    """Yield the port of a server in a thread."""
+    server = new_server(app, **settings)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         yield listening.getsockname()[1]
         server.should_exit = True
         thread.join()
+
+
+@pytest.fixture
+def port(clf):
+    """Return the port of a server in a thread."""
+    with serving(create_app(clf, upload_time=0.2)) as port:
+        yield port
 
 
 def exchange(port, data, *, hang_up=False):
@@ -474,6 +521,92 @@ def test_requests_that_lie_do_not_disturb_the_next(port):
     answer = httpx2.post(f"http://127.0.0.1:{port}/api/predict", content=content)
     assert answer.status_code == 200
     assert "server" not in answer.headers
+
+
+def rest(connection):
+    """Return what comes until the server closes a connection, which it does within a minute."""
+    connection.settimeout(60)
+    answer = b""
+    with contextlib.suppress(ConnectionResetError):  # bytes that the server did not read were in its buffer
+        while piece := connection.recv(65536):
+            answer += piece
+    return answer
+
+
+HEAD = b"POST /api/predict HTTP/1.1\r\nHost: localhost\r\n"
+GET = b"GET /api/model HTTP/1.1\r\nHost: localhost\r\n"
+STALLED = {
+    "nothing": b"",
+    "a head that does not end": GET + b"X: ",
+    "a body that does not come": HEAD + b"Content-Length: 1000\r\n\r\n",
+    "a body that stops": HEAD + b"Content-Length: 1000\r\n\r\nRIFF",
+    "nothing after an answer": GET + b"\r\n",
+    "a head that begins after an answer": GET + b"\r\nG",
+    "a body that nobody asked for": GET + b"Content-Length: 1000\r\n\r\nx",
+}
+
+
+@pytest.mark.parametrize("kind", STALLED)
+def test_an_honest_request_is_answered_while_many_others_stall(clf, kind):
+    content = encoded(tone_sequence(0))
+    with contextlib.ExitStack() as stack:
+        port = stack.enter_context(serving(create_app(clf, stall_time=0.5), idle_time=0.5))
+        stalled = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(200)]
+        for connection in stalled:
+            with contextlib.suppress(OSError):  # the server may have closed it for a newer one
+                connection.sendall(STALLED[kind])
+        assert httpx2.get(f"http://127.0.0.1:{port}/").status_code == 200
+        assert httpx2.post(f"http://127.0.0.1:{port}/api/predict", content=content).status_code == 200
+        for connection in stalled:
+            rest(connection)
+
+
+def test_a_head_in_pieces_does_not_last_longer_than_one_that_stops(clf):
+    with contextlib.ExitStack() as stack:
+        port = stack.enter_context(serving(create_app(clf), idle_time=0.3))
+        slow = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+        slow.settimeout(0.05)
+        slow.sendall(GET + b"X: ")
+        for _ in range(1000):
+            try:
+                slow.sendall(b"x")
+                if not slow.recv(1):
+                    break
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                break
+        else:
+            raise AssertionError("never closed")
+
+
+def test_a_client_that_does_not_read_is_closed(clf):
+    with contextlib.ExitStack() as stack:
+        port = stack.enter_context(serving(create_app(clf), idle_time=0.3))
+        deaf = socket.socket()
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        stack.enter_context(deaf)
+        deaf.connect(("127.0.0.1", port))
+        deaf.settimeout(60)
+        many = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 200_000  # more than the buffers hold
+        with pytest.raises(ConnectionError):
+            deaf.sendall(many)
+
+
+def test_a_clip_may_take_longer_than_an_idle_connection(clf):
+    content = encoded(tone_sequence(0))
+
+    async def slow():
+        for piece in (content[:100], content[100:200], content[200:]):
+            await asyncio.sleep(0.15)
+            yield piece
+
+    async def post(port):
+        async with httpx2.AsyncClient() as client:
+            return await client.post(f"http://127.0.0.1:{port}/api/predict", content=slow())
+
+    with serving(create_app(clf), idle_time=0.2) as port:
+        assert asyncio.run(post(port)).status_code == 200
 
 
 def test_a_port_that_is_taken_is_told(clf):

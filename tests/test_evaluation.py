@@ -221,6 +221,23 @@ def test_a_wrong_number_of_labels_is_refused(classifier):
         evaluate(classifier, CLIPS[:4], NAMES[:3])
 
 
+def test_an_interval_without_width_says_that_groups_are_few(tmp_path):
+    truth, predicted = np.array(["a", "b", "a", "b"] * 2), np.array(["a", "b", "b", "b"] * 2)
+    result = evaluate_predictions(truth, predicted, groups=np.repeat(["ann", "bob"], 4))
+    low, high = result.intervals["accuracy"]
+    assert low == high == 0.75
+    (note,) = result.notes
+    assert "interval of accuracy, macro_f1, uar has no width, because there are too few groups" in note
+    result.save(tmp_path)
+    assert note in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert json.loads((tmp_path / "metrics.json").read_text())["notes"] == [note]
+
+    differing = np.where(np.arange(8) == 7, "a", predicted)
+    assert evaluate_predictions(truth, differing, groups=np.repeat(["ann", "bob"], 4)).notes == []
+    many = evaluate_predictions(np.tile(truth, 5), np.tile(truth, 5), groups=np.repeat(np.arange(10), 4))
+    assert many.notes == []
+
+
 # ------------------------------------------------------------------ on disk
 
 

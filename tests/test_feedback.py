@@ -2,6 +2,8 @@
 
 import inspect
 import warnings
+from dataclasses import replace
+from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
@@ -9,10 +11,12 @@ import pytest
 import sklearn
 
 from skastw import ASTWClassifier, ASTWFeaturizer, ASTWRegressor
-from skastw.datasets import fetch_dataset, load_audio_folder, load_audio_table, make_tones
+from skastw.analysis import Occlusion, embedding_table
+from skastw.data.failures import FailedClip, FailedClips
+from skastw.datasets import describe_audio, fetch_dataset, load_audio_folder, load_audio_table, make_tones
 from skastw.datasets._public_set import check_name
 from skastw.encoders import ASTWEncoder
-from skastw.evaluation import evaluate
+from skastw.evaluation import evaluate, evaluate_predictions
 from skastw.features import LogMel
 from skastw.runs import make_folds, parse_run
 
@@ -57,6 +61,91 @@ def test_the_html_diagram_shows_components():
         assert expected in html
     assert "Precomputed" in ASTWClassifier(features="precomputed")._repr_html_()
     assert "LogMel" in ASTWFeaturizer()._repr_html_()
+
+
+HOSTILE = "<script>alert('1')</script> & owl\nwren"
+
+
+class Text(HTMLParser):
+    """The tags of a page, and its text."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.text = set(), ""
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def results():
+    """Return results that are long, with texts that HTML must not take for tags."""
+    labels = np.array([f"{HOSTILE} {i}" for i in range(30)])
+    failed = FailedClips(FailedClip(i, f"{HOSTILE}.wav", f"{HOSTILE} cannot be decoded.") for i in range(40))
+    scored = evaluate_predictions(labels, labels[::-1], groups=np.arange(30) % 2, classes=[*labels, HOSTILE, "z"])
+    rng = np.random.default_rng(0)
+    saliency, places = rng.normal(size=(40, 16)).astype(np.float32), (np.arange(40) / 10, np.arange(16))
+    values = [f"{HOSTILE} {i}" for i in range(30)]
+    description = describe_audio(CLIPS[:20], pd.DataFrame(rng.normal(size=(20, 30)), columns=values))
+    return {
+        "evaluation": replace(scored, failed=failed, trained_on=True),
+        "failed clips": failed,
+        "explanation": Occlusion(HOSTILE, 0.5, saliency, *places, None),
+        "description": replace(description, warnings=[f"{HOSTILE} {i}" for i in range(20)]),
+    }
+
+
+@pytest.mark.parametrize("kind", ["evaluation", "failed clips", "explanation", "description"])
+def test_results_are_shown_in_few_lines_and_escaped(results, kind):
+    shown, page = repr(results[kind]), results[kind]._repr_html_()
+    assert 3 <= len(shown.splitlines()) <= 15
+    assert "owl" in shown
+    parsed = Text(page)
+    assert parsed.tags <= {"div", "p", "b", "table", "tr", "th", "td", "ul", "li"}
+    assert "<script>alert('1')</script> & owl" in parsed.text
+    assert page.encode()
+
+
+def test_the_short_text_of_an_evaluation_names_the_hardest_classes():
+    truth = np.repeat([*"abcdefgh"], 4)
+    predicted = np.where((truth == "c") & (np.arange(32) % 4 < 3), "a", truth)
+    lines = repr(evaluate_predictions(truth, predicted)).splitlines()
+    assert lines[0].startswith("accuracy 0.906 [")
+    assert lines[1] == "* The table has the 6 classes of the lowest recall; per_class has 8."
+    assert lines[2].split() == ["class", "precision", "recall", "F1", "clips"]
+    assert lines[3].split() == ["c", "1.000", "0.250", "0.400", "4"]
+    assert len(lines) == 9
+
+
+def test_an_explanation_is_shown_with_its_strongest_parts():
+    saliency = np.zeros((4, 3), dtype=np.float32)
+    saliency[2, 1], saliency[0, 2] = 1.5, -2.0
+    shown = repr(Occlusion("owl", 0.9, saliency, np.arange(4) / 2, np.arange(3.0), np.array([100.0, 200.0, 400.0])))
+    title, first, second, *_ = shown.splitlines()
+    assert title.startswith("Class owl, probability 0.900")
+    assert (first, second) == ("* at 0.00 s, 400 Hz: -2.000", "* at 1.00 s, 200 Hz: +1.500")
+
+
+def test_clips_that_failed_are_a_list_that_is_shown_in_lines():
+    clf = tiny(epochs=1, on_error="ignore").fit([*CLIPS[:20], "lost.wav"], [*Y[:20], Y[0]])
+    assert repr(clf.failed_).startswith("1 clip cannot be used:\n* Clip 20 ('lost.wav'): no such file")
+    assert clf.failed_ == [FailedClip(20, "lost.wav", clf.failed_[0].reason)]
+    assert type(clf.failed_[0].index) is int
+    clf.predict(CLIPS[:2])
+    assert repr(clf.failed_) == "[]"
+    assert Text(clf.failed_._repr_html_()).text.split() == ["0", "clips", "cannot", "be", "used"]
+
+
+def test_columns_of_embeddings_are_named_by_what_they_hold():
+    clf = tiny(epochs=1).fit(CLIPS, Y)
+    width = clf.transform(CLIPS[:1]).shape[1]
+    assert clf.get_feature_names_out().tolist() == [f"embedding_{i}" for i in range(width)]
+    assert embedding_table(clf, CLIPS[:2]).columns.tolist() == ["clip", *clf.get_feature_names_out()]
+    assert clf.set_output(transform="pandas").transform(CLIPS[:2]).columns[0] == "embedding_0"
 
 
 def test_history_plots_in_one_line():

@@ -16,6 +16,7 @@ from skastw.encoders import ASTWEncoder
 from skastw.errors import DataError
 from skastw.evaluation import evaluate, evaluate_predictions
 from skastw.plots import GroupScoresDisplay
+from skastw.targets import SingleLabel
 
 TINY = ASTWEncoder(d_model=16, num_heads=2, num_layers=1)
 CLIPS, Y = make_tones(n_clips=8, n_classes=2, duration=(0.2, 0.2), random_state=0)
@@ -306,3 +307,15 @@ def test_class_weights_by_the_text_of_a_class_act():
     unweighted = classifier().fit(CLIPS, Y)
     np.testing.assert_array_equal(by_text.predict_proba(CLIPS), by_number.predict_proba(CLIPS))
     assert not np.array_equal(by_text.predict_proba(CLIPS), unweighted.predict_proba(CLIPS))
+
+
+@pytest.mark.parametrize("kind", [int, float, str])
+def test_many_numbers_with_few_clips_each_are_told_to_be_taken_as_classes(kind):
+    y = [kind(i) for i in range(120)]
+    with pytest.warns(UserWarning, match=r"y has 60 different numbers for 120 clips, .* use ASTWRegressor"):
+        SingleLabel.learn(np.array(y[:60] * 2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", "The number of unique classes")  # scikit-learn's, whatever the type
+        for ordinary in (y[:60] * 3, y[:50], [f"c{i}" for i in y], [*"abc"] * 60):
+            SingleLabel.learn(np.array(ordinary))

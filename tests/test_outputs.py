@@ -253,6 +253,7 @@ COMMANDS = {
     "predict a table": ["predict", "--data", "TONES.csv", "-m", "MODEL", "-o", "OUTPUT.csv"],
     "windows": ["windows", "TONES", "-m", "MODEL", "-w", "1", "-o", "OUTPUT.csv"],
     "labels": ["windows", "CLIP", "-m", "MODEL", "-w", "1", "-o", "OUTPUT.txt"],
+    "folder of labels": ["windows", "TONES", "-m", "MODEL", "-w", "1", "-o", "OUTPUT"],
     "embed": ["embed", "TONES", "-m", "MODEL", "-o", "OUTPUT.csv"],
     "export": ["export", "MODEL", "OUTPUT.onnx"],
 }
@@ -312,7 +313,7 @@ def test_labels_of_several_recordings_are_refused_before_they_are_predicted(tone
     monkeypatch.setattr(ASTWClassifier, "predict_windows", lambda *_, **__: pytest.fail("predicted"))
     result = skastw("windows", tones, "-m", model, "-w", "1", "-o", tmp_path / "labels.txt")
     assert result.exit_code == 1
-    assert "Got the windows of 16 clips, expected those of one" in result.output
+    assert "Got 16 recordings for one label track, expected one" in result.output
 
 
 def test_a_file_that_the_user_names_is_replaced(tones, model, tmp_path):

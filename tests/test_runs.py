@@ -452,6 +452,80 @@ def test_without_groups_clips_are_held_out():
     assert drawn[0] == drawn[1] == fold.test.tolist() != drawn[2]
 
 
+def test_classes_that_a_random_split_keeps_from_one_side_are_named():
+    names = Y.astype("U4")
+    rare = np.where(np.arange(40) == 7, "gong", names)
+    with pytest.warns(UserWarning, match=r"test_size=0\.2 leaves 1 of 3 classes without test clips, .*: 'gong'\. Coll"):
+        make_folds(rare, None, {}, {"test_size": 0.2})
+    alone = np.where(SPEAKERS == 3, "gong", names)
+    with pytest.warns(UserWarning, match="without test clips, .*Collect clips of more groups") as told:
+        make_folds(alone, SPEAKERS, {}, {"test_size": 0.2})
+    assert len(told) == 1
+    halves = np.repeat(["high", "low"], 20)
+    with (
+        pytest.warns(UserWarning, match="leaves 1 of 2 classes without training clips, so they cannot be predicted"),
+        pytest.warns(UserWarning, match="leaves 1 of 2 classes without test clips"),
+    ):
+        make_folds(halves, halves, {}, {"test_size": 0.5})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        make_folds(names, SPEAKERS, {}, {"test_size": 0.2})
+
+
+def test_missing_classes_are_told_before_the_training(table, tmp_path, monkeypatch):
+    rows = pd.read_csv(table)
+    rows.loc[0, "label"] = "gong"
+    rows = rows.assign(audio=lambda frame: [str(table.parent / name) for name in frame["audio"]])
+    rows.to_csv(tmp_path / "clips.csv", index=False)
+    monkeypatch.setattr(ASTWClassifier, "fit", lambda *_, **__: pytest.fail("trained"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserWarning, match="without test clips, so they are not tested: 'gong'"):
+            run(Run({"table": str(tmp_path / "clips.csv")}, str(tmp_path / "out"), {"test_size": 0.2}, "tiny", SMALL))
+
+
+def _measured(table, place, values):
+    rows = pd.read_csv(table)
+    rows = pd.concat([rows] * 4, ignore_index=True).iloc[: len(values)]
+    files = [str(table.parent / name) for name in rows["audio"]]
+    starts = np.arange(len(values)) // 36 / 100  # a clip is not given twice
+    pd.DataFrame({"audio": files, "start": starts, "age": values}).to_csv(place, index=False)
+    return {"table": str(place), "label_column": "age"}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.arange(60), "'age' has 60 different numbers for 60 clips, expected classes"),
+        (np.arange(120) % 60, "'age' has 60 different numbers for 120 clips"),
+        ([f"{i:03d}" for i in range(60)], "'age' has 60 different numbers"),
+        (np.arange(60) / 8, r"'age' has the value 0\.125, expected classes"),
+    ],
+    ids=["integers", "twice each", "texts", "fractions"],
+)
+def test_labels_that_are_values_are_refused_before_the_clips_are_read(table, tmp_path, monkeypatch, values, message):
+    monkeypatch.setattr(Clips, "describe", lambda *_, **__: pytest.fail("read"))
+    data = _measured(table, tmp_path / "clips.csv", values)
+    with pytest.raises(RunError, match=f"The column {message}.*use ASTWRegressor in Python.* such as 'c17'"):
+        run(Run(data, str(tmp_path / "out"), {"test_size": 0.2}, "tiny", SMALL))
+
+
+@pytest.mark.filterwarnings("ignore:The split test_size")
+@pytest.mark.parametrize(
+    "values",
+    [np.arange(100) % 50, np.arange(100) % 2, [f"c{i}" for i in range(60)], [str(i % 20) for i in range(60)]],
+    ids=["few numbers", "two numbers", "names", "texts"],
+)
+def test_labels_that_are_classes_are_read(table, tmp_path, monkeypatch, values):
+    def describe(*_, **__):
+        raise SkastwError("read")
+
+    monkeypatch.setattr(Clips, "describe", describe)
+    data = _measured(table, tmp_path / "clips.csv", values)
+    with pytest.raises(SkastwError, match=r"^read$"):
+        run(Run(data, str(tmp_path / "out"), {"test_size": 0.2}, "tiny", SMALL))
+
+
 @pytest.mark.parametrize(
     ("groups", "own", "split", "message"),
     [

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from skastw.core.batching import split_evenly
 from skastw.core.device import resolve_device
+from skastw.core.templates import summary
 from skastw.core.text import did_you_mean, unknown_value
 from skastw.data.extraction import read_frames
 from skastw.data.frames import FrameStore, blocks
@@ -24,11 +25,13 @@ from skastw.targets import ClassTargets
 
 #: Dimensions of the mean that replaces hidden frames: over the whole clip, or over time for each bin.
 FILLS = {"clip": (0, 1), "band": (0,)}
+#: Parts in the short text of an explanation.
+_SHOWN = 6
 #: Size of the frames in memory at a time (bytes).
 _BLOCK = 16 * 2**20
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Occlusion:
     """Evidence of each part of a clip for a class.
 
@@ -55,6 +58,30 @@ class Occlusion:
     times: np.ndarray
     bands: np.ndarray
     frequencies: np.ndarray | None
+
+    def __repr__(self) -> str:
+        rows = [f"* at {', '.join(place)}: {drop}" for *place, drop in self._strongest()]
+        return "\n".join([f"{self._title()}:", *rows])
+
+    def _repr_html_(self) -> str:
+        height = "band" if self.frequencies is None else "frequency"
+        return summary(self._title(), header=("time", height, "drop"), rows=self._strongest())
+
+    def _title(self) -> str:
+        label, (n_times, n_bands) = " ".join(str(self.label).split()), self.saliency.shape
+        return (
+            f"Class {label}, probability {self.probability:.3f}; largest drops of its log-probability if one of "
+            f"{n_times} x {n_bands} parts is hidden"
+        )
+
+    def _strongest(self) -> list[tuple[str, str, str]]:
+        """Return time, place in frequency and drop of the parts with the most evidence for or against the class."""
+        order = np.argsort(-np.abs(self.saliency), axis=None, kind="stable")[:_SHOWN]
+        rows = []
+        for time, band in zip(*np.unravel_index(order, self.saliency.shape), strict=True):
+            height = f"band {self.bands[band]:g}" if self.frequencies is None else f"{self.frequencies[band]:.0f} Hz"
+            rows.append((f"{self.times[time]:.2f} s", height, f"{self.saliency[time, band]:+.3f}"))
+        return rows
 
 
 def explain(

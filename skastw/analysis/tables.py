@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -65,7 +66,7 @@ def embedding_table(estimator: Any, X: Any) -> DataFrame:
     Returns
     -------
     DataFrame
-        Column ``clip`` (file or position), and a column for each value of the embedding.
+        Column ``clip`` (file or position), and the columns ``embedding_0``, ``embedding_1``, ... of the embedding.
     """
     return _embeddings(estimator, as_clips(X))
 
@@ -227,8 +228,9 @@ def label_track(windows: DataFrame, *, min_probability: float = 0.0) -> str:
     Returns
     -------
     str
-        One line for each segment, with its start and end (s) and its label, separated by tabs. Windows with the same
-        label that touch or overlap form one segment. Segments of different labels can overlap, as their windows do.
+        One line for each segment: its start and end (s) and, as its text, its label and the highest probability of its
+        windows, separated by tabs. Windows with the same label that touch or overlap form one segment. Segments of
+        different labels can overlap, as their windows do.
 
     Raises
     ------
@@ -241,8 +243,8 @@ def label_track(windows: DataFrame, *, min_probability: float = 0.0) -> str:
     >>> from skastw.analysis.tables import label_track
     >>> rows = [("owls.wav", 0.0, 2.0, 0.9, 0.1), ("owls.wav", 1.0, 3.0, 0.8, 0.2), ("owls.wav", 2.0, 4.0, 0.3, 0.7)]
     >>> print(label_track(pd.DataFrame(rows, columns=["clip", "start", "end", "owl", "wind"])), end="")
-    0.000000	3.000000	owl
-    2.000000	4.000000	wind
+    0.000000	3.000000	owl 0.90
+    2.000000	4.000000	wind 0.70
     """
     check_label_track(windows["clip"].nunique())
     table = labelled_windows(windows, min_probability=min_probability).dropna(subset=["start", "predicted"])
@@ -251,8 +253,56 @@ def label_track(windows: DataFrame, *, min_probability: float = 0.0) -> str:
     # a segment begins with another label, or after a gap
     last = table.shift()
     begins = (table["label"] != last["label"]) | (table["start"] > last["end"])
-    segments = table.groupby(begins.cumsum()).agg({"start": "first", "end": "last", "label": "first"})
-    return "".join(f"{start:.6f}\t{end:.6f}\t{label}\n" for start, end, label in segments.itertuples(index=False))
+    parts = {"start": "first", "end": "last", "label": "first", "probability": "max"}
+    segments = table.groupby(begins.cumsum()).agg(parts).itertuples(index=False)
+    return "".join(f"{start:.6f}\t{end:.6f}\t{label} {score:.2f}\n" for start, end, label, score in segments)
+
+
+def label_files(folder: str | os.PathLike[str], clips: Sequence[Any]) -> list[str]:
+    """Return the file for the label track of each recording.
+
+    Parameters
+    ----------
+    folder : path
+        Folder of the files, which need not exist.
+    clips : sequence of clips
+
+    Returns
+    -------
+    list of str
+        Files in ``folder`` with the names of the recordings and the suffix ``.txt``. Recordings in several folders keep
+        their folders below the one that contains them all. Recordings that differ only in their suffixes, and parts of
+        one recording, keep their full names: ``owl.wav.txt`` and ``owl.flac.txt``.
+
+    Raises
+    ------
+    ValueError
+        If a recording is given twice.
+
+    Examples
+    --------
+    >>> from skastw.analysis.tables import label_files
+    >>> files = label_files("labels", ["may/owl.wav", "june/owl.wav", "june/wind.wav", "june/wind.flac"])
+    >>> [Path(file).as_posix() for file in files]
+    ['labels/may/owl.txt', 'labels/june/owl.txt', 'labels/june/wind.wav.txt', 'labels/june/wind.flac.txt']
+    """
+    paths = [os.path.abspath(str(name)) for name in clip_names(clips)]
+    common = os.path.commonpath([os.path.dirname(path) for path in paths])
+    names = [Path(os.path.relpath(path, common)) for path in paths]
+
+    # the names of parts of a recording end in their times; the file systems of some machines ignore case
+    short = [name.with_suffix(name.suffix if "#t=" in name.name else "") for name in names]
+    n_short = Counter(str(name).lower() for name in short)
+    stems = [own if n_short[str(own).lower()] == 1 else name for own, name in zip(short, names, strict=True)]
+    files = [stem.with_name(f"{stem.name}.txt") for stem in stems]
+
+    n_files = Counter(str(file).lower() for file in files)
+    for name, file in zip(names, files, strict=True):
+        if n_files[str(file).lower()] > 1:
+            raise ValueError(
+                f"Got the recording {str(name)!r} twice, expected different ones, each for one label file."
+            )
+    return [str(Path(folder, file)) for file in files]
 
 
 def check_table(path: str | os.PathLike[str], *, inputs: Iterable[Any] = ()) -> None:
@@ -292,7 +342,10 @@ def check_label_track(n_clips: int) -> None:
         Number of clips.
     """
     if n_clips > 1:
-        raise ValueError(f"Got the windows of {n_clips} clips, expected those of one: a label track has one time line.")
+        raise ValueError(
+            f"Got {n_clips} recordings for one label track, expected one, since a label track has one time line: give "
+            "the name of a folder to write a file for each recording."
+        )
 
 
 def write_table(table: DataFrame, path: str | os.PathLike[str]) -> str:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from skastw.audio import clip_path, stream_waveform
 from skastw.core.text import readable, unknown_value
-from skastw.data.failures import FailedClip, report_failures
+from skastw.data.failures import FailedClip, FailedClips, report_failures
 from skastw.errors import ClipError, plain
 from skastw.network.inference import InferenceParams, predict
 from skastw.network.trained import Trained
@@ -115,7 +115,7 @@ def window_table(
     probabilities: list[np.ndarray] = []
     waiting: list[np.ndarray] = []
     n_waiting = 0  # samples
-    failed: list[FailedClip] = []
+    failed = FailedClips()
     for index, clip in enumerate(clips):
         try:
             for start, waveform in cut_windows(stream_waveform(clip, sample_rate, index=index), size, step):

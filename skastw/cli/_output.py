@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+#: Suffixes of tables and label tracks.
+FILE_SUFFIXES = (".csv", ".parquet", ".txt")
 #: Exit status after Ctrl-C.
 INTERRUPTED = 130
 
@@ -19,8 +21,9 @@ def in_one_line(message: object) -> str:
 
 
 def is_folder(output: str) -> bool:
-    """Return whether an output is the name of a folder: it exists as one, ends in a separator, or has no suffix."""
-    return os.path.isdir(output) or output.endswith(("/", os.sep)) or not os.path.splitext(output)[1]
+    """Return whether an output is the name of a folder: it has no suffix, ends in a slash, or exists as a folder."""
+    suffix = os.path.splitext(output)[1].lower()
+    return not suffix or (suffix not in FILE_SUFFIXES and os.path.isdir(output))
 
 
 def check_output(output: str | None, inputs: Sequence[Any]) -> None:
@@ -31,7 +34,7 @@ def check_output(output: str | None, inputs: Sequence[Any]) -> None:
 
     if output is None:
         return
-    if not output.lower().endswith((*TABLE_SUFFIXES, ".txt")) and is_folder(output):
+    if is_folder(output):
         check_folder(output)
     else:
         check = check_table if output.lower().endswith(TABLE_SUFFIXES) else check_file

@@ -1,7 +1,5 @@
 """``skastw demo``."""
 
-import os
-
 import click
 
 from skastw.cli._options import device, model_option, revision
@@ -51,11 +49,11 @@ def demo(
     skastw demo --model exports/animals
     """
     from skastw import ASTWClassifier
-    from skastw.serving import parse_size, serve
+    from skastw.serving import model_name, parse_size, serve
 
     serve(
         ASTWClassifier.from_pretrained(model, revision=revision, device=device),
-        title=os.path.basename(os.path.abspath(model)),
+        title=model_name(model),
         host=host,
         port=port,
         top_k=top_k,

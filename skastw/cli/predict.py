@@ -3,12 +3,22 @@
 import functools
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import click
 
 from skastw.cli._options import Command, as_json, clip_options
-from skastw.cli._output import is_folder, print_failures, print_json, print_line, print_table, progress, verbosity
+from skastw.cli._output import (
+    FILE_SUFFIXES,
+    is_folder,
+    print_failures,
+    print_json,
+    print_line,
+    print_table,
+    progress,
+    verbosity,
+)
 
 #: Suffixes of tables: ``skastw.analysis.tables.TABLE_SUFFIXES``, which takes long to import.
 _TABLES = (".csv", ".parquet")
@@ -23,6 +33,13 @@ def _ends_in(*suffixes: str) -> Callable[[click.Context, click.Parameter, str | 
         return name
 
     return check
+
+
+def _table_or_labels(context: click.Context, option: click.Parameter, name: str | None) -> str | None:
+    """Check the name of a table, a label track, or a folder of label tracks."""
+    if name is not None and is_folder(name):
+        return name
+    return _ends_in(*FILE_SUFFIXES)(context, option, name)
 
 
 def _table_or_folder(_: click.Context, __: click.Parameter, name: str | None) -> str | None:
@@ -208,9 +225,9 @@ def predict(
     "--output",
     "-o",
     type=click.Path(),
-    metavar="FILE",
-    callback=_ends_in(".csv", ".parquet", ".txt"),
-    help="Write a .csv or .parquet table, or a .txt label track for Audacity.",
+    metavar="FILE_OR_DIR",
+    callback=_table_or_labels,
+    help="Write a .csv or .parquet table, a .txt label track for Audacity, or a folder of label tracks.",
 )
 @as_json
 def windows(
@@ -226,26 +243,30 @@ def windows(
 ) -> None:
     """Print the most probable class of each window of long recordings.
 
-    In a label track for Audacity, touching or overlapping windows of the same class become one label. Labels of
-    different classes overlap as their windows do: by half a window, or not at all if --hop equals --window.
+    In a label track for Audacity, touching or overlapping windows of the same class become one label with the highest
+    probability of its windows. Labels of different classes overlap as their windows do: by half a window, or not at all
+    if --hop equals --window. If --output is a folder, night.flac gets the file night.txt in it, and recordings in
+    several folders keep their folders.
 
     \b
     skastw windows night.flac --model exports/owls --window 3
     skastw windows night.flac --model exports/owls --window 3 --min-probability 0.8 --output night.txt
+    skastw windows nights/ --model exports/owls --window 3 --min-probability 0.8 --output labels/
     """
-    from skastw.analysis.tables import check_label_track, label_track, labelled_windows, write_table
-    from skastw.storage.outputs import write_file
+    from skastw.analysis.tables import check_label_track, label_files, labelled_windows, write_table
 
-    as_labels = output is not None and output.lower().endswith(".txt")
-    if as_labels:
-        check_label_track(len(clips))
-    probabilities = classifier.predict_windows(clips, window=window, hop=hop, aggregate=aggregate)
-    table = labelled_windows(probabilities, min_probability=min_probability)
+    how = {"window": window, "hop": hop, "aggregate": aggregate}
+    if output is not None and (is_folder(output) or output.lower().endswith(".txt")):
+        if is_folder(output):
+            files = label_files(output, clips)
+        else:
+            check_label_track(len(clips))
+            files = [output]
+        _write_labels(files, clips, classifier, how, min_probability)
+        return
 
-    if output is not None and as_labels:
-        write_file(output, label_track(probabilities, min_probability=min_probability))
-        print_line(output)
-    elif output is not None:
+    table = labelled_windows(classifier.predict_windows(clips, **how), min_probability=min_probability)
+    if output is not None:
         print_line(write_table(table, output))
     elif as_json:
         _print_rows(table)
@@ -253,6 +274,28 @@ def windows(
         rows = table.dropna().iloc[:, :5].itertuples(index=False)
         print_table([("clip", "start", "end", "predicted", "probability"), *map(_in_words, rows)], "<>><>")
     print_failures(clips, classifier.failed_)
+
+
+def _write_labels(
+    files: list[str], clips: list[Any], classifier: Any, how: dict[str, Any], min_probability: float
+) -> None:
+    """Predict the windows of each recording and write its label track, before the next one is predicted."""
+    from skastw.analysis.tables import label_track
+    from skastw.audio import clip_path
+    from skastw.storage.outputs import check_file, write_file
+
+    inputs = [path for path in map(clip_path, clips) if path is not None]
+    for file in files:
+        check_file(file, inputs=inputs)
+
+    failed = []
+    for index, (file, clip) in enumerate(zip(files, clips, strict=True)):
+        probabilities = classifier.predict_windows([clip], **how)
+        failed += [replace(one, index=index) for one in classifier.failed_]
+        if not classifier.failed_:
+            write_file(file, label_track(probabilities, min_probability=min_probability))
+            print_line(file)
+    print_failures(clips, failed)
 
 
 @click.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -37,11 +38,41 @@ def render(package: str, name: str, **values: Any) -> str:
     Examples
     --------
     >>> from skastw.core.templates import render
-    >>> model = {"classes": 3, "multilabel": False, "sample_rate": 16000}
+    >>> model = {"encoder": "rnn", "classes": 3, "multilabel": False, "sample_rate": 16000}
     >>> "&lt;b&gt;owls" in render("skastw.serving", "page.html", title="<b>owls", model=model)
     True
     """
     return _environment(package).get_template(name).render(values)
+
+
+def summary(
+    title: str,
+    *,
+    header: Sequence[str] = (),
+    rows: Sequence[Sequence[Any]] = (),
+    heading: str = "",
+    notes: Sequence[str] = (),
+) -> str:
+    """Return a short page about a value, for ``_repr_html_``, with every text escaped.
+
+    Parameters
+    ----------
+    title : str
+    header : sequence of str
+        Names of the columns of the table.
+    rows : sequence of sequences
+        Rows of the table, each a name and its values.
+    heading : str
+        Line above the notes.
+    notes : sequence of str
+
+    Examples
+    --------
+    >>> from skastw.core.templates import summary
+    >>> "&lt;owl&gt;</th>" in summary("2 clips", rows=[("<owl>", 2)])
+    True
+    """
+    return render("skastw.core", "summary.html", title=title, header=header, rows=rows, heading=heading, notes=notes)
 
 
 @functools.cache

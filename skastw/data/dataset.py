@@ -17,7 +17,7 @@ from skastw.audio import clip_path
 from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import StrOptions
 from skastw.data.extraction import Outcome
-from skastw.data.failures import FailedClip, report_cancelled, report_failures
+from skastw.data.failures import FailedClip, FailedClips, report_cancelled, report_failures
 from skastw.data.frames import MEMORY_LIMIT, FrameSet, FrameStore, clip_digests, clips_sha256
 from skastw.data.split import SplitParams, split_validation
 from skastw.targets import Targets
@@ -190,7 +190,7 @@ def make_frame_set(
         Number format of the network, used for the sample weights and for numeric targets.
     """
     frames, positions = FrameStore(limit=limit), []
-    failed: list[FailedClip] = []
+    failed = FailedClips()
     cancelled: list[tuple[int, str | None]] = []
 
     for outcome in read(labelled.clips, index):

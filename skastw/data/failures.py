@@ -4,15 +4,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
+from skastw.core.templates import summary
+from skastw.core.text import readable
 from skastw.core.warn import warn_user
 from skastw.errors import ClipError, DataError
 
-__all__ = ["MAX_FAILED_SHARE", "POLICIES", "FailedClip", "report_cancelled", "report_failures"]
+__all__ = ["MAX_FAILED_SHARE", "POLICIES", "FailedClip", "FailedClips", "report_cancelled", "report_failures"]
 
 #: Values of the parameter ``on_error``.
 POLICIES = ("raise", "warn", "ignore")
 #: ``fit`` raises an error if a larger share of the clips cannot be used.
 MAX_FAILED_SHARE = 0.2
+#: Clips of a list that are shown.
+_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class FailedClip:
         """Return the failed clip of an error; raise the error if it has no index."""
         if error.index is None:
             raise error
-        clip = cls(error.index, error.path, error.reason)
+        clip = cls(int(error.index), error.path, error.reason)  # often a position from NumPy
         object.__setattr__(clip, "error", error)
         return clip
 
@@ -58,6 +62,37 @@ class FailedClip:
         if policy == "raise" and self.error is not None:
             self.error.failed = [self]
             raise self.error
+
+
+class FailedClips(list[FailedClip]):
+    """A list of clips that were left out, which notebooks and consoles show in a few lines.
+
+    Examples
+    --------
+    >>> from skastw.data.failures import FailedClip, FailedClips
+    >>> FailedClips([FailedClip(3, "dog.wav", "the file is empty.")])
+    1 clip cannot be used:
+    * Clip 3 ('dog.wav'): the file is empty.
+    >>> FailedClips()
+    []
+    """
+
+    def __repr__(self) -> str:
+        if not self:
+            return "[]"
+        clips = [ClipError(clip.reason, index=clip.index, path=clip.path) for clip in self[:_SHOWN]]
+        texts = [" ".join(readable(str(clip)).split()) for clip in clips]
+        return "\n".join([f"{self._title()}:", *(f"* {text}" for text in texts), *self._more()])
+
+    def _repr_html_(self) -> str:
+        rows = [(clip.index, readable(clip.path or ""), readable(clip.reason)) for clip in self[:_SHOWN]]
+        return summary(self._title(), header=("clip", "file", "reason"), rows=rows, notes=self._more())
+
+    def _title(self) -> str:
+        return f"{len(self)} clip{'s' * (len(self) != 1)} cannot be used"
+
+    def _more(self) -> list[str]:
+        return [f"and {len(self) - _SHOWN} more"] if len(self) > _SHOWN else []
 
 
 def report_failures(failed: Sequence[FailedClip], n_clips: int, policy: str, *, training: bool = False) -> None:
@@ -88,7 +123,7 @@ def report_failures(failed: Sequence[FailedClip], n_clips: int, policy: str, *, 
             f"{summary}, more than {MAX_FAILED_SHARE:.0%}: check the collection of clips and how it is read; "
             "error.failed lists them."
         )
-        error.failed = list(failed)
+        error.failed = FailedClips(failed)
         raise error
     if policy == "warn":
         warn_user(f"{summary} and are left out; failed_ lists them.")

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from skastw.audio import as_clips, clip_path, is_array_input, load_samples
 from skastw.audio.clips import mono_share
 from skastw.audio.fingerprint import find_copies, fingerprint, sketch
 from skastw.core.progress import ProgressBar
+from skastw.core.templates import summary
 from skastw.core.text import listed, readable, readable_values
 from skastw.core.warn import HeldWarning, hold_warnings, issue_held
 from skastw.datasets.findings import Collection, defects, find_problems
@@ -32,6 +32,8 @@ _FRAME, _SILENCE = 0.025, 1e-3
 _NEAR_PEAK = 0.99
 #: Columns of numbers, NaN for clips that cannot be read.
 _MEASUREMENTS = ("duration", "sample_rate", "channels", "peak", "rms_db", "mono_share", "silence", "clipped")
+#: Most lines of the short text, and warnings in it if it leaves out some lines.
+_LINES, _WARNINGS = 15, 4
 #: Problems that the summary counts.
 _DEFECTS = ("unreadable", "silent", "cancelled", "clipped", "copies")
 
@@ -79,19 +81,25 @@ class AudioDescription:
         clips = self.frame.to_dict("records")
         return _plain({"summary": self.summary, "warnings": self.warnings, "clips": clips})
 
+    def __str__(self) -> str:
+        return "\n".join([*self._summary_lines(), *(f"* {warning}" for warning in self.warnings)])
+
     def __repr__(self) -> str:
-        title, facts, heading = self._text()
-        lines = [f"{name:11s}  {text}" for name, text in facts.items()]
-        return "\n".join([title, *lines, heading, *(f"* {warning}" for warning in self.warnings)])
+        summary_lines, warnings = self._summary_lines(), [f"* {warning}" for warning in self.warnings]
+        if len(summary_lines) + len(warnings) > _LINES:
+            *summary_lines, heading = summary_lines
+            warnings = [*warnings[:_WARNINGS], "print() shows everything."]
+            summary_lines = [*summary_lines[: _LINES - len(warnings) - 1], heading]
+        return "\n".join(" ".join(line.splitlines()) for line in (*summary_lines, *warnings))
 
     def _repr_html_(self) -> str:
         title, facts, heading = self._text()
-        rows = "".join(
-            f"<tr><th style='text-align:left'>{escape(name)}</th><td style='text-align:left'>{escape(text)}</td></tr>"
-            for name, text in facts.items()
-        )
-        items = "".join(f"<li>{escape(warning)}</li>" for warning in self.warnings)
-        return f"<div><p><b>{escape(title)}</b></p><table>{rows}</table><p>{heading}</p><ul>{items}</ul></div>"
+        return summary(title, rows=list(facts.items()), heading=heading, notes=self.warnings)
+
+    def _summary_lines(self) -> list[str]:
+        """Return the title, the facts, and the heading of the warnings."""
+        title, facts, heading = self._text()
+        return [title, *(f"{name:11s}  {text}" for name, text in facts.items()), heading]
 
     def _text(self) -> tuple[str, dict[str, str], str]:
         """Return the title, the text of each fact by its name, and the heading of the warnings."""

@@ -10,7 +10,7 @@ from skastw.core.device import retained_heap
 from skastw.core.warn import warn_user
 from skastw.data.dataset import Data
 from skastw.data.extraction import check_clips
-from skastw.data.failures import FailedClip
+from skastw.data.failures import FailedClip, FailedClips
 from skastw.network.components import Components
 from skastw.network.model import AudioModel
 from skastw.network.trained import Trained
@@ -44,7 +44,7 @@ class Attempt:
     drawn_seed: int
     params: dict[str, Any]
     before: Trained | None = None
-    failed: list[FailedClip] = field(default_factory=list)
+    failed: list[FailedClip] = field(default_factory=FailedClips)
     n_features: dict[str, Any] = field(default_factory=dict)
     data: Data | None = None
     run: Run | None = None

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from msgspec import structs
-from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.base import TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from torch import Tensor
@@ -38,7 +38,7 @@ from skastw.core.version import __version__
 from skastw.core.warn import warn_user
 from skastw.data.dataset import CACHES, CacheParams, Data, Labelled, hold_out, make_frame_set
 from skastw.data.extraction import Outcome, check_clips, read_frames
-from skastw.data.failures import FailedClip
+from skastw.data.failures import FailedClip, FailedClips
 from skastw.data.frames import FrameSet
 from skastw.data.split import SplitParams
 from skastw.errors import ArtifactError, DataError, RecipeError, SkastwError, plain
@@ -91,7 +91,6 @@ class StartParams:
 @parameters
 class AudioEstimator(
     ExplainedArguments,
-    ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     CallbackSupportMixin,
     ComponentParams,
@@ -127,7 +126,6 @@ class AudioEstimator(
     augment_ = property(lambda self: list(self.trained_.components.augment))
     sample_rate_ = property(lambda self: self.trained_.components.sample_rate)
     chunk_length_ = property(lambda self: self.trained_.components.chunk_length)
-    _n_features_out = property(lambda self: self.trained_.model.head.in_features)
 
     save = Replaced("save_pretrained(folder)")
     load = Replaced("from_pretrained(folder)")
@@ -310,7 +308,7 @@ class AudioEstimator(
         except BaseException as error:
             failed = error.failed if isinstance(error, SkastwError) else ()
             with suppress(AttributeError):  # an exception of the user may have a read-only property of this name
-                error.failed = list(failed) or (attempt.failed if attempt else [])  # type: ignore[attr-defined]
+                error.failed = FailedClips(failed) or (attempt.failed if attempt else [])  # type: ignore[attr-defined]
                 error.trained = attempt.trained() if attempt else None  # type: ignore[attr-defined]
             raise
 
@@ -445,6 +443,20 @@ class AudioEstimator(
         ndarray of shape (n_clips, n_embedding), float32
         """
         return self._run(embed, X)[1].numpy()
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Return the names of the values of an embedding: ``embedding_0``, ``embedding_1``, ...
+
+        Parameters
+        ----------
+        input_features : ignored
+
+        Returns
+        -------
+        ndarray of shape (n_embedding,) of str
+        """
+        check_is_fitted(self)
+        return np.array([f"embedding_{i}" for i in range(self.model_.head.in_features)], dtype=object)
 
     def _outputs(self, X: Any) -> tuple[Any, Tensor]:
         """Return the targets, and the outputs of the network for each clip, shape (n_clips, K)."""

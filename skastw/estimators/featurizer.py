@@ -14,7 +14,7 @@ from skastw.core.component import ComponentParams, resolve_component
 from skastw.core.parameters import suggesting
 from skastw.core.sklearn_private import Interval, StrOptions, fit_context
 from skastw.data.extraction import check_clips, extract_frames
-from skastw.data.failures import POLICIES, FailedClip, report_failures
+from skastw.data.failures import POLICIES, FailedClip, FailedClips, report_failures
 from skastw.errors import ComponentError, plain
 from skastw.estimators.arguments import ExplainedArguments, Replaced
 from skastw.features import Features, Precomputed
@@ -161,7 +161,7 @@ class ASTWFeaturizer(ExplainedArguments, TransformerMixin, ComponentParams):
             else np.empty((0, front_end.n_features), dtype=np.float32)
         )
 
-        items, failed = [], []
+        items, failed = [], FailedClips()
         for outcome in outcomes:
             if isinstance(outcome.result, FailedClip):
                 outcome.result.check(self.on_error)

@@ -13,10 +13,11 @@ import numpy as np
 from skastw.analysis.tables import clip_names
 from skastw.audio import as_clips, is_array_input
 from skastw.core.parameters import take_params
+from skastw.core.templates import summary
 from skastw.core.text import readable_values
 from skastw.core.warn import ignored_warnings, warn_user
 from skastw.data.extraction import check_clips
-from skastw.data.failures import FailedClip
+from skastw.data.failures import FailedClip, FailedClips
 from skastw.errors import plain
 from skastw.estimators.classifier import ASTWClassifier
 from skastw.evaluation.scores import SCORES, class_scores, part_scores, score_intervals, total_scores
@@ -26,8 +27,13 @@ from skastw.targets.checks import check_complete, check_label_texts, check_label
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+#: Classes in the short table of an evaluation, and letters of their names.
+_SHOWN, _LONGEST = 6, 40
+#: Equal scores of fewer groups are likely even if the scores of groups differ.
+_FEW_GROUPS = 5
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Evaluation:
     """Scores of predictions, with their uncertainty.
 
@@ -80,7 +86,7 @@ class Evaluation:
     untested: list[Any] = field(default_factory=list)
     per_group: DataFrame | None = None
     per_fold: DataFrame | None = None
-    failed: list[FailedClip] = field(default_factory=list)
+    failed: list[FailedClip] = field(default_factory=FailedClips)
     seconds: float | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
     best_epoch: int | None = None
@@ -90,6 +96,34 @@ class Evaluation:
         scores = ", ".join(f"{name} {getattr(self, name):.3f}{_brackets(self.intervals.get(name))}" for name in SCORES)
         classes = f" of {self.n_tested} of {self.n_known} classes" if self.untested else ""
         return f"{scores} on {self.n_clips} {'training ' * self.trained_on}clips{classes}"
+
+    def __repr__(self) -> str:
+        header, rows = self._hardest()
+        lines = [str(self), *(f"* {note}" for note in self._remarks())]
+        widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+        for first, *others in (header, *rows):
+            numbers = (f"{text:>{width}}" for text, width in zip(others, widths[1:], strict=True))
+            lines.append("  ".join([f"{first:<{widths[0]}}", *numbers]))
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        header, rows = self._hardest()
+        return summary(str(self), header=header, rows=rows, notes=self._remarks())
+
+    def _hardest(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        """Return the header and the rows of a table of the classes with the lowest recall."""
+        tested = self.per_class[self.per_class["support"] > 0].sort_values("recall", kind="stable").head(_SHOWN)
+        rows = [
+            (" ".join(str(label).split())[:_LONGEST], *(f"{score:.3f}" for score in scores), str(support))
+            for label, *scores, support in tested.itertuples()
+        ]
+        return ("class", "precision", "recall", "F1", "clips"), rows
+
+    def _remarks(self) -> list[str]:
+        """Return the notes, the number of clips that could not be read, and how many classes a table leaves out."""
+        unread = [f"{len(self.failed)} clips could not be read; failed lists them."] * bool(self.failed)
+        others = [f"The table has the {_SHOWN} classes of the lowest recall; per_class has {self.n_tested}."]
+        return [*self.notes, *unread, *(others if self.n_tested > _SHOWN else [])]
 
     @property
     def n_tested(self) -> int:
@@ -127,6 +161,14 @@ class Evaluation:
         if self.per_group is not None and len(self.per_group) < 2:
             notes.append(
                 "There are no intervals: resampling whole groups needs at least two groups, and all clips are of one."
+            )
+
+        flat = [name for name, (low, high) in self.intervals.items() if np.isclose(low, high)]
+        if flat and self.per_group is not None and len(self.per_group) < _FEW_GROUPS:
+            notes.append(
+                f"The interval of {', '.join(flat)} has no width, because there are too few groups to resample: all "
+                f"{len(self.per_group)} have the same score, which does not mean that other groups have it too. Score "
+                "clips of more groups."
             )
         return notes
 

@@ -19,7 +19,7 @@ from skastw.core.device import PRECISIONS, autocast, resolve_device
 from skastw.core.parameters import param, parameters
 from skastw.core.sklearn_private import Interval, StrOptions
 from skastw.data.extraction import ReadParams, ahead, read_frames
-from skastw.data.failures import FailedClip, report_failures
+from skastw.data.failures import FailedClip, FailedClips, report_failures
 from skastw.data.frames import FrameStore, blocks, clip_digests, clips_sha256
 from skastw.errors import PredictionError
 from skastw.network.model import AudioModel
@@ -110,7 +110,7 @@ def embed(trained: Trained, clips: Sequence[Any], params: InferenceParams) -> tu
     in_blocks = blocks(outcomes, _BLOCK, n_bytes=lambda outcome: getattr(outcome.result, "nbytes", 0))
 
     embeddings = torch.full((len(clips), model.head.in_features), torch.nan, dtype=model.head.weight.dtype)
-    failed: list[FailedClip] = []
+    failed = FailedClips()
     for block in ahead(in_blocks) if len(clips) > 1 else in_blocks:
         failed += [result for _, result, _ in block if isinstance(result, FailedClip)]
         frames = {position: result for position, result, _ in block if isinstance(result, Tensor)}

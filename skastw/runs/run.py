@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import yaml
 from sklearn.base import clone
@@ -16,7 +17,7 @@ from skastw.artifact.folder import check_target
 from skastw.core.progress import ProgressBar
 from skastw.core.version import __version__
 from skastw.core.warn import warn_user
-from skastw.errors import ArtifactError, OutputError, RunError, SkastwError, TrainingError
+from skastw.errors import ArtifactError, OutputError, RunError, SkastwError, TrainingError, plain
 from skastw.estimators.classifier import ASTWClassifier
 from skastw.evaluation import Evaluation, evaluate, evaluate_predictions
 from skastw.evaluation.report import check_report
@@ -26,6 +27,7 @@ from skastw.runs.file import Run, load_run
 from skastw.runs.sources import Clips, check_outside, load_clips, table_of
 from skastw.runs.splits import Fold, complete_split, make_folds
 from skastw.storage.outputs import check_file, check_folder, write_file
+from skastw.targets.checks import look_like_values
 
 #: Names in the output folder, next to the reports.
 MODEL_FOLDER, RUN_FILE = "model", "run.yaml"
@@ -82,7 +84,8 @@ def run(spec: Run | str | os.PathLike[str], *, verbose: int = 0, overwrite: bool
     Raises
     ------
     RunError
-        If the clips cannot be split as the run says, or its parameters are not valid.
+        If the clips cannot be split as the run says, its parameters are not valid, or its labels are values: numbers
+        with fractions, or more than 50 different numbers with fewer than 3 clips each on average.
     OutputError
         If the output folder cannot be written, or contains results and ``overwrite`` is False. It is raised before
         the clips are loaded.
@@ -95,7 +98,8 @@ def run(spec: Run | str | os.PathLike[str], *, verbose: int = 0, overwrite: bool
     Warns
     -----
     UserWarning
-        If Ctrl-C ends the training after a complete epoch; the best model until then is tested and saved. Also if
+        Before the training, if ``test_size`` leaves a class without training clips or test clips. If Ctrl-C ends the
+        training after a complete epoch; the best model until then is tested and saved. Also if
         another exception than a ``TrainingError`` ends the run before the trained model is tested, such as a second
         Ctrl-C or a missing clip; the model is then saved in :data:`UNFINISHED_FOLDER`.
 
@@ -117,6 +121,7 @@ def run(spec: Run | str | os.PathLike[str], *, verbose: int = 0, overwrite: bool
     with _naming_source(plan):
         estimator = make_estimator(plan).set_params(verbose=verbose)
         clips = load_clips(plan.data)
+        _check_labels(plan, clips.y)
         folds = make_folds(clips.y, clips.groups, clips.folds, plan.split)
     description = clips.describe(folds, verbose=verbose)
 
@@ -156,6 +161,23 @@ def _check_output(plan: Run, *, overwrite: bool) -> None:
             f"Got output {str(folder)!r}, whose {RUN_FILE} was not written by a run and would be replaced; move it, or "
             "choose another folder."
         )
+
+
+def _check_labels(plan: Run, y: np.ndarray) -> None:
+    """Raise if the labels are values, for which a run would train a classifier."""
+    fractions = y[y != np.round(y)] if y.dtype.kind == "f" else y[:0]
+    if len(fractions):
+        problem = f"the value {plain(fractions[0])}"
+    elif y.ndim == 1 and look_like_values(y):
+        problem = f"{len(np.unique(y))} different numbers for {len(y)} clips"
+    else:
+        return
+
+    column = f"The column {plan.data.get('label_column') or 'label'!r}" if "table" in plan.data else "The label"
+    raise RunError(
+        f"{column} has {problem}, expected classes, since a run trains a classifier. For a regression, use "
+        "ASTWRegressor in Python. If the numbers are names of classes, write them with a letter, such as 'c17'."
+    )
 
 
 def make_estimator(plan: Run) -> ASTWClassifier:

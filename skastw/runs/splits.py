@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from skastw.core.text import did_you_mean, readable
+from skastw.core.text import did_you_mean, listed, readable
+from skastw.core.warn import ignored_warnings, warn_user
 from skastw.data.split import split_validation
 from skastw.errors import RunError, plain
 
@@ -72,6 +73,11 @@ def make_folds(
     RunError
         If the folds or groups do not exist, or no clip is left to train or to test.
 
+    Warns
+    -----
+    UserWarning
+        If ``test_size`` leaves a class without a training clip or without a test clip.
+
     Examples
     --------
     >>> import numpy as np
@@ -133,7 +139,18 @@ def _drawn(y: np.ndarray, groups: np.ndarray | None, share: float, seed: int) ->
     if groups is not None and len(np.unique(groups)) < 2:
         raise RunError(f"Got test_size={share} for one group of clips, expected at least two groups.")
     labels, codes = np.unique(y, return_inverse=True)
-    return np.asarray(split_validation(codes, share, seed, groups=groups, names=labels.tolist())[1])
+    with ignored_warnings("The split by groups leaves"):  # the warning below is in the words of a run
+        train, test = map(np.asarray, split_validation(codes, share, seed, groups=groups))
+
+    for side, index, outcome in (("training", train, "cannot be predicted"), ("test", test, "are not tested")):
+        if missing := [repr(label) for label in plain(np.delete(labels, codes[index]))]:
+            more = "Collect clips of more groups" if groups is not None else "Collect more clips"
+            warn_user(
+                f"The split test_size={share:g} leaves {len(missing)} of {len(labels)} classes without {side} clips, "
+                f"so they {outcome}: {listed(missing, 10)}. {more}, give another test_size or random_state, "
+                "cross-validate with folds, or leave out the classes."
+            )
+    return test
 
 
 def _crossed(y: np.ndarray, groups: np.ndarray | None, n_folds: int, seed: int) -> dict[str, np.ndarray]:

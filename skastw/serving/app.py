@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from skastw.audio import Limits, isolated_decoding, load_waveform
@@ -19,12 +20,15 @@ from skastw.serving.listener import Listener
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
+    from starlette.exceptions import HTTPException
     from starlette.requests import Request
     from starlette.responses import Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-#: Largest upload (bytes), longest time for it to arrive (s), and most uploads in memory.
-MAX_UPLOAD, _UPLOAD_TIME, _MAX_UPLOADS = 50_000_000, 60.0, 4
+#: Largest upload (bytes), longest time for it to arrive, and longest time without a byte of it (s).
+MAX_UPLOAD, _UPLOAD_TIME, _STALL_TIME = 50_000_000, 60.0, 10.0
+#: Most clips that wait for their prediction. All uploads together take the memory of as many clips of the largest size.
+_MAX_CLIPS = 4
 #: Longest clip (s), most decoded values (samples times channels), and limits of the decoding (s, bytes).
 _DURATION, _VALUES, _DECODING_TIME, _DECODING_MEMORY = 600.0, 2**26, 20.0, 2**30
 
@@ -37,6 +41,7 @@ def create_app(
     window: float | None = None,
     max_upload: int = MAX_UPLOAD,
     upload_time: float = _UPLOAD_TIME,
+    stall_time: float = _STALL_TIME,
     host: str = "127.0.0.1",
 ) -> Starlette:
     """Return the demo page of a classifier as an ASGI application, which :func:`skastw.serving.serve` serves.
@@ -59,6 +64,8 @@ def create_app(
         Largest size of an audio file (bytes).
     upload_time : float
         Longest time for an audio file to arrive (s).
+    stall_time : float
+        Longest time in which no byte of an audio file arrives (s).
     host : str
         Name or IP address to serve at. Requests for another host are refused; see ``trusted_names`` and
         ``is_trusted_address`` in ``skastw.serving.access``.
@@ -79,7 +86,8 @@ def create_app(
     Notes
     -----
     Clips are decoded in a separate process, with limits: 50 MB, ten minutes. One clip is predicted at a time and three
-    more may wait; further requests are answered with status 503.
+    more may wait; further requests are answered with status 503. So are clips that would take more memory than four
+    clips of the size ``max_upload``, together with the clips that are arriving or waiting.
 
     Examples
     --------
@@ -104,7 +112,8 @@ def create_app(
         raise ValueError(f"Got host={plain(host)!r}, expected a name or an IP address without '*'.")
 
     listener = Listener.of(classifier, top_k=top_k, window=window)
-    handlers = _Handlers(listener, title=title, max_upload=max_upload, upload_time=upload_time)
+    limits = _UploadLimits(max_upload, upload_time, stall_time)
+    handlers = _Handlers(listener, title=title, limits=limits)
     return Starlette(
         routes=[
             Route("/", handlers.page),
@@ -117,24 +126,33 @@ def create_app(
     )
 
 
+@dataclass(frozen=True)
+class _UploadLimits:
+    """Largest size of a clip (bytes), and the longest time for it to arrive and for its next byte (s)."""
+
+    size: int
+    time: float
+    stall_time: float
+
+
 class _Handlers:
     """Functions that answer requests."""
 
-    def __init__(self, listener: Listener, *, title: str, max_upload: int, upload_time: float) -> None:
-        self.listener, self.max_upload, self.upload_time = listener, max_upload, upload_time
-        limits = {"max_upload": max_upload, "max_seconds": _DURATION}
-        self.about = {"title": title, "version": __version__, **listener.about(), **limits}
+    def __init__(self, listener: Listener, *, title: str, limits: _UploadLimits) -> None:
+        self.listener, self.limits = listener, limits
+        facts = {**listener.about(), "max_upload": limits.size, "max_seconds": _DURATION}
+        self.about = {"title": title, "version": __version__, **facts}
 
         self.html = render("skastw.serving", "page.html", title=title, model=self.about)
         self.headers = security_headers(self.html)
 
-        self.n_uploads, self.turn = 0, asyncio.Lock()
+        self.n_bytes, self.n_clips, self.turn = 0, 0, asyncio.Lock()  # of uploads in memory, and clips that wait
         self.decode: Decoder
 
     @contextlib.asynccontextmanager
     async def open(self, app: Starlette) -> AsyncIterator[None]:
         """Run the process that decodes, as long as the application runs."""
-        limits = Limits(file_size=self.max_upload, values=_VALUES, duration=_DURATION)
+        limits = Limits(file_size=self.limits.size, values=_VALUES, duration=_DURATION)
         with isolated_decoding(
             timeout=_DECODING_TIME, memory=_DECODING_MEMORY, workers=1, limits=limits
         ) as self.decode:
@@ -154,19 +172,49 @@ class _Handlers:
 
         if not is_own_page(request.headers):
             raise HTTPException(403, "Only the page itself may send clips, not another site.")
-        if self.n_uploads >= _MAX_UPLOADS:
-            raise HTTPException(503, "Other clips are being analysed: try again in a moment.", {"Retry-After": "2"})
 
-        self.n_uploads += 1
+        content = bytearray()
         try:
-            content = await _body(request, self.max_upload, self.upload_time)
-            async with self.turn:
-                return self.answer(await run_in_threadpool(self.hear, content))
+            await self.take(request, content)
+            self.n_clips += 1
+            try:
+                async with self.turn:
+                    return self.answer(await run_in_threadpool(self.hear, bytes(content)))
+            finally:
+                self.n_clips -= 1
         except SkastwError as error:
             reason = error.reason if isinstance(error, ClipError) else str(error)
             raise HTTPException(422, " ".join(reason.split())) from error
         finally:
-            self.n_uploads -= 1
+            self.n_bytes -= len(content)
+
+    async def take(self, request: Request, content: bytearray) -> None:
+        """Read a clip into ``content``, within the limits, whatever length the request announces."""
+        from starlette.requests import ClientDisconnect
+
+        limits = self.limits
+        too_large = _refusal(413, f"The clip is larger than {limits.size / 1e6:g} MB: send a shorter one.")
+        announced = request.headers.get("content-length", "")
+        if announced.isdecimal() and float(announced) > limits.size:
+            raise too_large
+
+        clock = asyncio.get_running_loop().time
+        latest = clock() + limits.time
+        try:
+            async with asyncio.timeout(min(limits.stall_time, limits.time)) as deadline:
+                async for piece in request.stream():
+                    deadline.reschedule(min(clock() + limits.stall_time, latest))
+                    if len(content) + len(piece) > limits.size:
+                        raise too_large
+                    if self.n_clips >= _MAX_CLIPS or self.n_bytes + len(piece) > _MAX_CLIPS * limits.size:
+                        raise _refusal(503, "Other clips are being analysed: try again in a moment.")
+                    content += piece
+                    self.n_bytes += len(piece)
+        except TimeoutError:
+            times = f"{limits.stall_time:g} s without a byte, or {limits.time:g} s in all"
+            raise _refusal(408, f"The clip did not arrive in time ({times}): try again.") from None
+        except ClientDisconnect:
+            raise _refusal(400, "The connection was closed before the clip had arrived.") from None
 
     def hear(self, content: bytes) -> dict[str, Any]:
         """Decode and predict; in a thread, one at a time."""
@@ -212,30 +260,9 @@ class _TrustedHosts:
             await self.handlers.answer(refusal, status=421)(scope, receive, send)
 
 
-async def _body(request: Request, most: int, seconds: float) -> bytes:
-    """Return the body of a request, of which at most ``most`` bytes are read, whatever length it announces."""
+def _refusal(status: int, reason: str) -> HTTPException:
+    """Return the refusal of a clip that has not arrived: the connection is closed, without waiting for the rest."""
     from starlette.exceptions import HTTPException
-    from starlette.requests import ClientDisconnect
 
-    def refusal(status: int, reason: str) -> HTTPException:
-        return HTTPException(status, reason, {"Connection": "close"})  # do not wait for the rest
-
-    too_large = refusal(413, f"The clip is larger than {most / 1e6:g} MB: send a shorter one.")
-    announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and float(announced) > most:
-        raise too_large
-
-    async def read() -> bytes:
-        body = bytearray()
-        async for piece in request.stream():
-            if len(body) + len(piece) > most:
-                raise too_large
-            body += piece
-        return bytes(body)
-
-    try:
-        return await asyncio.wait_for(read(), seconds)
-    except TimeoutError:
-        raise refusal(408, f"The clip had not arrived after {seconds:g} s: try again.") from None
-    except ClientDisconnect:
-        raise refusal(400, "The connection was closed before the clip had arrived.") from None
+    retry = {"Retry-After": "2"} if status == 503 else {}
+    return HTTPException(status, reason, {"Connection": "close", **retry})

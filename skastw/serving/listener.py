@@ -94,6 +94,7 @@ class Listener:
     def about(self) -> dict[str, Any]:
         """Return facts about the model for the page."""
         return {
+            "encoder": self.trained.components.encoder.name,
             "classes": self.targets.n_outputs,
             "multilabel": not self.targets.exclusive,
             "sample_rate": self.sample_rate,

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import socket
 import sys
 import threading
 import webbrowser
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skastw.core.optional import import_optional
+from skastw.core.text import readable
 from skastw.estimators.classifier import ASTWClassifier
 from skastw.serving.access import is_local
 from skastw.serving.app import MAX_UPLOAD, create_app
@@ -20,8 +23,8 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
-#: Most connections at a time, and timeouts (s) of idle connections and of the last answers at the end.
-_CONNECTIONS, _IDLE_TIME, _END_TIME = 64, 10, 5
+#: Longest wait for a request and for the reading of its answer, and for the last answers at the end (s).
+_IDLE_TIME, _END_TIME = 10.0, 5
 
 
 def serve(
@@ -73,18 +76,21 @@ def serve(
             server.run(sockets=[listening])
 
 
-def new_server(app: Starlette) -> uvicorn.Server:
+def new_server(app: Starlette, *, idle_time: float = _IDLE_TIME) -> uvicorn.Server:
     """Return the server of an application, with limits on connections and without a log of requests.
 
     Parameters
     ----------
     app : Starlette
+    idle_time : float
+        See :func:`skastw.serving.connections.bounded_protocol`.
     """
     uvicorn = import_optional("uvicorn", extra="demo", purpose="The demo page")
+    from skastw.serving.connections import bounded_protocol
 
     config = uvicorn.Config(
         app,
-        http="h11",
+        http=bounded_protocol(idle_time),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -92,11 +98,38 @@ def new_server(app: Starlette) -> uvicorn.Server:
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=_CONNECTIONS,
-        timeout_keep_alive=_IDLE_TIME,
         timeout_graceful_shutdown=_END_TIME,
     )
     return uvicorn.Server(config)
+
+
+def model_name(model: str | os.PathLike[str]) -> str:
+    """Return the name of a saved model, for people.
+
+    Parameters
+    ----------
+    model : path or str
+        Folder of the model, or its repository on the Hub.
+
+    Returns
+    -------
+    str
+        The repository; or the name of the folder, with the name of its parent if that says more (``sounds/model``).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from skastw.serving import model_name
+    >>> folder = Path(tempfile.mkdtemp()) / "sounds" / "model"
+    >>> folder.mkdir(parents=True)
+    >>> model_name(folder), model_name(folder.parent), model_name("user/sounds")
+    ('sounds/model', 'sounds', 'user/sounds')
+    """
+    if not os.path.isdir(model):
+        return os.fspath(model)
+    parts = Path(os.path.abspath(model)).parts
+    return readable("/".join(parts[-2:] if parts[-1] == "model" else parts[-1:]))  # skastw train writes DIR/model
 
 
 def parse_size(text: str) -> int:

@@ -14,6 +14,8 @@ from skastw.errors import DataError, plain
 _PLAIN_KINDS = "biufU"
 _NUMBERS = (bool, int, float, np.bool_, np.integer, np.floating)
 _LABELS = (str, *_NUMBERS)
+#: More different numbers, and fewer clips of each number on average, look like values of a regression.
+_MANY_NUMBERS, _FEW_CLIPS = 50, 3
 #: Limit of class weights, which are multiplied with losses and summed in float32.
 _LARGEST_WEIGHT = 1e9
 
@@ -163,6 +165,35 @@ def check_label_types(labels: Any, name: str) -> None:
     if len(first) > 1:
         examples = " and ".join(f"{plain(array[i])!r} at position {i}" for i in first.values())
         raise DataError(f"{name} holds labels of several types ({examples}), expected one of {expected}.")
+
+
+def look_like_values(labels: np.ndarray) -> bool:
+    """Return whether labels look like values of a regression: many different numbers, with few clips of each.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n,)
+
+    Returns
+    -------
+    bool
+        True if the labels are numbers or texts of numbers, more than 50 different ones, and there are fewer than 3
+        clips for each of them on average.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skastw.targets.checks import look_like_values
+    >>> look_like_values(np.arange(60)), look_like_values(np.arange(300) % 60)
+    (True, False)
+    """
+    classes = np.unique(labels)
+    if len(classes) <= _MANY_NUMBERS or len(labels) >= _FEW_CLIPS * len(classes):
+        return False
+    try:
+        return bool(np.isfinite(classes.astype(float)).all())
+    except ValueError:  # a text that is not a number
+        return False
 
 
 def check_label_texts(classes: np.ndarray) -> None:

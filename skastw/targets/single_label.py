@@ -11,9 +11,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from skastw.core.text import did_you_mean
+from skastw.core.warn import warn_user
 from skastw.errors import DataError, plain
 from skastw.targets._classes import ClassTargets, y_and_type
-from skastw.targets.checks import check_label_texts, class_weights
+from skastw.targets.checks import check_label_texts, class_weights, look_like_values
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +53,12 @@ class SingleLabel(ClassTargets):
         y = _one_column(y_and_type(y)[0])
         classes = np.unique(y)
         check_label_texts(classes)
+        if look_like_values(y):
+            warn_user(
+                f"y has {len(classes)} different numbers for {len(y)} clips, and a classifier takes each number as a "
+                "class: for values, such as ages or ratings, use ASTWRegressor. If the numbers are names of classes, "
+                "ignore this warning."
+            )
         if len(classes) < 2:
             raise ValueError(
                 f"Got one class ({plain(classes[0])!r}) in y, expected at least 2: a classifier needs another class."
