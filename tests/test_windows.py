@@ -195,7 +195,7 @@ def test_a_clip_that_cannot_be_read_has_a_row_without_numbers(clf, tmp_path, agg
         ({"window": float("nan")}, "window=nan"),
         ({"window": 1, "hop": 0}, "hop=0"),
         ({"window": 1, "hop": -1.0}, r"hop=-1\.0"),
-        ({"window": 1, "aggregate": "median"}, "aggregate='median', expected None or one of 'mean', 'max', 'vote'"),
+        ({"window": 1, "aggregate": "median"}, "aggregate='median', expected one of None, 'mean', 'max', 'vote'"),
     ],
 )
 def test_lengths_and_names_that_mean_nothing_are_errors(clf, params, match):

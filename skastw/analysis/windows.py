@@ -157,15 +157,15 @@ def _as_table(
     failed: list[int],
 ) -> pd.DataFrame:
     """Return the table with the positions of the clips as its index."""
-    index, start, end = (np.array(column) for column in zip(*rows, strict=True)) if rows else (np.zeros(0, int),) * 3
+    index, start, end = zip(*rows, strict=True) if rows else ((), (), ())
     scores = np.concatenate(blocks) if blocks else np.zeros((0, len(labels)), dtype=np.float32)
     columns = [f"{label} (label)" if label in ("clip", "start", "end") else label for label in labels]
 
     # a clip may fail after its first windows
     read = ~np.isin(index, failed)
-    table = pd.DataFrame(scores[read], columns=columns, index=index[read])
-    table.insert(0, "start", start[read])
-    table.insert(1, "end", end[read])
+    table = pd.DataFrame(scores[read], columns=columns, index=np.array(index, dtype=int)[read])
+    table.insert(0, "start", np.array(start, dtype=float)[read])
+    table.insert(1, "end", np.array(end, dtype=float)[read])
     if failed:
         missing = pd.DataFrame(np.nan, index=failed, columns=table.columns).astype(table.dtypes)
         table = pd.concat([table, missing]).sort_index(kind="stable")
