@@ -167,7 +167,8 @@ def _near_name(name: str, folder: str) -> str:
             names = [entry.name for entry in islice(entries, _MAX_COMPARED)]
     except OSError:
         return ""
-    stems = {os.path.splitext(other)[0]: other for other in names if _digits(other) == _digits(name)}
+    similar = difflib.get_close_matches(name, names, n=_MAX_COMPARED)  # lost.wav is not st.py, though lost is like st
+    stems = {os.path.splitext(other)[0]: other for other in similar if _digits(other) == _digits(name)}
     near = difflib.get_close_matches(os.path.splitext(name)[0], stems, n=1)
     return f"; did you mean {stems[near[0]]!r}?" if near else ""
 

@@ -121,7 +121,8 @@ class Evaluation:
 
     def _remarks(self) -> list[str]:
         """Return the notes, the number of clips that could not be read, and how many classes a table leaves out."""
-        unread = [f"{len(self.failed)} clips could not be read; failed lists them."] * bool(self.failed)
+        n_failed = len(self.failed)
+        unread = [f"{n_failed} clip{'s' * (n_failed > 1)} could not be read; see failed."] * bool(n_failed)
         others = [f"The table has the {_SHOWN} classes of the lowest recall; per_class has {self.n_tested}."]
         return [*self.notes, *unread, *(others if self.n_tested > _SHOWN else [])]
 
