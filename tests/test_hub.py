@@ -602,7 +602,7 @@ def test_a_folder_of_the_users_name_asks_the_hub_only_with_a_revision(server, cl
     server.add("tests/tones", tones.files)  # a folder of this name is in the working folder
     answer = client.ask("pull", "tests/tones")
     assert answer.error == "ArtifactError"
-    assert "the folder 'tests' contains no folder 'tones'" in answer.message
+    assert "There is no model folder 'tests/tones'" in answer.message
     assert not server.seen
     assert client.ask("pull", "tests/tones", revision="main").value == tones.says
 

@@ -16,6 +16,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+__all__ = [
+    "Batch",
+    "frame_mask",
+    "is_padded",
+    "length_mask",
+    "pad",
+    "padding_mask",
+    "round_length",
+    "round_length_down",
+    "shuffled_buckets",
+    "sorted_buckets",
+    "split_evenly",
+    "unpadded",
+]
+
 _unpadded = ContextVar("_unpadded", default=False)
 
 

@@ -7,6 +7,8 @@ frames on this scale. Augmentations convert them to power, so that they can add 
 import torch
 from torch import Tensor
 
+__all__ = ["UNIT", "from_power", "to_power"]
+
 #: Decibels in one unit of a log-mel frame.
 UNIT = 40.0
 #: Lower powers are raised to this value.

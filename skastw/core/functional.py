@@ -6,6 +6,8 @@ from torch.nn import functional as F
 
 from skastw.core.generators import generator_on
 
+__all__ = ["Dropout", "attention", "cast_once", "dropout"]
+
 #: Largest number of attention scores of a layer that are stored for the backward pass.
 MAX_SCORES = 2**26
 

@@ -258,7 +258,14 @@ def embed_clips(
     Returns
     -------
     Tensor of shape (n_clips, D), of the dtype of the weights, on the CPU
+
+    Raises
+    ------
+    ValueError
+        If there are no clips.
     """
+    if not len(frames):
+        raise ValueError("Got no clips, expected at least one.")
     if model.training:  # eval() visits all modules, which takes as long as a small network on a short clip
         model.eval()
     chunks = [
