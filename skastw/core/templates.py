@@ -1,12 +1,7 @@
 """Pages and model cards from Jinja2 templates, in the folder ``templates`` beside the code that fills them."""
 
-from __future__ import annotations
-
 import functools
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
+from typing import Any
 
 
 def render(package: str, name: str, **values: Any) -> str:
@@ -45,7 +40,7 @@ def render(package: str, name: str, **values: Any) -> str:
 
 
 @functools.cache
-def _environment(package: str) -> Environment:
+def _environment(package: str) -> Any:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     return Environment(

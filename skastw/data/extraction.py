@@ -1,7 +1,5 @@
 """Extraction of frames from clips: check X, decode, resample and run the front end in threads."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor

@@ -64,12 +64,10 @@ class Attempt:
         self.n_features = {name: vars(probe)[name] for name in names if name in vars(probe)}
         return clips
 
-    def train(self, monitor: Monitor | None = None, checkpoint: Path | None = None) -> None:
+    def train(self, run: Run, data: Data, monitor: Monitor | None = None, checkpoint: Path | None = None) -> None:
         """Train; raise the exception that ended training, except for an interrupt after the first epoch."""
-        assert self.run is not None
-        assert self.data is not None
         with retained_heap():
-            run = train(self.run, self.data, monitor=monitor, checkpoint=checkpoint)
+            train(run, data, monitor=monitor, checkpoint=checkpoint)
         self.finished = True
 
         if isinstance(run.stopped, KeyboardInterrupt) and run.best["epoch"]:

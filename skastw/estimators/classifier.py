@@ -14,7 +14,6 @@ from sklearn.utils.validation import check_is_fitted
 from skastw.analysis.occlusion import Occlusion, explain
 from skastw.analysis.windows import window_table
 from skastw.core.parameters import parameters
-from skastw.data.extraction import check_clips
 from skastw.errors import plain
 from skastw.estimators.base import AudioEstimator
 from skastw.targets import ClassParams, ClassTargets, Targets, learn_targets
@@ -132,13 +131,12 @@ class ASTWClassifier(ClassifierMixin, ClassParams, AudioEstimator):
         Later calls use the components, ``sample_rate``, ``chunk_length`` and ``n_models`` of the first call. If a call
         raises an exception, the estimator does not change; see :meth:`fit`.
         """
-        self._validate_params()
-        check_complete(classes, "classes")
-        self._partial_fit(X, y, partial(self._instalment_targets, y, numpy_targets(classes)), sample_weight)
-        return self
+        return self._partial_fit(X, y, partial(self._instalment_targets, y, classes), sample_weight)
 
     def _instalment_targets(self, y: Any, classes: Any) -> Targets:
         """Return the targets of the first call of ``partial_fit``, from ``classes`` or from an indicator y."""
+        check_complete(classes, "classes")
+        classes = numpy_targets(classes)
         if not hasattr(self, "trained_"):
             if classes is None and np.ndim(y) < 2:
                 raise ValueError("Got classes=None in the first call of partial_fit, expected all classes.")
@@ -273,13 +271,7 @@ class ASTWClassifier(ClassifierMixin, ClassParams, AudioEstimator):
         >>> table.columns.tolist()
         ['clip', 'start', 'end', 0, 1]
         """
-        check_is_fitted(self)
-        clips = check_clips(self, X, reset=False)
-        table, failed = window_table(
-            self.trained_, clips, self._inference(), window=window, hop=hop, aggregate=aggregate
-        )
-        self._note(failed)
-        return table
+        return self._run(partial(window_table, window=window, hop=hop, aggregate=aggregate), X)[1]
 
     def explain(
         self, clip: Any, *, label: Any = None, n_times: int = 20, n_bands: int = 16, fill: str = "clip"

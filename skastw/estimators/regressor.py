@@ -101,11 +101,9 @@ class ASTWRegressor(RegressorMixin, AudioEstimator):
         Later calls use the components, ``sample_rate``, ``chunk_length`` and ``n_models`` of the first call. If a call
         raises an exception, the estimator does not change; see :meth:`fit`.
         """
-        self._validate_params()
-        fresh = not hasattr(self, "trained_")
-        learn = partial(learn_targets, y, self._learns, sample_weight)
-        self._partial_fit(X, y, learn if fresh else lambda: self.trained_.targets, sample_weight)
-        return self
+        if hasattr(self, "trained_"):
+            return self._partial_fit(X, y, lambda: self.trained_.targets, sample_weight)
+        return self._partial_fit(X, y, partial(learn_targets, y, self._learns, sample_weight), sample_weight)
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the predicted values of each clip, in the units of y.
