@@ -231,7 +231,7 @@ def _documented(item: Field) -> str:
     """Return the numpydoc entry of a parameter."""
     options = next((part.options for part in item.metadata["valid"] if isinstance(part, StrOptions)), None)
     kind = item.type if isinstance(item.type, str) else inspect.formatannotation(item.type)
-    kind = kind.replace(" | ", " or ").replace("np.random.", "")
+    kind = kind.replace(" | ", " or ").replace("numpy.random.mtrand.", "")
     if options is not None:
         default_first = sorted(options, key=lambda option: (option != item.default, option))
         listed = ", ".join(f'"{option}"' for option in default_first)

@@ -1,10 +1,8 @@
 """The audio classifier, an estimator for clips with one or several labels."""
 
-from __future__ import annotations
-
 from functools import partial
 from numbers import Integral
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
@@ -16,7 +14,7 @@ from skastw.analysis.windows import window_table
 from skastw.core.parameters import parameters
 from skastw.errors import plain
 from skastw.estimators.base import AudioEstimator
-from skastw.targets import ClassParams, ClassTargets, Targets, learn_targets
+from skastw.targets import ClassParams, Targets, learn_targets
 from skastw.targets.checks import check_complete, numpy_targets
 from skastw.training.run import Loss
 
@@ -103,7 +101,7 @@ class ASTWClassifier(ClassifierMixin, ClassParams, AudioEstimator):
         tags.classifier_tags.multi_label = True
         return tags
 
-    def partial_fit(self, X: Any, y: Any, *, classes: Any = None, sample_weight: Any = None) -> ASTWClassifier:
+    def partial_fit(self, X: Any, y: Any, *, classes: Any = None, sample_weight: Any = None) -> Self:
         """Train for one epoch on a batch of clips, starting from the weights of the previous call.
 
         The learning rates stay at their peak.
@@ -333,6 +331,5 @@ class ASTWClassifier(ClassifierMixin, ClassParams, AudioEstimator):
     def _loss(self, targets: Targets) -> Loss:
         return partial(targets.loss, label_smoothing=self.label_smoothing)
 
-    def _target_weights(self, targets: Targets, encoded: np.ndarray) -> np.ndarray:
-        assert isinstance(targets, ClassTargets)
+    def _target_weights(self, targets: Any, encoded: np.ndarray) -> np.ndarray:
         return targets.loss_weights(encoded, self.class_weight)

@@ -1,9 +1,7 @@
 """The audio regressor, an estimator for clips whose targets are numbers."""
 
-from __future__ import annotations
-
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import RegressorMixin
@@ -78,7 +76,7 @@ class ASTWRegressor(RegressorMixin, AudioEstimator):
         tags.target_tags.multi_output = True
         return tags
 
-    def partial_fit(self, X: Any, y: Any, *, sample_weight: Any = None) -> ASTWRegressor:
+    def partial_fit(self, X: Any, y: Any, *, sample_weight: Any = None) -> Self:
         """Train for one epoch on a batch of clips, starting from the weights of the previous call.
 
         The learning rates stay at their peak. The targets of the first call define the mean and scale with which all

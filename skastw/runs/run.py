@@ -289,8 +289,7 @@ def _save(
     header = f"{_HEADER} {__version__}; to repeat: skastw train {RUN_FILE} --output FOLDER. Paths start from here.\n"
     values = asdict(_resolved(plan, outcome.model).relative_to(folder))
     page = {key: values[key] for key in ("description", "data", "split", "output", "recipe", "params")}
-    text = yaml.safe_dump(page, sort_keys=False, allow_unicode=True, width=100)
-    write_file(folder / RUN_FILE, header + text)
+    write_file(folder / RUN_FILE, header + yaml.safe_dump(page, sort_keys=False, allow_unicode=True, width=100))
     return str(folder)
 
 
