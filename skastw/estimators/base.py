@@ -133,7 +133,7 @@ class Attempt:
         self.n_features = {name: vars(probe)[name] for name in names if name in vars(probe)}
         return clips
 
-    def train(self, run: Run, data: Data, monitor: Monitor | None = None, checkpoint: Path | None = None) -> None:
+    def train(self, run: Run, data: Data, *, monitor: Monitor | None = None, checkpoint: Path | None = None) -> None:
         """Train; raise the exception that ended training, except for an interrupt after the first epoch."""
         with retained_heap():
             train(run, data, monitor=monitor, checkpoint=checkpoint)
@@ -349,7 +349,7 @@ class AudioEstimator(
                 max_epochs=settings.epochs,
                 reconstruct=attempt.copy,
             )
-            attempt.train(run, data, callbacks, checkpoint)
+            attempt.train(run, data, monitor=callbacks, checkpoint=checkpoint)
             callbacks.end_fit(run)
         return self
 
