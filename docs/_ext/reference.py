@@ -59,8 +59,10 @@ def public_modules() -> list[str]:
 
 
 def public_names(module: str) -> list[str]:
-    """Return the names that a module exports, except the version."""
-    return [name for name in importlib.import_module(module).__all__ if not name.startswith("_")]
+    """Return the names that a module exports, except the version; without ``__all__``, the names that it defines."""
+    content = vars(importlib.import_module(module))
+    defined = [name for name, value in content.items() if getattr(value, "__module__", None) == module]
+    return [name for name in content.get("__all__", defined) if not name.startswith("_")]
 
 
 def grouped() -> dict[str, tuple[str, dict[str, list[str]]]]:
