@@ -303,6 +303,7 @@ def test_wrong_targets_and_arguments_are_named(tone_clips):
         ({"groups": np.zeros(len(y))}, "1 group"),
         ({"groups": [1, 2]}, "inconsistent numbers of samples"),
         ({"X_val": clips}, "X_val alone"),
+        ({"X_val": clips, "y_val": y[:-1]}, "inconsistent numbers of samples"),
         ({"X_val": clips, "y_val": y + 5}, "not in the training data"),
         ({"sample_weight_val": np.ones(len(y))}, "without X_val"),
     ]

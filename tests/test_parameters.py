@@ -347,7 +347,7 @@ def test_a_grid_reaches_own_parameters_and_those_of_components():
     [
         (float, "float"),
         (int | None, "int or None"),
-        (Optional[str], "str or None"),  # noqa: UP045
+        (Optional[str], r"Optional\[str\]"),  # noqa: UP045
         (list[str], r"list\[str\]"),
         (list[str] | None, r"list\[str\] or None"),
     ],

@@ -554,11 +554,8 @@ def new_run(val_split=0.2, n_models=1, normalization="none", **params):
     clips, y = CLIPS[:N_CLIPS], Y[:N_CLIPS]
     targets = learn_targets(y, "classifier")
     labelled = Labelled(clips, targets.encode(y), np.ones(N_CLIPS))
-
-    def read(clips, index):
-        return read_frames(clips, index, components.features, components.sample_rate, ReadParams())
-
-    frame_set, _ = make_frame_set(labelled, labelled.used, read, limit=None, on_error="raise", dtype=torch.float32)
+    outcomes = read_frames(clips, labelled.used, components.features, components.sample_rate, ReadParams())
+    frame_set, _ = make_frame_set(labelled, outcomes, N_CLIPS, limit=None, on_error="raise", dtype=torch.float32)
     data = hold_out(labelled, frame_set, targets, SplitParams(val_split=val_split), seed=0)
     settings = TrainingSettings(
         **{"epochs": N_EPOCHS, "batch_size": 4, "precision": "float32", "seed": 3, "verbose": 0, **params},

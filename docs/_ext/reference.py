@@ -16,6 +16,7 @@ import click
 
 import skastw
 from skastw.cli import cli
+from skastw.estimators.arguments import Replaced
 
 #: Title of a page -> a sentence and the modules of the page. Modules that do not exist are skipped.
 GROUPS: dict[str, tuple[str, list[str]]] = {
@@ -144,21 +145,22 @@ def methods() -> dict[str, list[str]]:
         value = getattr(importlib.import_module(module), name)
         if inspect.isclass(value):
             members = inspect.getmembers(value, inspect.isroutine)
-            result[dotted] = [key for key, method in members if key[0] != "_" and not is_foreign(method)]
+            result[dotted] = [key for key, method in members if key[0] != "_" and not is_left_out(method)]
     return result
 
 
-def is_foreign(member: Any) -> bool:
-    """Say whether a member of a class comes from scikit-learn, torch or Python."""
-    return not (getattr(member, "__module__", None) or "skastw").startswith("skastw")
+def is_left_out(member: Any) -> bool:
+    """Say whether a member of a class comes from scikit-learn, torch or Python, or only explains that it is missing."""
+    foreign = not (getattr(member, "__module__", None) or "skastw").startswith("skastw")
+    return foreign or isinstance(member, Replaced)
 
 
-def skip_foreign(app: Any, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
-    """Skip members that skastw inherits from scikit-learn or torch."""
-    return True if is_foreign(obj) else None
+def skip_left_out(app: Any, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
+    """Skip members that skastw inherits from scikit-learn or torch, or that only explain that they are missing."""
+    return True if is_left_out(obj) else None
 
 
 def setup(app: Any) -> dict[str, bool]:
     """Register with Sphinx."""
-    app.connect("autodoc-skip-member", skip_foreign)
+    app.connect("autodoc-skip-member", skip_left_out)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -7,14 +7,11 @@ from typing import Any
 import click
 
 from skastw.cli._output import INTERRUPTED, in_one_line, print_warning
-from skastw.cli.bench import bench
 from skastw.cli.completion import completion
-from skastw.cli.demo import demo
-from skastw.cli.describe import describe
-from skastw.cli.models import export, info, push
+from skastw.cli.models import demo, export, info, push
 from skastw.cli.predict import embed, predict, windows
-from skastw.cli.recipes import recipes
-from skastw.cli.train import evaluate, train
+from skastw.cli.recipes import bench, recipes
+from skastw.cli.train import describe, evaluate, train
 from skastw.core.version import __version__
 from skastw.errors import SkastwError
 

@@ -72,21 +72,6 @@ _WORDS = {name: f"--{name.replace('_', '-')}" for name in _CLIPS | _LABELS | _SP
 _WORDS |= {"random_state": "--seed", "set": "a data set", "folder": "a folder", "table": "a table"}
 
 
-def data_options(command: Command) -> Command:
-    """Give a command the argument ``data``: the source of labelled clips, or None."""
-    return _source_options(_CLIPS | _LABELS, command)
-
-
-def split_options(command: Command) -> Command:
-    """Give a command the argument ``split``: one test set or several folds, or None."""
-    return _split_options(_SPLIT | _FOLDS, command)
-
-
-def part_options(command: Command) -> Command:
-    """Give a command the argument ``split``: one test set, or None."""
-    return _split_options(_SPLIT, command)
-
-
 def clip_options(command: Command) -> Command:
     """Give a command the arguments ``clips``, ``classifier`` and ``output``.
 
@@ -164,3 +149,10 @@ def _split_options(options: Options, command: Command) -> Command:
 
 def _with(options: Options, command: Command) -> Command:
     return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options.values()), command)
+
+
+#: Decorators that give a command an argument from several options: ``data``, the source of labelled clips, and
+#: ``split``, one test set or several folds, or one test set only. The argument is None without these options.
+data_options = functools.partial(_source_options, _CLIPS | _LABELS)
+split_options = functools.partial(_split_options, _SPLIT | _FOLDS)
+part_options = functools.partial(_split_options, _SPLIT)

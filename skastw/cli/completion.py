@@ -3,15 +3,16 @@
 from collections.abc import Sequence
 from glob import escape, glob
 from importlib import resources
-from typing import Any
 
 import click
+from click.shell_completion import BashComplete, CompletionItem, FishComplete, ZshComplete
 
 #: The names for :func:`skastw.datasets.fetch_dataset`, which takes too long to import for the tab key.
 SETS = ("emodb", "esc50", "fsdd", "minds14", "ravdess", "speech_commands", "spoken_digits", "urbansound8k")
+_SHELLS = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
 
 
-def complete_recipe(_: click.Context, __: click.Parameter, incomplete: str) -> list[Any]:
+def complete_recipe(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Return the names of recipes and YAML files that begin with ``incomplete``."""
     files = resources.files("skastw").joinpath("recipes").iterdir()
     names = sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
@@ -19,20 +20,18 @@ def complete_recipe(_: click.Context, __: click.Parameter, incomplete: str) -> l
     return _names_or_files([*names, *own], incomplete)
 
 
-def complete_data(_: click.Context, __: click.Parameter, incomplete: str) -> list[Any]:
+def complete_data(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Return the names of data sets that begin with ``incomplete``, and let the shell add files and folders."""
     return _names_or_files(SETS, incomplete)
 
 
-def _names_or_files(names: Sequence[str], incomplete: str) -> list[Any]:
-    from click.shell_completion import CompletionItem
-
+def _names_or_files(names: Sequence[str], incomplete: str) -> list[CompletionItem]:
     items = [CompletionItem(name) for name in names if name.startswith(incomplete)]
     return [CompletionItem(incomplete, type="file"), *items]  # in the other order, bash ignores the names
 
 
 @click.command()
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.argument("shell", type=click.Choice(list(_SHELLS)))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
     """Print the script that lets a shell complete commands with the tab key.
@@ -42,8 +41,4 @@ def completion(context: click.Context, shell: str) -> None:
     eval "$(skastw completion zsh)"            # in ~/.zshrc
     skastw completion fish | source            # in ~/.config/fish/config.fish
     """
-    from click.shell_completion import get_completion_class
-
-    completion_class = get_completion_class(shell)
-    assert completion_class is not None
-    click.echo(completion_class(context.find_root().command, {}, "skastw", "_SKASTW_COMPLETE").source())
+    click.echo(_SHELLS[shell](context.find_root().command, {}, "skastw", "_SKASTW_COMPLETE").source())

@@ -4,8 +4,6 @@ Time is axis 1, sequences are padded with zeros at the end, and each tensor come
 clip does not depend on the other clips of its batch.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -61,7 +59,7 @@ class Batch:
     partners: Tensor | None = None
     shares: Tensor | None = None
 
-    def to(self, device: torch.device) -> Batch:
+    def to(self, device: torch.device) -> "Batch":
         """Return the batch on ``device`` without waiting for the transfer; the lengths stay on the CPU."""
         tensors = [self.inputs, self.targets, self.weights]
         if device.type == "cuda":
@@ -69,7 +67,7 @@ class Batch:
         inputs, targets, weights = (tensor.to(device, non_blocking=True) for tensor in tensors)
         return replace(self, inputs=inputs, targets=targets, weights=weights)
 
-    def with_frames(self, frames: Tensor, lengths: Tensor | None = None) -> Batch:
+    def with_frames(self, frames: Tensor, lengths: Tensor | None = None) -> "Batch":
         """Return the batch with other frames (B, T, F) and ``lengths``, by default the same lengths.
 
         The frames are set to zero beyond each length.
@@ -79,7 +77,7 @@ class Batch:
             frames = frames * frame_mask(frames, lengths)
         return replace(self, inputs=frames, lengths=lengths)
 
-    def crop_or_pad(self, max_frames: int) -> Batch:
+    def crop_or_pad(self, max_frames: int) -> "Batch":
         """Return the batch cropped to ``max_frames`` or padded to a length of :func:`round_length`.
 
         After an augmentation has changed the lengths of the clips, the batch may have any length.

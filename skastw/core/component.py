@@ -5,13 +5,11 @@ A component holds only hyper-parameters. It derives from scikit-learn's ``BaseEs
 the class: the name is then shorthand for an object with default parameters.
 """
 
-from __future__ import annotations
-
 import functools
 import importlib
 import pkgutil
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 from sklearn.base import BaseEstimator
 
@@ -19,9 +17,6 @@ from skastw.core.parameters import check_values
 from skastw.core.sklearn_private import InvalidParameterError, boxes_in_a_row
 from skastw.core.text import did_you_mean
 from skastw.errors import ComponentError, plain
-
-if TYPE_CHECKING:
-    from typing import Self
 
 #: Every kind of component, in the order of a clip's path through the model, and the module that defines it.
 KINDS = {
@@ -32,8 +27,8 @@ KINDS = {
     "pooling": "skastw.pooling",
 }
 #: The base class of each kind, and the components of each kind by name.
-_BASES: dict[str, type[Component]] = {}
-_REGISTRY: dict[str, dict[str, type[Component]]] = {}
+_BASES: dict[str, type["Component"]] = {}
+_REGISTRY: dict[str, dict[str, Any]] = {}
 
 C = TypeVar("C", bound="Component")
 
@@ -65,7 +60,13 @@ class _Parameters(BaseEstimator):
         ValueError
             If the estimator does not have a parameter of that name.
         """
-        _check_names(self, params)
+        known = sorted(self.get_params(deep=False))
+        for name in params:
+            if name.partition("__")[0] not in known:
+                meant = (
+                    did_you_mean(name.replace(".", "__"), self.get_params()) or f", expected one of {', '.join(known)}."
+                )
+                raise ValueError(f"{type(self).__name__} has no parameter {plain(name)!r}{meant}")
         return super().set_params(**params)
 
     def _validate_params(self) -> None:
@@ -166,16 +167,6 @@ class ComponentParams(_Parameters):
         return boxes_in_a_row(objects)
 
 
-def _check_names(owner: BaseEstimator, names: Iterable[str]) -> None:
-    """Raise ValueError for a name that is not a parameter of ``owner``; suggest the name that was probably meant."""
-    known = sorted(owner.get_params(deep=False))
-    for name in names:
-        if name.partition("__")[0] in known:
-            continue
-        meant = did_you_mean(name.replace(".", "__"), owner.get_params()) or f", expected one of {', '.join(known)}."
-        raise ValueError(f"{type(owner).__name__} has no parameter {plain(name)!r}{meant}")
-
-
 def component_base(kind: str) -> type[Component]:
     """Return the base class of a kind of component.
 
@@ -224,12 +215,10 @@ def resolve_component(base: type[C], value: object) -> C:
     """
     if isinstance(value, base):
         return value
-    if isinstance(value, str) and value in component_names(base.kind):
-        component = _REGISTRY[base.kind][value]()
-        assert isinstance(component, base)
-        return component
-
     known = component_names(base.kind)
+    if isinstance(value, str) and value in known:
+        return _REGISTRY[base.kind][value]()
+
     suggestion = did_you_mean(value, known) if isinstance(value, str) else ""
     raise ComponentError(
         f"Got {base.kind}={plain(value)!r}, expected one of {', '.join(map(repr, known))}, or an object of type "

@@ -127,11 +127,6 @@ def is_out_of_memory(error: BaseException) -> bool:
 _NO_MEMORY = ("out of memory", "can't allocate memory", "defaultcpuallocator")
 
 
-def weight_dtype(precision: str) -> torch.dtype:
-    """Return the number format of the weights: float64 if ``precision`` is ``"float64"``, else float32."""
-    return torch.float64 if precision == "float64" else torch.float32
-
-
 #: Bytes of the largest block after whose release glibc retains more memory, minus glibc's own overhead.
 _LARGEST_ADAPTED = 32 * 2**20 - 2**16
 

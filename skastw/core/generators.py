@@ -104,21 +104,21 @@ def _borrowed(generators: Sequence[torch.Generator]) -> Iterator[None]:
 
 
 def _global_state(device: torch.device) -> Tensor:
-    if device.type == "cpu":
-        return torch.get_rng_state()
-    return torch.get_device_module(device).get_rng_state(*_which(device))
+    return _module(device).get_rng_state(*_which(device))
 
 
 def _set_global_state(device: torch.device, state: Tensor) -> None:
-    if device.type == "cpu":
-        torch.set_rng_state(state)
-    else:
-        torch.get_device_module(device).set_rng_state(state, *_which(device))
+    _module(device).set_rng_state(state, *_which(device))
+
+
+def _module(device: torch.device) -> Any:
+    """Return the module with the functions for the global generator of a device."""
+    return torch if device.type == "cpu" else torch.get_device_module(device)
 
 
 def _which(device: torch.device) -> tuple[torch.device, ...]:
-    """Return the device as an argument of a torch module's functions, which take none for MPS."""
-    return () if device.type == "mps" else (device,)
+    """Return the device as an argument of these functions, which take none for the CPU and for MPS."""
+    return () if device.type in ("cpu", "mps") else (device,)
 
 
 class OwnDraws(TorchDispatchMode):

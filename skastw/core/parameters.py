@@ -12,8 +12,7 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from numbers import Integral, Real
-from types import UnionType
-from typing import Any, Literal, TypeVar, Union, dataclass_transform, get_args, get_origin
+from typing import Any, Literal, TypeVar, dataclass_transform
 
 import numpy as np
 
@@ -172,9 +171,7 @@ def check_params(group: Any, name: str) -> None:
         ...
     sklearn.utils._param_validation.InvalidParameterError: The 'patience' parameter of Patience must be an instance ...
     """
-    declared = _declared(type(group))
-    constraints = {item.name: list(item.metadata["valid"]) for item in declared}
-    check_values(constraints, {item.name: getattr(group, item.name) for item in declared}, name)
+    check_values(group._parameter_constraints, vars(group), name)
 
 
 def check_values(constraints: Mapping[str, Any], values: Mapping[str, Any], owner: str) -> None:
@@ -233,21 +230,13 @@ def _declared(cls: type) -> list[Field]:
 def _documented(item: Field) -> str:
     """Return the numpydoc entry of a parameter."""
     options = next((part.options for part in item.metadata["valid"] if isinstance(part, StrOptions)), None)
-    kind = item.type if isinstance(item.type, str) else _type_name(item.type)
-    kind = kind.replace(" | ", " or ").replace("np.random.", "")
+    kind = item.type if isinstance(item.type, str) else inspect.formatannotation(item.type)
+    kind = kind.replace(" | ", " or ").replace("numpy.random.mtrand.", "")
     if options is not None:
-        others = sorted(options - {item.default}) if item.default in options else sorted(options)
-        listed = ", ".join(f'"{option}"' for option in ([item.default] if item.default in options else []) + others)
+        default_first = sorted(options, key=lambda option: (option != item.default, option))
+        listed = ", ".join(f'"{option}"' for option in default_first)
         mapping = "dict, " * (dict in item.metadata["valid"])
         kind = f"{mapping}{{{listed}}}" + " or None" * (item.default is None)
     shown = f'"{item.default}"' if isinstance(item.default, str) else item.default
     text = textwrap.fill(item.metadata["doc"], width=112, break_on_hyphens=False, break_long_words=False)
     return f"{item.name} : {kind}, default={shown}\n{textwrap.indent(text, '    ')}"
-
-
-def _type_name(kind: Any) -> str:
-    if get_origin(kind) in (Union, UnionType):
-        return " or ".join(map(_type_name, get_args(kind)))
-    if get_args(kind):
-        return str(kind)
-    return "None" if kind is type(None) else getattr(kind, "__name__", str(kind))

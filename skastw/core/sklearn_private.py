@@ -86,7 +86,6 @@ class FitCallbacks:
         self._reconstruct = reconstruct
         start = getattr(estimator, "_init_callback_context", None)
         self._fit = start(max_subtasks=max_epochs) if start is not None else None
-        self._epoch: Any = None
         if self._fit is not None:
             self._fit.call_on_fit_task_begin(**self._arguments)
 
@@ -98,7 +97,7 @@ class FitCallbacks:
 
     def end_epoch(self, run: Any) -> bool:
         """Call the callbacks after an epoch of ``run``; return True if one of them stops training."""
-        if self._epoch is None:
+        if self._fit is None:
             return False
         return bool(
             self._epoch.call_on_fit_task_end(

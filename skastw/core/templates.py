@@ -1,13 +1,8 @@
 """Pages and model cards from Jinja2 templates, in the folder ``templates`` beside the code that fills them."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
+from typing import Any
 
 
 def render(package: str, name: str, **values: Any) -> str:
@@ -76,7 +71,7 @@ def summary(
 
 
 @functools.cache
-def _environment(package: str) -> Environment:
+def _environment(package: str) -> Any:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     return Environment(

@@ -1,9 +1,7 @@
 """Training and validation sets, made from clips and encoded targets."""
 
-from __future__ import annotations
-
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -11,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.utils.validation import check_consistent_length
 
 from skastw.audio import clip_path
 from skastw.core.parameters import param, parameters
@@ -24,9 +21,6 @@ from skastw.targets import Targets
 
 #: Values of the parameter ``cache``, and the number of bytes of frames that each keeps in memory (None: all).
 CACHES = {"auto": MEMORY_LIMIT, "memory": None, "disk": 0}
-
-#: Function that takes clips and the positions to read, and yields the outcome of each of them.
-Read = Callable[[Sequence[Any], np.ndarray], Iterator[Outcome]]
 
 
 @parameters
@@ -67,9 +61,6 @@ class Labelled:
     targets: np.ndarray
     weights: np.ndarray
     groups: np.ndarray | None = None
-
-    def __post_init__(self) -> None:
-        check_consistent_length(self.clips, self.targets, self.weights, self.groups)
 
     @property
     def used(self) -> np.ndarray:
@@ -166,22 +157,22 @@ def hold_out(labelled: Labelled, frame_set: FrameSet, targets: Targets, split: S
 
 def make_frame_set(
     labelled: Labelled,
-    index: np.ndarray,
-    read: Read,
+    outcomes: Iterable[Outcome],
+    n_clips: int,
     *,
     limit: int | None,
     on_error: str,
     dtype: torch.dtype,
 ) -> tuple[FrameSet, list[FailedClip]]:
-    """Return the data set of the usable clips at ``index``, and a list of the other clips.
+    """Return the data set of the usable clips among ``n_clips`` clips, and a list of the other clips.
 
     Parameters
     ----------
     labelled : Labelled
-    index : ndarray of int
-        Positions of the clips to read.
-    read : callable
-        Function that reads clips and yields their outcomes.
+    outcomes : iterable of Outcome
+        The results of reading some of the labelled clips.
+    n_clips : int
+        Number of these clips, for warnings and errors.
     limit : int or None
         Bytes of frames to keep in memory. The other frames are kept in a temporary file.
     on_error : str
@@ -193,7 +184,7 @@ def make_frame_set(
     failed = FailedClips()
     cancelled: list[tuple[int, str | None]] = []
 
-    for outcome in read(labelled.clips, index):
+    for outcome in outcomes:
         if isinstance(outcome.result, FailedClip):
             failed.append(outcome.result)
             continue
@@ -202,8 +193,8 @@ def make_frame_set(
         if outcome.cancelled:
             cancelled.append((outcome.position, clip_path(labelled.clips[outcome.position])))
 
-    report_cancelled(cancelled, len(index))
-    report_failures(failed, len(index), on_error, training=True)
+    report_cancelled(cancelled, n_clips)
+    report_failures(failed, n_clips, on_error, training=True)
 
     kept = np.array(positions, dtype=np.int64)
     targets = torch.from_numpy(labelled.targets)[kept]

@@ -1,7 +1,5 @@
 """Extraction of frames from clips: check X, decode, resample and run the front end in threads."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -124,8 +122,9 @@ def check_clips(estimator: Any, X: Any, *, reset: bool) -> Sequence[Any]:
         clips = as_clips(X)
 
     if len(clips) == 0:
-        name = type(estimator).__name__
-        raise ValueError(f"Found array with 0 sample(s) in X while a minimum of 1 is required by {name}.")
+        raise ValueError(
+            f"Found array with 0 sample(s) in X while a minimum of 1 is required by {type(estimator).__name__}."
+        )
     return clips
 
 
@@ -223,9 +222,7 @@ def extract_frames(
     chosen = list(range(len(clips)) if indices is None else indices)
     groups = [chosen[i : i + _GROUP] for i in range(0, len(chosen), _GROUP)]
 
-    def outcomes_of(group: list[int]) -> list[Outcome]:
-        return _group_outcomes(clips, group, front_end, sample_rate, device)
-
+    outcomes_of = partial(_group_outcomes, clips, front_end, sample_rate, device)
     n_threads = effective_n_jobs(n_jobs)
     one_by_one = (hold_warnings(outcomes_of, group) for group in groups)
     results = (
@@ -238,7 +235,7 @@ def extract_frames(
 
 
 def _group_outcomes(
-    clips: Sequence[Any], group: list[int], front_end: FeaturesModule, sample_rate: int, device: torch.device | None
+    clips: Sequence[Any], front_end: FeaturesModule, sample_rate: int, device: torch.device | None, group: list[int]
 ) -> list[Outcome]:
     """Decode a group of clips, and run the front end on parts of it that are limited in memory."""
     outcomes: dict[int, Outcome] = {}

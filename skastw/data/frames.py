@@ -1,7 +1,5 @@
 """Storage of the frames of many clips, and data sets of frames with targets."""
 
-from __future__ import annotations
-
 import hashlib
 import tempfile
 import threading
@@ -88,7 +86,7 @@ class FrameStore:
     def __iter__(self) -> Iterator[Tensor]:
         return (self[i] for i in range(len(self)))
 
-    def subset(self, index: Iterable[int]) -> FrameStore:
+    def subset(self, index: Iterable[int]) -> "FrameStore":
         """Return a view of the clips at ``index``."""
         view = FrameStore()
         view._file = self._file
@@ -207,7 +205,7 @@ class FrameSet:
     def __len__(self) -> int:
         return len(self.frames)
 
-    def subset(self, index: np.ndarray) -> FrameSet:
+    def subset(self, index: np.ndarray) -> "FrameSet":
         """Return the data set of the items at ``index``."""
         return FrameSet(self.frames.subset(index), self.targets[index], self.weights[index], self.positions[index])
 

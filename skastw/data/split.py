@@ -1,15 +1,11 @@
 """The internal validation split, which is stratified if possible and keeps groups together."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from numbers import Real
 from typing import Any
 
 import numpy as np
 
-from skastw.core.parameters import param, parameters
-from skastw.core.sklearn_private import Interval
+from skastw.core.parameters import param, parameters, reals
 from skastw.core.warn import ignored_warnings, warn_user
 from skastw.errors import plain
 
@@ -20,7 +16,7 @@ class SplitParams:
 
     val_split: float | None = param(
         default=0.2,
-        valid=[Interval(Real, 0, 1, closed="neither"), None],
+        valid=[reals(0, 1, closed="neither"), None],
         doc="Share of the clips that are held out for validation, to choose the best epoch. The split is stratified "
         "if possible. If ``fit`` gets ``groups``, whole groups are held out. None trains on all clips for all epochs.",
     )
@@ -68,9 +64,7 @@ def split_validation(
     """
     n = len(y)
     if groups is not None:
-        train, valid = _split_groups(y, np.asarray(groups), val_split, seed)
-        _warn_about_missing_classes(y, train, valid, names)
-        return train, valid
+        return _split_groups(y, np.asarray(groups), val_split, seed, names)
 
     if n < 2:
         raise ValueError(
@@ -104,7 +98,9 @@ def _draw_few(y: np.ndarray, n_valid: int, seed: int) -> np.ndarray:
     return np.sort(chosen or order[:1])
 
 
-def _split_groups(y: np.ndarray, groups: np.ndarray, val_split: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _split_groups(
+    y: np.ndarray, groups: np.ndarray, val_split: float, seed: int, names: Sequence[Any] | None
+) -> tuple[np.ndarray, np.ndarray]:
     n_groups = len(np.unique(groups))
     if n_groups < 2:
         raise ValueError(
@@ -125,6 +121,7 @@ def _split_groups(y: np.ndarray, groups: np.ndarray, val_split: float, seed: int
         train, valid = min(folds, key=lambda fold: _split_cost(y, fold, val_split))
     else:
         train, valid = next(GroupShuffleSplit(1, test_size=val_split, random_state=seed).split(y, y, groups))
+    _warn_about_missing_classes(y, train, valid, names)
     return train, valid
 
 

@@ -1,17 +1,13 @@
 """Errors about arguments and methods that an estimator does not have: they name its class and what to write instead."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 from skastw.core.text import did_you_mean
 from skastw.errors import plain
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 #: Arguments of other programs, and what to write instead. A replacement is suggested if its first name exists.
 _REPLACEMENTS = {
@@ -72,7 +68,7 @@ class Replaced:
         raise AttributeError(f"{owner.__name__} has no method {self._name!r}: write {self._instead}.")
 
 
-def _explaining(method: F) -> F:
+def _explaining(method: Callable[..., Any]) -> Callable[..., Any]:
     """Return a method that raises an explained TypeError for arguments that it does not take."""
     signature = inspect.signature(method)
 
@@ -86,7 +82,7 @@ def _explaining(method: F) -> F:
             raise TypeError(f"{cls.__name__}.{method.__name__}() {problem or f'is {error}.'}") from None
         return method(self, *args, **kwargs)
 
-    return explaining  # type: ignore[return-value]
+    return explaining
 
 
 def _problem(

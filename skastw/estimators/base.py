@@ -1,30 +1,28 @@
 """Base of the classifier and the regressor: ``fit``, predictions, saving and the interface of scikit-learn."""
 
-from __future__ import annotations
-
 import copy
 import hashlib
 import json
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from numbers import Integral
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
+import torch
 from msgspec import structs
 from sklearn.base import TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
-from torch import Tensor
 
 from skastw.artifact.onnx import write_onnx
 from skastw.artifact.pretrained import Loaded, load, push, save, with_front_end
 from skastw.core.component import KINDS, ComponentParams
-from skastw.core.device import resolve_device, weight_dtype
+from skastw.core.device import resolve_device, retained_heap
 from skastw.core.parameters import check_params, param, param_names, parameters, take_params
 from skastw.core.sklearn_private import (
     CallbackSupportMixin,
@@ -37,27 +35,27 @@ from skastw.core.text import did_you_mean
 from skastw.core.version import __version__
 from skastw.core.warn import warn_user
 from skastw.data.dataset import CACHES, CacheParams, Data, Labelled, hold_out, make_frame_set
-from skastw.data.extraction import Outcome, check_clips, read_frames
+from skastw.data.extraction import check_clips, read_frames
 from skastw.data.failures import FailedClip, FailedClips
 from skastw.data.frames import FrameSet
 from skastw.data.split import SplitParams
 from skastw.errors import ArtifactError, DataError, RecipeError, SkastwError, plain
 from skastw.estimators.arguments import ExplainedArguments, Replaced
-from skastw.estimators.attempt import Attempt
 from skastw.network.components import Components, ModelParams, resolve_components
 from skastw.network.inference import InferenceParams, embed, predict
+from skastw.network.model import AudioModel
 from skastw.network.trained import Trained, held_out_scores
 from skastw.recipes import load_recipe
 from skastw.targets import Targets, learn_targets
 from skastw.targets.checks import check_complete, group_array, numpy_targets
-from skastw.training import Run, TrainingParams, TrainingSettings, load_state, start_run
+from skastw.training import Monitor, Run, TrainingParams, TrainingSettings, load_state, start_run, train, trained_from
 from skastw.training.checkpoint import CheckpointParams
 from skastw.training.run import Loss, check_front_end
 
 #: Parameters that may be a dict. JSON stores them as pairs, because the keys may be numbers.
 _MAPPINGS = ("class_weight",)
 
-E = TypeVar("E", bound="AudioEstimator")
+T = TypeVar("T")
 
 
 @parameters
@@ -86,6 +84,93 @@ class StartParams:
         "run in several threads. They do not change the state of torch's global random generator. A saved model keeps "
         "an integer seed.",
     )
+
+
+@dataclass
+class Attempt:
+    """State of a call of ``fit`` or ``partial_fit``; if it succeeds, the estimator gets the attributes :meth:`learned`.
+
+    Attributes
+    ----------
+    components : Components
+    drawn_seed : int
+        Seed that was drawn from ``random_state``.
+    params : dict
+        Other parameters, which are saved with the fitted model.
+    before : Trained or None
+        Fitted model that this call trains further, as in ``partial_fit``.
+    failed : list of FailedClip
+        Clips that were left out.
+    n_features : dict
+        ``n_features_in_`` and ``feature_names_in_``, if X is an array.
+    data : Data or None
+    run : Run or None
+    finished : bool
+        Whether training has ended; the network of the run then has the weights that are kept.
+    """
+
+    components: Components
+    drawn_seed: int
+    params: dict[str, Any]
+    before: Trained | None = None
+    failed: list[FailedClip] = field(default_factory=FailedClips)
+    n_features: dict[str, Any] = field(default_factory=dict)
+    data: Data | None = None
+    run: Run | None = None
+    finished: bool = False
+
+    @property
+    def seed(self) -> int:
+        """The seed of this run. Each call of ``partial_fit`` has another seed."""
+        return (self.drawn_seed + (self.before.record.n_epochs if self.before else 0)) % 2**31
+
+    def check_clips(self, estimator: Any, X: Any, *, reset: bool) -> Sequence[Any]:
+        """Return X as clips; see :func:`skastw.data.extraction.check_clips`. The estimator does not change."""
+        probe = copy.copy(estimator)
+        vars(probe).update(self.n_features)
+        clips = check_clips(probe, X, reset=reset)
+        names = ("n_features_in_", "feature_names_in_")
+        self.n_features = {name: vars(probe)[name] for name in names if name in vars(probe)}
+        return clips
+
+    def train(self, run: Run, data: Data, *, monitor: Monitor | None = None, checkpoint: Path | None = None) -> None:
+        """Train; raise the exception that ended training, except for an interrupt after the first epoch."""
+        with retained_heap():
+            train(run, data, monitor=monitor, checkpoint=checkpoint)
+        self.finished = True
+
+        if isinstance(run.stopped, KeyboardInterrupt) and run.best["epoch"]:
+            epochs = run.settings.epochs
+            at = f"Training was interrupted in epoch {min(run.epoch + 1, epochs)} of {epochs}"
+            warn_user(f"{at}; the weights of epoch {run.best['epoch']} are kept.")
+        elif run.stopped is not None:
+            raise run.stopped
+
+    def trained(self, model: AudioModel | None = None) -> Trained | None:
+        """Return the fitted model with the best weights so far, or None before the end of the first epoch."""
+        if self.run is None or self.data is None or not self.run.best["epoch"]:
+            return None
+        if model is None and not self.finished:  # an exception outside the loop, such as SystemExit
+            self.run.model.load_state_dict(self.run.best["weights"])
+        seed = self.before.record.seed if self.before else self.drawn_seed
+        return trained_from(self.run, self.data, self.components, seed=seed, params=self.params, model=model)
+
+    def copy(self, run: Run) -> dict[str, Any]:
+        """Return the fitted attributes of a copy of the estimator, for callbacks during and after training."""
+        model = run.model if self.finished else run.average.model
+        return {"trained_": self.trained(copy.deepcopy(model)), "failed_": self.failed, **self.n_features}
+
+    def learned(self) -> dict[str, Any]:
+        """Return the attributes of the fitted estimator.
+
+        Only ``partial_fit`` keeps the momenta. They refer to their model, because a user may replace ``trained_``.
+        """
+        assert self.run is not None
+        trained, momenta = self.trained(), None
+        if self.run.settings.constant_lr:
+            states = [{n: {k: v.cpu() for k, v in m.items()} for n, m in state.items()} for state in self.run.momenta]
+            momenta = (trained, states)
+        return {"trained_": trained, "failed_": self.failed, **self.n_features, "_momenta": momenta}
 
 
 @parameters
@@ -131,7 +216,7 @@ class AudioEstimator(
     load = Replaced("from_pretrained(folder)")
 
     @classmethod
-    def from_recipe(cls: type[E], recipe: str | os.PathLike[str]) -> E:
+    def from_recipe(cls, recipe: str | os.PathLike[str]) -> Self:
         """Return an estimator with the parameters of a recipe; ``set_params`` can change them.
 
         Parameters
@@ -239,7 +324,6 @@ class AudioEstimator(
         weights so far, or None before the end of the first epoch. After ``estimator.trained_ = error.trained``, the
         estimator predicts with these weights.
         """
-        _warn_of_many_processes()
         with self._attempt() as attempt:
             start = self._starting_point(attempt.components)
             clips = attempt.check_clips(self, X, reset=True)
@@ -247,9 +331,9 @@ class AudioEstimator(
             labelled = self._labelled(clips, targets, y, sample_weight, groups)
             validation = self._check_validation(attempt, targets, X_val, y_val, sample_weight_val)
 
-            data = self._make_data(attempt, labelled, validation, targets)
+            data = attempt.data = self._make_data(attempt, labelled, validation, targets)
             settings = self._settings(attempt.seed).lasting(len(data.train))
-            run = self._start_run(attempt, targets, settings, start)
+            run = attempt.run = start_run(attempt.components, targets, settings, data, start, self._loss(targets))
             checkpoint = self._checkpoint(attempt, data, start)
             if checkpoint is not None and (state := load_state(checkpoint)) is not None:
                 run.load_state_dict(state)
@@ -263,18 +347,17 @@ class AudioEstimator(
                 max_epochs=settings.epochs,
                 reconstruct=attempt.copy,
             )
-            attempt.train(callbacks, checkpoint)
+            attempt.train(run, data, monitor=callbacks, checkpoint=checkpoint)
             callbacks.end_fit(run)
         return self
 
-    def _partial_fit(self, X: Any, y: Any, learn: Callable[[], Targets], sample_weight: Any) -> None:
+    def _partial_fit(self, X: Any, y: Any, learn: Callable[[], Targets], sample_weight: Any) -> Self:
         """Train one epoch at constant learning rates, starting from the weights and momenta of the previous call.
 
         ``learn`` returns the targets: new ones in the first call, and the targets of the first call afterwards.
         """
+        self._validate_params()
         before: Trained | None = vars(self).get("trained_")
-        if before is None:
-            _warn_of_many_processes()
         with self._attempt(before) as attempt:
             start = before or self._starting_point(attempt.components)
             targets = learn()
@@ -282,17 +365,17 @@ class AudioEstimator(
             labelled = self._labelled(clips, targets, y, sample_weight)
             width = None if before is None else before.model.features.n_features
             train_set, attempt.failed = self._frame_set(attempt, labelled, labelled.used, width)
-            attempt.data = Data(train_set, None, "trained in instalments")
+            data = attempt.data = Data(train_set, None, "trained in instalments")
 
-            settings = self._settings(attempt.seed)
-            settings = replace(settings, epochs=1, constant_lr=True, patience=None, ema_decay=None)
-            run = self._start_run(attempt, targets, settings, start)
+            settings = replace(self._settings(attempt.seed), epochs=1, constant_lr=True, patience=None, ema_decay=None)
+            run = attempt.run = start_run(attempt.components, targets, settings, data, start, self._loss(targets))
             if before is not None:
                 run.history = list(before.record.history)
                 model, momenta = vars(self).get("_momenta") or (None, [])
                 if model is before:  # not if fit, from_pretrained or an assignment set trained_
                     run.load_momenta(copy.deepcopy(momenta))
-            attempt.train()
+            attempt.train(run, data)
+        return self
 
     @contextmanager
     def _attempt(self, before: Trained | None = None) -> Iterator[Attempt]:
@@ -300,10 +383,20 @@ class AudioEstimator(
 
         An exception does not change the estimator. It gets the attributes ``failed`` and ``trained``.
         """
+        world_size = os.environ.get("WORLD_SIZE", "")
+        if before is None and world_size.isdecimal() and int(world_size) > 1:
+            warn_user(
+                f"The environment has WORLD_SIZE={world_size}, as if torchrun had started {world_size} processes. Each "
+                "process trains its own model on all clips; training is not distributed. Start one process, or let "
+                "each process train another configuration or fold."
+            )
+
         attempt: Attempt | None = None
         try:
-            components = before.components if before else resolve_components(self, weight_dtype(self.precision))
-            attempt = Attempt(components, self._draw_seed(), self._params_to_save(), before)
+            dtype = torch.float64 if self.precision == "float64" else torch.float32
+            components = before.components if before else resolve_components(self, dtype)
+            seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
+            attempt = Attempt(components, int(seed), self._params_to_save(), before)
             yield attempt
         except BaseException as error:
             failed = error.failed if isinstance(error, SkastwError) else ()
@@ -318,10 +411,6 @@ class AudioEstimator(
         self.__dict__ = {**others, **attempt.learned()}
 
     # ---------------------------------------------------------- steps of fit
-
-    def _draw_seed(self) -> int:
-        """Return a seed drawn from ``random_state``."""
-        return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
 
     def _starting_point(self, components: Components) -> Trained | None:
         """Return the fitted model to start from, if ``warm_start`` or ``init_from`` is set."""
@@ -375,26 +464,23 @@ class AudioEstimator(
             raise DataError(f"No clip of {lost} can be used; error.failed lists the clips.")
 
         if validation is None:
-            attempt.data = hold_out(labelled, train_set, targets, self, attempt.seed)
-        else:
-            everything, width = np.arange(len(validation.clips)), train_set.frames[0].shape[1]
-            valid_set, failed = self._frame_set(attempt, validation, everything, width)
-            attempt.failed += [replace(clip, reason=f"in X_val: {clip.reason}") for clip in failed]
-            attempt.data = Data(train_set, valid_set, "validation clips given by the caller")
-        return attempt.data
+            return hold_out(labelled, train_set, targets, self, attempt.seed)
+        everything, width = np.arange(len(validation.clips)), train_set.frames[0].shape[1]
+        valid_set, failed = self._frame_set(attempt, validation, everything, width)
+        attempt.failed += [replace(clip, reason=f"in X_val: {clip.reason}") for clip in failed]
+        return Data(train_set, valid_set, "validation clips given by the caller")
 
     def _frame_set(
         self, attempt: Attempt, labelled: Labelled, index: np.ndarray, n_features: int | None = None
     ) -> tuple[FrameSet, list[FailedClip]]:
         """Return the data set of the usable clips at ``index``, and a list of the other clips."""
         components = attempt.components
-
-        def read(clips: Sequence[Any], index: np.ndarray) -> Iterator[Outcome]:
-            rate = components.sample_rate
-            return read_frames(clips, index, components.features, rate, self, n_features=n_features)
-
+        features, rate = components.features, components.sample_rate
+        outcomes = read_frames(labelled.clips, index, features, rate, self, n_features=n_features)
         limit = None if components.precomputed else CACHES[self.cache]  # precomputed frames are in memory already
-        return make_frame_set(labelled, index, read, limit=limit, on_error=self.on_error, dtype=components.dtype)
+        return make_frame_set(
+            labelled, outcomes, len(index), limit=limit, on_error=self.on_error, dtype=components.dtype
+        )
 
     def _settings(self, seed: int) -> TrainingSettings:
         return take_params(
@@ -406,12 +492,6 @@ class AudioEstimator(
             seed=seed,
             verbose=int(self.verbose),
         )
-
-    def _start_run(self, attempt: Attempt, targets: Targets, settings: TrainingSettings, start: Trained | None) -> Run:
-        """Return a run with new weights, or with the weights of ``start``."""
-        assert attempt.data is not None
-        attempt.run = start_run(attempt.components, targets, settings, attempt.data, start, self._loss(targets))
-        return attempt.run
 
     def _checkpoint(self, attempt: Attempt, data: Data, start: Trained | None) -> Path | None:
         """Return the checkpoint file of this run. Its name is a hash of the data, parameters and initial weights."""
@@ -458,11 +538,11 @@ class AudioEstimator(
         check_is_fitted(self)
         return np.array([f"embedding_{i}" for i in range(self.model_.head.in_features)], dtype=object)
 
-    def _outputs(self, X: Any) -> tuple[Any, Tensor]:
+    def _outputs(self, X: Any) -> tuple[Any, torch.Tensor]:
         """Return the targets, and the outputs of the network for each clip, shape (n_clips, K)."""
         return self._run(predict, X)
 
-    def _run(self, function: Callable[..., tuple[Tensor, list[FailedClip]]], X: Any) -> tuple[Any, Tensor]:
+    def _run(self, function: Callable[..., tuple[T, list[FailedClip]]], X: Any) -> tuple[Any, T]:
         """Return the targets of the fitted model and the result of a function of it; note clips that it left out.
 
         Another thread may end ``fit`` meanwhile, so both are taken from one model.
@@ -470,7 +550,8 @@ class AudioEstimator(
         check_is_fitted(self)
         trained, params = self.trained_, self._inference()
         result, failed = function(trained, check_clips(self, X, reset=False), params)
-        self._note(failed)
+        if self.on_error != "raise":
+            self.failed_ = failed
         return trained.targets, result
 
     def _inference(self) -> InferenceParams:
@@ -478,11 +559,6 @@ class AudioEstimator(
         params = take_params(InferenceParams, self)
         check_params(params, type(self).__name__)
         return params
-
-    def _note(self, failed: list[FailedClip]) -> None:
-        """Set ``failed_`` to the clips that a prediction has left out."""
-        if self.on_error != "raise":
-            self.failed_ = failed
 
     # ---------------------------------------------------------------- disk
 
@@ -628,14 +704,14 @@ class AudioEstimator(
 
     @classmethod
     def from_pretrained(
-        cls: type[E],
+        cls,
         model: str | os.PathLike[str],
         *,
         revision: str | None = None,
         token: str | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
         device: str = "auto",
-    ) -> E:
+    ) -> Self:
         """Load an estimator from a folder or from the Hugging Face Hub.
 
         Parameters
@@ -671,11 +747,12 @@ class AudioEstimator(
             If the revision is a branch or a tag, which may change. The warning names the commit to pin, and appears
             once for each revision.
         """
-        build = partial(cls._from_loaded, device=device)
-        return load(model, build, revision=revision, token=token, cache_dir=cache_dir)
+        return load(
+            model, partial(cls._from_loaded, device=device), revision=revision, token=token, cache_dir=cache_dir
+        )
 
     @classmethod
-    def _from_loaded(cls: type[E], loaded: Loaded, device: str) -> E:
+    def _from_loaded(cls, loaded: Loaded, device: str) -> Self:
         """Return the fitted estimator of a model that was read from a folder."""
         if loaded.estimator != cls.__name__:
             raise ArtifactError(f"The folder contains a model of {loaded.estimator!r}, expected {cls.__name__!r}.")
@@ -683,30 +760,27 @@ class AudioEstimator(
         if unknown:
             raise ArtifactError(f"config.json has the parameters {unknown[:5]}, which {cls.__name__} does not save.")
 
-        pairs = {name: dict(loaded.params[name]) for name in _MAPPINGS if isinstance(loaded.params.get(name), list)}
         if loaded.trained.targets.estimator != cls._learns:
             raise ArtifactError(
                 f"labels.json has task={loaded.trained.targets.name!r}, which {cls.__name__} does not learn."
             )
-        params = {**loaded.params, **pairs}
-        accepted = cls._get_param_names()
-        estimator = cls(**{name: value for name, value in params.items() if name in accepted})
+        params = {name: value for name, value in loaded.params.items() if name in cls._get_param_names()}
+        mappings = {name: dict(params[name]) for name in _MAPPINGS if isinstance(params.get(name), list)}
+        estimator = cls(**{**params, **mappings})
         estimator.device = device
-        estimator._check_fixed(loaded, params.keys() - set(accepted))
+        estimator._check_fixed(loaded)
         estimator._validate_params()
         estimator.trained_ = loaded.trained
         return estimator
 
-    def _check_fixed(self, loaded: Loaded, names: Collection[str]) -> None:
+    def _check_fixed(self, loaded: Loaded) -> None:
         """Raise ArtifactError if a parameter that ``__init__`` of a subclass does not accept has another saved value.
 
         Such a subclass passes values of its own to the ``__init__`` of its base.
         """
-        if not names:
-            return
         ours = {**self._params_to_save(), **resolve_components(self).without_folders().to_config()}
         theirs = {**loaded.params, **loaded.trained.components.to_config()}
-        for name in sorted(names):
+        for name in sorted(loaded.params.keys() - set(self._get_param_names())):
             if ours[name] != theirs[name]:
                 raise ArtifactError(
                     f"The model was saved with {name}={theirs[name]!r}, but {type(self).__name__} sets {ours[name]!r} "
@@ -745,14 +819,3 @@ def _weights(sample_weight: Any, targets: np.ndarray, name: str) -> np.ndarray:
     """Return the weight of each clip, shape (n,)."""
     check_complete(sample_weight, name)
     return check_sample_weight(numpy_targets(sample_weight), targets, ensure_non_negative=True)
-
-
-def _warn_of_many_processes() -> None:
-    """Warn if this process is one of several that ``torchrun`` or a similar launcher started."""
-    world_size = os.environ.get("WORLD_SIZE", "")
-    if world_size.isdecimal() and int(world_size) > 1:
-        warn_user(
-            f"The environment has WORLD_SIZE={world_size}, as if torchrun had started {world_size} processes. Each "
-            "process trains its own model on all clips; training is not distributed. Start one process, or let each "
-            "process train another configuration or fold."
-        )

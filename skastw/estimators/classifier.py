@@ -1,10 +1,8 @@
 """The audio classifier, an estimator for clips with one or several labels."""
 
-from __future__ import annotations
-
 from functools import partial
 from numbers import Integral
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
@@ -14,10 +12,9 @@ from sklearn.utils.validation import check_is_fitted
 from skastw.analysis.occlusion import Occlusion, explain
 from skastw.analysis.windows import window_table
 from skastw.core.parameters import parameters
-from skastw.data.extraction import check_clips
 from skastw.errors import plain
 from skastw.estimators.base import AudioEstimator
-from skastw.targets import ClassParams, ClassTargets, Targets, learn_targets
+from skastw.targets import ClassParams, Targets, learn_targets
 from skastw.targets.checks import check_complete, numpy_targets
 from skastw.training.run import Loss
 
@@ -104,7 +101,7 @@ class ASTWClassifier(ClassifierMixin, ClassParams, AudioEstimator):
         tags.classifier_tags.multi_label = True
         return tags
 
-    def partial_fit(self, X: Any, y: Any, *, classes: Any = None, sample_weight: Any = None) -> ASTWClassifier:
+    def partial_fit(self, X: Any, y: Any, *, classes: Any = None, sample_weight: Any = None) -> Self:
         """Train for one epoch on a batch of clips, starting from the weights of the previous call.
 
         The learning rates stay at their peak.
@@ -132,13 +129,12 @@ class ASTWClassifier(ClassifierMixin, ClassParams, AudioEstimator):
         Later calls use the components, ``sample_rate``, ``chunk_length`` and ``n_models`` of the first call. If a call
         raises an exception, the estimator does not change; see :meth:`fit`.
         """
-        self._validate_params()
-        check_complete(classes, "classes")
-        self._partial_fit(X, y, partial(self._instalment_targets, y, numpy_targets(classes)), sample_weight)
-        return self
+        return self._partial_fit(X, y, partial(self._instalment_targets, y, classes), sample_weight)
 
     def _instalment_targets(self, y: Any, classes: Any) -> Targets:
         """Return the targets of the first call of ``partial_fit``, from ``classes`` or from an indicator y."""
+        check_complete(classes, "classes")
+        classes = numpy_targets(classes)
         if not hasattr(self, "trained_"):
             if classes is None and np.ndim(y) < 2:
                 raise ValueError("Got classes=None in the first call of partial_fit, expected all classes.")
@@ -273,13 +269,7 @@ class ASTWClassifier(ClassifierMixin, ClassParams, AudioEstimator):
         >>> table.columns.tolist()
         ['clip', 'start', 'end', 0, 1]
         """
-        check_is_fitted(self)
-        clips = check_clips(self, X, reset=False)
-        table, failed = window_table(
-            self.trained_, clips, self._inference(), window=window, hop=hop, aggregate=aggregate
-        )
-        self._note(failed)
-        return table
+        return self._run(partial(window_table, window=window, hop=hop, aggregate=aggregate), X)[1]
 
     def explain(
         self, clip: Any, *, label: Any = None, n_times: int = 20, n_bands: int = 16, fill: str = "clip"
@@ -341,6 +331,5 @@ class ASTWClassifier(ClassifierMixin, ClassParams, AudioEstimator):
     def _loss(self, targets: Targets) -> Loss:
         return partial(targets.loss, label_smoothing=self.label_smoothing)
 
-    def _target_weights(self, targets: Targets, encoded: np.ndarray) -> np.ndarray:
-        assert isinstance(targets, ClassTargets)
+    def _target_weights(self, targets: Any, encoded: np.ndarray) -> np.ndarray:
         return targets.loss_weights(encoded, self.class_weight)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from sklearn.base import TransformerMixin
@@ -11,8 +11,8 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skastw.core.component import ComponentParams, resolve_component
-from skastw.core.parameters import suggesting
-from skastw.core.sklearn_private import Interval, StrOptions, fit_context
+from skastw.core.parameters import integers, param, parameters
+from skastw.core.sklearn_private import StrOptions, fit_context
 from skastw.data.extraction import check_clips, extract_frames
 from skastw.data.failures import POLICIES, FailedClip, FailedClips, report_failures
 from skastw.errors import ComponentError, plain
@@ -27,6 +27,7 @@ def _makes_a_table(featurizer: ASTWFeaturizer) -> bool:
     raise AttributeError(f"Got output={plain(featurizer.output)!r}: only output='statistics' has named columns.")
 
 
+@parameters
 class ASTWFeaturizer(ExplainedArguments, TransformerMixin, ComponentParams):
     """Turn clips into frames for a network, or into a table of statistics for classical models.
 
@@ -36,22 +37,7 @@ class ASTWFeaturizer(ExplainedArguments, TransformerMixin, ComponentParams):
 
     Parameters
     ----------
-    sample_rate : int, default=16000
-        Sampling rate of the waveforms that the front end takes (Hz). Clips are resampled to it. An array without a
-        sampling rate must have it already.
-    features : str or Features, default="log_mel"
-        Front end, which computes frames from a waveform: ``"log_mel"``, ``"mfcc"`` or ``"pcen"``.
-    output : {"frames", "statistics"}, default="frames"
-        ``"frames"`` returns an array of shape (n_frames, n_features) for each clip. ``"statistics"`` returns one row
-        per clip: for each band and for 20 cepstral coefficients, the mean, the standard deviation and the standard
-        deviation of the change from frame to frame.
-    n_jobs : int or None, default=None
-        Number of threads that decode clips, counted as in joblib.
-    on_error : {"raise", "warn", "ignore"}, default="raise"
-        What ``transform`` does with clips that cannot be read: raise an error, or return an empty array or NaN
-        statistics for them, with or without a warning. ``failed_`` then lists these clips.
-    verbose : int, default=0
-        1 shows a progress bar.
+    {parameters}
 
     Attributes
     ----------
@@ -75,34 +61,38 @@ class ASTWFeaturizer(ExplainedArguments, TransformerMixin, ComponentParams):
     80
     """
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "sample_rate": [Interval(Integral, 1000, 1_000_000, closed="both")],
-        "features": [str, Features],
-        "output": [StrOptions({"frames", "statistics"})],
-        "n_jobs": [Integral, None],
-        "on_error": [StrOptions(set(POLICIES))],
-        "verbose": ["verbose"],
-    }
+    sample_rate: int = param(
+        default=16000,
+        valid=[integers(1000, 1_000_000)],
+        doc="Sampling rate of the waveforms that the front end takes (Hz). Clips are resampled to it. An array without "
+        "a sampling rate must have it already.",
+    )
+    features: str | Features = param(
+        default="log_mel",
+        valid=[str, Features],
+        doc='Front end, which computes frames from a waveform: ``"log_mel"``, ``"mfcc"`` or ``"pcen"``.',
+    )
+    output: str = param(
+        default="frames",
+        valid=[StrOptions({"frames", "statistics"})],
+        doc='``"frames"`` returns an array of shape (n_frames, n_features) for each clip. ``"statistics"`` returns one '
+        "row per clip: for each band and for 20 cepstral coefficients, the mean, the standard deviation and the "
+        "standard deviation of the change from frame to frame.",
+    )
+    n_jobs: int | None = param(
+        default=None,
+        valid=[Integral, None],
+        doc="Number of threads that decode clips, counted as in joblib.",
+    )
+    on_error: str = param(
+        default="raise",
+        valid=[StrOptions(set(POLICIES))],
+        doc="What ``transform`` does with clips that cannot be read: raise an error, or return an empty array or NaN "
+        "statistics for them, with or without a warning. ``failed_`` then lists these clips.",
+    )
+    verbose: int = param(default=0, valid=["verbose"], doc="1 shows a progress bar.")
 
     save = Replaced("clf.save_pretrained(folder, featurizer=...) of the classifier that takes its frames, or pickle it")
-
-    @suggesting
-    def __init__(
-        self,
-        *,
-        sample_rate: int = 16000,
-        features: Any = "log_mel",
-        output: str = "frames",
-        n_jobs: int | None = None,
-        on_error: str = "raise",
-        verbose: int = 0,
-    ) -> None:
-        self.sample_rate = sample_rate
-        self.features = features
-        self.output = output
-        self.n_jobs = n_jobs
-        self.on_error = on_error
-        self.verbose = verbose
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

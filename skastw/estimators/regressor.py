@@ -1,9 +1,7 @@
 """The audio regressor, an estimator for clips whose targets are numbers."""
 
-from __future__ import annotations
-
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import RegressorMixin
@@ -78,7 +76,7 @@ class ASTWRegressor(RegressorMixin, AudioEstimator):
         tags.target_tags.multi_output = True
         return tags
 
-    def partial_fit(self, X: Any, y: Any, *, sample_weight: Any = None) -> ASTWRegressor:
+    def partial_fit(self, X: Any, y: Any, *, sample_weight: Any = None) -> Self:
         """Train for one epoch on a batch of clips, starting from the weights of the previous call.
 
         The learning rates stay at their peak. The targets of the first call define the mean and scale with which all
@@ -101,11 +99,9 @@ class ASTWRegressor(RegressorMixin, AudioEstimator):
         Later calls use the components, ``sample_rate``, ``chunk_length`` and ``n_models`` of the first call. If a call
         raises an exception, the estimator does not change; see :meth:`fit`.
         """
-        self._validate_params()
-        fresh = not hasattr(self, "trained_")
-        learn = partial(learn_targets, y, self._learns, sample_weight)
-        self._partial_fit(X, y, learn if fresh else lambda: self.trained_.targets, sample_weight)
-        return self
+        if hasattr(self, "trained_"):
+            return self._partial_fit(X, y, lambda: self.trained_.targets, sample_weight)
+        return self._partial_fit(X, y, partial(learn_targets, y, self._learns, sample_weight), sample_weight)
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the predicted values of each clip, in the units of y.

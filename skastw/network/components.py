@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
-from numbers import Integral, Real
 from typing import Any, TypeVar
 
 import torch
@@ -19,8 +18,7 @@ from skastw.core.component import (
     component_to_config,
     resolve_component,
 )
-from skastw.core.parameters import param, parameters
-from skastw.core.sklearn_private import Interval
+from skastw.core.parameters import integers, param, parameters, reals
 from skastw.core.text import without_folders
 from skastw.encoders import Encoder
 from skastw.errors import ArtifactError, ComponentError, plain
@@ -46,13 +44,13 @@ class ModelParams:
 
     sample_rate: int = param(
         default=16000,
-        valid=[Interval(Integral, 1000, 1_000_000, closed="both")],
+        valid=[integers(1000, 1_000_000)],
         doc="Sampling rate of the waveforms that the model takes (Hz). Clips are resampled to it. An array without a "
         "sampling rate must have it already.",
     )
     chunk_length: float = param(
         default=30.0,
-        valid=[Interval(Real, 0, 3600, closed="right")],
+        valid=[reals(0, 3600, closed="right")],
         doc="Longest part of a clip that the encoder processes at once (s). In training, each epoch draws a random "
         "chunk of a longer clip. Predictions average over consecutive chunks that cover the whole clip.",
     )
@@ -88,7 +86,7 @@ class ModelParams:
     )
     n_models: int = param(
         default=1,
-        valid=[Interval(Integral, 1, 64, closed="both")],
+        valid=[integers(1, 64)],
         doc="Number of networks that are trained side by side from different initial weights. Predictions average "
         "their outputs. Time and model size grow with this number.",
     )

@@ -1,11 +1,8 @@
 """Batched inference with a fitted model: from clips to frames, embeddings and outputs."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from numbers import Integral
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -16,8 +13,8 @@ from torch import Tensor
 from skastw.augment import Transform
 from skastw.core.batching import Batch, pad, round_length, sorted_buckets, split_evenly
 from skastw.core.device import PRECISIONS, autocast, resolve_device
-from skastw.core.parameters import param, parameters
-from skastw.core.sklearn_private import Interval, StrOptions
+from skastw.core.parameters import integers, param, parameters
+from skastw.core.sklearn_private import StrOptions
 from skastw.data.extraction import ReadParams, ahead, read_frames
 from skastw.data.failures import FailedClip, FailedClips, report_failures
 from skastw.data.frames import FrameStore, blocks, clip_digests, clips_sha256
@@ -48,12 +45,12 @@ class InferenceParams(ReadParams):
     )
     batch_size: int = param(
         default=16,
-        valid=[Interval(Integral, 1, None, closed="left")],
+        valid=[integers(1)],
         doc="Number of clips in a training step and in a batch of predictions.",
     )
     tta: int = param(
         default=1,
-        valid=[Interval(Integral, 1, 1000, closed="both")],
+        valid=[integers(1, 1000)],
         doc="Test-time augmentation: the number of versions of each clip that predictions average over. The first "
         "version is the clip itself. The augmentations in ``augment`` that warp, stretch or crop frames make the "
         "others. Each version takes as long as a prediction without augmentation.",

@@ -1,6 +1,7 @@
 """The network: front end, normalization, encoder, pooling and head, in this order."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -60,8 +61,8 @@ class AudioModel(nn.Module):
         self.features = features
         self.normalization = normalization
         self.n_models = len(encoders)
-        self.encoder = encoders[0] if self.n_models == 1 else nn.ModuleList(encoders)
-        self.pooling = poolings[0] if self.n_models == 1 else nn.ModuleList(poolings)
+        self.encoder: Any = encoders[0] if self.n_models == 1 else nn.ModuleList(encoders)
+        self.pooling: Any = poolings[0] if self.n_models == 1 else nn.ModuleList(poolings)
         self.head = nn.Linear(sum(pooling.n_outputs for pooling in poolings), n_outputs)
         self.max_frames = max_frames
 
@@ -71,8 +72,6 @@ class AudioModel(nn.Module):
         frames = self.normalization(frames.to(dtype), lengths)
         if self.n_models == 1:
             return self.pooling(*self.encoder(frames, lengths)).to(dtype)
-        assert isinstance(self.encoder, nn.ModuleList)
-        assert isinstance(self.pooling, nn.ModuleList)
         models = zip(self.encoder, self.pooling, strict=True)
         return torch.cat([pooling(*encoder(frames, lengths)).to(dtype) for encoder, pooling in models], dim=1)
 

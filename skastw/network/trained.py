@@ -181,8 +181,8 @@ def fingerprint(trained: Trained) -> str:
     return digest.hexdigest()
 
 
-def held_out_scores(scores: Mapping[str, Any] | None) -> TestScores | None:
-    """Return checked scores on held-out test clips, or None if ``scores`` is None.
+def held_out_scores(scores: Mapping[str, Any]) -> TestScores:
+    """Return checked scores on held-out test clips.
 
     Parameters
     ----------
@@ -201,8 +201,6 @@ def held_out_scores(scores: Mapping[str, Any] | None) -> TestScores | None:
     >>> held_out_scores({"n_clips": 8, "accuracy": 0.5, "macro_f1": 0.4, "uar": 0.5}).accuracy
     0.5
     """
-    if scores is None:
-        return None
     try:
         return check(to_builtins(scores, enc_hook=plain), TestScores, "test", ArtifactError)  # may have NumPy numbers
     except (ArtifactError, TypeError) as error:

@@ -1,13 +1,10 @@
 """Run files: YAML files that describe the clips, the split, the training parameters and the output of a run."""
 
-from __future__ import annotations
-
 import os
-import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -93,7 +90,7 @@ class Run:
     description: str = ""
     source: str = field(default="", compare=False, repr=False)
 
-    def relative_to(self, folder: str | os.PathLike[str]) -> Run:
+    def relative_to(self, folder: str | os.PathLike[str]) -> Self:
         """Return the run with relative paths that start from ``folder``; absolute paths are not changed.
 
         Parameters
@@ -102,7 +99,7 @@ class Run:
         """
         return self._with_paths(lambda path: path if os.path.isabs(path) else _relative(path, folder))
 
-    def below(self, folder: str | os.PathLike[str]) -> Run:
+    def below(self, folder: str | os.PathLike[str]) -> Self:
         """Return the run with relative paths that start from the current folder: the inverse of :meth:`relative_to`.
 
         Parameters
@@ -112,7 +109,7 @@ class Run:
         """
         return self._with_paths(lambda path: os.path.normpath(os.path.join(folder, path)))
 
-    def _with_paths(self, change: Callable[[str], str]) -> Run:
+    def _with_paths(self, change: Callable[[str], str]) -> Self:
         def changed(path: str) -> str:
             return change(os.path.expanduser(path))
 
@@ -242,7 +239,7 @@ def check_options(place: str, options: Mapping[str, Any], words: Mapping[str, st
     if len(named) > 1:
         raise RunError(f"Got {' and '.join(words[kind] for kind in named)}, expected only one of them.")
 
-    types = typing.get_type_hints(kinds[named[0]], include_extras=True) if named else {}
+    types = get_type_hints(kinds[named[0]], include_extras=True) if named else {}
     for name, value in options.items():
         if name not in types:
             given = f" with {words[named[0]]} ({options[named[0]]!r})" if named else ""

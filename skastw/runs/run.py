@@ -3,7 +3,7 @@
 import contextlib
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,8 +35,6 @@ MODEL_FOLDER, RUN_FILE = "model", "run.yaml"
 UNFINISHED_FOLDER = "unfinished_model"
 #: First words of a run file that a run wrote.
 _HEADER = "# Written by skastw"
-#: Parameters that only control the output of progress; a run file does not have them.
-_PROGRESS = ("verbose",)
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,11 +116,15 @@ def run(spec: Run | str | os.PathLike[str], *, verbose: int = 0, overwrite: bool
     """
     plan = spec if isinstance(spec, Run) else load_run(spec)
     _check_output(plan, overwrite=overwrite)
-    with _naming_source(plan):
+    try:
         estimator = make_estimator(plan).set_params(verbose=verbose)
         clips = load_clips(plan.data)
         _check_labels(plan, clips.y)
         folds = make_folds(clips.y, clips.groups, clips.folds, plan.split)
+    except SkastwError as error:  # of a value in the run file
+        if plan.source:
+            error.args = (f"{plan.source}: {error}",)
+        raise
     description = clips.describe(folds, verbose=verbose)
 
     try:
@@ -134,17 +136,6 @@ def run(spec: Run | str | os.PathLike[str], *, verbose: int = 0, overwrite: bool
 
     folder = _save(plan, outcome, evaluation, clips, folds, description)
     return RunResult(folder, outcome.model, evaluation, description, outcome.interrupted)
-
-
-@contextlib.contextmanager
-def _naming_source(plan: Run) -> Iterator[None]:
-    """Put the file of a run before the message of an error."""
-    try:
-        yield
-    except SkastwError as error:
-        if plan.source:
-            error.args = (f"{plan.source}: {error}",)
-        raise
 
 
 def _check_output(plan: Run, *, overwrite: bool) -> None:
@@ -320,14 +311,13 @@ def _save(
     header = f"{_HEADER} {__version__}; to repeat: skastw train {RUN_FILE} --output FOLDER. Paths start from here.\n"
     values = asdict(_resolved(plan, outcome.model).relative_to(folder))
     page = {key: values[key] for key in ("description", "data", "split", "output", "recipe", "params")}
-    text = yaml.safe_dump(page, sort_keys=False, allow_unicode=True, width=100)
-    write_file(folder / RUN_FILE, header + text)
+    write_file(folder / RUN_FILE, header + yaml.safe_dump(page, sort_keys=False, allow_unicode=True, width=100))
     return str(folder)
 
 
 def _resolved(plan: Run, model: ASTWClassifier) -> Run:
     """Return the run with all parameters of the trained model and the seed of the split."""
-    params = {name: value for name, value in model.get_params(deep=False).items() if name not in _PROGRESS}
+    params = {name: value for name, value in model.get_params(deep=False).items() if name != "verbose"}
     # the params are complete, and a recipe file of the user may change or disappear
     recipe = plan.recipe if plan.recipe in recipe_names() else "astw"
     return replace(plan, recipe=recipe, params=plain_params(params), split=complete_split(plan.split))

@@ -1,7 +1,5 @@
 """Load the clips of a run: from a named data set, a folder or a table."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -44,7 +42,7 @@ class Clips:
     groups: np.ndarray | None
     folds: dict[str, np.ndarray]
 
-    def split(self, how: Mapping[str, Any]) -> tuple[Clips, Clips]:
+    def split(self, how: Mapping[str, Any]) -> tuple["Clips", "Clips"]:
         """Return the training clips and the test clips of a split.
 
         Raises
@@ -62,7 +60,7 @@ class Clips:
         splits = [(fold.train, fold.test) for fold in folds]
         return describe_audio(self.X, self.y, self.groups, splits=splits or None, verbose=verbose)
 
-    def part(self, index: np.ndarray) -> Clips:
+    def part(self, index: np.ndarray) -> "Clips":
         """Return the clips at the positions ``index``, without official folds."""
         groups = None if self.groups is None else self.groups[index]
         return Clips([self.X[i] for i in index], self.y[index], groups, {})

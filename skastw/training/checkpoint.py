@@ -1,7 +1,5 @@
 """Checkpoints: files with the state of a training run, from which a run that was killed continues."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

@@ -1,18 +1,14 @@
 """The steps of training: optimisers, the schedule of their learning rates, and the average of the weights."""
 
-from __future__ import annotations
-
 import copy
 import math
-from numbers import Real
 from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from skastw.core.compiler import import_compiler
-from skastw.core.parameters import param, parameters
-from skastw.core.sklearn_private import Interval
+from skastw.core.parameters import param, parameters, reals
 from skastw.training.muon import Muon
 
 M = TypeVar("M", bound=nn.Module)
@@ -22,45 +18,33 @@ _MATRIX_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)
 
 @parameters
 class OptimizerParams:
-    """Parameters of the optimisers."""
+    """Parameters of the optimisers, of the schedule of their learning rates and of the average of the weights."""
 
     muon_lr: float | None = param(
         default=0.01,
-        valid=[Interval(Real, 0, None, closed="left"), None],
+        valid=[reals(0, None, closed="left"), None],
         doc="Peak learning rate of Muon, which updates the weights of linear and convolution layers. With None, AdamW "
         "updates these weights too.",
     )
     adam_lr: float = param(
         default=3e-4,
-        valid=[Interval(Real, 0, None, closed="left")],
+        valid=[reals(0, None, closed="left")],
         doc="Peak learning rate of AdamW, which updates all other weights.",
     )
     weight_decay: float = param(
         default=0.01,
-        valid=[Interval(Real, 0, None, closed="left")],
+        valid=[reals(0, None, closed="left")],
         doc="Decoupled weight decay of both optimisers. Biases and the weights of norms are not decayed.",
     )
-
-
-@parameters
-class ScheduleParams:
-    """Parameters of the learning-rate schedule."""
-
     warmup_ratio: float = param(
         default=0.1,
-        valid=[Interval(Real, 0, 1, closed="left")],
+        valid=[reals(0, 1, closed="left")],
         doc="Share of the training steps in which the learning rates rise linearly to their peak. In the other steps "
         "they fall to zero along a cosine.",
     )
-
-
-@parameters
-class AverageParams:
-    """Parameters of the average of the weights."""
-
     ema_decay: float | None = param(
         default=None,
-        valid=[Interval(Real, 0, 1, closed="neither"), None],
+        valid=[reals(0, 1, closed="neither"), None],
         doc="Decay of an exponential moving average of the weights, which spans about the last ``1 / (1 - "
         "ema_decay)`` steps. The model gets the averaged weights instead of the weights after the last step. None "
         "does not average.",

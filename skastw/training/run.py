@@ -2,12 +2,14 @@
 
 import copy
 import math
+import platform
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
 import numpy as np
+import sklearn
 import torch
 from torch import Tensor
 
@@ -15,7 +17,7 @@ from skastw.augment import Transform
 from skastw.core.compiler import import_compiler
 from skastw.core.component import component_to_config
 from skastw.core.generators import OwnDraws, drawing_from, draws_globally, seeded_generators
-from skastw.core.version import library_versions
+from skastw.core.version import __version__
 from skastw.data.dataset import Data
 from skastw.data.extraction import ReadParams, read_frames
 from skastw.errors import ArtifactError, ComponentError
@@ -289,7 +291,13 @@ def trained_from(
         split=data.split,
         data_sha256=data.fingerprint,
         clips_sha256=data.clips_sha256,
-        versions=library_versions(),
+        versions={
+            "skastw": __version__,
+            "python": platform.python_version(),
+            "torch": str(torch.__version__),
+            "numpy": np.__version__,
+            "scikit-learn": sklearn.__version__,
+        },
         seed=seed,
         batch_size=run.settings.batch_size,
         n_epochs=len(run.history),

@@ -1,37 +1,34 @@
 """The parameters of training, and the settings of one run."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
-from numbers import Integral
 from typing import Self
 
 import torch
 
-from skastw.core.parameters import param, parameters
-from skastw.core.sklearn_private import Interval, StrOptions
-from skastw.training.optim import AverageParams, OptimizerParams, ScheduleParams
+from skastw.core.parameters import integers, param, parameters
+from skastw.core.sklearn_private import StrOptions
+from skastw.training.optim import OptimizerParams
 
 
 @parameters
-class TrainingParams(AverageParams, ScheduleParams, OptimizerParams):
+class TrainingParams(OptimizerParams):
     """Parameters of training."""
 
     epochs: int = param(
         default=30,
-        valid=[Interval(Integral, 1, None, closed="left")],
+        valid=[integers(1)],
         doc="Maximum number of epochs, that is, of passes over the training clips.",
     )
     min_steps: int = param(
         default=0,
-        valid=[Interval(Integral, 0, None, closed="left")],
+        valid=[integers(0)],
         doc="If ``epochs`` epochs have fewer training steps than this, the number of epochs is raised. A data set of "
         "twenty clips needs more epochs than a data set of a thousand clips.",
     )
     patience: int | None = param(
         default=30,
-        valid=[Interval(Integral, 1, None, closed="left"), None],
+        valid=[integers(1), None],
         doc="Stop training if the validation score (macro-F1 for labels, R2 for values) has not improved for this "
         "number of epochs. None never stops early.",
     )
