@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from skastw.core.batching import split_evenly
+from skastw.core.checks import check_positive
 from skastw.core.device import resolve_device
 from skastw.core.templates import summary
 from skastw.core.text import did_you_mean, unknown_value
@@ -121,9 +121,7 @@ def explain(
     ValueError
         If ``label`` is not a class, or another argument is not valid.
     """
-    for name, value in (("n_times", n_times), ("n_bands", n_bands)):
-        if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-            raise ValueError(f"Got {name}={plain(value)!r}, expected an integer of at least 1.")
+    check_positive(n_times=n_times, n_bands=n_bands)
     if fill not in FILLS:
         raise ValueError(unknown_value("fill", fill, FILLS))
     targets, components = trained.targets, trained.components

@@ -19,7 +19,6 @@ from msgspec import Meta, Struct, structs
 
 from skastw.analysis.tables import (
     BLOCK,
-    TABLE_SUFFIXES,
     check_table,
     clip_names,
     embedding_tables,
@@ -27,8 +26,10 @@ from skastw.analysis.tables import (
     write_rows,
 )
 from skastw.audio import as_clips, clip_path
+from skastw.core.checks import check_positive
 from skastw.core.optional import import_optional
 from skastw.core.parameters import take_params
+from skastw.core.text import unknown_value
 from skastw.errors import OutputError
 from skastw.network.inference import InferenceParams, number_format
 from skastw.network.trained import fingerprint
@@ -165,7 +166,8 @@ def write_parts(
     """
     clips = as_clips(X)
     manifest = _manifest_of(estimator, clips, content, form, block)
-    with _opened(check_folder(folder), manifest, shard):
+    check_table(check_folder(folder) / _part(manifest, 0))
+    with _opened(Path(folder), manifest, shard):
         return _write_missing(estimator, clips, Path(folder), manifest, shard, progress)
 
 
@@ -224,9 +226,9 @@ def write_in_parts(
         with new_file(path) as file:
             _JOIN[manifest.format](parts, manifest.columns, file)
 
-        # renamed first, so that no half of a folder is left if the process is killed
-        with scratch_folder(folder.parent) as scratch:
-            os.replace(folder, scratch / "parts")
+    # renamed first, so that no half of a folder is left if the process is killed; Windows renames no locked folder
+    with scratch_folder(folder.parent) as scratch:
+        os.replace(folder, scratch / "parts")
     return Written(str(Path(path)), written.clips, written.failed)
 
 
@@ -253,14 +255,10 @@ def clips_in_shard(n_clips: int, block: int = BLOCK, shard: tuple[int, int] = (1
 def _manifest_of(estimator: Any, clips: Sequence[Any], content: str, form: str, block: int) -> _Manifest:
     if not clips:
         raise ValueError("Got no clips, expected at least one.")
-    if content not in _CONTENTS:
-        raise ValueError(f"Got content={content!r}, expected one of {', '.join(map(repr, _CONTENTS))}.")
-    if f".{form}" not in TABLE_SUFFIXES:
-        raise ValueError(f"Got form={form!r}, expected 'csv' or 'parquet'.")
-    if block < 1:
-        raise ValueError(f"Got block={block!r}, expected an integer of at least 1.")
-    if form == "parquet":
-        import_optional("pyarrow", extra="parquet", purpose="Writing Parquet")
+    for name, value, known in (("content", content, _CONTENTS), ("form", form, _JOIN)):
+        if value not in known:
+            raise ValueError(unknown_value(name, value, known))
+    check_positive(block=block)
 
     params = take_params(InferenceParams, estimator)
     values = {

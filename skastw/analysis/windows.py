@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from skastw.audio import clip_path, stream_waveform
-from skastw.core.text import readable, unknown_value
+from skastw.analysis.tables import RENAMED, clip_names
+from skastw.audio import stream_waveform
+from skastw.core.text import unknown_value
 from skastw.data.failures import FailedClip, FailedClips, report_failures
 from skastw.errors import ClipError, plain
 from skastw.network.inference import InferenceParams, predict
@@ -90,8 +91,8 @@ def window_table(
     Returns
     -------
     table : DataFrame
-        A row for each window: ``clip`` (path, or position), ``start`` and ``end`` (seconds), and a column for each
-        label. A clip that cannot be read has one row without numbers.
+        A row for each window: ``clip`` (see :func:`~skastw.analysis.clip_names`), ``start`` and ``end`` (seconds), and
+        a column for each label. A clip that cannot be read has one row without numbers.
     failed : list of FailedClip
         The clips that cannot be read.
 
@@ -159,7 +160,7 @@ def _as_table(
     """Return the table with the positions of the clips as its index."""
     index, start, end = zip(*rows, strict=True) if rows else ((), (), ())
     scores = np.concatenate(blocks) if blocks else np.zeros((0, len(labels)), dtype=np.float32)
-    columns = [f"{label} (label)" if label in ("clip", "start", "end") else label for label in labels]
+    columns = [f"{label} (label)" if label in RENAMED.values() else label for label in labels]
 
     # a clip may fail after its first windows
     read = ~np.isin(index, failed)
@@ -170,8 +171,7 @@ def _as_table(
         missing = pd.DataFrame(np.nan, index=failed, columns=table.columns).astype(table.dtypes)
         table = pd.concat([table, missing]).sort_index(kind="stable")
 
-    paths = [clip_path(clip) for clip in clips]
-    names = [i if path is None else readable(path) for i, path in enumerate(paths)]
+    names = clip_names(clips)
     table.insert(0, "clip", [names[i] for i in table.index])
     return table
 

@@ -122,22 +122,17 @@ def progress(n_clips: int, desc: str, *, quiet: bool) -> Iterator[Callable[[int,
     """
     from skastw.core.progress import ProgressBar, ProgressLines
 
-    n_complete = 0
-    show = ProgressBar if verbosity() else ProgressLines
-    with contextlib.nullcontext() if quiet else show(total=n_clips, desc=desc, unit="clip") as bar:
+    show = ProgressBar if verbosity() and not quiet else ProgressLines
+    bar = show(total=n_clips, desc=desc, unit="clip", disable=quiet)
 
-        def advance(n: int, computed: bool) -> None:
-            nonlocal n_complete
-            n_complete += n
-            if bar is not None:
-                bar.initial += 0 if computed else n  # earlier parts do not count for the speed
-                bar.update(n)
+    def advance(n: int, computed: bool) -> None:
+        bar.initial += 0 if computed else n  # earlier parts do not count for the speed
+        bar.update(n)
 
-        try:
+    try:
+        with bar:
             yield advance
-        except (KeyboardInterrupt, OSError):
-            if n_complete:
-                print_line(
-                    f"skastw: {n_complete} of {n_clips} clips are complete; the same command continues", err=True
-                )
-            raise
+    except BaseException:
+        if bar.n:
+            print_line(f"skastw: {bar.n} of {n_clips} clips are complete; the same command continues", err=True)
+        raise

@@ -1,12 +1,12 @@
 """Predictions for the windows of a long clip."""
 
 from collections.abc import Sequence
-from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 
+from skastw.core.checks import check_positive
 from skastw.core.text import did_you_mean
 from skastw.errors import plain
 from skastw.plots._canvas import Axes, legend, panels, pyplot, styles
@@ -222,7 +222,6 @@ def _classes_to_draw(predictions: pd.DataFrame, k: int, labels: Sequence[Any] | 
             raise ValueError(f"Got labels {plain(unknown[:5])}, expected labels among {known}{meant}")
         return list(labels)
 
-    if isinstance(k, bool) or not isinstance(k, Integral) or k < 1:
-        raise ValueError(f"Got k={plain(k)!r}, expected an integer of at least 1.")
+    check_positive(k=k)
     highest = classes.max().fillna(-np.inf).to_numpy()
     return classes.columns[np.argsort(-highest, kind="stable")[:k]].tolist()
