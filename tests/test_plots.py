@@ -446,6 +446,9 @@ def test_clips_that_cannot_be_read_are_left_out():
     clf = ASTWClassifier(encoder=TINY, epochs=1, val_split=None, on_error="ignore").fit(CLIPS, Y)
     display = EmbeddingDisplay.from_estimator(clf, [*CLIPS, "lost.wav"], [*Y, 2])
     assert len(display.points) == len(display.y) == len(CLIPS)
+    scores = GroupScoresDisplay.from_estimator(clf, [*CLIPS, "lost.wav"], [*Y, 2], [*Y, 7])
+    assert sorted(scores.groups) == [0, 1, 2]
+    assert scores.overall == accuracy_score(Y, clf.predict(CLIPS))
 
 
 def test_embeddings_that_cannot_be_drawn_are_errors():

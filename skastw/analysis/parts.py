@@ -11,11 +11,12 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
+from typing import Annotated, Any, BinaryIO, Literal
 
 import joblib
 from filelock import FileLock, Timeout
 from msgspec import Meta, Struct, structs
+from pandas import DataFrame
 
 from skastw.analysis.tables import (
     BLOCK,
@@ -35,9 +36,6 @@ from skastw.network.inference import InferenceParams, number_format
 from skastw.network.trained import fingerprint
 from skastw.storage.outputs import check_folder, new_file, scratch_folder, write_file
 from skastw.storage.schema import Count, check
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 #: Description of a run in its folder. Readers of data sets skip names that begin with an underscore.
 MANIFEST = "_manifest.json"
@@ -442,10 +440,8 @@ def _read_record(folder: Path, name: str) -> _Record | None:
 
 def _join_csv(parts: Sequence[Path], columns: list[str], file: BinaryIO) -> None:
     """Write the rows of all parts below one header."""
-    import pandas as pd
-
     header = io.BytesIO()
-    write_rows(pd.DataFrame(columns=columns), header, ".csv")
+    write_rows(DataFrame(columns=columns), header, ".csv")
     file.write(header.getvalue())
     for part in parts:
         with open(part, "rb") as rows:

@@ -7,18 +7,17 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import numpy as np
+import pandas as pd
+from pandas import DataFrame
 
 from skastw.audio import as_clips, clip_path
 from skastw.core.checks import check_positive
 from skastw.core.optional import import_optional
 from skastw.core.text import readable
 from skastw.storage.outputs import check_file, new_file
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 #: File name suffixes that :func:`write_table` accepts.
 TABLE_SUFFIXES = (".csv", ".parquet")
@@ -141,8 +140,6 @@ def _tables(
     block: int,
     blocks: Iterable[int] | None,
 ) -> Iterator[DataFrame]:
-    import pandas as pd
-
     check_positive(block=block)
     clips = as_clips(X)
     names: list[Any] = clip_names(clips)
@@ -160,8 +157,6 @@ def _tables(
 
 
 def _predictions(classifier: Any, clips: Sequence[Any], names: list[Any]) -> DataFrame:
-    import pandas as pd
-
     probabilities = classifier.predict_proba(clips)
     labels = classifier.classes_.tolist()
     table = pd.DataFrame(probabilities, columns=[f"p({label})" for label in labels])
@@ -183,8 +178,6 @@ def _label_type(classes: np.ndarray) -> str | None:
 
 
 def _embeddings(estimator: Any, clips: Sequence[Any], names: list[Any]) -> DataFrame:
-    import pandas as pd
-
     table = pd.DataFrame(estimator.transform(clips), columns=estimator.get_feature_names_out())
     table.insert(0, "clip", names)
     return table
