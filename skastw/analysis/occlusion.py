@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -238,9 +239,10 @@ def occluded_logits(
     """
     mean = frames.mean(dim=FILLS[fill], keepdim=True).expand(1, frames.shape[1])
     chunks = split_evenly(len(frames), model.max_frames)
-    settings: dict[str, Any] = {"batch_size": batch_size, "device": device or torch.device("cpu")}
-    settings["precision"] = precision
-    embedded = embed_clips(model, FrameStore(frames[start:stop] for start, stop in chunks), **settings)
+    embed = partial(
+        embed_clips, model, batch_size=batch_size, device=device or torch.device("cpu"), precision=precision
+    )
+    embedded = embed(FrameStore(frames[start:stop] for start, stop in chunks))
 
     # each patch hides frames of one chunk or of several
     patches = list(product(_patches(len(frames), n_times), _patches(frames.shape[1], n_bands)))
@@ -262,7 +264,7 @@ def occluded_logits(
     means = embedded.mean(dim=0).repeat(len(patches), 1)
     where = iter(touched)
     for block in blocks(versions(), _BLOCK, n_bytes=lambda version: version.nbytes):
-        for version in embed_clips(model, FrameStore(block), **settings):
+        for version in embed(FrameStore(block)):
             patch, chunk = next(where)
             means[patch] += (version - embedded[chunk]) / len(chunks)
 

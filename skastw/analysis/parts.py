@@ -259,7 +259,7 @@ def _manifest_of(estimator: Any, clips: Sequence[Any], content: str, form: str, 
     check_positive(block=block)
 
     params = take_params(InferenceParams, estimator)
-    values = {
+    manifest = {
         "content": content,
         "columns": _CONTENTS[content][1](estimator),
         "model": fingerprint(estimator.trained_),
@@ -270,7 +270,7 @@ def _manifest_of(estimator: Any, clips: Sequence[Any], content: str, form: str, 
         "block": block,
         "format": form,
     }
-    return check(values, _Manifest, "manifest", OutputError)
+    return check(manifest, _Manifest, "manifest", OutputError)
 
 
 def _clips_sha256(clips: Sequence[Any]) -> str:
@@ -337,21 +337,17 @@ def _check_run(folder: Path, manifest: _Manifest) -> bool:
         earlier = check(json.loads(text), _Manifest, str(path), OutputError)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise OutputError(f"{str(path)!r} is damaged ({error}); remove its folder, or give another output.") from error
-    if differences := list(_differences(earlier, manifest)):
+    words = {"model": "another model", "clips_sha256": "other clips", "columns": "other columns"}
+    before, now = structs.asdict(earlier), structs.asdict(manifest)
+    differences = [
+        words.get(name, f"{name}: {before[name]} before, {now[name]} now") for name in now if before[name] != now[name]
+    ]
+    if differences:
         raise OutputError(
             f"{str(folder)!r} has parts of another run ({'; '.join(differences)}), expected parts of this run; give "
             "another output, or remove this folder."
         )
     return True
-
-
-def _differences(earlier: _Manifest, now: _Manifest) -> Iterator[str]:
-    """Yield the differences of two runs in words."""
-    words = {"model": "another model", "clips_sha256": "other clips", "columns": "other columns"}
-    for name in _Manifest.__struct_fields__:
-        before, after = getattr(earlier, name), getattr(now, name)
-        if before != after:
-            yield words.get(name, f"{name}: {before} before, {after} now")
 
 
 @contextlib.contextmanager

@@ -48,10 +48,9 @@ def print_warning(text: str) -> None:
 
 def print_table(rows: Sequence[tuple[str, ...]], alignment: str) -> None:
     """Print rows in columns, each aligned to the left (<) or to the right (>)."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = [f"{cell:{side}{width}}" for cell, side, width in zip(row, alignment, widths, strict=True)]
-        click.echo("  ".join(cells).rstrip())
+    from skastw.core.text import aligned
+
+    click.echo("\n".join(aligned(rows, alignment)))
 
 
 def print_pairs(values: Mapping[str, Any]) -> None:

@@ -18,7 +18,7 @@ from skastw.analysis.tables import clip_names
 from skastw.audio import as_clips, is_array_input
 from skastw.core.parameters import take_params
 from skastw.core.templates import summary
-from skastw.core.text import readable_values
+from skastw.core.text import aligned, readable_values
 from skastw.core.warn import ignored_warnings, warn_user
 from skastw.data.extraction import check_clips
 from skastw.data.failures import FailedClip, FailedClips, left_out
@@ -100,12 +100,8 @@ class Evaluation:
 
     def __repr__(self) -> str:
         header, rows = self._hardest()
-        lines = [str(self), *(f"* {note}" for note in self._remarks())]
-        widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-        for first, *others in (header, *rows):
-            numbers = (f"{text:>{width}}" for text, width in zip(others, widths[1:], strict=True))
-            lines.append("  ".join([f"{first:<{widths[0]}}", *numbers]))
-        return "\n".join(lines)
+        remarks = (f"* {note}" for note in self._remarks())
+        return "\n".join([str(self), *remarks, *aligned([header, *rows], "<>>>>")])
 
     def _repr_html_(self) -> str:
         header, rows = self._hardest()
