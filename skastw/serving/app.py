@@ -14,7 +14,7 @@ from skastw.core.templates import render
 from skastw.core.version import __version__
 from skastw.errors import ClipError, SkastwError, plain
 from skastw.estimators.classifier import ASTWClassifier
-from skastw.serving.access import is_own_page, is_trusted_address, security_headers, trusted_names
+from skastw.serving.access import is_own_page, is_trusted, security_headers
 from skastw.serving.listener import Listener
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from starlette.exceptions import HTTPException
     from starlette.requests import Request
     from starlette.responses import Response
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 #: Largest upload (bytes), longest time for it to arrive, and longest time without a byte of it (s).
 MAX_UPLOAD, _UPLOAD_TIME, _STALL_TIME = 50_000_000, 60.0, 10.0
@@ -66,8 +66,8 @@ def create_app(
     stall_time : float
         Longest time in which no byte of an audio file arrives (s).
     host : str
-        Name or IP address to serve at. Requests for another host are refused; see ``trusted_names`` and
-        ``is_trusted_address`` in ``skastw.serving.access``.
+        Name or IP address to serve at. Requests for another host are refused; see ``is_trusted`` in
+        ``skastw.serving.access``.
 
     Returns
     -------
@@ -222,23 +222,16 @@ class _TrustedHosts:
     """Refuse requests whose header ``Host`` is not this server, in JSON as all errors."""
 
     def __init__(self, app: ASGIApp, *, host: str, handlers: _Handlers) -> None:
-        from starlette.middleware.trustedhost import TrustedHostMiddleware
-
         self.app, self.host, self.handlers = app, host, handlers
-        self.named = TrustedHostMiddleware(app, allowed_hosts=trusted_names(host), www_redirect=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         from starlette.datastructures import Headers
 
-        async def send_from_routes(message: Message) -> None:
-            if "router" in scope:  # the request was not refused before it reached the routes
-                await send(message)
-
-        is_address = scope["type"] == "http" and is_trusted_address(Headers(scope=scope).get("host", ""), self.host)
-        await (self.app if is_address else self.named)(scope, receive, send_from_routes)
-        if "router" not in scope:
+        app = self.app
+        if scope["type"] == "http" and not is_trusted(Headers(scope=scope).get("host", ""), self.host):
             refusal = {"error": "This server answers to its own names only: open the address that skastw demo printed."}
-            await self.handlers.answer(refusal, status=421)(scope, receive, send)
+            app = self.handlers.answer(refusal, status=421)
+        await app(scope, receive, send)
 
 
 def _refusal(status: int, reason: str) -> HTTPException:
