@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from skastw.core.templates import summary
-from skastw.core.text import readable
+from skastw.core.text import listed, readable
 from skastw.core.warn import warn_user
 from skastw.errors import ClipError, DataError
 
@@ -161,9 +161,9 @@ def report_cancelled(cancelled: Sequence[tuple[int, str | None]], n_clips: int) 
     """
     if not cancelled:
         return
-    examples = ", ".join(f"clip {index}" + (f" ({path!r})" if path else "") for index, path in cancelled[:3])
+    examples = listed(f"clip {index}" + (f" ({path!r})" if path else "") for index, path in cancelled)
     warn_user(
-        f"The channels of {len(cancelled)} of {n_clips} clips cancel each other ({examples}"
-        f"{', ...' * (len(cancelled) > 3)}): the mean of the channels, which the model takes, has less than 1 % of "
-        "their energy. Pass one channel, as in (array[0], sample_rate), or invert one channel."
+        f"The channels of {len(cancelled)} of {n_clips} clips cancel each other ({examples}): the mean of the channels, "
+        "which the model takes, has less than 1 % of their energy. Pass one channel, as in (array[0], sample_rate), or "
+        "invert one channel."
     )
