@@ -103,7 +103,7 @@ class FailedClips(list[FailedClip]):
         return [f"and {len(self) - _SHOWN} more"] if len(self) > _SHOWN else []
 
 
-def left_out(estimator: Any) -> Sequence[FailedClip]:
+def left_out(estimator: Any) -> list[FailedClip]:
     """Return the clips that the last prediction of an estimator left out.
 
     Parameters
@@ -163,7 +163,7 @@ def report_cancelled(cancelled: Sequence[tuple[int, str | None]], n_clips: int) 
         return
     examples = listed(f"clip {index}" + (f" ({path!r})" if path else "") for index, path in cancelled)
     warn_user(
-        f"The channels of {len(cancelled)} of {n_clips} clips cancel each other ({examples}): the mean of the channels, "
-        "which the model takes, has less than 1 % of their energy. Pass one channel, as in (array[0], sample_rate), or "
-        "invert one channel."
+        f"The channels of {len(cancelled)} of {n_clips} clips cancel each other ({examples}): the mean of the "
+        "channels, which the model takes, has less than 1 % of their energy. Pass one channel, as in "
+        "(array[0], sample_rate), or invert one channel."
     )
