@@ -20,6 +20,7 @@ from filelock import FileLock
 from helpers import needs_fork, run_in_child, white_noise
 from skastw import ASTWClassifier
 from skastw.analysis import (
+    clip_names,
     embedding_table,
     embedding_tables,
     labelled_windows,
@@ -128,6 +129,12 @@ def test_files_and_arrays_are_one_column_of_texts(clf, clips, tmp_path, block):
     mixed = [clips[0], white_noise(800, seed=0)]
     write_in_parts(clf, mixed, tmp_path / "mixed.parquet", block=block)
     assert pd.read_parquet(tmp_path / "mixed.parquet")["clip"].tolist() == [clips[0], "1"]
+
+
+def test_the_names_of_parts_of_a_file_keep_their_times():
+    times = [{"start": 3599.123, "end": 86400.25}, {"start": 0.5}, {"end": np.float32(1.5)}, {"start": 0.1 + 0.2}]
+    names = clip_names([{"path": "night.wav", **part} for part in times])
+    assert [name.partition("#t=")[2] for name in names] == ["3599.123,86400.25", "0.5", ",1.5", "0.3"]
 
 
 def test_only_the_chosen_blocks_are_computed(clf, clips):

@@ -461,5 +461,5 @@ def _name(clip: Any, position: int) -> str | int:
         return position
 
     times = [clip.get(side) if isinstance(clip, Mapping) else None for side in ("start", "end")]
-    start, end = ("" if time is None else f"{time:g}" for time in times)
+    start, end = ("" if time is None else f"{time:.12g}" for time in times)
     return readable(path) + (f"#t={start}{',' * bool(end)}{end}" if start or end else "")

@@ -86,14 +86,12 @@ def print_scores(evaluation: Any) -> None:
     for note in evaluation.notes:
         click.echo(f"* {note}")
 
-    tested = evaluation.per_class[evaluation.per_class["support"] > 0]
-    columns = ["precision", "recall", "f1"]
     classes = [
         (str(label), *(f"{score:.3f}" for score in scores), str(support))
-        for label, scores, support in zip(tested.index, tested[columns].to_numpy(), tested["support"], strict=True)
+        for label, *scores, support in evaluation.tested.itertuples()
     ]
     click.echo()
-    print_table([("class", *columns, "clips"), *classes], "<>>>>")
+    print_table([("class", "precision", "recall", "f1", "clips"), *classes], "<>>>>")
 
 
 def print_failures(clips: Sequence[Any], failed: Sequence[Any]) -> None:

@@ -109,7 +109,7 @@ class Evaluation:
 
     def _hardest(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         """Return the header and the rows of a table of the classes with the lowest recall."""
-        tested = self.per_class[self.per_class["support"] > 0].sort_values("recall", kind="stable").head(_SHOWN)
+        tested = self.tested.sort_values("recall", kind="stable").head(_SHOWN)
         rows = [
             (" ".join(str(label).split())[:_LONGEST], *(f"{score:.3f}" for score in scores), str(support))
             for label, *scores, support in tested.itertuples()
@@ -120,13 +120,18 @@ class Evaluation:
         """Return the notes, the number of clips that could not be read, and how many classes a table leaves out."""
         n_failed = len(self.failed)
         unread = [f"{n_failed} clip{'s' * (n_failed > 1)} could not be read; see failed."] * bool(n_failed)
-        others = [f"The table has the {_SHOWN} classes of the lowest recall; per_class has {self.n_tested}."]
-        return [*self.notes, *unread, *(others if self.n_tested > _SHOWN else [])]
+        others = f"The table has the {_SHOWN} classes with the lowest recall; per_class has {self.n_tested}."
+        return [*self.notes, *unread, *[others] * (self.n_tested > _SHOWN)]
+
+    @property
+    def tested(self) -> DataFrame:
+        """The rows of ``per_class`` of classes with clips."""
+        return self.per_class[self.per_class["support"] > 0]
 
     @property
     def n_tested(self) -> int:
         """Number of classes with clips."""
-        return int((self.per_class["support"] > 0).sum())
+        return len(self.tested)
 
     @property
     def n_known(self) -> int:

@@ -203,7 +203,6 @@ def _page(
     evaluation: Evaluation, title: str, about: Mapping[str, Any], pictures: Mapping[str, tuple[bytes, float]]
 ) -> str:
     """Return the page; ``pictures`` are PNG files with their widths (inches)."""
-    tested = evaluation.per_class[evaluation.per_class["support"] > 0]
     groups = evaluation.per_group
     if groups is not None:
         groups = groups.sort_values(["accuracy", "n_clips"], ascending=[True, False]).head(_MAX_GROUPS)
@@ -221,7 +220,7 @@ def _page(
         evaluation=evaluation,
         scores=[(_NAMES.get(name, name), getattr(evaluation, name), evaluation.intervals.get(name)) for name in SCORES],
         about={name: words for name, value in about.items() if (words := _in_words(value))},
-        classes=_table(tested.sort_values("recall", kind="stable"), "class"),
+        classes=_table(evaluation.tested.sort_values("recall", kind="stable"), "class"),
         groups=None if groups is None else _table(groups, "group"),
         folds=None if evaluation.per_fold is None else _table(evaluation.per_fold, "fold"),
         mistakes=_table(worst),
