@@ -377,6 +377,7 @@ def test_label_files_lie_as_the_recordings_do():
     assert names("a/b/owl.wav", "a/owl.wav", "a/c/d/owl.wav") == ["b/owl.txt", "owl.txt", "c/d/owl.txt"]
     assert names({"path": "owl.wav", "start": 1.0, "end": 2.5}, "owl.wav") == ["owl.wav#t=1,2.5.txt", "owl.txt"]
     assert names(np.zeros(8), np.zeros(8)) == ["0.txt", "1.txt"]
+    assert names("owl.wav", "owl.mp3", "owl.wav.mp3") == ["owl.wav.txt", "owl.mp3.txt", "owl.wav.mp3.txt"]
     with pytest.raises(ValueError, match=r"recording 'owl\.wav' twice"):
         names("owl.wav", "./owl.wav")
 

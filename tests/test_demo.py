@@ -418,7 +418,10 @@ def test_every_answer_has_the_headers_that_protect_it(client, path):
     assert not [name for name in answer.headers if name.startswith("access-control")]
 
 
-@pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example:7860", "192.168.1.7:7860", "", "[", "::1]"])
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "localhost.evil.example:7860", "192.168.1.7:7860", "", "[", "::1]", "evil.example@127.0.0.1"],
+)
 @pytest.mark.parametrize("path", ["/", "/api/model"])
 def test_requests_for_a_foreign_name_are_refused(client, host, path):
     answer = client.get(path, headers={"host": host})

@@ -190,7 +190,7 @@ def test_clips_that_cannot_be_read_are_listed_and_not_scored(classifier):
     assert result.accuracy == accuracy_score(np.delete(y, 6), np.delete(lenient.predict(X), 6))
     with pytest.raises(ClipError, match=r"lost\.wav"):
         evaluate(classifier, X, y)
-    with pytest.raises(ValueError, match="expected at least one clip"):
+    with pytest.raises(ValueError, match=r"None of 1 clips can be read, expected at least one clip.*no such file"):
         evaluate(lenient, ["lost.wav"], ["low"])
 
 
@@ -216,9 +216,13 @@ def test_what_cannot_be_scored_is_refused(y_true, y_pred, message):
         evaluate_predictions(y_true, y_pred)
 
 
-def test_a_wrong_number_of_labels_is_refused(classifier):
+def test_a_wrong_number_of_labels_or_groups_is_refused_before_the_prediction(classifier, monkeypatch):
+    monkeypatch.setattr(ASTWClassifier, "predict_proba", lambda *_: pytest.fail("predicted"))
     with pytest.raises(ValueError, match="Got 3 labels in y for 4 clips"):
         evaluate(classifier, CLIPS[:4], NAMES[:3])
+    for groups in ("abc", "abcde"):
+        with pytest.raises(ValueError, match=f"Got {len(groups)} groups for 4 clips in X"):
+            evaluate(classifier, CLIPS[:4], NAMES[:4], groups=list(groups))
 
 
 def test_an_interval_without_width_says_that_groups_are_few(tmp_path):

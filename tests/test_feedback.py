@@ -115,7 +115,7 @@ def test_the_short_text_of_an_evaluation_names_the_hardest_classes():
     predicted = np.where((truth == "c") & (np.arange(32) % 4 < 3), "a", truth)
     lines = repr(evaluate_predictions(truth, predicted)).splitlines()
     assert lines[0].startswith("accuracy 0.906 [")
-    assert lines[1] == "* The table has the 6 classes of the lowest recall; per_class has 8."
+    assert lines[1] == "* The table has the 6 classes with the lowest recall; per_class has 8."
     assert lines[2].split() == ["class", "precision", "recall", "F1", "clips"]
     assert lines[3].split() == ["c", "1.000", "0.250", "0.400", "4"]
     assert len(lines) == 9

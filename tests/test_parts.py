@@ -8,16 +8,19 @@ import os
 import re
 import signal
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile
 from click.testing import CliRunner
+from filelock import FileLock
 
 from helpers import needs_fork, run_in_child, white_noise
 from skastw import ASTWClassifier
 from skastw.analysis import (
+    clip_names,
     embedding_table,
     embedding_tables,
     labelled_windows,
@@ -118,6 +121,20 @@ def test_the_estimator_does_not_change(clf, clips):
 def test_clips_without_a_file_have_their_position_in_x(clf):
     arrays = [white_noise(800, seed=i) for i in range(5)]
     assert pd.concat(prediction_tables(clf, arrays, block=2))["clip"].tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("block", [1, 2])
+def test_files_and_arrays_are_one_column_of_texts(clf, clips, tmp_path, block):
+    pytest.importorskip("pyarrow")
+    mixed = [clips[0], white_noise(800, seed=0)]
+    write_in_parts(clf, mixed, tmp_path / "mixed.parquet", block=block)
+    assert pd.read_parquet(tmp_path / "mixed.parquet")["clip"].tolist() == [clips[0], "1"]
+
+
+def test_the_names_of_parts_of_a_file_keep_their_times():
+    times = [{"start": 3599.123, "end": 86400.25}, {"start": 0.5}, {"end": np.float32(1.5)}, {"start": 0.1 + 0.2}]
+    names = clip_names([{"path": "night.wav", **part} for part in times])
+    assert [name.partition("#t=")[2] for name in names] == ["3599.123,86400.25", "0.5", ",1.5", "0.3"]
 
 
 def test_only_the_chosen_blocks_are_computed(clf, clips):
@@ -393,8 +410,10 @@ def test_a_second_process_with_the_same_shard_is_refused(clf, clips, tmp_path):
     ("options", "message"),
     [
         ({"content": "labels"}, "Got content='labels', expected one of 'predictions', 'embeddings'"),
-        ({"form": "xlsx"}, "Got form='xlsx', expected 'csv' or 'parquet'"),
+        ({"form": "xlsx"}, "Got form='xlsx', expected one of 'csv', 'parquet'"),
         ({"block": 0}, "Got block=0, expected an integer of at least 1"),
+        ({"block": "3"}, "Got block='3', expected an integer of at least 1"),
+        ({"block": True}, "Got block=True, expected an integer of at least 1"),
     ],
 )
 def test_arguments_are_checked(clf, clips, tmp_path, options, message):
@@ -406,6 +425,20 @@ def test_arguments_are_checked(clf, clips, tmp_path, options, message):
 
 
 # ------------------------------------------------------------------ one file
+
+
+def test_the_folder_of_the_parts_is_not_locked_when_it_is_removed(clf, clips, tmp_path, monkeypatch):
+    rename = os.replace
+
+    def as_on_windows(source, target):
+        for lock in Path(source).glob("_done/*.lock"):
+            with FileLock(lock, timeout=0):  # Windows renames no folder with an open file
+                pass
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", as_on_windows)
+    write_in_parts(clf, clips, tmp_path / "table.csv", block=BLOCK)
+    assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
@@ -496,6 +529,21 @@ def test_a_command_that_is_stopped_says_that_it_can_continue(model, clips, tmp_p
     assert len(read(tmp_path / "out")) == 11
 
 
+@pytest.mark.parametrize("terminal", [0, 1])
+def test_the_last_line_says_how_to_continue(model, clips, tmp_path, monkeypatch, terminal):
+    monkeypatch.setattr(_output, "verbosity", lambda: terminal)
+    fail_at(monkeypatch, 2, RuntimeError("out of memory"))
+    result = skastw("predict", *clips, "-m", model, "--block", BLOCK, "-o", tmp_path / "out")
+    last = result.stderr.splitlines()[-1]
+    assert last == "skastw: 6 of 11 clips are complete; the same command continues"
+
+
+def test_a_shard_without_clips_is_no_error(model, clips, tmp_path):
+    result = skastw("predict", *clips[:2], "-m", model, "-o", tmp_path / "out", "--shard", "2/2")
+    assert (result.exit_code, result.stdout) == (0, f"{tmp_path / 'out'}\n"), result.exception
+    assert result.stderr == "predictions: 0 of 0 clips (100 %)\n"
+
+
 def test_a_terminal_gets_a_bar(model, clips, tmp_path, monkeypatch):
     monkeypatch.setattr(_output, "verbosity", lambda: 1)
     command = ["predict", *clips[:6], "-m", model, "--block", BLOCK, "-o", tmp_path / "out", "--shard", "1/2"]
@@ -518,6 +566,8 @@ def test_a_terminal_gets_a_bar(model, clips, tmp_path, monkeypatch):
         (["-o", "m", "--shard", "0/2"], "'0/2', expected I/N"),
         (["-o", "m", "--shard", "half"], "'half', expected I/N"),
         (["--block", "8"], "expected --output"),
+        (["--json", "-o", "m.csv"], "expected no --output, because this option is about printed results"),
+        (["-o", "m.csv", "-k", "2"], "expected no --output, because this option is about printed results"),
     ],
 )
 def test_options_that_do_not_fit_are_refused_before_the_work(tmp_path, monkeypatch, options, message):
@@ -533,6 +583,20 @@ def test_an_export_with_another_ending_is_refused_before_the_work(tmp_path, monk
     monkeypatch.setattr(ASTWClassifier, "from_pretrained", lambda *_, **__: pytest.fail("loaded"))
     result = skastw("export", "model", tmp_path / "m.txt")
     assert "expected a name that ends in .onnx" in str(result.exception)
+
+
+def test_windows_are_printed_as_json_or_written():
+    result = skastw("windows", "a.wav", "-m", "model", "-w", 1, "--json", "-o", "night.txt")
+    assert result.exit_code == 2
+    assert "expected no --output, because this option" in " ".join(result.stderr.replace("│", " ").split())
+
+
+def test_a_high_speed_is_written_in_digits(capsys, monkeypatch):
+    now = iter([0.0, 1.0])
+    monkeypatch.setattr("skastw.core.progress.time.monotonic", lambda: next(now))
+    with ProgressLines(total=5000, desc="predictions", unit="clip", seconds=3600) as lines:
+        lines.n = 1234
+    assert "(24 %), 1230 clips/s, " in capsys.readouterr().err
 
 
 def test_a_log_gets_few_lines_of_progress(capsys):

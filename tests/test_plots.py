@@ -359,6 +359,15 @@ def test_the_class_of_a_tone_rises_when_the_tone_begins(clf):
     assert probability[time > 1.2].min() > max(0.5, probability[time < 0.8].max())
 
 
+def test_a_class_that_is_named_like_a_column_keeps_its_name():
+    table = windows(names=["clip (label)", "owl"])
+    for display in (
+        WindowPredictionsDisplay.from_predictions(table, k=2),
+        WindowPredictionsDisplay.from_predictions(table, labels=["clip", "owl"]),
+    ):
+        assert sorted(text.get_text() for text in display.legend_.get_texts()) == ["clip", "owl"]
+
+
 def test_points_lie_in_the_middle_of_their_windows():
     display = WindowPredictionsDisplay.from_predictions(windows(n=3))
     assert display.lines_[0].get_xdata().tolist() == [0.5, 1.0, 1.5]
@@ -394,6 +403,7 @@ def test_names_are_written_as_they_are():
         (windows().drop(columns="start"), {}, r"without the columns \['start'\]"),
         (pd.concat([windows(), windows().assign(clip=1)]), {}, "2 clips"),
         (windows()[:0], {}, "0 clips"),
+        (windows().assign(start=np.nan), {}, "expected a clip that can be read; failed_ has the reason"),
         (windows(), {"labels": ["dog"]}, "'dog'"),
         (windows(), {"k": 0}, "k=0"),
     ],
@@ -446,6 +456,9 @@ def test_clips_that_cannot_be_read_are_left_out():
     clf = ASTWClassifier(encoder=TINY, epochs=1, val_split=None, on_error="ignore").fit(CLIPS, Y)
     display = EmbeddingDisplay.from_estimator(clf, [*CLIPS, "lost.wav"], [*Y, 2])
     assert len(display.points) == len(display.y) == len(CLIPS)
+    scores = GroupScoresDisplay.from_estimator(clf, [*CLIPS, "lost.wav"], [*Y, 2], [*Y, 7])
+    assert sorted(scores.groups) == [0, 1, 2]
+    assert scores.overall == accuracy_score(Y, clf.predict(CLIPS))
 
 
 def test_embeddings_that_cannot_be_drawn_are_errors():

@@ -12,6 +12,7 @@ import soundfile
 
 from helpers import tone_sequence
 from skastw import ASTWClassifier
+from skastw.analysis import label_track, labelled_windows
 from skastw.analysis.windows import cut_windows
 from skastw.audio import isolated_decoding, load_waveform, stream_waveform
 from skastw.datasets import make_tones
@@ -150,6 +151,33 @@ def test_a_recording_of_tones_is_heard_in_its_order(clf):
     np.testing.assert_allclose(by_mean.iloc[0, 3:].astype(float), table.iloc[:, 3:].mean(), atol=1e-6)
     np.testing.assert_allclose(by_max.iloc[0, 3:].astype(float), table.iloc[:, 3:].max(), atol=1e-6)
     assert by_mean[["start", "end"]].to_numpy().tolist() == [[0.0, 4.0]]
+
+
+def test_a_class_that_is_named_like_a_column_keeps_its_name(clf):
+    windows = clf.predict_windows([tone_sequence(0, 2)], window=0.5, hop=0.5)
+    table = labelled_windows(windows)
+    assert table.columns[5:].tolist() == ["p(end)", "p(low)", "p(middle)"]
+    assert table["predicted"].tolist() == ["low", "low", "end", "end"]
+    assert label_track(windows).splitlines()[-1].split("\t")[2].startswith("end 0.")
+
+
+def test_parts_of_a_recording_have_their_own_names(clf, tmp_path):
+    path = write(tmp_path / "night.wav", tone_sequence(0, 1, 2), RATE)
+    parts = [{"path": path, "start": start, "end": start + 1} for start in (0, 1)]
+    windows = clf.predict_windows(parts, window=0.5, hop=0.5)
+    assert windows["clip"].unique().tolist() == [f"{path}#t=0,1", f"{path}#t=1,2"]
+    with pytest.raises(ValueError, match="Got 2 recordings for one label track"):
+        label_track(windows)
+
+
+def test_labels_of_windows_that_touch_are_joined_across_others():
+    rows = [(0, 0.0, 2.0, 0.9, 0.1), (0, 1.0, 3.0, 0.2, 0.8), (0, 2.0, 4.0, 0.7, 0.3), (0, 6.0, 8.0, 0.6, 0.4)]
+    windows = pd.DataFrame(rows, columns=["clip", "start", "end", "owl", "wind"])
+    assert [line.split("\t") for line in label_track(windows).splitlines()] == [
+        ["0.000000", "4.000000", "owl 0.90"],
+        ["1.000000", "3.000000", "wind 0.80"],
+        ["6.000000", "8.000000", "owl 0.60"],
+    ]
 
 
 def test_windows_do_not_depend_on_blocks_or_on_the_other_clips(clf, tmp_path, monkeypatch):

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from skastw.core.batching import split_evenly
+from skastw.core.checks import check_positive
 from skastw.core.device import resolve_device
 from skastw.core.templates import summary
 from skastw.core.text import did_you_mean, unknown_value
@@ -121,9 +122,7 @@ def explain(
     ValueError
         If ``label`` is not a class, or another argument is not valid.
     """
-    for name, value in (("n_times", n_times), ("n_bands", n_bands)):
-        if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-            raise ValueError(f"Got {name}={plain(value)!r}, expected an integer of at least 1.")
+    check_positive(n_times=n_times, n_bands=n_bands)
     if fill not in FILLS:
         raise ValueError(unknown_value("fill", fill, FILLS))
     targets, components = trained.targets, trained.components
@@ -240,9 +239,10 @@ def occluded_logits(
     """
     mean = frames.mean(dim=FILLS[fill], keepdim=True).expand(1, frames.shape[1])
     chunks = split_evenly(len(frames), model.max_frames)
-    settings: dict[str, Any] = {"batch_size": batch_size, "device": device or torch.device("cpu")}
-    settings["precision"] = precision
-    embedded = embed_clips(model, FrameStore(frames[start:stop] for start, stop in chunks), **settings)
+    embed = partial(
+        embed_clips, model, batch_size=batch_size, device=device or torch.device("cpu"), precision=precision
+    )
+    embedded = embed(FrameStore(frames[start:stop] for start, stop in chunks))
 
     # each patch hides frames of one chunk or of several
     patches = list(product(_patches(len(frames), n_times), _patches(frames.shape[1], n_bands)))
@@ -264,7 +264,7 @@ def occluded_logits(
     means = embedded.mean(dim=0).repeat(len(patches), 1)
     where = iter(touched)
     for block in blocks(versions(), _BLOCK, n_bytes=lambda version: version.nbytes):
-        for version in embed_clips(model, FrameStore(block), **settings):
+        for version in embed(FrameStore(block)):
             patch, chunk = next(where)
             means[patch] += (version - embedded[chunk]) / len(chunks)
 

@@ -11,15 +11,15 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
+from typing import Annotated, Any, BinaryIO, Literal
 
 import joblib
 from filelock import FileLock, Timeout
 from msgspec import Meta, Struct, structs
+from pandas import DataFrame
 
 from skastw.analysis.tables import (
     BLOCK,
-    TABLE_SUFFIXES,
     check_table,
     clip_names,
     embedding_tables,
@@ -27,16 +27,15 @@ from skastw.analysis.tables import (
     write_rows,
 )
 from skastw.audio import as_clips, clip_path
+from skastw.core.checks import check_positive
 from skastw.core.optional import import_optional
 from skastw.core.parameters import take_params
+from skastw.core.text import unknown_value
 from skastw.errors import OutputError
 from skastw.network.inference import InferenceParams, number_format
 from skastw.network.trained import fingerprint
 from skastw.storage.outputs import check_folder, new_file, scratch_folder, write_file
 from skastw.storage.schema import Count, check
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 #: Description of a run in its folder. Readers of data sets skip names that begin with an underscore.
 MANIFEST = "_manifest.json"
@@ -165,7 +164,8 @@ def write_parts(
     """
     clips = as_clips(X)
     manifest = _manifest_of(estimator, clips, content, form, block)
-    with _opened(check_folder(folder), manifest, shard):
+    check_table(check_folder(folder) / _part(manifest, 0))
+    with _opened(Path(folder), manifest, shard):
         return _write_missing(estimator, clips, Path(folder), manifest, shard, progress)
 
 
@@ -224,9 +224,9 @@ def write_in_parts(
         with new_file(path) as file:
             _JOIN[manifest.format](parts, manifest.columns, file)
 
-        # renamed first, so that no half of a folder is left if the process is killed
-        with scratch_folder(folder.parent) as scratch:
-            os.replace(folder, scratch / "parts")
+    # renamed first, so that no half of a folder is left if the process is killed; Windows renames no locked folder
+    with scratch_folder(folder.parent) as scratch:
+        os.replace(folder, scratch / "parts")
     return Written(str(Path(path)), written.clips, written.failed)
 
 
@@ -253,17 +253,13 @@ def clips_in_shard(n_clips: int, block: int = BLOCK, shard: tuple[int, int] = (1
 def _manifest_of(estimator: Any, clips: Sequence[Any], content: str, form: str, block: int) -> _Manifest:
     if not clips:
         raise ValueError("Got no clips, expected at least one.")
-    if content not in _CONTENTS:
-        raise ValueError(f"Got content={content!r}, expected one of {', '.join(map(repr, _CONTENTS))}.")
-    if f".{form}" not in TABLE_SUFFIXES:
-        raise ValueError(f"Got form={form!r}, expected 'csv' or 'parquet'.")
-    if block < 1:
-        raise ValueError(f"Got block={block!r}, expected an integer of at least 1.")
-    if form == "parquet":
-        import_optional("pyarrow", extra="parquet", purpose="Writing Parquet")
+    for name, value, known in (("content", content, _CONTENTS), ("form", form, _JOIN)):
+        if value not in known:
+            raise ValueError(unknown_value(name, value, known))
+    check_positive(block=block)
 
     params = take_params(InferenceParams, estimator)
-    values = {
+    manifest = {
         "content": content,
         "columns": _CONTENTS[content][1](estimator),
         "model": fingerprint(estimator.trained_),
@@ -274,7 +270,7 @@ def _manifest_of(estimator: Any, clips: Sequence[Any], content: str, form: str, 
         "block": block,
         "format": form,
     }
-    return check(values, _Manifest, "manifest", OutputError)
+    return check(manifest, _Manifest, "manifest", OutputError)
 
 
 def _clips_sha256(clips: Sequence[Any]) -> str:
@@ -341,21 +337,17 @@ def _check_run(folder: Path, manifest: _Manifest) -> bool:
         earlier = check(json.loads(text), _Manifest, str(path), OutputError)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise OutputError(f"{str(path)!r} is damaged ({error}); remove its folder, or give another output.") from error
-    if differences := list(_differences(earlier, manifest)):
+    words = {"model": "another model", "clips_sha256": "other clips", "columns": "other columns"}
+    before, now = structs.asdict(earlier), structs.asdict(manifest)
+    differences = [
+        words.get(name, f"{name}: {before[name]} before, {now[name]} now") for name in now if before[name] != now[name]
+    ]
+    if differences:
         raise OutputError(
             f"{str(folder)!r} has parts of another run ({'; '.join(differences)}), expected parts of this run; give "
             "another output, or remove this folder."
         )
     return True
-
-
-def _differences(earlier: _Manifest, now: _Manifest) -> Iterator[str]:
-    """Yield the differences of two runs in words."""
-    words = {"model": "another model", "clips_sha256": "other clips", "columns": "other columns"}
-    for name in _Manifest.__struct_fields__:
-        before, after = getattr(earlier, name), getattr(now, name)
-        if before != after:
-            yield words.get(name, f"{name}: {before} before, {after} now")
 
 
 @contextlib.contextmanager
@@ -444,10 +436,8 @@ def _read_record(folder: Path, name: str) -> _Record | None:
 
 def _join_csv(parts: Sequence[Path], columns: list[str], file: BinaryIO) -> None:
     """Write the rows of all parts below one header."""
-    import pandas as pd
-
     header = io.BytesIO()
-    write_rows(pd.DataFrame(columns=columns), header, ".csv")
+    write_rows(DataFrame(columns=columns), header, ".csv")
     file.write(header.getvalue())
     for part in parts:
         with open(part, "rb") as rows:

@@ -7,20 +7,22 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import numpy as np
+import pandas as pd
+from pandas import DataFrame
 
 from skastw.audio import as_clips, clip_path
+from skastw.core.checks import check_positive
 from skastw.core.optional import import_optional
 from skastw.core.text import readable
 from skastw.storage.outputs import check_file, new_file
 
-if TYPE_CHECKING:
-    from pandas import DataFrame
-
 #: File name suffixes that :func:`write_table` accepts.
 TABLE_SUFFIXES = (".csv", ".parquet")
+#: Classes that are named like another column of a table of windows, by the names of their columns.
+RENAMED = {f"{name} (label)": name for name in ("clip", "start", "end")}
 #: Number of clips in a block by default.
 BLOCK = 256
 
@@ -51,7 +53,8 @@ def prediction_table(classifier: Any, X: Any) -> DataFrame:
     >>> prediction_table(clf, clips[:3]).columns.tolist()
     ['clip', 'predicted', 'probability', 'p(0)', 'p(1)']
     """
-    return _predictions(classifier, as_clips(X))
+    clips = as_clips(X)
+    return _predictions(classifier, clips, clip_names(clips))
 
 
 def embedding_table(estimator: Any, X: Any) -> DataFrame:
@@ -68,7 +71,8 @@ def embedding_table(estimator: Any, X: Any) -> DataFrame:
     DataFrame
         Column ``clip`` (file or position), and the columns ``embedding_0``, ``embedding_1``, ... of the embedding.
     """
-    return _embeddings(estimator, as_clips(X))
+    clips = as_clips(X)
+    return _embeddings(estimator, clips, clip_names(clips))
 
 
 def prediction_tables(
@@ -92,7 +96,8 @@ def prediction_tables(
     ------
     DataFrame
         Columns of :func:`prediction_table`, and ``error``: the reason why a clip cannot be used. It is missing for the
-        other clips. The index is the position of the clip in X, and all blocks have the same columns of the same types.
+        other clips. The index is the position of the clip in X, and all blocks have the same columns of the same types:
+        if X contains files and arrays, the positions of the arrays are texts.
 
     Examples
     --------
@@ -129,31 +134,29 @@ def embedding_tables(
 
 
 def _tables(
-    table_of: Callable[[Any, Sequence[Any], int], DataFrame],
+    table_of: Callable[[Any, Sequence[Any], list[Any]], DataFrame],
     estimator: Any,
     X: Any,
     block: int,
     blocks: Iterable[int] | None,
 ) -> Iterator[DataFrame]:
-    import pandas as pd
-
-    if block < 1:
-        raise ValueError(f"Got block={block!r}, expected an integer of at least 1.")
+    check_positive(block=block)
     clips = as_clips(X)
+    names: list[Any] = clip_names(clips)
+    if any(isinstance(name, str) for name in names):  # Parquet has no columns of texts and numbers
+        names = list(map(str, names))
     lenient = copy.copy(estimator).set_params(on_error="ignore")
 
     for number in range(-(-len(clips) // block)) if blocks is None else blocks:
         start = number * block
-        table = table_of(lenient, clips[start : start + block], start)
+        table = table_of(lenient, clips[start : start + block], names[start : start + block])
         table["error"] = pd.Series(index=table.index, dtype="string")
         for clip in lenient.failed_:
             table.loc[clip.index, "error"] = readable(clip.reason)
         yield table.set_index(pd.RangeIndex(start, start + len(table)))
 
 
-def _predictions(classifier: Any, clips: Sequence[Any], start: int = 0) -> DataFrame:
-    import pandas as pd
-
+def _predictions(classifier: Any, clips: Sequence[Any], names: list[Any]) -> DataFrame:
     probabilities = classifier.predict_proba(clips)
     labels = classifier.classes_.tolist()
     table = pd.DataFrame(probabilities, columns=[f"p({label})" for label in labels])
@@ -163,7 +166,7 @@ def _predictions(classifier: Any, clips: Sequence[Any], start: int = 0) -> DataF
         best = pd.Series(classifier.classes_[probabilities.argmax(axis=1)], dtype=_label_type(classifier.classes_))
         table.insert(0, "predicted", best.where(read))
         table.insert(1, "probability", probabilities.max(axis=1))
-    table.insert(0, "clip", clip_names(clips, start=start))
+    table.insert(0, "clip", names)
     return table
 
 
@@ -174,11 +177,9 @@ def _label_type(classes: np.ndarray) -> str | None:
     return {"b": "boolean", "i": "Int64", "u": "UInt64"}.get(classes.dtype.kind)
 
 
-def _embeddings(estimator: Any, clips: Sequence[Any], start: int = 0) -> DataFrame:
-    import pandas as pd
-
+def _embeddings(estimator: Any, clips: Sequence[Any], names: list[Any]) -> DataFrame:
     table = pd.DataFrame(estimator.transform(clips), columns=estimator.get_feature_names_out())
-    table.insert(0, "clip", clip_names(clips, start=start))
+    table.insert(0, "clip", names)
     return table
 
 
@@ -207,7 +208,7 @@ def labelled_windows(windows: DataFrame, *, min_probability: float = 0.0) -> Dat
       predicted  probability  p(owl)  p(wind)
     0       owl          0.9     0.9      0.1
     """
-    scores = windows.iloc[:, 3:]
+    scores = windows.iloc[:, 3:].rename(columns=RENAMED)
     read = scores.notna().all(axis=1)
     best = scores[read].idxmax(axis=1).reindex(windows.index)
     table = windows.iloc[:, :3].assign(predicted=best, probability=scores.max(axis=1))
@@ -251,10 +252,11 @@ def label_track(windows: DataFrame, *, min_probability: float = 0.0) -> str:
     table["label"] = [" ".join(str(text).split()) for text in table["predicted"]]
 
     # a segment begins with another label, or after a gap
+    table = table.sort_values("label", kind="stable")
     last = table.shift()
     begins = (table["label"] != last["label"]) | (table["start"] > last["end"])
     parts = {"start": "first", "end": "last", "label": "first", "probability": "max"}
-    segments = table.groupby(begins.cumsum()).agg(parts).itertuples(index=False)
+    segments = table.groupby(begins.cumsum()).agg(parts).sort_values("start", kind="stable").itertuples(index=False)
     return "".join(f"{start:.6f}\t{end:.6f}\t{label} {score:.2f}\n" for start, end, label, score in segments)
 
 
@@ -292,8 +294,8 @@ def label_files(folder: str | os.PathLike[str], clips: Sequence[Any]) -> list[st
 
     # the names of parts of a recording end in their times; the file systems of some machines ignore case
     short = [name.with_suffix(name.suffix if "#t=" in name.name else "") for name in names]
-    n_short = Counter(str(name).lower() for name in short)
-    stems = [own if n_short[str(own).lower()] == 1 else name for own, name in zip(short, names, strict=True)]
+    taken = Counter(str(path).lower() for path in (*short, *names))
+    stems = [own if taken[str(own).lower()] == 1 else name for own, name in zip(short, names, strict=True)]
     files = [stem.with_name(f"{stem.name}.txt") for stem in stems]
 
     n_files = Counter(str(file).lower() for file in files)
@@ -428,14 +430,12 @@ def short_floats(table: DataFrame) -> DataFrame:
     return table
 
 
-def clip_names(clips: Sequence[Any], *, start: int = 0) -> list[str | int]:
+def clip_names(clips: Sequence[Any]) -> list[str | int]:
     """Return the names of clips: their files, with the times of a part of a file, or their positions.
 
     Parameters
     ----------
     clips : sequence of clips
-    start : int, default=0
-        Position of the first clip.
 
     Returns
     -------
@@ -452,7 +452,7 @@ def clip_names(clips: Sequence[Any], *, start: int = 0) -> list[str | int]:
     >>> clip_names(["owl.wav", {"path": "owl.wav", "start": 1.5, "end": 4.0}, [0.0, 0.1]])
     ['owl.wav', 'owl.wav#t=1.5,4', 2]
     """
-    return [_name(clip, i) for i, clip in enumerate(clips, start)]
+    return [_name(clip, i) for i, clip in enumerate(clips)]
 
 
 def _name(clip: Any, position: int) -> str | int:
@@ -461,5 +461,5 @@ def _name(clip: Any, position: int) -> str | int:
         return position
 
     times = [clip.get(side) if isinstance(clip, Mapping) else None for side in ("start", "end")]
-    start, end = ("" if time is None else f"{time:g}" for time in times)
+    start, end = ("" if time is None else f"{time:.12g}" for time in times)
     return readable(path) + (f"#t={start}{',' * bool(end)}{end}" if start or end else "")

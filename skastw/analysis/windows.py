@@ -2,16 +2,17 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from numbers import Real
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from skastw.audio import clip_path, stream_waveform
-from skastw.core.text import readable, unknown_value
+from skastw.analysis.tables import RENAMED, clip_names
+from skastw.audio import stream_waveform
+from skastw.core.text import unknown_value
 from skastw.data.failures import FailedClip, FailedClips, report_failures
+from skastw.data.frames import blocks
 from skastw.errors import ClipError, plain
 from skastw.network.inference import InferenceParams, predict
 from skastw.network.trained import Trained
@@ -90,8 +91,8 @@ def window_table(
     Returns
     -------
     table : DataFrame
-        A row for each window: ``clip`` (path, or position), ``start`` and ``end`` (seconds), and a column for each
-        label. A clip that cannot be read has one row without numbers.
+        A row for each window: ``clip`` (see :func:`~skastw.analysis.clip_names`), ``start`` and ``end`` (seconds), and
+        a column for each label. A clip that cannot be read has one row without numbers.
     failed : list of FailedClip
         The clips that cannot be read.
 
@@ -109,36 +110,29 @@ def window_table(
     sample_rate = trained.components.sample_rate
     size = _samples("window", window, sample_rate)
     step = _samples("hop", window / 2 if hop is None else hop, sample_rate)
-    probabilities_of = partial(_probabilities, trained, replace(params, verbose=0, on_error="raise"))
+    reading = replace(params, verbose=0, on_error="raise")
 
     rows: list[tuple[int, float, float]] = []
-    probabilities: list[np.ndarray] = []
-    waiting: list[np.ndarray] = []
-    n_waiting = 0  # samples
     failed = FailedClips()
-    for index, clip in enumerate(clips):
-        try:
-            for start, waveform in cut_windows(stream_waveform(clip, sample_rate, index=index), size, step):
-                rows.append((index, start / sample_rate, (start + len(waveform)) / sample_rate))
-                waiting.append(waveform)
-                n_waiting += len(waveform)
-                if n_waiting >= _BLOCK:
-                    probabilities.append(probabilities_of(waiting))
-                    waiting, n_waiting = [], 0
-        except ClipError as error:
-            failed.append(FailedClip.from_error(error))
-            failed[-1].check(params.on_error)
-    probabilities += [probabilities_of(waiting)] if waiting else []
 
+    def windows() -> Iterator[np.ndarray]:
+        for index, clip in enumerate(clips):
+            try:
+                for start, waveform in cut_windows(stream_waveform(clip, sample_rate, index=index), size, step):
+                    rows.append((index, start / sample_rate, (start + len(waveform)) / sample_rate))
+                    yield waveform
+            except ClipError as error:
+                failed.append(FailedClip.from_error(error))
+                failed[-1].check(params.on_error)
+
+    targets = trained.targets
+    probabilities = [
+        targets.finish(predict(trained, block, reading)[0]).numpy() for block in blocks(windows(), _BLOCK, n_bytes=len)
+    ]
     report_failures(failed, len(clips), params.on_error)
     unread = [clip.index for clip in failed]
     table = _as_table(rows, probabilities, clips, trained.targets.labels, failed=unread)
     return (table if aggregate is None else _aggregated(table, aggregate)).reset_index(drop=True), failed
-
-
-def _probabilities(trained: Trained, params: InferenceParams, waveforms: list[np.ndarray]) -> np.ndarray:
-    outputs, _ = predict(trained, waveforms, params)
-    return trained.targets.finish(outputs).numpy()
 
 
 def _samples(name: str, seconds: Any, sample_rate: int) -> int:
@@ -150,28 +144,26 @@ def _samples(name: str, seconds: Any, sample_rate: int) -> int:
 
 def _as_table(
     rows: list[tuple[int, float, float]],
-    blocks: list[np.ndarray],
+    probabilities: list[np.ndarray],
     clips: Sequence[Any],
     labels: Sequence[Any],
     *,
     failed: list[int],
 ) -> pd.DataFrame:
     """Return the table with the positions of the clips as its index."""
-    index, start, end = zip(*rows, strict=True) if rows else ((), (), ())
-    scores = np.concatenate(blocks) if blocks else np.zeros((0, len(labels)), dtype=np.float32)
-    columns = [f"{label} (label)" if label in ("clip", "start", "end") else label for label in labels]
+    columns = [f"{label} (label)" if label in RENAMED.values() else label for label in labels]
+    scores = np.concatenate([np.zeros((0, len(labels)), dtype=np.float32), *probabilities])
+    times = pd.DataFrame(rows, columns=["clip", "start", "end"]).astype({"clip": int, "start": float, "end": float})
+    times = times.set_index("clip").rename_axis(None)
+    table = pd.concat([times, pd.DataFrame(scores, columns=columns, index=times.index)], axis=1)
 
     # a clip may fail after its first windows
-    read = ~np.isin(index, failed)
-    table = pd.DataFrame(scores[read], columns=columns, index=np.array(index, dtype=int)[read])
-    table.insert(0, "start", np.array(start, dtype=float)[read])
-    table.insert(1, "end", np.array(end, dtype=float)[read])
+    table = table.drop(index=failed, errors="ignore")
     if failed:
         missing = pd.DataFrame(np.nan, index=failed, columns=table.columns).astype(table.dtypes)
         table = pd.concat([table, missing]).sort_index(kind="stable")
 
-    paths = [clip_path(clip) for clip in clips]
-    names = [i if path is None else readable(path) for i, path in enumerate(paths)]
+    names = clip_names(clips)
     table.insert(0, "clip", [names[i] for i in table.index])
     return table
 

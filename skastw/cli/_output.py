@@ -48,10 +48,9 @@ def print_warning(text: str) -> None:
 
 def print_table(rows: Sequence[tuple[str, ...]], alignment: str) -> None:
     """Print rows in columns, each aligned to the left (<) or to the right (>)."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = [f"{cell:{side}{width}}" for cell, side, width in zip(row, alignment, widths, strict=True)]
-        click.echo("  ".join(cells).rstrip())
+    from skastw.core.text import aligned
+
+    click.echo("\n".join(aligned(rows, alignment)))
 
 
 def print_pairs(values: Mapping[str, Any]) -> None:
@@ -87,14 +86,12 @@ def print_scores(evaluation: Any) -> None:
     for note in evaluation.notes:
         click.echo(f"* {note}")
 
-    tested = evaluation.per_class[evaluation.per_class["support"] > 0]
-    columns = ["precision", "recall", "f1"]
     classes = [
         (str(label), *(f"{score:.3f}" for score in scores), str(support))
-        for label, scores, support in zip(tested.index, tested[columns].to_numpy(), tested["support"], strict=True)
+        for label, *scores, support in evaluation.tested.itertuples()
     ]
     click.echo()
-    print_table([("class", *columns, "clips"), *classes], "<>>>>")
+    print_table([("class", "precision", "recall", "f1", "clips"), *classes], "<>>>>")
 
 
 def print_failures(clips: Sequence[Any], failed: Sequence[Any]) -> None:
@@ -122,22 +119,17 @@ def progress(n_clips: int, desc: str, *, quiet: bool) -> Iterator[Callable[[int,
     """
     from skastw.core.progress import ProgressBar, ProgressLines
 
-    n_complete = 0
-    show = ProgressBar if verbosity() else ProgressLines
-    with contextlib.nullcontext() if quiet else show(total=n_clips, desc=desc, unit="clip") as bar:
+    show = ProgressBar if verbosity() and not quiet else ProgressLines
+    bar = show(total=n_clips, desc=desc, unit="clip", disable=quiet)
 
-        def advance(n: int, computed: bool) -> None:
-            nonlocal n_complete
-            n_complete += n
-            if bar is not None:
-                bar.initial += 0 if computed else n  # earlier parts do not count for the speed
-                bar.update(n)
+    def advance(n: int, computed: bool) -> None:
+        bar.initial += 0 if computed else n  # earlier parts do not count for the speed
+        bar.update(n)
 
-        try:
+    try:
+        with bar:
             yield advance
-        except (KeyboardInterrupt, OSError):
-            if n_complete:
-                print_line(
-                    f"skastw: {n_complete} of {n_clips} clips are complete; the same command continues", err=True
-                )
-            raise
+    except BaseException:
+        if bar.n:
+            print_line(f"skastw: {bar.n} of {n_clips} clips are complete; the same command continues", err=True)
+        raise

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from skastw.cli._options import Command, as_json, clip_options
+from skastw.cli._options import Command, clip_options
 from skastw.cli._output import (
     FILE_SUFFIXES,
     is_folder,
@@ -24,46 +24,34 @@ from skastw.cli._output import (
 _TABLES = (".csv", ".parquet")
 
 
-def _ends_in(*suffixes: str) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
-    """Return a callback of click that checks the suffix of an output file."""
-
-    def check(_: click.Context, __: click.Parameter, name: str | None) -> str | None:
-        if name is not None and not name.lower().endswith(suffixes):
-            raise click.BadParameter(f"{name!r}, expected a name that ends in {', '.join(suffixes)}.")
-        return name
-
-    return check
-
-
-def _table_or_labels(context: click.Context, option: click.Parameter, name: str | None) -> str | None:
-    """Check the name of a table, a label track, or a folder of label tracks."""
-    if name is not None and is_folder(name):
-        return name
-    return _ends_in(*FILE_SUFFIXES)(context, option, name)
-
-
-def _table_or_folder(_: click.Context, __: click.Parameter, name: str | None) -> str | None:
-    if name is not None and not name.lower().endswith(_TABLES) and not is_folder(name):
+def _check_name(suffixes: tuple[str, ...], _: click.Context, __: click.Parameter, name: str | None) -> str | None:
+    """Refuse an output that is neither a file with one of the suffixes nor a folder."""
+    if name is not None and not name.lower().endswith(suffixes) and not is_folder(name):
         raise click.BadParameter(
-            f"{name!r}, expected a name that ends in {', '.join(_TABLES)}, or a folder: a name without an ending, or "
+            f"{name!r}, expected a name that ends in {', '.join(suffixes)}, or a folder: a name without an ending, or "
             "with a slash at the end."
         )
     return name
 
 
-def _for_output(ctx: click.Context, _: click.Parameter, value: int | None) -> int | None:
-    """Refuse an option that is only for an output."""
-    if value is not None and ctx.params.get("output") is None:
-        raise click.BadParameter("expected --output, which this option is about.")
+def _check_use(
+    fits: Callable[[str | None], bool], expected: str, ctx: click.Context, _: click.Parameter, value: Any
+) -> Any:
+    """Refuse an option that has no effect with this output, or without one."""
+    if value and not fits(ctx.params.get("output")):
+        raise click.BadParameter(f"expected {expected}.")
     return value
 
 
-def _for_folder(ctx: click.Context, _: click.Parameter, value: str | None) -> str | None:
-    """Refuse an option that is only for folders."""
-    output = ctx.params.get("output")
-    if value is not None and (output is None or not is_folder(output)):
-        raise click.BadParameter("expected --output with a folder: a name without an ending.")
-    return value
+_for_output = functools.partial(_check_use, bool, "--output, which this option is about")
+_for_folder = functools.partial(
+    _check_use,
+    lambda output: output is not None and is_folder(output),
+    "--output with a folder: a name without an ending",
+)
+_for_printing = functools.partial(
+    _check_use, lambda output: output is None, "no --output, because this option is about printed results"
+)
 
 
 def _as_shard(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int]:
@@ -74,106 +62,94 @@ def _as_shard(ctx: click.Context, parameter: click.Parameter, value: str | None)
     return int(numbers[1]), int(numbers[2])
 
 
-#: The options of a command that can write a table of many clips.
-_RUN = [
-    click.option(
+_as_json = click.option(
+    "--json", "as_json", is_flag=True, callback=_for_printing, help="Print JSON, for programs; not with --output."
+)
+
+
+def _in_parts(content: str, command: Command) -> Command:
+    """Let a command, which prints to standard output, write a table in parts too."""
+
+    @click.option(
         "--output",
         "-o",
         type=click.Path(),
         metavar="FILE_OR_DIR",
-        callback=_table_or_folder,
+        callback=functools.partial(_check_name, _TABLES),
         is_eager=True,
         help="Write a .csv or .parquet table, or a folder with the parts of a table.",
-    ),
-    click.option(
+    )
+    @click.option(
         "--format",
         "form",
         type=click.Choice([suffix.removeprefix(".") for suffix in _TABLES]),
         callback=_for_folder,
         help="Format of the parts in a folder; by default csv.",
-    ),
-    click.option(
+    )
+    @click.option(
         "--block",
         type=click.IntRange(1),
         metavar="N",
         callback=_for_output,
         help="Clips in a part of the output; by default 256.",
-    ),
-    click.option(
+    )
+    @click.option(
         "--shard", metavar="I/N", callback=_as_shard, help="Write each N-th part into the folder, from the I-th on."
-    ),
-    click.option("--jobs", type=int, metavar="N", help="Threads that decode files; -1 is one for each processor."),
-    click.option("--batch-size", type=click.IntRange(1), metavar="N", help="Clips in a batch of the network."),
-    click.option("--quiet", "-q", is_flag=True, help="Do not show progress."),
-]
+    )
+    @click.option("--jobs", type=int, metavar="N", help="Threads that decode files; -1 is one for each processor.")
+    @click.option("--batch-size", type=click.IntRange(1), metavar="N", help="Clips in a batch of the network.")
+    @click.option("--quiet", "-q", is_flag=True, help="Do not show progress.")
+    @functools.wraps(command)
+    def wrapped(
+        *,
+        clips: list[Any],
+        classifier: Any,
+        output: str | None,
+        form: str | None,
+        block: int | None,
+        shard: tuple[int, int],
+        jobs: int | None,
+        batch_size: int | None,
+        quiet: bool,
+        **rest: Any,
+    ) -> None:
+        from skastw.analysis.parts import clips_in_shard, write_in_parts, write_parts
 
+        verbose = 0 if quiet or output is not None else verbosity()
+        chosen = {"n_jobs": jobs, "batch_size": batch_size, "verbose": verbose}
+        classifier.set_params(**{name: value for name, value in chosen.items() if value is not None})
+        if output is None:
+            command(clips=clips, classifier=classifier, **rest)
+            return
 
-def _in_parts(content: str) -> Callable[[Command], Command]:
-    """Return a decorator that lets a command write a table in parts; the command itself prints to standard output."""
+        size = {} if block is None else {"block": block}
+        write: Callable[..., Any] = write_in_parts
+        if is_folder(output):
+            write = functools.partial(write_parts, form=form or "csv", shard=shard)
+        with progress(clips_in_shard(len(clips), shard=shard, **size), content, quiet=quiet) as advance:
+            written = write(classifier, clips, output, content=content, progress=advance, **size)
 
-    def decorate(command: Command) -> Command:
-        @functools.wraps(command)
-        def wrapped(
-            *,
-            clips: list[Any],
-            classifier: Any,
-            output: str | None,
-            form: str | None,
-            block: int | None,
-            shard: tuple[int, int],
-            jobs: int | None,
-            batch_size: int | None,
-            quiet: bool,
-            **rest: Any,
-        ) -> None:
-            from skastw.analysis import write_in_parts, write_parts
-            from skastw.analysis.parts import clips_in_shard
-            from skastw.analysis.tables import BLOCK
+        print_line(written.path)
+        if written.failed:
+            place = f"the column error of {written.path} has the reasons"
+            print_line(f"skastw: {written.failed} of {written.clips} clips cannot be used; {place}", err=True)
+            raise click.exceptions.Exit(1)
 
-            chosen = {"n_jobs": jobs, "batch_size": batch_size}
-            classifier.set_params(**{name: value for name, value in chosen.items() if value is not None})
-            if output is None:
-                classifier.set_params(verbose=0 if quiet else verbosity())
-                command(clips=clips, classifier=classifier, **rest)
-                return
-
-            write: Callable[..., Any] = write_in_parts
-            if is_folder(output):
-                write = functools.partial(write_parts, form=form or "csv", shard=shard)
-            block = block or BLOCK
-            with progress(clips_in_shard(len(clips), block, shard), content, quiet=quiet) as advance:
-                silent = classifier.set_params(verbose=0)
-                written = write(silent, clips, output, content=content, block=block, progress=advance)
-            _report(written)
-
-        return functools.reduce(lambda function, option: option(function), reversed(_RUN), wrapped)
-
-    return decorate
-
-
-def _report(written: Any) -> None:
-    """Print the path of a table; exit with status 1 if clips cannot be used."""
-    print_line(written.path)
-    if written.failed:
-        place = f"the column error of {written.path} has the reasons"
-        print_line(f"skastw: {written.failed} of {written.clips} clips cannot be used; {place}", err=True)
-        raise click.exceptions.Exit(1)
+    return wrapped
 
 
 @click.command()
 @clip_options
-@_in_parts("predictions")
+@functools.partial(_in_parts, "predictions")
 @click.option(
-    "--top-k", "-k", type=click.IntRange(1), default=3, show_default=True, help="Number of classes for each clip."
+    "--top-k",
+    "-k",
+    type=click.IntRange(1),
+    callback=_for_printing,
+    help="Number of printed classes for each clip; by default 3. Not with --output.",
 )
-@as_json
-def predict(
-    *,
-    clips: list[Any],
-    classifier: Any,
-    top_k: int,
-    as_json: bool,
-) -> None:
+@_as_json
+def predict(*, clips: list[Any], classifier: Any, top_k: int | None, as_json: bool) -> None:
     """Print the most probable classes of audio files.
 
     A folder is replaced by the audio files in it. --output writes the probabilities of all classes, one row for each
@@ -188,7 +164,7 @@ def predict(
     """
     from skastw.analysis.tables import clip_names
 
-    predictions = classifier.predict_top_k(clips, k=top_k)
+    predictions = classifier.predict_top_k(clips, k=top_k or 3)
     failed = {clip.index for clip in classifier.failed_}
     named = zip(clip_names(clips), predictions, strict=True)
     predicted = [(name, top) for i, (name, top) in enumerate(named) if i not in failed]
@@ -226,10 +202,11 @@ def predict(
     "-o",
     type=click.Path(),
     metavar="FILE_OR_DIR",
-    callback=_table_or_labels,
+    callback=functools.partial(_check_name, FILE_SUFFIXES),
+    is_eager=True,
     help="Write a .csv or .parquet table, a .txt label track for Audacity, or a folder of label tracks.",
 )
-@as_json
+@_as_json
 def windows(
     *,
     clips: list[Any],
@@ -244,9 +221,9 @@ def windows(
     """Print the most probable class of each window of long recordings.
 
     In a label track for Audacity, touching or overlapping windows of the same class become one label with the highest
-    probability of its windows. Labels of different classes overlap as their windows do: by half a window, or not at all
-    if --hop equals --window. If --output is a folder, night.flac gets the file night.txt in it, and recordings in
-    several folders keep their folders.
+    probability of its windows. Labels of different classes can overlap, because windows overlap: by half a window, or,
+    if --hop equals --window, only at the end. If --output is a folder, night.flac gets the file night.txt in it, and
+    recordings in several folders keep their folders.
 
     \b
     skastw windows night.flac --model exports/owls --window 3
@@ -256,12 +233,10 @@ def windows(
     from skastw.analysis.tables import check_label_track, label_files, labelled_windows, write_table
 
     how = {"window": window, "hop": hop, "aggregate": aggregate}
-    if output is not None and (is_folder(output) or output.lower().endswith(".txt")):
-        if is_folder(output):
-            files = label_files(output, clips)
-        else:
+    if output is not None and not output.lower().endswith(_TABLES):
+        if not is_folder(output):
             check_label_track(len(clips))
-            files = [output]
+        files = label_files(output, clips) if is_folder(output) else [output]
         _write_labels(files, clips, classifier, how, min_probability)
         return
 
@@ -300,8 +275,8 @@ def _write_labels(
 
 @click.command()
 @clip_options
-@_in_parts("embeddings")
-@as_json
+@functools.partial(_in_parts, "embeddings")
+@_as_json
 def embed(*, clips: list[Any], classifier: Any, as_json: bool) -> None:
     """Write the embeddings of clips, one row for each clip.
 

@@ -45,6 +45,8 @@ class ProgressLines:
         First word of a line.
     unit : str
         Word for an item.
+    disable : bool, default=False
+        Write nothing.
     seconds : float, default=30.0
         Shortest time between two lines (s).
 
@@ -64,8 +66,8 @@ class ProgressLines:
     predict: 3 of 4 clips (75 %), ... clips/s, 00:00 left
     """
 
-    def __init__(self, *, total: int, desc: str, unit: str, seconds: float = 30.0) -> None:
-        self.total, self.desc, self.unit, self.seconds = total, desc, unit, seconds
+    def __init__(self, *, total: int, desc: str, unit: str, disable: bool = False, seconds: float = 30.0) -> None:
+        self.total, self.desc, self.unit, self.disable, self.seconds = total, desc, unit, disable, seconds
         self.n = self.initial = 0
         self._start = self._last = time.monotonic()
 
@@ -78,12 +80,14 @@ class ProgressLines:
     def close(self) -> None:
         """Write a line."""
         self._last = time.monotonic()
-        text = f"{self.desc}: {self.n} of {self.total} {self.unit}s ({100 * self.n // self.total} %)"
+        percent = 100 * self.n // self.total if self.total else 100
+        text = f"{self.desc}: {self.n} of {self.total} {self.unit}s ({percent} %)"
         if self.n > self.initial:
             rate = (self.n - self.initial) / max(self._last - self._start, 1e-9)
             left = tqdm.format_interval((self.total - self.n) / rate)
-            text += f", {rate:.3g} {self.unit}s/s, {left} left"
-        print(text, file=sys.stderr, flush=True)
+            text += f", {float(f'{rate:.3g}'):g} {self.unit}s/s, {left} left"
+        if not self.disable:
+            print(text, file=sys.stderr, flush=True)
 
     def __enter__(self) -> Self:
         return self

@@ -7,7 +7,7 @@ cannot be encoded as UTF-8 again. Such names are printed and saved with escapes:
 import difflib
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
@@ -193,6 +193,30 @@ def listed(texts: Iterable[str], n_shown: int = 3) -> str:
     """
     shown = list(texts)
     return ", ".join(shown[:n_shown]) + ", ..." * (len(shown) > n_shown)
+
+
+def aligned(rows: Sequence[Sequence[str]], alignment: str) -> list[str]:
+    """Return the lines of a table.
+
+    Parameters
+    ----------
+    rows : sequence of sequences of str
+        Cells of each row.
+    alignment : str
+        For each column, ``<`` to align it to the left, or ``>`` to the right.
+
+    Examples
+    --------
+    >>> from skastw.core.text import aligned
+    >>> print("\\n".join(aligned([("class", "clips"), ("owl", "12")], "<>")))
+    class  clips
+    owl       12
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    cells = [
+        [f"{cell:{side}{width}}" for cell, side, width in zip(row, alignment, widths, strict=True)] for row in rows
+    ]
+    return ["  ".join(row).rstrip() for row in cells]
 
 
 def column_type(texts: Iterable[str]) -> type | None:

@@ -2,14 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from skastw.core.templates import summary
-from skastw.core.text import readable
+from skastw.core.text import listed, readable
 from skastw.core.warn import warn_user
 from skastw.errors import ClipError, DataError
 
-__all__ = ["MAX_FAILED_SHARE", "POLICIES", "FailedClip", "FailedClips", "report_cancelled", "report_failures"]
+__all__ = [
+    "MAX_FAILED_SHARE",
+    "POLICIES",
+    "FailedClip",
+    "FailedClips",
+    "left_out",
+    "report_cancelled",
+    "report_failures",
+]
 
 #: Values of the parameter ``on_error``.
 POLICIES = ("raise", "warn", "ignore")
@@ -95,6 +103,18 @@ class FailedClips(list[FailedClip]):
         return [f"and {len(self) - _SHOWN} more"] if len(self) > _SHOWN else []
 
 
+def left_out(estimator: Any) -> list[FailedClip]:
+    """Return the clips that the last prediction of an estimator left out.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Any; only estimators with ``on_error`` leave out clips. With ``on_error="raise"``, ``failed_`` is the list of an
+        earlier call.
+    """
+    return estimator.failed_ if getattr(estimator, "on_error", "raise") != "raise" else []
+
+
 def report_failures(failed: Sequence[FailedClip], n_clips: int, policy: str, *, training: bool = False) -> None:
     """Warn about clips that were left out.
 
@@ -141,9 +161,9 @@ def report_cancelled(cancelled: Sequence[tuple[int, str | None]], n_clips: int) 
     """
     if not cancelled:
         return
-    examples = ", ".join(f"clip {index}" + (f" ({path!r})" if path else "") for index, path in cancelled[:3])
+    examples = listed(f"clip {index}" + (f" ({path!r})" if path else "") for index, path in cancelled)
     warn_user(
-        f"The channels of {len(cancelled)} of {n_clips} clips cancel each other ({examples}"
-        f"{', ...' * (len(cancelled) > 3)}): the mean of the channels, which the model takes, has less than 1 % of "
-        "their energy. Pass one channel, as in (array[0], sample_rate), or invert one channel."
+        f"The channels of {len(cancelled)} of {n_clips} clips cancel each other ({examples}): the mean of the "
+        "channels, which the model takes, has less than 1 % of their energy. Pass one channel, as in "
+        "(array[0], sample_rate), or invert one channel."
     )

@@ -6,26 +6,27 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from pandas import DataFrame
+from sklearn.metrics import confusion_matrix
+from sklearn.utils import check_consistent_length, column_or_1d
+from sklearn.utils.multiclass import type_of_target, unique_labels
 
 from skastw.analysis.tables import clip_names
 from skastw.audio import as_clips, is_array_input
 from skastw.core.parameters import take_params
 from skastw.core.templates import summary
-from skastw.core.text import readable_values
+from skastw.core.text import aligned, readable_values
 from skastw.core.warn import ignored_warnings, warn_user
 from skastw.data.extraction import check_clips
-from skastw.data.failures import FailedClip, FailedClips
-from skastw.errors import plain
+from skastw.data.failures import FailedClip, FailedClips, left_out
+from skastw.errors import DataError, plain
 from skastw.estimators.classifier import ASTWClassifier
 from skastw.evaluation.scores import SCORES, class_scores, part_scores, score_intervals, total_scores
 from skastw.network.inference import InferenceParams, was_trained_on
 from skastw.targets.checks import check_complete, check_label_texts, check_label_types, group_array, numpy_targets
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 #: Classes in the short table of an evaluation, and letters of their names.
 _SHOWN, _LONGEST = 6, 40
@@ -99,12 +100,8 @@ class Evaluation:
 
     def __repr__(self) -> str:
         header, rows = self._hardest()
-        lines = [str(self), *(f"* {note}" for note in self._remarks())]
-        widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-        for first, *others in (header, *rows):
-            numbers = (f"{text:>{width}}" for text, width in zip(others, widths[1:], strict=True))
-            lines.append("  ".join([f"{first:<{widths[0]}}", *numbers]))
-        return "\n".join(lines)
+        remarks = (f"* {note}" for note in self._remarks())
+        return "\n".join([str(self), *remarks, *aligned([header, *rows], "<>>>>")])
 
     def _repr_html_(self) -> str:
         header, rows = self._hardest()
@@ -112,7 +109,7 @@ class Evaluation:
 
     def _hardest(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         """Return the header and the rows of a table of the classes with the lowest recall."""
-        tested = self.per_class[self.per_class["support"] > 0].sort_values("recall", kind="stable").head(_SHOWN)
+        tested = self.tested.sort_values("recall", kind="stable").head(_SHOWN)
         rows = [
             (" ".join(str(label).split())[:_LONGEST], *(f"{score:.3f}" for score in scores), str(support))
             for label, *scores, support in tested.itertuples()
@@ -123,13 +120,18 @@ class Evaluation:
         """Return the notes, the number of clips that could not be read, and how many classes a table leaves out."""
         n_failed = len(self.failed)
         unread = [f"{n_failed} clip{'s' * (n_failed > 1)} could not be read; see failed."] * bool(n_failed)
-        others = [f"The table has the {_SHOWN} classes of the lowest recall; per_class has {self.n_tested}."]
-        return [*self.notes, *unread, *(others if self.n_tested > _SHOWN else [])]
+        others = f"The table has the {_SHOWN} classes with the lowest recall; per_class has {self.n_tested}."
+        return [*self.notes, *unread, *[others] * (self.n_tested > _SHOWN)]
+
+    @property
+    def tested(self) -> DataFrame:
+        """The rows of ``per_class`` of classes with clips."""
+        return self.per_class[self.per_class["support"] > 0]
 
     @property
     def n_tested(self) -> int:
         """Number of classes with clips."""
-        return int((self.per_class["support"] > 0).sum())
+        return len(self.tested)
 
     @property
     def n_known(self) -> int:
@@ -283,11 +285,6 @@ def evaluate_predictions(
     >>> result.per_class.loc["dog", "precision"].round(3)
     np.float64(0.667)
     """
-    import pandas as pd
-    from sklearn.metrics import confusion_matrix
-    from sklearn.utils import check_consistent_length
-    from sklearn.utils.multiclass import unique_labels
-
     truth, predicted = _labels_of(y_true, "y_true"), _labels_of(y_pred, "y_pred")
     optional = {"probability": probabilities, "group": group_array(groups), "fold": folds}
     columns = {name: np.asarray(values) for name, values in optional.items() if values is not None}
@@ -309,7 +306,7 @@ def evaluate_predictions(
         labels=labels,
         per_class=class_scores(truth, predicted, labels),
         confusion_matrix=matrix,
-        predictions=pd.DataFrame(
+        predictions=DataFrame(
             {"clip": names, "label": truth, "predicted": predicted, "correct": truth == predicted, **columns}
         ),
         untested=plain(np.setdiff1d(known, truth)),
@@ -373,16 +370,21 @@ def evaluate(
     groups = group_array(groups)
     _check_known(truth, classes)
 
+    for values, name in ((truth, "labels in y"), (groups, "groups")):
+        if values is not None and len(values) != len(clips):
+            raise ValueError(f"Got {len(values)} {name} for {len(clips)} clips in X, expected one a clip.")
+
     began = time.perf_counter()
     predicted, probabilities = _predict(estimator, X)
     seconds = time.perf_counter() - began
 
-    # with on_error="raise", failed_ is still the list of an earlier call
-    failed = estimator.failed_ if getattr(estimator, "on_error", "raise") != "raise" else []
-    names = np.array(clip_names(clips), dtype=object)
+    failed, names = left_out(estimator), np.array(clip_names(clips), dtype=object)
     read = np.setdiff1d(np.arange(len(names)), [clip.index for clip in failed])
-    if len(predicted) != len(truth):
-        raise ValueError(f"Got {len(truth)} labels in y for {len(predicted)} clips in X, expected one a clip.")
+    if not len(read):
+        raise DataError(
+            f"None of {len(names)} clips can be read, expected at least one clip to score; the first: "
+            f"{failed[0].reason}"
+        )
 
     result = evaluate_predictions(
         truth[read],
@@ -436,9 +438,6 @@ def _predict(estimator: Any, X: Any) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def _labels_of(values: Any, name: str) -> np.ndarray:
-    from sklearn.utils import column_or_1d
-    from sklearn.utils.multiclass import type_of_target
-
     check_complete(values, name)
     values = numpy_targets(values)
     check_label_types(values, name)

@@ -15,7 +15,7 @@ import numpy as np
 from skastw.artifact.folder import CONFIG, LABELS
 from skastw.core.optional import import_optional
 from skastw.core.templates import render
-from skastw.core.text import readable, readable_values
+from skastw.core.text import listed, readable, readable_values
 from skastw.errors import OutputError
 from skastw.evaluation.scores import SCORES
 from skastw.plots._canvas import shortened
@@ -74,10 +74,10 @@ def check_report(
         )
     existing = [name for name in (*others, *FILES) if os.path.lexists(target / name)]
     if existing and not overwrite:
-        listed = ", ".join(existing[:3]) + ", ..." * (len(existing) > 3)
         raise OutputError(
-            f"Got output {str(target)!r}, which contains earlier results ({listed}), expected a folder without "
-            "results: give another folder, or replace them with overwrite=True (on the command line: --overwrite)."
+            f"Got output {str(target)!r}, which contains earlier results ({listed(existing)}), expected a folder "
+            "without results: give another folder, or replace them with overwrite=True (on the command line: "
+            "--overwrite)."
         )
 
     for name in FILES:
@@ -203,7 +203,6 @@ def _page(
     evaluation: Evaluation, title: str, about: Mapping[str, Any], pictures: Mapping[str, tuple[bytes, float]]
 ) -> str:
     """Return the page; ``pictures`` are PNG files with their widths (inches)."""
-    tested = evaluation.per_class[evaluation.per_class["support"] > 0]
     groups = evaluation.per_group
     if groups is not None:
         groups = groups.sort_values(["accuracy", "n_clips"], ascending=[True, False]).head(_MAX_GROUPS)
@@ -211,8 +210,8 @@ def _page(
     mistakes = evaluation.predictions[~evaluation.predictions["correct"]].drop(columns="correct")
     if "probability" in mistakes:
         mistakes = mistakes.sort_values("probability", ascending=False, kind="stable")
-    listed = mistakes.head(_MAX_MISTAKES)
-    listed = listed.assign(clip=["/".join(PurePath(str(clip)).parts[-2:]) for clip in listed["clip"]])
+    worst = mistakes.head(_MAX_MISTAKES)
+    worst = worst.assign(clip=["/".join(PurePath(str(clip)).parts[-2:]) for clip in worst["clip"]])
 
     return render(
         "skastw.evaluation",
@@ -221,10 +220,10 @@ def _page(
         evaluation=evaluation,
         scores=[(_NAMES.get(name, name), getattr(evaluation, name), evaluation.intervals.get(name)) for name in SCORES],
         about={name: words for name, value in about.items() if (words := _in_words(value))},
-        classes=_table(tested.sort_values("recall", kind="stable"), "class"),
+        classes=_table(evaluation.tested.sort_values("recall", kind="stable"), "class"),
         groups=None if groups is None else _table(groups, "group"),
         folds=None if evaluation.per_fold is None else _table(evaluation.per_fold, "fold"),
-        mistakes=_table(listed),
+        mistakes=_table(worst),
         n_mistakes=len(mistakes),
         failed=[(clip.index, readable(clip.path or ""), readable(clip.reason)) for clip in evaluation.failed],
         pictures={

@@ -3,6 +3,10 @@
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from sklearn.metrics import precision_recall_fscore_support
+from sklearn.preprocessing import OneHotEncoder
+from sklearn.utils import check_random_state
 
 #: Names of the scores of all clips.
 SCORES = ("accuracy", "macro_f1", "uar")
@@ -35,7 +39,7 @@ def total_scores(y_true: np.ndarray, y_pred: np.ndarray) -> dict[str, float]:
     return {name: float(value[0]) for name, value in _scores_of_counts(counts[None], cells).items()}
 
 
-def class_scores(y_true: np.ndarray, y_pred: np.ndarray, labels: np.ndarray) -> Any:
+def class_scores(y_true: np.ndarray, y_pred: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
     """Return precision, recall, F1 and the number of clips of each class.
 
     Parameters
@@ -48,15 +52,12 @@ def class_scores(y_true: np.ndarray, y_pred: np.ndarray, labels: np.ndarray) -> 
     DataFrame of shape (n_classes, 4)
         Columns ``precision``, ``recall``, ``f1``, ``support``; an undefined score is 0.
     """
-    import pandas as pd
-    from sklearn.metrics import precision_recall_fscore_support
-
     scores = precision_recall_fscore_support(y_true, y_pred, labels=labels, zero_division=0.0)
     columns = dict(zip(("precision", "recall", "f1", "support"), scores, strict=True))
     return pd.DataFrame(columns, index=pd.Index(labels, name="label"))
 
 
-def part_scores(y_true: np.ndarray, y_pred: np.ndarray, parts: np.ndarray, name: str) -> Any:
+def part_scores(y_true: np.ndarray, y_pred: np.ndarray, parts: np.ndarray, name: str) -> pd.DataFrame:
     """Return the scores of each part of the clips, such as a speaker or a fold.
 
     Parameters
@@ -72,8 +73,6 @@ def part_scores(y_true: np.ndarray, y_pred: np.ndarray, parts: np.ndarray, name:
     DataFrame of shape (n_parts, 4)
         Columns ``n_clips``, ``accuracy``, ``macro_f1``, ``uar``.
     """
-    import pandas as pd
-
     rows = {}
     for part in pd.unique(np.sort(parts)):
         own = parts == part
@@ -122,8 +121,6 @@ def score_intervals(
     >>> round(low, 2), round(high, 2)
     (0.84, 0.96)
     """
-    from sklearn.utils import check_random_state
-
     rng = check_random_state(random_state)
     cells, cell, counts = _cells(y_true, y_pred)
     per_group = None
@@ -171,6 +168,4 @@ def _scores_of_counts(counts: np.ndarray, cells: np.ndarray) -> dict[str, np.nda
 
 def _one_hot(positions: np.ndarray, n: int) -> Any:
     """Return the sparse indicator of positions below ``n``, shape (len(positions), n)."""
-    from sklearn.preprocessing import OneHotEncoder
-
     return OneHotEncoder(categories=[np.arange(n)], dtype=np.int64).fit_transform(positions[:, None])

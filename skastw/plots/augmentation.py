@@ -11,8 +11,8 @@ from torch import Tensor
 
 from skastw.augment import Augment, Transform
 from skastw.core.batching import Batch, pad
+from skastw.core.checks import check_positive
 from skastw.core.component import resolve_component
-from skastw.errors import plain
 from skastw.features import Features
 from skastw.plots._canvas import Axes, panels, pyplot
 from skastw.plots.spectrogram import SpectrogramDisplay, clip_frames, fitted_or_set
@@ -159,8 +159,7 @@ class AugmentationDisplay:
             Without the extra ``plot``.
         """
         pyplot(cls)
-        if isinstance(n_versions, bool) or not isinstance(n_versions, int) or n_versions < 1:
-            raise ValueError(f"Got n_versions={plain(n_versions)!r}, expected an integer of at least 1.")
+        check_positive(n_versions=n_versions)
 
         listed = augment if isinstance(augment, list | tuple) else [augment]
         augmentations = [resolve_component(Augment, item) for item in listed if item is not None]

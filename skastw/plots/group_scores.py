@@ -11,6 +11,7 @@ from sklearn.metrics import get_scorer
 from sklearn.utils import check_consistent_length
 
 from skastw.core.warn import ignored_warnings
+from skastw.data.failures import left_out
 from skastw.errors import plain
 from skastw.plots._canvas import one_panel, pyplot, shortened, styles, tick_names
 from skastw.targets.checks import group_array
@@ -70,7 +71,7 @@ class GroupScoresDisplay:
     def from_estimator(
         cls, estimator: Any, X: Any, y: Any, groups: Any, *, scoring: Scoring = "accuracy", ax: Axes | None = None
     ) -> GroupScoresDisplay:
-        """Draw the scores of an estimator's predictions.
+        """Draw the scores of an estimator's predictions, without the clips that ``on_error`` leaves out.
 
         Parameters
         ----------
@@ -98,7 +99,10 @@ class GroupScoresDisplay:
             Without the extra ``plot``.
         """
         pyplot(cls)
-        return cls.from_predictions(y, estimator.predict(X), groups, scoring=scoring, ax=ax)
+        predicted, y, groups = np.asarray(estimator.predict(X)), np.asarray(y), group_array(groups)
+        check_consistent_length(y, predicted, groups)
+        read = np.setdiff1d(np.arange(len(predicted)), [clip.index for clip in left_out(estimator)])
+        return cls.from_predictions(y[read], predicted[read], groups[read], scoring=scoring, ax=ax)
 
     @classmethod
     def from_predictions(

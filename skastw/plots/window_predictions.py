@@ -1,12 +1,13 @@
 """Predictions for the windows of a long clip."""
 
 from collections.abc import Sequence
-from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 
+from skastw.analysis.tables import RENAMED
+from skastw.core.checks import check_positive
 from skastw.core.text import did_you_mean
 from skastw.errors import plain
 from skastw.plots._canvas import Axes, legend, panels, pyplot, styles
@@ -154,7 +155,8 @@ class WindowPredictionsDisplay:
         ClipError
             If the clip cannot be used.
         ValueError
-            If the predictions lack a column or are not of exactly one clip, or a label or ``k`` is not valid.
+            If the predictions lack a column or are not of exactly one clip that can be read, or a label or ``k`` is not
+            valid.
         MissingDependencyError
             Without the extra ``plot``.
         """
@@ -189,7 +191,7 @@ class WindowPredictionsDisplay:
             top.plot((start + end) / 2, self.predictions[name], **style, **points)[0]
             for name, style in zip(classes, styles(len(classes)), strict=True)
         ]
-        self.legend_ = legend(top, self.lines_, list(classes))
+        self.legend_ = legend(top, self.lines_, [RENAMED.get(name, name) for name in classes])
         top.set(ylim=(-0.03, 1.03), xlabel="time (s)", ylabel="probability")
 
         if self.spectrogram is None:
@@ -212,17 +214,18 @@ def _classes_to_draw(predictions: pd.DataFrame, k: int, labels: Sequence[Any] | 
         raise ValueError(
             f"Got predictions of {n_clips} clips, expected one clip: predictions[predictions['clip'] == 0]."
         )
+    if predictions["start"].isna().any():
+        raise ValueError("Got predictions without times, expected a clip that can be read; failed_ has the reason.")
 
     classes = predictions.drop(columns=["clip", "start", "end"])
     if labels is not None:
-        unknown = [label for label in labels if label not in classes.columns]
+        columns = {RENAMED.get(column, column): column for column in classes.columns}
+        unknown = [label for label in labels if label not in columns]
         if unknown:
-            known = plain(classes.columns.tolist()[:10])
-            meant = did_you_mean(unknown[0], classes.columns) or "."
-            raise ValueError(f"Got labels {plain(unknown[:5])}, expected labels among {known}{meant}")
-        return list(labels)
+            meant = did_you_mean(unknown[0], columns) or "."
+            raise ValueError(f"Got labels {plain(unknown[:5])}, expected labels among {plain([*columns][:10])}{meant}")
+        return [columns[label] for label in labels]
 
-    if isinstance(k, bool) or not isinstance(k, Integral) or k < 1:
-        raise ValueError(f"Got k={plain(k)!r}, expected an integer of at least 1.")
+    check_positive(k=k)
     highest = classes.max().fillna(-np.inf).to_numpy()
     return classes.columns[np.argsort(-highest, kind="stable")[:k]].tolist()

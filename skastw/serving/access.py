@@ -10,10 +10,11 @@ import ipaddress
 import re
 import socket
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 #: Addresses that mean all addresses of a machine.
 _ALL = ("", "0.0.0.0", "::")
+#: A name, an IPv4 address, or an IPv6 address in brackets; and a port.
+_HOST = re.compile(r"([^:@/?#\[\]]+|\[[^\]]+\])(?::\d*)?")
 
 
 def is_local(host: str) -> bool:
@@ -34,51 +35,33 @@ def is_local(host: str) -> bool:
     return host == "localhost" or (address is not None and address.is_loopback)
 
 
-def trusted_names(host: str) -> list[str]:
-    """Return the names that the header ``Host`` of a request may have, for Starlette's ``TrustedHostMiddleware``.
-
-    Parameters
-    ----------
-    host : str
-        Name or IP address that is served. For all addresses of the machine (``0.0.0.0``), the machine's own name is
-        trusted too.
-
-    Examples
-    --------
-    >>> from skastw.serving.access import trusted_names
-    >>> trusted_names("studio.lan")
-    ['localhost', 'studio.lan']
-    """
-    if host not in _ALL:
-        return ["localhost", host]
-    own = socket.gethostname()
-    return ["localhost", own, f"{own}.local"]
-
-
-def is_trusted_address(header: str, host: str) -> bool:
-    """Return whether the header ``Host`` of a request is a trusted IP address, which a list of names cannot express.
+def is_trusted(header: str, host: str) -> bool:
+    """Return whether the header ``Host`` of a request is a name or an address of this server.
 
     Parameters
     ----------
     header : str
         With or without a port, which is ignored because ports can be forwarded.
     host : str
-        Name or IP address that is served. The loopback addresses are always trusted. For all addresses of the machine
-        (``0.0.0.0``) any IP address is trusted: an attack needs a domain name.
+        Name or IP address that is served. ``localhost`` and the loopback addresses are always trusted. For all
+        addresses of the machine (``0.0.0.0``), the machine's own name and any IP address are trusted too: an attack
+        needs a domain name.
 
     Examples
     --------
-    >>> from skastw.serving.access import is_trusted_address
-    >>> [is_trusted_address(header, "10.0.0.7") for header in ("127.0.0.1:7860", "[::1]", "10.0.0.7", "10.0.0.8")]
-    [True, True, True, False]
-    >>> is_trusted_address("10.0.0.8:7860", "0.0.0.0")
+    >>> from skastw.serving.access import is_trusted
+    >>> [is_trusted(header, "10.0.0.7") for header in ("localhost:80", "[::1]", "10.0.0.7", "10.0.0.8", "evil.example")]
+    [True, True, True, False, False]
+    >>> is_trusted("10.0.0.8:7860", "0.0.0.0")
     True
     """
-    try:
-        address = _address(urlsplit(f"//{header}").hostname or "")
-    except ValueError:
-        return False
-    return address is not None and (address.is_loopback or host in _ALL or address == _address(host))
+    match = _HOST.fullmatch(header.lower())
+    name = match[1].strip("[]") if match else ""
+    address = _address(name)
+    if address is not None:
+        return address.is_loopback or host in _ALL or address == _address(host)
+    own = socket.gethostname().lower()
+    return name in ("localhost", *((own, f"{own}.local") if host in _ALL else (host.lower(),)))
 
 
 def is_own_page(headers: Mapping[str, str]) -> bool:

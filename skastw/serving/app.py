@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from skastw.audio import Limits, isolated_decoding, load_waveform
@@ -15,7 +14,7 @@ from skastw.core.templates import render
 from skastw.core.version import __version__
 from skastw.errors import ClipError, SkastwError, plain
 from skastw.estimators.classifier import ASTWClassifier
-from skastw.serving.access import is_own_page, is_trusted_address, security_headers, trusted_names
+from skastw.serving.access import is_own_page, is_trusted, security_headers
 from skastw.serving.listener import Listener
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from starlette.exceptions import HTTPException
     from starlette.requests import Request
     from starlette.responses import Response
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 #: Largest upload (bytes), longest time for it to arrive, and longest time without a byte of it (s).
 MAX_UPLOAD, _UPLOAD_TIME, _STALL_TIME = 50_000_000, 60.0, 10.0
@@ -67,8 +66,8 @@ def create_app(
     stall_time : float
         Longest time in which no byte of an audio file arrives (s).
     host : str
-        Name or IP address to serve at. Requests for another host are refused; see ``trusted_names`` and
-        ``is_trusted_address`` in ``skastw.serving.access``.
+        Name or IP address to serve at. Requests for another host are refused; see ``is_trusted`` in
+        ``skastw.serving.access``.
 
     Returns
     -------
@@ -104,6 +103,7 @@ def create_app(
     from starlette.applications import Starlette
     from starlette.exceptions import HTTPException
     from starlette.middleware import Middleware
+    from starlette.responses import HTMLResponse
     from starlette.routing import Route
 
     if max_upload < 1:
@@ -112,12 +112,14 @@ def create_app(
         raise ValueError(f"Got host={plain(host)!r}, expected a name or an IP address without '*'.")
 
     listener = Listener.of(classifier, top_k=top_k, window=window)
-    limits = _UploadLimits(max_upload, upload_time, stall_time)
-    handlers = _Handlers(listener, title=title, limits=limits)
+    about = {"title": title, "version": __version__, **listener.about()}
+    about |= {"max_upload": max_upload, "max_seconds": _DURATION}
+    page = render("skastw.serving", "page.html", title=title, model=about)
+    handlers = _Handlers(listener, security_headers(page), max_upload, upload_time, stall_time)
     return Starlette(
         routes=[
-            Route("/", handlers.page),
-            Route("/api/model", handlers.model),
+            Route("/", HTMLResponse(page, headers=handlers.headers), methods=["GET"]),
+            Route("/api/model", handlers.answer(about), methods=["GET"]),
             Route("/api/predict", handlers.predict, methods=["POST"]),
         ],
         middleware=[Middleware(_TrustedHosts, host=host, handlers=handlers)],
@@ -126,45 +128,25 @@ def create_app(
     )
 
 
-@dataclass(frozen=True)
-class _UploadLimits:
-    """Largest size of a clip (bytes), and the longest time for it to arrive and for its next byte (s)."""
-
-    size: int
-    time: float
-    stall_time: float
-
-
 class _Handlers:
-    """Functions that answer requests."""
+    """Functions that answer requests, with headers for all answers and the limits of :func:`create_app`."""
 
-    def __init__(self, listener: Listener, *, title: str, limits: _UploadLimits) -> None:
-        self.listener, self.limits = listener, limits
-        facts = {**listener.about(), "max_upload": limits.size, "max_seconds": _DURATION}
-        self.about = {"title": title, "version": __version__, **facts}
-
-        self.html = render("skastw.serving", "page.html", title=title, model=self.about)
-        self.headers = security_headers(self.html)
-
+    def __init__(
+        self, listener: Listener, headers: Mapping[str, str], max_upload: int, upload_time: float, stall_time: float
+    ) -> None:
+        self.listener, self.headers = listener, headers
+        self.max_upload, self.upload_time, self.stall_time = max_upload, upload_time, stall_time
         self.n_bytes, self.n_clips, self.turn = 0, 0, asyncio.Lock()  # of uploads in memory, and clips that wait
         self.decode: Decoder
 
     @contextlib.asynccontextmanager
     async def open(self, app: Starlette) -> AsyncIterator[None]:
         """Run the process that decodes, as long as the application runs."""
-        limits = Limits(file_size=self.limits.size, values=_VALUES, duration=_DURATION)
+        limits = Limits(file_size=self.max_upload, values=_VALUES, duration=_DURATION)
         with isolated_decoding(
             timeout=_DECODING_TIME, memory=_DECODING_MEMORY, workers=1, limits=limits
         ) as self.decode:
             yield
-
-    async def page(self, request: Request) -> Response:
-        from starlette.responses import HTMLResponse
-
-        return HTMLResponse(self.html, headers=self.headers)
-
-    async def model(self, request: Request) -> Response:
-        return self.answer(self.about)
 
     async def predict(self, request: Request) -> Response:
         from starlette.concurrency import run_in_threadpool
@@ -192,26 +174,25 @@ class _Handlers:
         """Read a clip into ``content``, within the limits, whatever length the request announces."""
         from starlette.requests import ClientDisconnect
 
-        limits = self.limits
-        too_large = _refusal(413, f"The clip is larger than {limits.size / 1e6:g} MB: send a shorter one.")
+        too_large = _refusal(413, f"The clip is larger than {self.max_upload / 1e6:g} MB: send a shorter one.")
         announced = request.headers.get("content-length", "")
-        if announced.isdecimal() and float(announced) > limits.size:
+        if announced.isdecimal() and float(announced) > self.max_upload:
             raise too_large
 
         clock = asyncio.get_running_loop().time
-        latest = clock() + limits.time
+        latest = clock() + self.upload_time
         try:
-            async with asyncio.timeout(min(limits.stall_time, limits.time)) as deadline:
+            async with asyncio.timeout(min(self.stall_time, self.upload_time)) as deadline:
                 async for piece in request.stream():
-                    deadline.reschedule(min(clock() + limits.stall_time, latest))
-                    if len(content) + len(piece) > limits.size:
+                    deadline.reschedule(min(clock() + self.stall_time, latest))
+                    if len(content) + len(piece) > self.max_upload:
                         raise too_large
-                    if self.n_clips >= _MAX_CLIPS or self.n_bytes + len(piece) > _MAX_CLIPS * limits.size:
+                    if self.n_clips >= _MAX_CLIPS or self.n_bytes + len(piece) > _MAX_CLIPS * self.max_upload:
                         raise _refusal(503, "Other clips are being analysed: try again in a moment.")
                     content += piece
                     self.n_bytes += len(piece)
         except TimeoutError:
-            times = f"{limits.stall_time:g} s without a byte, or {limits.time:g} s in all"
+            times = f"{self.stall_time:g} s without a byte, or {self.upload_time:g} s in all"
             raise _refusal(408, f"The clip did not arrive in time ({times}): try again.") from None
         except ClientDisconnect:
             raise _refusal(400, "The connection was closed before the clip had arrived.") from None
@@ -241,23 +222,16 @@ class _TrustedHosts:
     """Refuse requests whose header ``Host`` is not this server, in JSON as all errors."""
 
     def __init__(self, app: ASGIApp, *, host: str, handlers: _Handlers) -> None:
-        from starlette.middleware.trustedhost import TrustedHostMiddleware
-
         self.app, self.host, self.handlers = app, host, handlers
-        self.named = TrustedHostMiddleware(app, allowed_hosts=trusted_names(host), www_redirect=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         from starlette.datastructures import Headers
 
-        async def send_from_routes(message: Message) -> None:
-            if "router" in scope:  # the request was not refused before it reached the routes
-                await send(message)
-
-        is_address = scope["type"] == "http" and is_trusted_address(Headers(scope=scope).get("host", ""), self.host)
-        await (self.app if is_address else self.named)(scope, receive, send_from_routes)
-        if "router" not in scope:
+        app = self.app
+        if scope["type"] == "http" and not is_trusted(Headers(scope=scope).get("host", ""), self.host):
             refusal = {"error": "This server answers to its own names only: open the address that skastw demo printed."}
-            await self.handlers.answer(refusal, status=421)(scope, receive, send)
+            app = self.handlers.answer(refusal, status=421)
+        await app(scope, receive, send)
 
 
 def _refusal(status: int, reason: str) -> HTTPException:

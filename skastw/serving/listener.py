@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch.nn import functional as F
 
 from skastw.analysis.windows import window_table
+from skastw.core.checks import check_positive
 from skastw.core.parameters import take_params
 from skastw.errors import plain
 from skastw.estimators.classifier import ASTWClassifier
@@ -74,8 +75,7 @@ class Listener:
         trained = classifier.trained_
         if trained.components.precomputed:
             raise TypeError("Got features='precomputed', expected a classifier with a front end: the page takes clips.")
-        if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
-            raise ValueError(f"Got top_k={plain(top_k)!r}, expected an integer of at least 1.")
+        check_positive(top_k=top_k)
         if window is not None and not 2 <= window * trained.components.sample_rate < np.inf:
             raise ValueError(f"Got window={plain(window)!r}, expected seconds, and at least two samples.")
         return cls(trained, take_params(InferenceParams, classifier), top_k, window)
