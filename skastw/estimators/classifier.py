@@ -248,9 +248,9 @@ class ASTWClassifier(ClassifierMixin, ClassParams, AudioEstimator):
         Returns
         -------
         DataFrame
-            Columns ``clip`` (path, or position in X), ``start`` and ``end`` (s), and one column for each class. A class
-            that is named like one of the first three columns gets the suffix " (label)". :meth:`predict_proba` returns
-            the same probabilities for a window that is passed as a clip.
+            Columns ``clip`` (file, with the times of a part of it, or position in X), ``start`` and ``end`` (s), and
+            one column for each class. A class that is named like one of the first three columns gets the suffix
+            " (label)". :meth:`predict_proba` returns the same probabilities for a window that is passed as a clip.
 
         Raises
         ------
