@@ -66,3 +66,11 @@ def test_a_run_that_is_stopped_three_times_is_the_run_that_is_not_stopped(tmp_pa
     assert result.returncode == 0, result.stdout + result.stderr
     assert "the same bytes" in result.stdout
     assert "the same table" in result.stdout
+
+
+@pytest.mark.slow
+def test_a_search_with_a_cache_decodes_each_clip_once():
+    command = [sys.executable, FOLDER / "cache.py", "--clips", "50", "--epochs", "1"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert [line.split()[-3] for line in result.stdout.splitlines()[1:4]] == ["5000", "50", "0"]

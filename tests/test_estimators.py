@@ -68,6 +68,8 @@ def test_the_default_model_is_the_one_that_was_announced():
         "device": "auto",
         "precision": "auto",
         "cache": "auto",
+        "cache_dir": None,
+        "cache_size": 10.0,
         "n_jobs": None,
         "on_error": "raise",
         "checkpoint_dir": None,

@@ -56,6 +56,8 @@ OTHERS = {
     "device": "cpu",
     "precision": "float64",
     "cache": "disk",
+    "cache_dir": "nowhere/frames",
+    "cache_size": 0.5,
     "n_jobs": 2,
     "on_error": "ignore",
     "checkpoint_dir": "nowhere",
@@ -104,9 +106,10 @@ def test_every_parameter_is_tried():
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_a_parameter_set_after_fit_leaves_the_model_as_it_is(fitted, name, tmp_path):
+def test_a_parameter_set_after_fit_leaves_the_model_as_it_is(fitted, name, tmp_path, monkeypatch):
     if name not in fitted.get_params():
         pytest.skip("the regressor has no such parameter")
+    monkeypatch.chdir(tmp_path)  # where cache_dir is created
     before = outputs(fitted)
     embeddings = fitted.set_params(tta=1).transform(CLIPS)
     fitted.set_params(tta=2).set_params(**{name: OTHERS[name]})

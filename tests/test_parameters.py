@@ -234,7 +234,10 @@ def test_estimators_are_cloned_pickled_and_shown_with_their_parameters(cls):
 @pytest.mark.parametrize("cls", LEARNERS)
 def test_parameters_of_the_machine_do_not_travel(cls, tmp_path):
     unsaved = param_names(cls, saved=False)
-    assert set(unsaved) == {"cache", "checkpoint_dir", "device", "init_from", "n_jobs", "verbose", "warm_start"}
+    assert set(unsaved) == {
+        *("cache", "cache_dir", "cache_size", "checkpoint_dir", "device", "init_from", "n_jobs", "verbose"),
+        "warm_start",
+    }
     y = Y if cls is ASTWClassifier else Y.astype(float)
     estimator = cls(encoder=TINY, epochs=1, val_split=None, device="cpu", n_jobs=2, cache="disk", adam_lr=0.002)
     folder = Path(estimator.fit(CLIPS, y).save_pretrained(tmp_path / "model"))

@@ -19,6 +19,7 @@ STEPS = {
     "fit on values": "ASTWRegressor(**settings, precision='float64', n_jobs=2).fit(clips, y.astype(float))",
     "progress": "ASTWClassifier(**settings, verbose=1).fit(clips, y)",
     "partial_fit": "ASTWClassifier(**settings).partial_fit(clips, y, classes=[0, 1, 2]).partial_fit(clips, y)",
+    "cache": "ASTWClassifier(**settings, cache_dir='frames').fit(clips, y)",
     "checkpoint": "ASTWClassifier(**settings, checkpoint_dir='runs').fit(clips, y)",
     "failed fit": """if True:
         try:

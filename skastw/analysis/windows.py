@@ -110,7 +110,8 @@ def window_table(
     sample_rate = trained.components.sample_rate
     size = _samples("window", window, sample_rate)
     step = _samples("hop", window / 2 if hop is None else hop, sample_rate)
-    reading = replace(params, verbose=0, on_error="raise")
+    # overlapping windows would fill cache_dir with many copies of the same frames
+    reading = replace(params, verbose=0, on_error="raise", cache_dir=None)
 
     rows: list[tuple[int, float, float]] = []
     failed = FailedClips()

@@ -14,6 +14,9 @@ Options = dict[str, Callable[[Command], Command]]
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 device = click.option("--device", default="auto", show_default=True, help="Device to compute on: auto, cpu, cuda, ...")
+cache_dir = click.option(
+    "--cache-dir", type=click.Path(), metavar="DIR", help="Folder that keeps the frames of clips for later commands."
+)
 overwrite = click.option(
     "--overwrite", is_flag=True, help="Replace earlier results in the output folder; other files are kept."
 )

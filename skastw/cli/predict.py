@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from skastw.cli._options import Command, clip_options
+from skastw.cli._options import Command, cache_dir, clip_options
 from skastw.cli._output import (
     FILE_SUFFIXES,
     is_folder,
@@ -97,6 +97,7 @@ def _in_parts(content: str, command: Command) -> Command:
         "--shard", metavar="I/N", callback=_as_shard, help="Write each N-th part into the folder, from the I-th on."
     )
     @click.option("--jobs", type=int, metavar="N", help="Threads that decode files; -1 is one for each processor.")
+    @cache_dir
     @click.option("--batch-size", type=click.IntRange(1), metavar="N", help="Clips in a batch of the network.")
     @click.option("--quiet", "-q", is_flag=True, help="Do not show progress.")
     @functools.wraps(command)
@@ -109,6 +110,7 @@ def _in_parts(content: str, command: Command) -> Command:
         block: int | None,
         shard: tuple[int, int],
         jobs: int | None,
+        cache_dir: str | None,
         batch_size: int | None,
         quiet: bool,
         **rest: Any,
@@ -116,7 +118,7 @@ def _in_parts(content: str, command: Command) -> Command:
         from skastw.analysis.parts import clips_in_shard, write_in_parts, write_parts
 
         verbose = 0 if quiet or output is not None else verbosity()
-        chosen = {"n_jobs": jobs, "batch_size": batch_size, "verbose": verbose}
+        chosen = {"n_jobs": jobs, "cache_dir": cache_dir, "batch_size": batch_size, "verbose": verbose}
         classifier.set_params(**{name: value for name, value in chosen.items() if value is not None})
         if output is None:
             command(clips=clips, classifier=classifier, **rest)

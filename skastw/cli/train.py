@@ -1,11 +1,13 @@
 """``skastw train``, ``evaluate`` and ``describe``: the commands that take labelled clips."""
 
+import json
 from typing import Any
 
 import click
 
 from skastw.cli._options import (
     as_json,
+    cache_dir,
     data_options,
     device,
     model_option,
@@ -36,6 +38,7 @@ from skastw.cli._output import (
 )
 @click.option("--output", "-o", type=click.Path(), metavar="DIR", help="Folder for the model and the reports.")
 @overwrite
+@cache_dir
 @click.option("--quiet", "-q", is_flag=True, help="Do not show progress.")
 @as_json
 def train(
@@ -47,6 +50,7 @@ def train(
     params: tuple[str, ...],
     output: str | None,
     overwrite: bool,
+    cache_dir: str | None,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -65,6 +69,8 @@ def train(
         raise click.UsageError("Expected a run file, or --data and --output.")
     from skastw.runs import plan_run, run
 
+    if cache_dir is not None:
+        params += (f"cache_dir={json.dumps(cache_dir)}",)
     plan = plan_run(run_file, data=data, split=split, recipe=recipe, params=params, output=output)
     result = run(plan, verbose=0 if quiet else verbosity() or 2, overwrite=overwrite)
     for warning in result.description.warnings:
@@ -84,6 +90,7 @@ def train(
 @model_option
 @revision
 @device
+@cache_dir
 @data_options
 @part_options
 @click.option(
@@ -96,6 +103,7 @@ def evaluate(
     model: str,
     revision: str | None,
     device: str,
+    cache_dir: str | None,
     data: dict[str, Any] | None,
     split: dict[str, Any] | None,
     output: str | None,
@@ -123,7 +131,7 @@ def evaluate(
         check_report(output, overwrite=overwrite, inputs=table_of(data))
 
     classifier = ASTWClassifier.from_pretrained(model, revision=revision, device=device)
-    classifier.set_params(on_error="ignore", verbose=verbosity())
+    classifier.set_params(on_error="ignore", verbose=verbosity(), cache_dir=cache_dir)
     clips = load_clips(data)
     if split is not None:
         _, clips = clips.split(split)

@@ -95,6 +95,18 @@ def hold_warnings(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -
         _HELD.reset(token)
 
 
+def n_held() -> int:
+    """Return the number of warnings that :func:`hold_warnings` has collected so far in this context.
+
+    Examples
+    --------
+    >>> from skastw.core.warn import hold_warnings, n_held, warn_user
+    >>> hold_warnings(lambda: (warn_user("The clips are short."), n_held())[1])[0], n_held()
+    (1, 0)
+    """
+    return len(_HELD.get() or ())
+
+
 def issue_held(results: Iterable[tuple[T, list[HeldWarning]]]) -> Iterator[T]:
     """Yield results and issue their warnings: the first three one by one, and at the end the number of all.
 

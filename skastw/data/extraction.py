@@ -22,7 +22,8 @@ from skastw.core.device import is_out_of_memory, resolve_device
 from skastw.core.parameters import param, parameters
 from skastw.core.progress import ProgressBar
 from skastw.core.sklearn_private import StrOptions
-from skastw.core.warn import HeldWarning, hold_warnings, issue_held, warn_user
+from skastw.core.warn import HeldWarning, hold_warnings, issue_held, n_held, warn_user
+from skastw.data.cache import FrameCache, FrameCacheParams, open_cache
 from skastw.data.failures import POLICIES, FailedClip
 from skastw.errors import ClipError, ClipTypeError, ClipValueError
 from skastw.features import Features, FeaturesModule, Precomputed
@@ -35,7 +36,7 @@ T = TypeVar("T")
 
 
 @parameters
-class ReadParams:
+class ReadParams(FrameCacheParams):
     """Parameters of reading clips."""
 
     device: str | torch.device = param(
@@ -164,13 +165,15 @@ def read_frames(
     if isinstance(features, Precomputed):
         outcomes = check_frames(clips, n_features, indices=index)
     else:
-        device = resolve_device(settings.device)
+        device, front_end = resolve_device(settings.device), features.build(sample_rate)
+        device_type = "cuda" if device.type == "cuda" else "cpu"  # of the front end
         outcomes = extract_frames(
             clips,
-            features.build(sample_rate),
+            front_end,
             sample_rate=sample_rate,
+            cache=open_cache(settings, features, front_end, sample_rate, device_type),
             indices=index,
-            device=device if device.type == "cuda" else None,
+            device=device if device_type == "cuda" else None,
             n_jobs=settings.n_jobs,
             verbose=int(settings.verbose),
         )
@@ -187,6 +190,7 @@ def extract_frames(
     front_end: FeaturesModule,
     *,
     sample_rate: int,
+    cache: FrameCache | None = None,
     indices: Iterable[int] | None = None,
     device: torch.device | None = None,
     n_jobs: int | None = None,
@@ -204,6 +208,8 @@ def extract_frames(
         Front end that a ``Features`` component built.
     sample_rate : int
         Sampling rate of the waveforms that the front end takes (Hz).
+    cache : FrameCache, optional
+        Frames that are already known; the others are added.
     indices : iterable of int, optional
         Positions of the clips to read; by default all.
     device : torch.device, optional
@@ -222,7 +228,7 @@ def extract_frames(
     chosen = list(range(len(clips)) if indices is None else indices)
     groups = [chosen[i : i + _GROUP] for i in range(0, len(chosen), _GROUP)]
 
-    outcomes_of = partial(_group_outcomes, clips, front_end, sample_rate, device)
+    outcomes_of = partial(_group_outcomes, clips, front_end, sample_rate, device, cache)
     n_threads = effective_n_jobs(n_jobs)
     one_by_one = (hold_warnings(outcomes_of, group) for group in groups)
     results = (
@@ -235,25 +241,43 @@ def extract_frames(
 
 
 def _group_outcomes(
-    clips: Sequence[Any], front_end: FeaturesModule, sample_rate: int, device: torch.device | None, group: list[int]
+    clips: Sequence[Any],
+    front_end: FeaturesModule,
+    sample_rate: int,
+    device: torch.device | None,
+    cache: FrameCache | None,
+    group: list[int],
 ) -> list[Outcome]:
     """Decode a group of clips, and run the front end on parts of it that are limited in memory."""
-    outcomes: dict[int, Outcome] = {}
+    entries = {index: cache.find(clips[index]) for index in group} if cache else {}
+    outcomes = {i: Outcome(i, e.frames, e.cancelled) for i, e in entries.items() if e.frames is not None}
+    group_left = [index for index in group if index not in outcomes]
+
     waveforms: dict[int, Tensor] = {}
     cancelled: set[int] = set()
-    for index in group:
+    with_warnings: set[int] = set()
+    for index in group_left:
+        n_before = n_held()
         try:
             clip = load_mono(clips[index], sample_rate, index=index)
         except ClipError as error:
             outcomes[index] = Outcome(index, FailedClip.from_error(error))
         else:
             cancelled |= {index} if clip.share < MIN_MONO_SHARE else set()
+            with_warnings |= {index} if n_held() > n_before else set()
             waveforms[index] = torch.from_numpy(clip.waveform).to(device or "cpu")
 
-        if waveforms and (index == group[-1] or sum(map(len, waveforms.values())) > _MAX_SAMPLES):
+        if waveforms and (index == group_left[-1] or sum(map(len, waveforms.values())) > _MAX_SAMPLES):
+            n_before = n_held()
             results = _extracted(front_end, waveforms, clips)
+            with_warnings |= set(waveforms) if n_held() > n_before else set()
             outcomes |= {i: Outcome(i, result, i in cancelled) for i, result in results.items()}
             waveforms = {}
+
+    if cache:
+        for index in set(group_left) - with_warnings:  # clips that cause warnings cause them in every call
+            if isinstance(frames := outcomes[index].result, Tensor):
+                cache.keep(entries[index], frames, cancelled=index in cancelled)
     return [outcomes[index] for index in group]
 
 

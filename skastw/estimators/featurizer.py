@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from skastw.core.component import ComponentParams, resolve_component
 from skastw.core.parameters import integers, param, parameters
 from skastw.core.sklearn_private import StrOptions, fit_context
+from skastw.data.cache import FrameCacheParams, open_cache
 from skastw.data.extraction import check_clips, extract_frames
 from skastw.data.failures import POLICIES, FailedClip, FailedClips, report_failures
 from skastw.errors import ComponentError, plain
@@ -28,7 +29,7 @@ def _makes_a_table(featurizer: ASTWFeaturizer) -> bool:
 
 
 @parameters
-class ASTWFeaturizer(ExplainedArguments, TransformerMixin, ComponentParams):
+class ASTWFeaturizer(ExplainedArguments, TransformerMixin, ComponentParams, FrameCacheParams):
     """Turn clips into frames for a network, or into a table of statistics for classical models.
 
     ``make_pipeline(ASTWFeaturizer(), ASTWClassifier(features="precomputed"))`` trains the same network as the
@@ -139,9 +140,15 @@ class ASTWFeaturizer(ExplainedArguments, TransformerMixin, ComponentParams):
         check_is_fitted(self, "n_bands_")
         clips = check_clips(self, X, reset=False)
 
-        front_end = self.resolve_features().build(self.sample_rate)
+        features = self.resolve_features()
+        front_end = features.build(self.sample_rate)
         outcomes = extract_frames(
-            clips, front_end, sample_rate=self.sample_rate, n_jobs=self.n_jobs, verbose=int(self.verbose)
+            clips,
+            front_end,
+            sample_rate=self.sample_rate,
+            cache=open_cache(self, features, front_end, self.sample_rate, "cpu"),
+            n_jobs=self.n_jobs,
+            verbose=int(self.verbose),
         )
 
         table = self.output == "statistics"

@@ -33,6 +33,8 @@ from skastw.targets.checks import look_like_values
 MODEL_FOLDER, RUN_FILE = "model", "run.yaml"
 #: Folder for the model of a run whose training or test failed; earlier results are not replaced.
 UNFINISHED_FOLDER = "unfinished_model"
+#: Parameters that never change a result; the run file that a run writes does not have them.
+_NO_RESULT = ("cache_dir", "cache_size", "verbose")
 #: First words of a run file that a run wrote.
 _HEADER = "# Written by skastw"
 
@@ -317,7 +319,7 @@ def _save(
 
 def _resolved(plan: Run, model: ASTWClassifier) -> Run:
     """Return the run with all parameters of the trained model and the seed of the split."""
-    params = {name: value for name, value in model.get_params(deep=False).items() if name != "verbose"}
+    params = {name: value for name, value in model.get_params(deep=False).items() if name not in _NO_RESULT}
     # the params are complete, and a recipe file of the user may change or disappear
     recipe = plan.recipe if plan.recipe in recipe_names() else "astw"
     return replace(plan, recipe=recipe, params=plain_params(params), split=complete_split(plan.split))
