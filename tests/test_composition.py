@@ -166,7 +166,7 @@ def pandas_output(X):
     model = network().fit(X, Y)
     expected = model.transform(X)
     table = model.set_output(transform="pandas").transform(X)
-    assert list(table.columns) == [f"astwclassifier{i}" for i in range(16)]
+    assert list(table.columns) == [f"embedding_{i}" for i in range(16)]
     np.testing.assert_array_equal(table, expected)
 
 
