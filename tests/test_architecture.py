@@ -7,6 +7,7 @@ import inspect
 import pkgutil
 import subprocess
 import sys
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -90,13 +91,16 @@ def test_imports_have_no_cycle():
     order.prepare()
 
 
+@cache
 def private_names(module):
     """Return the private names of functions, classes and attributes that a module defines."""
+    names = set()
     for node in ast.walk(TREES[module]):
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            yield node.name
+            names.add(node.name)
         elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
-            yield node.attr
+            names.add(node.attr)
+    return {name for name in names if name.startswith("_") and not name.startswith("__")}
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if place(name)])
@@ -106,9 +110,8 @@ def test_no_private_attribute_of_a_higher_row_is_named_as_a_string(module):
         for other in MODULES
         if place(other) and LEVEL[place(other)] > LEVEL[place(module)]
         for name in private_names(other)
-        if name.startswith("_") and not name.startswith("__")
     }
-    higher -= set(private_names(module))
+    higher -= private_names(module)
     texts = {node.value for node in ast.walk(TREES[module]) if isinstance(node, ast.Constant)}
     assert not higher & {text for text in texts if isinstance(text, str)}
 

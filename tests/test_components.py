@@ -636,8 +636,15 @@ def test_the_default_encoder_has_the_announced_size(found_weight_names):
 # ------------------------------------------------------------------ together
 
 
-@enrol("pooling", POOLINGS)
-@enrol("encoder", ENCODERS)
+def pairs():
+    """Yield each encoder with each pooling; one of them for each encoder, in turn, is in the usual tests."""
+    for i, encoder in enumerate(ENCODERS):
+        for j, pooling in enumerate(POOLINGS):
+            marks = () if j == i % len(POOLINGS) else pytest.mark.slow
+            yield pytest.param(encoder, pooling, marks=marks, id=f"{encoder.name}-{pooling.name}")
+
+
+@pytest.mark.parametrize(("encoder", "pooling"), pairs())
 def test_every_encoder_learns_with_every_pooling(encoder, pooling):
     clips, y = make_tones(n_clips=72, n_classes=3, duration=(0.1, 0.2), random_state=0)
     clf = ASTWClassifier(encoder=encoder, pooling=pooling, epochs=24, precision="float32", device="cpu")

@@ -108,6 +108,7 @@ def test_a_training_script_pools_by_the_mean_unless_told_otherwise(name, pooling
     assert trained[0].pooling == pooling
 
 
+@pytest.mark.slow
 def test_the_gallery_draws_a_panel_for_every_augmentation(tmp_path):
     picture = tmp_path / "pictures" / "augmentations.png"
     assert str(picture) in run("examples/augmentations.py", "--output", picture)

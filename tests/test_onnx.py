@@ -115,7 +115,7 @@ def graph_of_stretches(make=export._front_end_graph):
 
 
 #: Encoders that are made of the blocks of others, which are exported in each run of the tests.
-OF_KNOWN_BLOCKS = ("cnn14", "conv_transformer", "crnn", "stacked_cnn")
+OF_KNOWN_BLOCKS = ("cnn14", "conv_transformer", "crnn", "patch_transformer", "stacked_cnn")
 
 
 def combinations():
