@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import partial
 from numbers import Integral
 from pathlib import Path
@@ -22,7 +22,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from skastw.artifact.onnx import write_onnx
 from skastw.artifact.pretrained import Loaded, load, push, save, with_front_end
 from skastw.core.component import KINDS, ComponentParams
-from skastw.core.device import resolve_device, retained_heap
+from skastw.core.device import resolve_device
 from skastw.core.parameters import check_params, param, param_names, parameters, take_params
 from skastw.core.sklearn_private import (
     CallbackSupportMixin,
@@ -41,16 +41,17 @@ from skastw.data.frames import FrameSet
 from skastw.data.split import SplitParams
 from skastw.errors import ArtifactError, DataError, RecipeError, SkastwError, plain
 from skastw.estimators.arguments import ExplainedArguments, Replaced
+from skastw.estimators.attempt import Attempt
 from skastw.network.components import Components, ModelParams, resolve_components
 from skastw.network.inference import InferenceParams, embed, predict
-from skastw.network.model import AudioModel
 from skastw.network.trained import Trained, held_out_scores
 from skastw.recipes import load_recipe
 from skastw.targets import Targets, learn_targets
 from skastw.targets.checks import check_complete, group_array, numpy_targets
-from skastw.training import Monitor, Run, TrainingParams, TrainingSettings, load_state, start_run, train, trained_from
+from skastw.training import TrainingParams, TrainingSettings, load_state, start_run
 from skastw.training.checkpoint import CheckpointParams
-from skastw.training.run import Loss, check_front_end
+from skastw.training.run import Loss
+from skastw.training.transfer import check_front_end
 
 #: Parameters that may be a dict. JSON stores them as pairs, because the keys may be numbers.
 _MAPPINGS = ("class_weight",)
@@ -84,93 +85,6 @@ class StartParams:
         "run in several threads. They do not change the state of torch's global random generator. A saved model keeps "
         "an integer seed.",
     )
-
-
-@dataclass
-class Attempt:
-    """State of a call of ``fit`` or ``partial_fit``; if it succeeds, the estimator gets the attributes :meth:`learned`.
-
-    Attributes
-    ----------
-    components : Components
-    drawn_seed : int
-        Seed that was drawn from ``random_state``.
-    params : dict
-        Other parameters, which are saved with the fitted model.
-    before : Trained or None
-        Fitted model that this call trains further, as in ``partial_fit``.
-    failed : list of FailedClip
-        Clips that were left out.
-    n_features : dict
-        ``n_features_in_`` and ``feature_names_in_``, if X is an array.
-    data : Data or None
-    run : Run or None
-    finished : bool
-        Whether training has ended; the network of the run then has the weights that are kept.
-    """
-
-    components: Components
-    drawn_seed: int
-    params: dict[str, Any]
-    before: Trained | None = None
-    failed: list[FailedClip] = field(default_factory=FailedClips)
-    n_features: dict[str, Any] = field(default_factory=dict)
-    data: Data | None = None
-    run: Run | None = None
-    finished: bool = False
-
-    @property
-    def seed(self) -> int:
-        """The seed of this run. Each call of ``partial_fit`` has another seed."""
-        return (self.drawn_seed + (self.before.record.n_epochs if self.before else 0)) % 2**31
-
-    def check_clips(self, estimator: Any, X: Any, *, reset: bool) -> Sequence[Any]:
-        """Return X as clips; see :func:`skastw.data.extraction.check_clips`. The estimator does not change."""
-        probe = copy.copy(estimator)
-        vars(probe).update(self.n_features)
-        clips = check_clips(probe, X, reset=reset)
-        names = ("n_features_in_", "feature_names_in_")
-        self.n_features = {name: vars(probe)[name] for name in names if name in vars(probe)}
-        return clips
-
-    def train(self, run: Run, data: Data, *, monitor: Monitor | None = None, checkpoint: Path | None = None) -> None:
-        """Train; raise the exception that ended training, except for an interrupt after the first epoch."""
-        with retained_heap():
-            train(run, data, monitor=monitor, checkpoint=checkpoint)
-        self.finished = True
-
-        if isinstance(run.stopped, KeyboardInterrupt) and run.best["epoch"]:
-            epochs = run.settings.epochs
-            at = f"Training was interrupted in epoch {min(run.epoch + 1, epochs)} of {epochs}"
-            warn_user(f"{at}; the weights of epoch {run.best['epoch']} are kept.")
-        elif run.stopped is not None:
-            raise run.stopped
-
-    def trained(self, model: AudioModel | None = None) -> Trained | None:
-        """Return the fitted model with the best weights so far, or None before the end of the first epoch."""
-        if self.run is None or self.data is None or not self.run.best["epoch"]:
-            return None
-        if model is None and not self.finished:  # an exception outside the loop, such as SystemExit
-            self.run.model.load_state_dict(self.run.best["weights"])
-        seed = self.before.record.seed if self.before else self.drawn_seed
-        return trained_from(self.run, self.data, self.components, seed=seed, params=self.params, model=model)
-
-    def copy(self, run: Run) -> dict[str, Any]:
-        """Return the fitted attributes of a copy of the estimator, for callbacks during and after training."""
-        model = run.model if self.finished else run.average.model
-        return {"trained_": self.trained(copy.deepcopy(model)), "failed_": self.failed, **self.n_features}
-
-    def learned(self) -> dict[str, Any]:
-        """Return the attributes of the fitted estimator.
-
-        Only ``partial_fit`` keeps the momenta. They refer to their model, because a user may replace ``trained_``.
-        """
-        assert self.run is not None
-        trained, momenta = self.trained(), None
-        if self.run.settings.constant_lr:
-            states = [{n: {k: v.cpu() for k, v in m.items()} for n, m in state.items()} for state in self.run.momenta]
-            momenta = (trained, states)
-        return {"trained_": trained, "failed_": self.failed, **self.n_features, "_momenta": momenta}
 
 
 @parameters

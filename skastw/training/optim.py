@@ -1,8 +1,6 @@
-"""The steps of training: optimisers, the schedule of their learning rates, and the average of the weights."""
+"""The optimisers, and the schedule of their learning rates."""
 
-import copy
 import math
-from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,14 +9,12 @@ from skastw.core.compiler import import_compiler
 from skastw.core.parameters import param, parameters, reals
 from skastw.training.muon import Muon
 
-M = TypeVar("M", bound=nn.Module)
-
 _MATRIX_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)
 
 
 @parameters
 class OptimizerParams:
-    """Parameters of the optimisers, of the schedule of their learning rates and of the average of the weights."""
+    """Parameters of the optimisers and of the schedule of their learning rates."""
 
     muon_lr: float | None = param(
         default=0.01,
@@ -41,13 +37,6 @@ class OptimizerParams:
         valid=[reals(0, 1, closed="left")],
         doc="Share of the training steps in which the learning rates rise linearly to their peak. In the other steps "
         "they fall to zero along a cosine.",
-    )
-    ema_decay: float | None = param(
-        default=None,
-        valid=[reals(0, 1, closed="neither"), None],
-        doc="Decay of an exponential moving average of the weights, which spans about the last ``1 / (1 - "
-        "ema_decay)`` steps. The model gets the averaged weights instead of the weights after the last step. None "
-        "does not average.",
     )
 
 
@@ -143,63 +132,3 @@ def warmup_cosine(step: int, total_steps: int, warmup_ratio: float) -> float:
         return (step + 1) / warmup
     progress = (step - warmup) / max(1, total_steps - warmup)
     return 0.5 * (1 + math.cos(math.pi * progress))
-
-
-class MovingAverage(Generic[M]):
-    """Exponential moving average of a model's weights and buffers over the steps of training.
-
-    The average spans few steps early in training: the decay at step t is at most ``(1 + t) / (10 + t)``.
-
-    Parameters
-    ----------
-    model : Module
-        The model that is trained.
-    decay : float or None
-        Weight of the old average in each update, so that it spans about ``1 / (1 - decay)`` steps. None does not
-        average.
-
-    Attributes
-    ----------
-    model : Module
-        A copy of the model with the averaged weights; the model itself if ``decay`` is None.
-    steps : int
-        Number of updates.
-
-    References
-    ----------
-    Polyak and Juditsky, "Acceleration of Stochastic Approximation by Averaging", 1992; Izmailov et al.,
-    "Averaging Weights Leads to Wider Optima and Better Generalization", 2018.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skastw.training import MovingAverage
-    >>> model = torch.nn.Linear(1, 1, bias=False)
-    >>> average = MovingAverage(model, 0.5)
-    >>> before = model.weight.item()
-    >>> with torch.no_grad():
-    ...     _ = model.weight.add_(1.0)
-    >>> average.update()
-    >>> bool(before < average.model.weight.item() < before + 1)
-    True
-    """
-
-    def __init__(self, model: M, decay: float | None) -> None:
-        self.decay = decay
-        self.model = model if decay is None else copy.deepcopy(model)
-        self.steps = 0
-        self._pairs = list(zip(self.model.state_dict().values(), model.state_dict().values(), strict=True))
-
-    @torch.no_grad()
-    def update(self) -> None:
-        """Update the average with the current weights."""
-        if self.decay is None:
-            return
-
-        self.steps += 1
-        weight = 1 - min(self.decay, (1 + self.steps) / (10 + self.steps))
-        for mean, value in self._pairs:
-            if mean.is_floating_point():
-                mean.lerp_(value, weight)
-            else:
-                mean.copy_(value)

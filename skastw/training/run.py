@@ -15,19 +15,19 @@ from torch import Tensor
 
 from skastw.augment import Transform
 from skastw.core.compiler import import_compiler
-from skastw.core.component import component_to_config
 from skastw.core.generators import OwnDraws, drawing_from, draws_globally, seeded_generators
 from skastw.core.version import __version__
 from skastw.data.dataset import Data
 from skastw.data.extraction import ReadParams, read_frames
-from skastw.errors import ArtifactError, ComponentError
-from skastw.features import Features, Precomputed
+from skastw.errors import ComponentError
 from skastw.network.components import Components
 from skastw.network.model import AudioModel
 from skastw.network.trained import ClassScores, Trained, TrainingRecord
 from skastw.targets import Targets
-from skastw.training.optim import MovingAverage, build_optimizers
+from skastw.training.average import MovingAverage
+from skastw.training.optim import build_optimizers
 from skastw.training.settings import TrainingSettings
+from skastw.training.transfer import transfer_weights
 
 #: ``(outputs (B, K), targets) -> losses (B,)``.
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -208,45 +208,6 @@ def _frames_of_files(components: Components, paths: Sequence[str]) -> list[Tenso
     settings = ReadParams(device="cpu")
     outcomes = read_frames(paths, range(len(paths)), components.features, components.sample_rate, settings)
     return [outcome.result for outcome in outcomes if isinstance(outcome.result, Tensor)]
-
-
-def check_front_end(start: Trained, features: Features) -> None:
-    """Raise ArtifactError unless the model to start from has the front end ``features`` of the new model."""
-    theirs, ours = component_to_config(start.components.features), component_to_config(features)
-    if theirs != ours and not isinstance(features, Precomputed):
-        raise ArtifactError(f"The model of init_from has the front end {theirs}, expected {ours}.")
-
-
-def transfer_weights(start: Trained, model: AudioModel, targets: Targets) -> None:
-    """Copy the weights of ``start`` to a new model, except the head if the labels differ.
-
-    Parameters
-    ----------
-    start : Trained
-        Fitted model.
-    model : AudioModel
-        New network, which gets the weights.
-    targets : Targets
-        Targets of the new model.
-
-    Raises
-    ------
-    ArtifactError
-        If the networks do not match. The message names the first weight that differs.
-    """
-    own, weights = model.state_dict(), start.model.state_dict()
-    transferred = own.keys() | weights.keys()
-    if (start.targets.name, start.targets.to_json()) != (targets.name, targets.to_json()):
-        transferred -= {name for name in transferred if name.startswith("head.")}
-
-    for name in sorted(transferred):
-        theirs, ours = (tuple(tensors[name].shape) if name in tensors else None for tensors in (weights, own))
-        if theirs != ours:
-            raise ArtifactError(
-                f"The weights to start from have {name} of shape {theirs}, expected {ours}: set encoder, pooling, "
-                "features, sample_rate and chunk_length of the estimator as in the model that it starts from."
-            )
-    model.load_state_dict({name: weights[name] for name in transferred}, strict=False)
 
 
 def trained_from(

@@ -8,11 +8,12 @@ import torch
 
 from skastw.core.parameters import integers, param, parameters
 from skastw.core.sklearn_private import StrOptions
+from skastw.training.average import AverageParams
 from skastw.training.optim import OptimizerParams
 
 
 @parameters
-class TrainingParams(OptimizerParams):
+class TrainingParams(OptimizerParams, AverageParams):
     """Parameters of training."""
 
     epochs: int = param(
