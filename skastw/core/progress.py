@@ -75,9 +75,9 @@ class ProgressLines:
         """Add complete items, and write a line if the last one is old enough."""
         self.n += n
         if time.monotonic() - self._last >= self.seconds:
-            self.close()
+            self.write_line()
 
-    def close(self) -> None:
+    def write_line(self) -> None:
         """Write a line."""
         self._last = time.monotonic()
         percent = 100 * self.n // self.total if self.total else 100
@@ -93,4 +93,4 @@ class ProgressLines:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        self.write_line()
