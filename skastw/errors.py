@@ -25,6 +25,7 @@ __all__ = [
     "RunError",
     "SkastwError",
     "TrainingError",
+    "WeightsError",
 ]
 
 
@@ -133,6 +134,10 @@ class RunError(SkastwError, ValueError):
 
 class ArtifactError(SkastwError, ValueError):
     """A saved folder is missing, incomplete, inconsistent, or written by a newer release."""
+
+
+class WeightsError(SkastwError, ValueError):
+    """Pretrained weights are missing or damaged, or do not fit the network."""
 
 
 class FetchError(SkastwError, OSError):

@@ -15,6 +15,9 @@ import torch
 from sklearn.base import clone
 
 from skastw.core.batching import pad
+from skastw.core.component import component_names, resolve_component
+from skastw.encoders import CNN10Encoder
+from skastw.features import Frozen
 
 # ------------------------------------------------------------------ sounds
 
@@ -68,6 +71,15 @@ def encode_by_pyav(samples, sample_rate, form, codec, bit_rate=None):
 
 
 # ------------------------------------------------------------------ components
+
+
+#: Components that need arguments, by kind and name, for the tests that all components of a kind must pass.
+EXAMPLES = {("features", "frozen"): Frozen(encoder=CNN10Encoder(width=4), features="log_mel")}
+
+
+def registered(base):
+    """Return an object of each component of a kind."""
+    return [EXAMPLES.get((base.kind, name)) or resolve_component(base, name) for name in component_names(base.kind)]
 
 
 def with_sizes(component, sizes):

@@ -51,7 +51,7 @@ def generator(seed=0):
 
 
 def applied(component, batch, seed=0):
-    return component.prepare(lambda paths: [])(batch, generator(seed))
+    return component.prepare(lambda paths: [], 16000)(batch, generator(seed))
 
 
 def decibels(frames):
@@ -145,7 +145,7 @@ def test_noise_is_steady_coloured_and_fluctuates_as_gaussian_noise():
 
 def background(recordings, **params):
     component = Background(paths=[f"{i}.wav" for i in range(len(recordings))], **{"p": 1.0, **params})
-    return component.prepare(lambda paths: recordings)
+    return component.prepare(lambda paths: recordings, 16000)
 
 
 @pytest.mark.parametrize("snr", [-5.0, 10.0])
@@ -218,7 +218,7 @@ def test_a_background_of_files_trains_and_saves_and_predicts_without_them(tmp_pa
 
 def test_a_background_needs_recordings_and_reads_them_first():
     with pytest.raises(ComponentError, match=r"paths=None.*at least one"):
-        Background().prepare(lambda paths: [])
+        Background().prepare(lambda paths: [], 16000)
     with pytest.raises(ComponentError, match="prepare"):
         Background(paths=["hum.wav"]).apply(batch_of(random_item()), generator())
 

@@ -559,7 +559,7 @@ def augmentations(options: argparse.Namespace) -> Iterator[Row]:
         augmentation = resolve_component(Augment, name)
         if "paths" in augmentation.get_params():
             augmentation.set_params(paths=["background"])
-        sides[name] = ten_times(augmentation.prepare(lambda paths: [torch.rand(2000, inputs.shape[2])]))
+        sides[name] = ten_times(augmentation.prepare(lambda paths: [torch.rand(2000, inputs.shape[2])], 16000))
     seconds = interleave(sides, options.repeats)
     for name in sides:
         if name != "step":

@@ -50,7 +50,7 @@ chosen = [
 ]
 panels = {"the clip": inputs[0, : lengths[0]]}
 for augmentation in chosen:
-    transform = augmentation.prepare(frames_of)  # reads the background recordings, if any
+    transform = augmentation.prepare(frames_of, 16000)  # reads the background recordings, if any
     changed = transform(batch, torch.Generator().manual_seed(1))
     panels[type(augmentation).__name__] = changed.inputs[0, : changed.lengths[0]]
 

@@ -17,14 +17,17 @@ Transform = Callable[[Batch, torch.Generator], Batch]
 
 
 class Augment(Component):
-    """Parameters of an augmentation of frames, which the training loop applies to each batch.
+    """Parameters of an augmentation of frames or waveforms, which the training loop applies to each batch.
 
     ``apply(batch, generator)`` returns a new batch and does not change its argument. All random numbers come from
-    ``generator``. Frames beyond each length stay zero. Times are given in frames or as shares of a clip, levels in
+    ``generator``. Frames beyond each length stay zero. A batch of waveforms has one value in each frame, its shape is
+    (B, N, 1). Times of frames are given in frames or as shares of a clip, times of waveforms in seconds, levels in
     decibels.
 
     Attributes
     ----------
+    stage : {"frames", "waveform"}
+        What it changes. If one augmentation of a model changes waveforms, the front end runs in each training step.
     log_mel : bool
         Whether it requires log-mel frames, because it moves energy between bands, adds sounds or changes levels.
     mixes : bool
@@ -34,6 +37,7 @@ class Augment(Component):
     """
 
     kind: ClassVar[str] = "augment"
+    stage: ClassVar[str] = "frames"
     log_mel: ClassVar[bool] = False
     mixes: ClassVar[bool] = False
     test_time: ClassVar[bool] = False
@@ -42,13 +46,16 @@ class Augment(Component):
     def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return the augmented batch."""
 
-    def prepare(self, extract: Callable[[Sequence[str]], list[Tensor]]) -> Transform:
+    def prepare(self, extract: Callable[[Sequence[str]], list[Tensor]], sample_rate: int) -> Transform:
         """Return the function that augments batches; by default :meth:`apply`. It is called once before training.
 
         Parameters
         ----------
         extract : callable
-            Function that returns the frames of audio files, computed by the front end of the model.
+            Function that reads audio files. It returns their waveforms (N, 1) at ``sample_rate`` if :attr:`stage` is
+            ``"waveform"``, and otherwise their frames (T, F), computed by the front end of the model.
+        sample_rate : int
+            Sampling rate of the model (Hz).
         """
         return self.apply
 

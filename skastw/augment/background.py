@@ -31,7 +31,7 @@ class Background(SoundAugment):
     >>> import torch
     >>> from skastw.augment import Background
     >>> from skastw.core.batching import Batch
-    >>> hum = Background(paths=["hum.wav"], p=1.0).prepare(lambda paths: [torch.ones(500, 80) for _ in paths])
+    >>> hum = Background(paths=["hum.wav"], p=1.0).prepare(lambda paths: [torch.ones(500, 80) for _ in paths], 16000)
     >>> batch = Batch(torch.zeros(1, 50, 80), torch.tensor([50]), torch.zeros(1), torch.ones(1))
     >>> bool((hum(batch, torch.Generator().manual_seed(0)).inputs > 0).all())
     True
@@ -50,10 +50,10 @@ class Background(SoundAugment):
         """Raise an error: :meth:`prepare` must read the recordings first."""
         raise ComponentError(
             "Background.apply is not available, because the recordings are not read yet: call the function that "
-            "Background.prepare(extract) returns."
+            "Background.prepare(extract, sample_rate) returns."
         )
 
-    def prepare(self, extract: Callable[[Sequence[str]], list[Tensor]]) -> Transform:
+    def prepare(self, extract: Callable[[Sequence[str]], list[Tensor]], sample_rate: int) -> Transform:
         """Read the recordings; see :class:`~skastw.augment.Augment`."""
         if not self.paths:
             raise ComponentError(f"Got Background(paths={plain(self.paths)!r}), expected at least one audio file.")

@@ -8,10 +8,12 @@ the class: the name is then shorthand for an object with default parameters.
 import functools
 import importlib
 import pkgutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from itertools import chain
 from typing import Any, ClassVar, Self, TypeVar
 
 from sklearn.base import BaseEstimator
+from torch import Tensor
 
 from skastw.core.parameters import check_values
 from skastw.core.sklearn_private import InvalidParameterError, boxes_in_a_row
@@ -26,6 +28,8 @@ KINDS = {
     "encoder": "skastw.encoders",
     "pooling": "skastw.pooling",
 }
+#: Largest number of levels of components that are parameters of a component.
+MAX_DEPTH = 3
 #: The base class of each kind, and the components of each kind by name.
 _BASES: dict[str, type["Component"]] = {}
 _REGISTRY: dict[str, dict[str, Any]] = {}
@@ -101,6 +105,8 @@ class Component(_Parameters):
     def check_params(self) -> None:
         """Raise :class:`~skastw.errors.ComponentError` if a parameter has a wrong type or is out of range.
 
+        The parameters of components among the parameters are checked too.
+
         Raises
         ------
         ComponentError
@@ -110,6 +116,51 @@ class Component(_Parameters):
             self._validate_params()
         except InvalidParameterError as error:
             raise ComponentError(str(error)) from None
+        for inner in self.inner_components():
+            inner.check_params()
+
+    def inner_components(self) -> list["Component"]:
+        """Return the components among the parameters, also in lists."""
+        values = chain.from_iterable(
+            value if isinstance(value, list | tuple) else [value] for value in self.get_params(deep=False).values()
+        )
+        return [value for value in values if isinstance(value, Component)]
+
+    def saved_params(self) -> dict[str, Any]:
+        """Return the parameters that a saved model keeps: JSON values and components; by default all parameters."""
+        return self.get_params(deep=False)
+
+    def resolved(self, sample_rate: int, chunk_length: float) -> Self:
+        """Return the component as ``fit`` uses it; by default itself.
+
+        A component with pretrained weights adds the settings that its checkpoint defines, so that a saved model can be
+        built again without the checkpoint.
+
+        Parameters
+        ----------
+        sample_rate : int
+            Sampling rate of the model (Hz).
+        chunk_length : float
+            Longest part of a clip that the model processes at once (s).
+
+        Raises
+        ------
+        ComponentError
+            If the component needs another sample rate or a shorter chunk.
+        """
+        return self
+
+    def initial_weights(self) -> Mapping[str, Tensor]:
+        """Return the weights, by name, that the built module starts from; by default none.
+
+        They are read when ``fit`` starts. A saved model contains its weights, so loading it does not read them.
+
+        Raises
+        ------
+        WeightsError
+            If the weights cannot be read. A model that was loaded from a folder then starts from its own weights.
+        """
+        return {}
 
 
 class ComponentParams(_Parameters):
@@ -227,13 +278,44 @@ def resolve_component(base: type[C], value: object) -> C:
 
 
 def component_to_config(component: Component) -> dict[str, Any]:
-    """Return the JSON form of a component: its registered name and its parameters."""
-    params = component.get_params(deep=False)
-    return {"name": component.name, "params": {name: plain(value) for name, value in params.items()}}
+    """Return the JSON form of a component: its registered name and its parameters.
+
+    A component among the parameters has the additional entry ``kind``.
+    """
+    return {"name": component.name, "params": {k: _to_json(value) for k, value in component.saved_params().items()}}
 
 
-def component_from_config(base: type[C], config: object) -> C:
+def _to_json(value: Any) -> Any:
+    """Return the JSON form of a parameter, which may be or contain a component."""
+    if isinstance(value, Component):
+        return {"kind": value.kind, **component_to_config(value)}
+    return [_to_json(item) for item in value] if isinstance(value, list | tuple) else plain(value)
+
+
+def _from_json(value: Any, depth: int) -> Any:
+    """Return the parameter of a JSON form, in which components may be nested up to ``depth`` times."""
+    if isinstance(value, list):
+        return [_from_json(item, depth) for item in value]
+    if not isinstance(value, dict) or value.keys() != {"kind", "name", "params"}:
+        return value
+    if value["kind"] not in KINDS or not depth:
+        expected = f"one of {', '.join(KINDS)}, and components nested at most {MAX_DEPTH} times"
+        raise ComponentError(f"Got a component of kind {plain(value['kind'])!r:.100}, expected {expected}.")
+    config = {key: value[key] for key in ("name", "params")}
+    return component_from_config(component_base(value["kind"]), config, depth=depth - 1)
+
+
+def component_from_config(base: type[C], config: object, *, depth: int = MAX_DEPTH) -> C:
     """Rebuild a component from its JSON form. Its name is looked up in the registry and never imported.
+
+    Parameters
+    ----------
+    base : type
+        Base class of the kind.
+    config : object
+        JSON value of :func:`component_to_config`.
+    depth : int
+        Largest number of levels of components among its parameters.
 
     Raises
     ------
@@ -250,7 +332,7 @@ def component_from_config(base: type[C], config: object) -> C:
         got = f"Got unknown parameters {unknown} for {base.kind} {component.name!r}"
         raise ComponentError(f"{got}, expected names among {sorted(known)}{did_you_mean(unknown[0], known) or '.'}")
 
-    component.set_params(**config["params"])
+    component.set_params(**{name: _from_json(value, depth) for name, value in config["params"].items()})
     component.check_params()
     return component
 

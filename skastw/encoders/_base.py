@@ -19,6 +19,17 @@ class EncoderModule(nn.Module):
 
     n_outputs: int
 
+    def layers(self) -> list[nn.Module]:
+        """Return the parts of the module from its input to its output; lists of modules are several parts.
+
+        Training of the last layers alone, and learning rates that depend on the depth, count these parts. Each weight
+        must be in exactly one of them.
+        """
+        parts: list[nn.Module] = []
+        for child in self.children():
+            parts += list(child) if isinstance(child, nn.ModuleList | nn.Sequential) else [child]
+        return [part for part in parts if next(part.parameters(), None) is not None]
+
 
 class Encoder(Component):
     """Parameters of an encoder.
@@ -31,6 +42,16 @@ class Encoder(Component):
     """
 
     kind: ClassVar[str] = "encoder"
+
+    @property
+    def frozen(self) -> bool:
+        """Whether all weights keep their initial values in training, so that the outputs of a clip never change."""
+        return False
+
+    @property
+    def stride(self) -> float:
+        """Number of input frames for each output frame, for the times of output frames."""
+        return 1.0
 
     @abstractmethod
     def build(self, n_features: int, max_frames: int) -> EncoderModule:

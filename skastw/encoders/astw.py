@@ -56,6 +56,11 @@ class ASTWEncoder(TransformerEncoder):
     num_heads: int = param(default=6, valid=[integers(1, 256)], doc="Number of attention heads.")
     num_layers: int = param(default=8, valid=[integers(1, 128)], doc="Number of transformer blocks L.")
 
+    @property
+    def stride(self) -> float:
+        """Number of input frames for each output frame."""
+        return 2.0
+
     def build(self, n_features: int, max_frames: int) -> TransformerModule:
         """Return the module; see :class:`~skastw.encoders.Encoder`."""
         return _ASTWModule(self, n_features, max_frames)

@@ -65,6 +65,11 @@ class CRNNEncoder(Encoder):
     num_layers: int = param(default=1, valid=[integers(1, 32)], doc="Number of recurrent layers L.")
     dropout: float = param(default=0.2, valid=[reals(0, 1, closed="left")], doc="Dropout before each recurrent layer.")
 
+    @property
+    def stride(self) -> float:
+        """Number of input frames for each output frame."""
+        return 2.0 ** min(self.time_pools, self.num_blocks)
+
     def build(self, n_features: int, max_frames: int) -> EncoderModule:
         """Return the module; see :class:`~skastw.encoders.Encoder`."""
         return _CRNNModule(self, n_features)

@@ -29,6 +29,11 @@ class _PANNEncoder(Encoder):
         ),
     )
 
+    @property
+    def stride(self) -> float:
+        """Number of input frames for each output frame."""
+        return 2.0 ** sum(self.pools)
+
     def build(self, n_features: int, max_frames: int) -> EncoderModule:
         """Return the module; see :class:`~skastw.encoders.Encoder`."""
         return _PANNModule(self, n_features)

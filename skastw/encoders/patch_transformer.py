@@ -61,6 +61,11 @@ class PatchTransformerEncoder(TransformerEncoder):
         doc="Height of a patch in bins, limited to the number of bins.",
     )
 
+    @property
+    def stride(self) -> float:
+        """Number of input frames for each output frame."""
+        return float(self.patch_frames)
+
     def build(self, n_features: int, max_frames: int) -> TransformerModule:
         """Return the module; see :class:`~skastw.encoders.Encoder`."""
         return _PatchTransformerModule(self, n_features, max_frames)

@@ -26,6 +26,11 @@ class TrunkParams:
     )
     num_blocks: int = param(default=2, valid=[integers(1, 32)], doc="Number of residual blocks in a stage.")
 
+    @property
+    def stride(self) -> float:
+        """Number of input frames for each output frame."""
+        return 2.0**self.num_stages
+
 
 @parameters
 class ResNetEncoder(TrunkParams, Encoder):

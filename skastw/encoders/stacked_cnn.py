@@ -1,5 +1,7 @@
 """A sequence of convolutions over time."""
 
+import math
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -50,6 +52,11 @@ class StackedCNNEncoder(DenseEncoder):
     """
 
     name = "stacked_cnn"
+
+    @property
+    def stride(self) -> float:
+        """Number of input frames for each output frame."""
+        return float(math.prod(size for _, size in _LAYERS))
 
     def build(self, n_features: int, max_frames: int) -> EncoderModule:
         """Return the module; see :class:`~skastw.encoders.Encoder`."""

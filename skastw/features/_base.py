@@ -49,6 +49,8 @@ class Features(Component):
     """
 
     kind: ClassVar[str] = "features"
+    #: Whether the front end has weights that training changes. Clips are then kept as waveforms during training.
+    trainable: ClassVar[bool] = False
     #: Whether frames are log powers of frequency bands on the scale of :mod:`skastw.core.decibels`.
     log_mel: ClassVar[bool] = False
 

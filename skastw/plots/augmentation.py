@@ -172,7 +172,10 @@ class AugmentationDisplay:
         seed = int(check_random_state(random_state).randint(2**31 - 1))
 
         def prepared(augmentation: Augment) -> Transform:
-            return augmentation.prepare(lambda paths: [clip_frames(path, features, sample_rate) for path in paths])
+            def frames_of(paths: Sequence[str]) -> list[Tensor]:
+                return [clip_frames(path, features, sample_rate) for path in paths]
+
+            return augmentation.prepare(frames_of, sample_rate)
 
         def display(values: Tensor) -> SpectrogramDisplay:
             return SpectrogramDisplay.from_frames(values, features, sample_rate=sample_rate)

@@ -194,7 +194,10 @@ def start_run(
             transfer_weights(start, model.to(components.dtype), targets)  # before they are copied, not to round them
     model = model.to(settings.device, components.dtype)
 
-    transforms = [augmentation.prepare(partial(_frames_of_files, components)) for augmentation in components.augment]
+    transforms = [
+        augmentation.prepare(partial(_frames_of_files, components), components.sample_rate)
+        for augmentation in components.augment
+    ]
     return Run(model, targets, settings, loss=loss, transforms=transforms, generators=generators)
 
 

@@ -1,0 +1,84 @@
+"""Base of the encoders that may start from a checkpoint."""
+
+from __future__ import annotations
+
+import os
+import re
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, Self
+
+from sklearn.base import clone
+from torch import Tensor
+
+from skastw.core.parameters import param, parameters, reals
+from skastw.encoders._base import Encoder
+from skastw.errors import ComponentError, plain
+from skastw.storage.checkpoints import Checkpoint, open_checkpoint, read_tensors
+
+_TRAIN = re.compile("none|all|top-[1-9][0-9]{0,2}")
+
+
+@parameters
+class PretrainedEncoder(Encoder):
+    """Base of the encoders that may start from a checkpoint, a set of weights that was trained elsewhere."""
+
+    weights: str | os.PathLike[str] | None = param(
+        default=None,
+        valid=[str, os.PathLike, None],
+        doc="Checkpoint to start from: a folder, a file, or a repository ``user/name`` of the Hugging Face Hub. None "
+        "starts from random weights.",
+    )
+    revision: str | None = param(
+        default=None,
+        valid=[str, None],
+        doc="Branch, tag or full commit hash of the repository. Only a commit hash always gives the same weights.",
+    )
+    train: str = param(
+        default="none",
+        valid=[str],
+        doc='Which of the weights of a checkpoint are trained: ``"none"``, ``"all"``, or the last layers, for example '
+        '``"top-4"``. With ``"none"``, the outputs of the encoder are computed once for each clip. Random weights are '
+        "always trained.",
+    )
+    layer_decay: float = param(
+        default=0.75,
+        valid=[reals(0, 1, closed="right")],
+        doc="Factor between the learning rates of a layer and of the layer above it, if weights of a checkpoint are "
+        "trained.",
+    )
+    source: dict[str, Any] | None = param(
+        default=None,
+        valid=[dict, None],
+        doc="Repository, commit, SHA-256 and licence of ``weights``, which ``fit`` adds to the fitted model.",
+    )
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the encoder has weights of a checkpoint, none of which are trained."""
+        return self.weights is not None and self.train == "none"
+
+    def check_params(self) -> None:
+        """Raise ComponentError if a parameter is not valid; see :class:`~skastw.core.component.Component`."""
+        super().check_params()
+        if not _TRAIN.fullmatch(self.train):
+            raise ComponentError(f"Got train={plain(self.train)!r}, expected 'none', 'all' or, for example, 'top-4'.")
+
+    def checkpoint(self) -> Checkpoint:
+        """Return the checkpoint, downloaded if necessary; raise WeightsError if it cannot be read."""
+        assert self.weights is not None
+        return open_checkpoint(self.weights, self.revision, sha256=(self.source or {}).get("sha256"))
+
+    def resolved(self, sample_rate: int, chunk_length: float) -> Self:
+        """Return the encoder with the source of its weights; see :class:`~skastw.core.component.Component`."""
+        if self.weights is None or self.source is not None:
+            return self
+        return clone(self).set_params(source=self.checkpoint().source)
+
+    def initial_weights(self) -> Mapping[str, Tensor]:
+        """Return the weights of the checkpoint by the names of the module; none if the weights are random."""
+        return {} if self.weights is None else self.converted(read_tensors(self.checkpoint()))
+
+    @abstractmethod
+    def converted(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return the tensors of a checkpoint by the names that they have in the module of this encoder."""
