@@ -34,6 +34,7 @@ from skastw.network.inference import ROUNDING, InferenceParams, on_device, was_t
 from skastw.network.trained import ClassScores, Trained, TrainingRecord
 from skastw.targets import learn_targets
 from skastw.training import TrainingSettings, load_state, loop, save_state, start_run, train
+from skastw.training.transfer import Start
 
 TINY = ASTWEncoder(d_model=8, num_heads=2, num_layers=1, ff_mult=2)
 CLIPS, Y = make_tones(n_clips=15, duration=(0.1, 0.2), random_state=0)
@@ -561,7 +562,8 @@ def new_run(val_split=0.2, n_models=1, normalization="none", **params):
         **{"epochs": N_EPOCHS, "batch_size": 4, "precision": "float32", "seed": 3, "verbose": 0, **params},
         device=torch.device("cpu"),
     )
-    return start_run(components, targets, settings, data), data
+    front_end = Start().build_front_end(components, seed=0)
+    return start_run(components, targets, settings, data, front_end, Start()), data
 
 
 def assert_same_run(run, other):

@@ -175,7 +175,7 @@ def test_each_parameter_has_exactly_one_optimiser(encoder, pooling):
     pooling = resolve_component(Pooling, pooling)
     parts = Precomputed(), NoNormalization(), encoder, pooling
     model = build_model(*parts, n_outputs=3, sample_rate=16000, chunk_length=1, n_features=8)
-    muon, adam = build_optimizers(model, OptimizerParams(muon_lr=0.1, adam_lr=0.2, weight_decay=0.3))
+    muon, adam = build_optimizers(model, OptimizerParams(muon_lr=0.1, adam_lr=0.2, weight_decay=0.3)).values()
     taken = [id(weight) for optimizer in (muon, adam) for group in optimizer.param_groups for weight in group["params"]]
     assert sorted(taken) == sorted(id(weight) for weight in model.parameters())
 
@@ -194,7 +194,7 @@ def test_each_parameter_has_exactly_one_optimiser(encoder, pooling):
 def test_without_muon_adamw_has_every_parameter_and_the_history_its_rate_alone():
     config = {"epochs": 2, "muon_lr": None, "adam_lr": 0.001}
     model, result, _ = train_tiny(bumps(16), None, **config)
-    [adam] = result.optimizers
+    [adam] = result.optimizers.values()
     assert isinstance(adam, torch.optim.AdamW)
     taken = {id(weight): group for group in adam.param_groups for weight in group["params"]}
     assert taken.keys() == {id(weight) for weight in model.parameters()}
@@ -208,7 +208,7 @@ def test_frozen_weights_have_no_optimiser():
     model = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Linear(3, 3))
     model[0].requires_grad_(False)
     assert [id(weight) for weight in matrix_weights(model)] == [id(model[1].weight)]
-    muon, adam = build_optimizers(model, OptimizerParams(muon_lr=0.1, adam_lr=0.1, weight_decay=0.0))
+    muon, adam = build_optimizers(model, OptimizerParams(muon_lr=0.1, adam_lr=0.1, weight_decay=0.0)).values()
     taken = [weight for optimizer in (muon, adam) for group in optimizer.param_groups for weight in group["params"]]
     assert {id(weight) for weight in taken} == {id(model[1].weight), id(model[1].bias)}
 
@@ -502,7 +502,7 @@ def test_a_run_is_the_steps_that_one_would_write_by_hand():
     trained, _, _ = train_tiny(data, None, model=tiny_model().double(), epochs=4, label_smoothing=0.1)
 
     model = tiny_model().double()  # so that the order of the clips in a batch does not matter
-    muon, adam = build_optimizers(model, OptimizerParams())
+    muon, adam = build_optimizers(model, OptimizerParams()).values()
     for step in range(4):
         factor = warmup_cosine(step, 4, 0.1)
         for optimizer, rate in ((muon, 0.01), (adam, 3e-4)):
@@ -544,7 +544,7 @@ def test_learning_rates_in_the_history_follow_the_schedule():
     factors = [warmup_cosine(step, 21, 0.3) for step in last_steps]
     assert [row["muon_lr"] for row in result.history] == pytest.approx([0.02 * f for f in factors])
     assert [row["adam_lr"] for row in result.history] == pytest.approx([0.001 * f for f in factors])
-    muon, adam = result.optimizers
+    muon, adam = result.optimizers.values()
     assert {group["lr"] for group in muon.param_groups} == {result.history[-1]["muon_lr"]}
     assert {group["lr"] for group in adam.param_groups} == {result.history[-1]["adam_lr"]}
 
@@ -832,7 +832,7 @@ def test_no_step_waits_for_the_device():
     batch = data.batch(np.arange(4), model.max_frames, np.random.default_rng(0)).to(meta)
     for augmentation in (SpecAugment(freq_width=2, time_width=2),):
         batch = augmentation.apply(batch, torch.Generator().manual_seed(0))
-    optimizers = build_optimizers(model, OptimizerParams())
+    optimizers = list(build_optimizers(model, OptimizerParams()).values())
     losses = [loop._step(model, batch, TARGETS.loss, config(device=meta), optimizers) for _ in range(2)]
     assert [tuple(loss.shape) for loss in losses] == [(2,), (2,)]
     assert batch.lengths.device == CPU

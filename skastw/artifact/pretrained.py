@@ -18,7 +18,7 @@ from skastw.core.text import readable
 from skastw.core.version import __version__
 from skastw.errors import ArtifactError
 from skastw.network.components import Components, ModelParams, components_from_config, resolve_components
-from skastw.network.model import AudioModel, count_parameters, frames_in_chunk
+from skastw.network.model import AudioModel, convert, count_parameters, frames_in_chunk
 from skastw.network.trained import Trained, TrainingRecord
 from skastw.storage import hub
 from skastw.storage.outputs import scratch_folder
@@ -228,11 +228,11 @@ def from_documents(stored: StoredArtifact) -> Loaded:
 
 def _load_model(stored: StoredArtifact, components: Components, n_outputs: int) -> AudioModel:
     """Return the network with the stored weights, which are read only if they match the network."""
-    front_end = components.features.build(components.sample_rate)
     with _Shapes(most=2 * len(stored.weights.specs)):  # twice, because some encoders create one tensor from another
-        model = components.build(n_outputs, front_end.n_features)
-    model.features = front_end
-    model.to(components.dtype)
+        model = components.build(n_outputs)
+    if not model.features.state_dict():  # a front end without weights computes its constants, which are not stored
+        model.features = components.features.build(components.sample_rate)
+    convert(model, components.dtype)
     stored.weights.check(model.state_dict())
     model.load_state_dict(stored.weights.read(), assign=True)
     return model.eval()

@@ -77,6 +77,16 @@ class Batch:
             frames = frames * frame_mask(frames, lengths)
         return replace(self, inputs=frames, lengths=lengths)
 
+    def chunk(self, max_frames: int, rng: np.random.Generator) -> "Batch":
+        """Return the batch with a random chunk of each item that is longer than ``max_frames``."""
+        if self.inputs.shape[1] <= max_frames:
+            return self
+        longer = self.lengths - max_frames
+        starts = torch.tensor([int(rng.integers(n + 1)) if n > 0 else 0 for n in longer.tolist()])
+        position = (starts[:, None] + torch.arange(max_frames)).clamp(max=self.inputs.shape[1] - 1)
+        chunks = self.inputs[torch.arange(len(starts))[:, None], position]
+        return self.with_frames(chunks, self.lengths.clamp(max=max_frames))
+
     def crop_or_pad(self, max_frames: int) -> "Batch":
         """Return the batch cropped to ``max_frames`` or padded to a length of :func:`round_length`.
 

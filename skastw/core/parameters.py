@@ -72,6 +72,23 @@ def reals(low: float, high: float | None, *, closed: Literal["both", "left", "ri
     return Interval(Real, low, high, closed=closed)
 
 
+class Layers(StrOptions):
+    """Constraint of a parameter that names the layers to train: ``"none"``, ``"all"``, ``"top-1"``, ``"top-2"``, ...
+
+    Examples
+    --------
+    >>> from skastw.core.parameters import Layers
+    >>> print(Layers())
+    a str among {'none', 'all', 'top-1', 'top-2', ...}
+    """
+
+    def __init__(self) -> None:
+        super().__init__({"none", "all", *(f"top-{n}" for n in range(1, 1000))})
+
+    def __str__(self) -> str:
+        return "a str among {'none', 'all', 'top-1', 'top-2', ...}"
+
+
 @dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(param, field))
 def parameters(cls: type[T]) -> type[T]:
     """Give a class an ``__init__`` that takes its own and its bases' parameters as keyword arguments.
@@ -229,7 +246,7 @@ def _declared(cls: type) -> list[Field]:
 
 def _documented(item: Field) -> str:
     """Return the numpydoc entry of a parameter."""
-    options = next((part.options for part in item.metadata["valid"] if isinstance(part, StrOptions)), None)
+    options = next((part.options for part in item.metadata["valid"] if type(part) is StrOptions), None)
     kind = item.type if isinstance(item.type, str) else inspect.formatannotation(item.type)
     kind = kind.replace(" | ", " or ").replace("numpy.random.mtrand.", "")
     if options is not None:

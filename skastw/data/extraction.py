@@ -136,6 +136,7 @@ def read_frames(
     sample_rate: int,
     settings: ReadParams,
     *,
+    front_end: FeaturesModule | None = None,
     n_features: int | None = None,
 ) -> Generator[Outcome, None, None]:
     """Yield the outcome of each clip for a model with the front end ``features``.
@@ -149,6 +150,8 @@ def read_frames(
     sample_rate : int
         Sampling rate of the waveforms that the front end takes (Hz).
     settings : ReadParams
+    front_end : FeaturesModule, optional
+        The built front end, which has weights if it is pretrained; by default a new one.
     n_features : int, optional
         Expected number of values in a precomputed frame; by default the number in the first clip.
 
@@ -165,7 +168,8 @@ def read_frames(
     if isinstance(features, Precomputed):
         outcomes = check_frames(clips, n_features, indices=index)
     else:
-        device, front_end = resolve_device(settings.device), features.build(sample_rate)
+        device = resolve_device(settings.device)
+        front_end = features.build(sample_rate) if front_end is None else front_end
         device_type = "cuda" if device.type == "cuda" else "cpu"  # of the front end
         outcomes = extract_frames(
             clips,

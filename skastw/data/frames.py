@@ -213,6 +213,11 @@ class FrameSet:
         """Return the number of frames of each item in a batch, at most ``max_frames``."""
         return np.minimum(self.frames.lengths, max_frames)
 
+    @property
+    def longest(self) -> int:
+        """The number of frames of the longest item."""
+        return int(self.frames.lengths.max())
+
     def batch(self, indices: np.ndarray, max_frames: int, rng: np.random.Generator) -> Batch:
         """Return a batch of the items ``indices``, with a random chunk of each item longer than ``max_frames``."""
         chunks = []

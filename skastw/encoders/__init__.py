@@ -4,8 +4,14 @@ from typing import TYPE_CHECKING, Any
 
 from skastw.core.component import export_named
 from skastw.encoders._base import Encoder, EncoderModule
+from skastw.encoders._pretrained import PretrainedEncoder
 
-__all__ = ["Encoder", "EncoderModule", *export_named(__name__, __path__, Encoder, globals())]
+__all__ = [
+    "Encoder",
+    "EncoderModule",
+    "PretrainedEncoder",
+    *export_named(__name__, __path__, Encoder, globals()),
+]
 
 if TYPE_CHECKING:  # the classes are exported when the package is imported
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, Self
@@ -11,12 +10,9 @@ from typing import Any, Self
 from sklearn.base import clone
 from torch import Tensor
 
-from skastw.core.parameters import param, parameters, reals
+from skastw.core.parameters import Layers, param, parameters, reals
 from skastw.encoders._base import Encoder
-from skastw.errors import ComponentError, plain
 from skastw.storage.checkpoints import Checkpoint, open_checkpoint, read_tensors
-
-_TRAIN = re.compile("none|all|top-[1-9][0-9]{0,2}")
 
 
 @parameters
@@ -36,7 +32,7 @@ class PretrainedEncoder(Encoder):
     )
     train: str = param(
         default="none",
-        valid=[str],
+        valid=[Layers()],
         doc='Which of the weights of a checkpoint are trained: ``"none"``, ``"all"``, or the last layers, for example '
         '``"top-4"``. With ``"none"``, the outputs of the encoder are computed once for each clip. Random weights are '
         "always trained.",
@@ -57,12 +53,6 @@ class PretrainedEncoder(Encoder):
     def frozen(self) -> bool:
         """Whether the encoder has weights of a checkpoint, none of which are trained."""
         return self.weights is not None and self.train == "none"
-
-    def check_params(self) -> None:
-        """Raise ComponentError if a parameter is not valid; see :class:`~skastw.core.component.Component`."""
-        super().check_params()
-        if not _TRAIN.fullmatch(self.train):
-            raise ComponentError(f"Got train={plain(self.train)!r}, expected 'none', 'all' or, for example, 'top-4'.")
 
     def checkpoint(self) -> Checkpoint:
         """Return the checkpoint, downloaded if necessary; raise WeightsError if it cannot be read."""

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,14 @@ from skastw.core.warn import warn_user
 from skastw.data.dataset import Data
 from skastw.data.extraction import check_clips
 from skastw.data.failures import FailedClip, FailedClips
+from skastw.features import FeaturesModule
 from skastw.network.components import Components
 from skastw.network.model import AudioModel
 from skastw.network.trained import Trained
-from skastw.training import Monitor, Run, train, trained_from
+from skastw.targets import Targets
+from skastw.training import Monitor, Run, TrainingSettings, start_run, train, trained_from
+from skastw.training.run import Loss
+from skastw.training.transfer import Start
 
 
 @dataclass
@@ -34,6 +39,8 @@ class Attempt:
         Clips that were left out.
     n_features : dict
         ``n_features_in_`` and ``feature_names_in_``, if X is an array.
+    start : Start
+        Where the weights come from.
     data : Data or None
     run : Run or None
     finished : bool
@@ -46,6 +53,7 @@ class Attempt:
     before: Trained | None = None
     failed: list[FailedClip] = field(default_factory=FailedClips)
     n_features: dict[str, Any] = field(default_factory=dict)
+    start: Start = field(default_factory=Start)
     data: Data | None = None
     run: Run | None = None
     finished: bool = False
@@ -55,6 +63,11 @@ class Attempt:
         """The seed of this run. Each call of ``partial_fit`` has another seed."""
         return (self.drawn_seed + (self.before.record.n_epochs if self.before else 0)) % 2**31
 
+    @cached_property
+    def front_end(self) -> FeaturesModule:
+        """The built front end, with its weights."""
+        return self.start.build_front_end(self.components, (self.seed + 1) % 2**31)
+
     def check_clips(self, estimator: Any, X: Any, *, reset: bool) -> Sequence[Any]:
         """Return X as clips; see :func:`skastw.data.extraction.check_clips`. The estimator does not change."""
         probe = copy.copy(estimator)
@@ -63,6 +76,11 @@ class Attempt:
         names = ("n_features_in_", "feature_names_in_")
         self.n_features = {name: vars(probe)[name] for name in names if name in vars(probe)}
         return clips
+
+    def start_run(self, targets: Targets, settings: TrainingSettings, loss: Loss) -> Run:
+        """Return a new run on :attr:`data`."""
+        assert self.data is not None
+        return start_run(self.components, targets, settings, self.data, self.front_end, self.start, loss)
 
     def train(self, run: Run, data: Data, *, monitor: Monitor | None = None, checkpoint: Path | None = None) -> None:
         """Train; raise the exception that ended training, except for an interrupt after the first epoch."""

@@ -23,7 +23,7 @@ from skastw.artifact.onnx import write_onnx
 from skastw.artifact.pretrained import Loaded, load, push, save, with_front_end
 from skastw.core.component import KINDS, ComponentParams
 from skastw.core.device import resolve_device
-from skastw.core.parameters import check_params, param, param_names, parameters, take_params
+from skastw.core.parameters import Layers, check_params, param, param_names, parameters, take_params
 from skastw.core.sklearn_private import (
     CallbackSupportMixin,
     FitCallbacks,
@@ -48,10 +48,10 @@ from skastw.network.trained import Trained, held_out_scores
 from skastw.recipes import load_recipe
 from skastw.targets import Targets, learn_targets
 from skastw.targets.checks import check_complete, group_array, numpy_targets
-from skastw.training import TrainingParams, TrainingSettings, load_state, start_run
+from skastw.training import TrainingParams, TrainingSettings, load_state
 from skastw.training.checkpoint import CheckpointParams
 from skastw.training.run import Loss
-from skastw.training.transfer import check_front_end
+from skastw.training.transfer import Start, check_front_end
 
 #: Parameters that may be a dict. JSON stores them as pairs, because the keys may be numbers.
 _MAPPINGS = ("class_weight",)
@@ -75,6 +75,13 @@ class StartParams:
         valid=[str, os.PathLike, None],
         doc="Start training from the weights of a saved model: a folder, or the name of a repository on the Hugging "
         "Face Hub. The head is initialised again if the labels differ.",
+        saved=False,
+    )
+    init_train: str = param(
+        default="all",
+        valid=[Layers()],
+        doc='Which weights from ``init_from`` are trained: ``"all"``, ``"none"`` (only the head), or the head, the '
+        'pooling and the last layers of the encoder, for example ``"top-4"``.',
         saved=False,
     )
     random_state: int | np.random.RandomState | None = param(
@@ -239,7 +246,7 @@ class AudioEstimator(
         estimator predicts with these weights.
         """
         with self._attempt() as attempt:
-            start = self._starting_point(attempt.components)
+            attempt.start = self._starting_point(attempt.components)
             clips = attempt.check_clips(self, X, reset=True)
             targets = learn_targets(y, self._learns, sample_weight)
             labelled = self._labelled(clips, targets, y, sample_weight, groups)
@@ -247,8 +254,8 @@ class AudioEstimator(
 
             data = attempt.data = self._make_data(attempt, labelled, validation, targets)
             settings = self._settings(attempt.seed).lasting(len(data.train))
-            run = attempt.run = start_run(attempt.components, targets, settings, data, start, self._loss(targets))
-            checkpoint = self._checkpoint(attempt, data, start)
+            run = attempt.run = attempt.start_run(targets, settings, self._loss(targets))
+            checkpoint = self._checkpoint(attempt, data)
             if checkpoint is not None and (state := load_state(checkpoint)) is not None:
                 run.load_state_dict(state)
 
@@ -273,7 +280,7 @@ class AudioEstimator(
         self._validate_params()
         before: Trained | None = vars(self).get("trained_")
         with self._attempt(before) as attempt:
-            start = before or self._starting_point(attempt.components)
+            attempt.start = Start(before) if before else self._starting_point(attempt.components)
             targets = learn()
             clips = attempt.check_clips(self, X, reset=before is None)
             labelled = self._labelled(clips, targets, y, sample_weight)
@@ -282,7 +289,7 @@ class AudioEstimator(
             data = attempt.data = Data(train_set, None, "trained in instalments")
 
             settings = replace(self._settings(attempt.seed), epochs=1, constant_lr=True, patience=None, ema_decay=None)
-            run = attempt.run = start_run(attempt.components, targets, settings, data, start, self._loss(targets))
+            run = attempt.run = attempt.start_run(targets, settings, self._loss(targets))
             if before is not None:
                 run.history = list(before.record.history)
                 model, momenta = vars(self).get("_momenta") or (None, [])
@@ -326,15 +333,16 @@ class AudioEstimator(
 
     # ---------------------------------------------------------- steps of fit
 
-    def _starting_point(self, components: Components) -> Trained | None:
-        """Return the fitted model to start from, if ``warm_start`` or ``init_from`` is set."""
-        if self.warm_start and "trained_" in vars(self):
-            return self.trained_
+    def _starting_point(self, components: Components) -> Start:
+        """Return where the weights come from: ``warm_start``, ``init_from``, a checkpoint, or random numbers."""
+        fitted: Trained | None = vars(self).get("trained_")
+        if self.warm_start and fitted is not None:
+            return Start(fitted)
         if self.init_from is None:
-            return None
+            return Start(fitted=fitted)
         start = load(self.init_from, lambda loaded: loaded.trained)
         check_front_end(start, components.features)
-        return start
+        return Start(start, self.init_train)
 
     def _labelled(
         self, clips: Sequence[Any], targets: Targets, y: Any, sample_weight: Any, groups: Any = None
@@ -389,8 +397,15 @@ class AudioEstimator(
     ) -> tuple[FrameSet, list[FailedClip]]:
         """Return the data set of the usable clips at ``index``, and a list of the other clips."""
         components = attempt.components
-        features, rate = components.features, components.sample_rate
-        outcomes = read_frames(labelled.clips, index, features, rate, self, n_features=n_features)
+        outcomes = read_frames(
+            labelled.clips,
+            index,
+            components.stored,
+            components.sample_rate,
+            self,
+            front_end=None if components.in_step else attempt.front_end,
+            n_features=n_features,
+        )
         limit = None if components.precomputed else CACHES[self.cache]  # precomputed frames are in memory already
         return make_frame_set(
             labelled, outcomes, len(index), limit=limit, on_error=self.on_error, dtype=components.dtype
@@ -407,7 +422,7 @@ class AudioEstimator(
             verbose=int(self.verbose),
         )
 
-    def _checkpoint(self, attempt: Attempt, data: Data, start: Trained | None) -> Path | None:
+    def _checkpoint(self, attempt: Attempt, data: Data) -> Path | None:
         """Return the checkpoint file of this run. Its name is a hash of the data, parameters and initial weights."""
         if self.checkpoint_dir is None:
             return None
@@ -419,6 +434,7 @@ class AudioEstimator(
 
         settings = [type(self).__name__, __version__, attempt.components.to_config(), attempt.params]
         run = hashlib.sha256(json.dumps([*settings, data.fingerprint], default=repr).encode())
+        start = attempt.start.trained
         for tensor in () if start is None else start.model.state_dict().values():
             run.update(tensor.contiguous().numpy().data)
         return Path(self.checkpoint_dir) / f"{run.hexdigest()[:16]}.safetensors"

@@ -20,9 +20,9 @@ from skastw.core.component import (
 )
 from skastw.core.parameters import integers, param, parameters, reals
 from skastw.core.text import without_folders
-from skastw.encoders import Encoder
+from skastw.encoders import Encoder, IdentityEncoder
 from skastw.errors import ArtifactError, ComponentError, plain
-from skastw.features import Features, Precomputed
+from skastw.features import Features, FeaturesModule, Frozen, Precomputed, Waveform
 from skastw.network.model import AudioModel, build_model
 from skastw.normalization import Normalization
 from skastw.pooling import Pooling
@@ -130,12 +130,26 @@ class Components:
         """Whether X contains frames instead of clips."""
         return isinstance(self.features, Precomputed)
 
-    def build(self, n_outputs: int, n_features: int | None = None) -> AudioModel:
+    @property
+    def in_step(self) -> bool:
+        """Whether the front end runs in each training step: it is trained, or an augmentation changes waveforms."""
+        return self.features.trainable or any(augmentation.stage == "waveform" for augmentation in self.augment)
+
+    @property
+    def stored(self) -> Features:
+        """The front end whose frames ``fit`` computes once and keeps: the model's own, or ``waveform``."""
+        return Waveform() if self.in_step else self.features
+
+    def build(
+        self, n_outputs: int, front_end: FeaturesModule | None = None, n_features: int | None = None
+    ) -> AudioModel:
         """Return a new network, whose weights are drawn from torch's random generator.
 
         Parameters
         ----------
         n_outputs : int
+        front_end : FeaturesModule, optional
+            The built front end; by default a new one.
         n_features : int, optional
             Number of values in a frame, for precomputed frames.
         """
@@ -147,6 +161,7 @@ class Components:
             n_outputs=n_outputs,
             sample_rate=self.sample_rate,
             chunk_length=self.chunk_length,
+            front_end=front_end,
             n_features=n_features,
             n_models=self.n_models,
         )
@@ -164,7 +179,15 @@ class Components:
 
 def _published(component: C) -> C:
     """Return a component without the folders of absolute paths."""
-    return type(component)(**without_folders(component.get_params(deep=False)))
+    params = without_folders(component.get_params(deep=False))
+    return type(component)(**{name: _published_value(value) for name, value in params.items()})
+
+
+def _published_value(value: Any) -> Any:
+    """Return a parameter without the folders of absolute paths; it may contain components."""
+    if isinstance(value, Component):
+        return _published(value)
+    return [_published_value(item) for item in value] if isinstance(value, list) else value
 
 
 def components_from_config(config: dict[str, Any]) -> dict[str, Any]:
@@ -219,17 +242,28 @@ def resolve_components(params: ModelParams, dtype: torch.dtype = torch.float32) 
     parts: dict[str, Any] = {
         kind: resolve_component(component_base(kind), getattr(params, kind)) for kind in KINDS if kind != "augment"
     }
+    augment = tuple(resolve_component(Augment, item) for item in listed if item is not None)
+    for component in (*parts.values(), *augment):
+        component.check_params()
+    if parts["encoder"].frozen:  # its outputs never change, so they are computed once, like other frames
+        frozen = Frozen(encoder=parts["encoder"], features=parts["features"], chunk_length=plain(params.chunk_length))
+        parts |= {"features": frozen, "encoder": IdentityEncoder()}
+
+    rate, chunk_length = plain(params.sample_rate), plain(params.chunk_length)
     components = Components(
-        **parts,
-        augment=tuple(resolve_component(Augment, item) for item in listed if item is not None),
+        **{kind: part.resolved(rate, chunk_length) for kind, part in parts.items()},
+        augment=augment,
         sample_rate=plain(params.sample_rate),
         chunk_length=plain(params.chunk_length),
         n_models=plain(params.n_models),
         dtype=dtype,
     )
 
-    for component in (*components.parts.values(), *components.augment):
-        component.check_params()
+    if components.precomputed and components.in_step:
+        raise ComponentError(
+            "Got an augmentation of waveforms with features='precomputed', expected a front end, because the frames in "
+            "X cannot be computed again; remove the augmentation."
+        )
     for augmentation in components.augment:
         if augmentation.log_mel and not components.features.log_mel:
             raise ComponentError(

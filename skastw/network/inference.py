@@ -102,6 +102,7 @@ def embed(trained: Trained, clips: Sequence[Any], params: InferenceParams) -> tu
         components.features,
         components.sample_rate,
         params,
+        front_end=(model if device.type == "cuda" else trained.model).features,
         n_features=trained.model.features.n_features,
     )
     in_blocks = blocks(outcomes, _BLOCK, n_bytes=lambda outcome: getattr(outcome.result, "nbytes", 0))
@@ -186,7 +187,8 @@ def was_trained_on(trained: Trained, clips: Sequence[Any], index: np.ndarray, pa
         return False
 
     quiet = replace(params, verbose=0, on_error="raise")
-    outcomes = read_frames(clips, index, components.features, components.sample_rate, quiet)
+    front_end = None if components.in_step else trained.model.features
+    outcomes = read_frames(clips, index, components.stored, components.sample_rate, quiet, front_end=front_end)
     digests = clip_digests(outcome.result for outcome in outcomes if isinstance(outcome.result, Tensor))
     return clips_sha256(digests) in record.clips_sha256
 
@@ -228,6 +230,26 @@ def check_outputs(outputs: Tensor, positions: np.ndarray) -> Tensor:
             "training clips; check the level of the clips, or train or fetch the model again."
         )
     return outputs
+
+
+def frames_of(model: AudioModel, waveforms: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Yield the frames of each clip for the front end of ``model``, on the CPU.
+
+    Parameters
+    ----------
+    model : AudioModel
+    waveforms : iterable of Tensors of shape (N_i, 1)
+        Frames of the front end ``waveform``.
+
+    Yields
+    ------
+    Tensor of shape (T_i, F), float32
+    """
+    device = model.head.weight.device
+    for waveform in waveforms:
+        with torch.no_grad():
+            frames, _ = model.frames(waveform[None, :, 0].to(device), torch.tensor([len(waveform)]))
+        yield frames[0].float().cpu()
 
 
 @torch.inference_mode()

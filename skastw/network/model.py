@@ -12,7 +12,7 @@ from skastw.features import Features, FeaturesModule
 from skastw.normalization import Normalization, NormalizationModule
 from skastw.pooling import Pooling, PoolingModule
 
-__all__ = ["AudioModel", "build_model", "count_parameters", "frames_in_chunk"]
+__all__ = ["AudioModel", "build_model", "convert", "count_parameters", "frames_in_chunk", "trained_state"]
 
 
 class AudioModel(nn.Module):
@@ -66,6 +66,26 @@ class AudioModel(nn.Module):
         self.head = nn.Linear(sum(pooling.n_outputs for pooling in poolings), n_outputs)
         self.max_frames = max_frames
 
+    def train(self, mode: bool = True) -> "AudioModel":
+        """Set the mode of all parts; parts whose weights are not trained stay in evaluation mode.
+
+        Dropout does not act in such a part, and its norms keep their statistics.
+        """
+        super().train(mode)
+        for part in self.modules() if mode else ():
+            weights = list(part.parameters())
+            if weights and not any(weight.requires_grad for weight in weights):
+                part.eval()
+        return self
+
+    def frames(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Turn waveforms (B, N) of lengths (B,) into frames (B, T, F) and their lengths (B,).
+
+        A front end that is not trained computes in float32, whatever the number format of the network.
+        """
+        weight = next(self.features.parameters(), None)
+        return self.features(waveforms if weight is None else waveforms.to(weight.dtype), lengths)
+
     def embed(self, frames: Tensor, lengths: Tensor) -> Tensor:
         """Turn frames (B, T, F) of lengths (B,) into embeddings (B, D); several models are concatenated."""
         dtype = self.head.weight.dtype
@@ -90,7 +110,30 @@ class AudioModel(nn.Module):
 
     def forward(self, waveform: Tensor, lengths: Tensor) -> Tensor:
         """Turn waveforms (B, N) of lengths (B,) into logits (B, n_outputs)."""
-        return self.classify(*self.features(waveform, lengths))
+        return self.classify(*self.frames(waveform, lengths))
+
+
+def convert(model: AudioModel, dtype: torch.dtype) -> AudioModel:
+    """Return ``model`` with weights of another number format; a front end that is not trained stays in float32."""
+    model.to(dtype)
+    if not any(weight.requires_grad for weight in model.features.parameters()):
+        model.features.float()
+    return model
+
+
+def trained_state(model: nn.Module) -> dict[str, Tensor]:
+    """Return the weights and buffers of ``model`` by name, without the weights that are not trained.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from skastw.network.model import trained_state
+    >>> layers = nn.Sequential(nn.Linear(1, 1).requires_grad_(False), nn.Linear(1, 1))
+    >>> list(trained_state(layers))
+    ['1.weight', '1.bias']
+    """
+    fixed = {name for name, weight in model.named_parameters() if not weight.requires_grad}
+    return {name: value for name, value in model.state_dict().items() if name not in fixed}
 
 
 def build_model(
@@ -102,6 +145,7 @@ def build_model(
     n_outputs: int,
     sample_rate: int,
     chunk_length: float,
+    front_end: FeaturesModule | None = None,
     n_features: int | None = None,
     n_models: int = 1,
 ) -> AudioModel:
@@ -116,6 +160,8 @@ def build_model(
         Samples per second (Hz).
     chunk_length : float
         Longest part of a clip that the encoder processes at once (s).
+    front_end : FeaturesModule, optional
+        The built front end; by default a new one.
     n_features : int, optional
         Number of values in a frame, for precomputed frames.
     n_models : int, default=1
@@ -125,7 +171,7 @@ def build_model(
     -------
     AudioModel
     """
-    front_end = features.build(sample_rate)
+    front_end = features.build(sample_rate) if front_end is None else front_end
     if n_features is not None:
         front_end.n_features = n_features
     max_frames = frames_in_chunk(features, sample_rate, chunk_length)

@@ -86,7 +86,7 @@ def train(run: Run, data: Data, *, monitor: Monitor | None = None, checkpoint: P
     bar.close()
 
     if run.best["epoch"]:
-        run.model.load_state_dict(run.best["weights"])
+        run.model.load_state_dict(run.best["weights"], strict=False)
     run.model.eval()
     _score_classes(run, data.valid)
     return run
@@ -99,16 +99,13 @@ def _train_epoch(run: Run, train_set: FrameSet) -> tuple[float, dict[str, float]
     losses = []
 
     for step, indices in enumerate(batches, start=run.epoch * len(batches)):
-        rates = _learning_rates(step, settings.epochs * len(batches), settings)
-        for optimizer, rate in zip(run.optimizers, rates.values(), strict=True):
+        rates = _learning_rates(run, step, settings.epochs * len(batches))
+        for name, optimizer in run.optimizers.items():
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rates[name] * group.get("factor", 1.0)
 
-        batch = train_set.batch(indices, model.max_frames, run.rng).to(settings.device)
-        for transform in run.transforms:
-            batch = transform(batch, run.generator)
-        batch = batch.crop_or_pad(model.max_frames)
-        losses.append(_step(model, batch, run.loss, settings, run.optimizers, run.draws()))
+        batch = _augmented(run, train_set, indices)
+        losses.append(_step(model, batch, run.loss, settings, list(run.optimizers.values()), run.draws()))
         run.average.update()
 
     sums = torch.stack(losses).cpu()  # the only time in an epoch that the CPU waits for the device
@@ -116,6 +113,25 @@ def _train_epoch(run: Run, train_set: FrameSet) -> tuple[float, dict[str, float]
     if not math.isfinite(total):
         raise _not_finite(run, sums[:, 0], batches, train_set)
     return total / weight, rates
+
+
+def _augmented(run: Run, train_set: FrameSet, indices: np.ndarray) -> Batch:
+    """Return a batch of augmented frames, with a random chunk of each long clip."""
+    max_frames, device = run.model.max_frames, run.settings.device
+
+    if run.waveform_transforms is None:
+        batch = train_set.batch(indices, max_frames, run.rng).to(device)
+    else:  # the frames of a chunk may depend on the whole clip, so chunks are cut after the front end
+        batch = train_set.batch(indices, train_set.longest, run.rng).to(device)
+        for transform in run.waveform_transforms:
+            batch = transform(batch, run.generator)
+        with run.draws():
+            frames = run.model.frames(batch.inputs[:, :, 0], batch.lengths)
+        batch = batch.with_frames(*frames).chunk(max_frames, run.rng)
+
+    for transform in run.transforms:
+        batch = transform(batch, run.generator)
+    return batch.crop_or_pad(max_frames)
 
 
 def _step(
@@ -156,26 +172,28 @@ def _losses(outputs: Tensor, batch: Batch, loss: Loss) -> tuple[Tensor, Tensor]:
     return torch.cat([losses, others]) * weights, weights
 
 
-def _learning_rates(step: int, total_steps: int, settings: TrainingSettings) -> dict[str, float]:
+def _learning_rates(run: Run, step: int, total_steps: int) -> dict[str, float]:
     """Return the learning rate of each optimiser at a step, by the name of the parameter."""
+    settings = run.settings
     factor = 1.0 if settings.constant_lr else warmup_cosine(step, total_steps, settings.warmup_ratio)
-    return {name: float(peak * factor) for name, peak in peak_rates(settings).items()}
+    return {name: float(peak * factor) for name, peak in peak_rates(settings).items() if name in run.optimizers}
 
 
 def _validate(run: Run, valid_set: FrameSet) -> dict[str, float]:
     """Return the loss and the scores on the validation clips."""
-    outputs = _outputs(run.average.model, valid_set, run.settings)
+    outputs = _outputs(run, run.average.model, valid_set)
     losses = run.targets.loss(outputs, valid_set.targets)
     loss = (losses * valid_set.weights).sum() / valid_set.weights.sum()
     scores = run.targets.scores(outputs, valid_set.targets, valid_set.weights)
     return {"val_loss": float(loss), **{f"val_{name}": value for name, value in scores.items()}}
 
 
-def _outputs(model: AudioModel, frame_set: FrameSet, settings: TrainingSettings) -> Tensor:
-    """Return the outputs of the network for each clip, shape (n, K), on the CPU."""
+def _outputs(run: Run, model: AudioModel, valid_set: FrameSet) -> Tensor:
+    """Return the outputs of the network for each validation clip, shape (n, K), on the CPU."""
+    settings = run.settings
     embeddings = embed_clips(
         model,
-        frame_set.frames,
+        run.valid_frames(model, valid_set),
         batch_size=settings.batch_size,
         device=settings.device,
         precision=settings.precision,
@@ -190,7 +208,7 @@ def _score_classes(run: Run, valid_set: FrameSet | None) -> None:
     if valid_set is None or not (run.stopped is None or interrupted):
         return
     try:
-        outputs = _outputs(run.model, valid_set, run.settings)
+        outputs = _outputs(run, run.model, valid_set)
         run.class_scores = run.targets.class_scores(outputs, valid_set.targets, valid_set.weights)
     except (Exception, KeyboardInterrupt) as error:  # keep the weights in any case
         run.stopped = out_of_memory(error, batch_size=run.settings.batch_size) or error
@@ -209,7 +227,7 @@ def _show(bar: ProgressBar, run: Run, row: dict[str, Any]) -> None:
 def _not_finite(run: Run, losses: Tensor, batches: list[np.ndarray], train_set: FrameSet) -> TrainingError:
     """Return the error for the first step whose loss was not finite."""
     first = int((~losses.isfinite()).nonzero()[0])
-    rates = _learning_rates(run.epoch * len(batches) + first, run.settings.epochs * len(batches), run.settings)
+    rates = _learning_rates(run, run.epoch * len(batches) + first, run.settings.epochs * len(batches))
     peaks = peak_rates(run.settings)
     words = " and ".join(f"{name}={rate:.2g} (of {peaks[name]})" for name, rate in rates.items())
     best = run.best["epoch"]

@@ -1,6 +1,8 @@
 """The optimisers, and the schedule of their learning rates."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +29,12 @@ class OptimizerParams:
         valid=[reals(0, None, closed="left")],
         doc="Peak learning rate of AdamW, which updates all other weights.",
     )
+    pretrained_lr: float | None = param(
+        default=1e-4,
+        valid=[reals(0, None, closed="left"), None],
+        doc="Peak learning rate of AdamW for the weights that the encoder takes from a checkpoint; see ``weights`` and "
+        "``layer_decay`` of the encoder. With None, they are trained like all other weights.",
+    )
     weight_decay: float = param(
         default=0.01,
         valid=[reals(0, None, closed="left")],
@@ -41,7 +49,7 @@ class OptimizerParams:
 
 
 def peak_rates(params: OptimizerParams) -> dict[str, float]:
-    """Return the peak learning rate of each optimiser, in the order of :func:`build_optimizers`.
+    """Return the peak learning rate of each kind of optimiser, in the order of :func:`build_optimizers`.
 
     Parameters
     ----------
@@ -51,9 +59,9 @@ def peak_rates(params: OptimizerParams) -> dict[str, float]:
     --------
     >>> from skastw.training.optim import OptimizerParams, peak_rates
     >>> peak_rates(OptimizerParams(muon_lr=None))
-    {'adam_lr': 0.0003}
+    {'adam_lr': 0.0003, 'pretrained_lr': 0.0001}
     """
-    rates = {"muon_lr": params.muon_lr, "adam_lr": params.adam_lr}
+    rates = {"muon_lr": params.muon_lr, "adam_lr": params.adam_lr, "pretrained_lr": params.pretrained_lr}
     return {name: rate for name, rate in rates.items() if rate is not None}
 
 
@@ -70,7 +78,9 @@ def matrix_weights(model: nn.Module) -> list[Tensor]:
     return [m.weight for m in model.modules() if isinstance(m, _MATRIX_LAYERS) and m.weight.requires_grad]
 
 
-def build_optimizers(model: nn.Module, params: OptimizerParams) -> list[torch.optim.Optimizer]:
+def build_optimizers(
+    model: nn.Module, params: OptimizerParams, pretrained: Mapping[Tensor, float] | None = None
+) -> dict[str, torch.optim.Optimizer]:
     """Return Muon for the matrix-shaped weights and AdamW for the others, or AdamW for all weights.
 
     Biases, the weights of norms and other vectors have no weight decay.
@@ -79,26 +89,44 @@ def build_optimizers(model: nn.Module, params: OptimizerParams) -> list[torch.op
     ----------
     model : Module
     params : OptimizerParams
+    pretrained : mapping of Tensor to float, optional
+        Weights that have a learning rate of their own, and the factor of each.
 
     Returns
     -------
-    list of Optimizer
-        ``[Muon, AdamW]``, or ``[AdamW]`` if ``muon_lr`` is None.
+    dict of str to Optimizer
+        Each optimiser by the name of its learning rate: ``muon_lr`` (Muon), ``adam_lr`` and ``pretrained_lr`` (AdamW).
     """
-    matrices = [] if params.muon_lr is None else matrix_weights(model)
-    taken = {id(weight) for weight in matrices}
-
-    rest = [weight for weight in model.parameters() if weight.requires_grad and id(weight) not in taken]
-    groups = [
-        {"params": [weight for weight in rest if weight.ndim > 1], "weight_decay": params.weight_decay},
-        {"params": [weight for weight in rest if weight.ndim <= 1], "weight_decay": 0.0},
-    ]
+    pretrained = {} if params.pretrained_lr is None or pretrained is None else pretrained
+    own = [weight for weight in model.parameters() if weight.requires_grad and weight not in pretrained]
+    taken = set() if params.muon_lr is None else set(matrix_weights(model))
+    groups: dict[str, list[Tensor]] = {
+        "muon_lr": [weight for weight in own if weight in taken],
+        "adam_lr": [weight for weight in own if weight not in taken],
+        "pretrained_lr": [weight for weight in pretrained if weight.requires_grad],
+    }
 
     import_compiler()  # otherwise the first optimiser imports it
-    adam = torch.optim.AdamW([group for group in groups if group["params"]], lr=params.adam_lr)
-    if params.muon_lr is None:
-        return [adam]
-    return [Muon(matrices, lr=params.muon_lr, weight_decay=params.weight_decay), adam]
+    optimizers: dict[str, torch.optim.Optimizer] = {}
+    for name, rate in peak_rates(params).items():
+        if not groups[name]:
+            continue
+        if name == "muon_lr":
+            optimizers[name] = Muon(groups[name], lr=rate, weight_decay=params.weight_decay)
+        else:
+            optimizers[name] = torch.optim.AdamW(_by_decay(groups[name], params.weight_decay, pretrained), lr=rate)
+    return optimizers
+
+
+def _by_decay(weights: list[Tensor], decay: float, factors: Mapping[Tensor, float]) -> list[dict[str, Any]]:
+    """Return groups of weights with the same weight decay and the same factor of the learning rate."""
+    groups: dict[tuple[bool, float], list[Tensor]] = {}
+    for weight in weights:
+        groups.setdefault((weight.ndim <= 1, factors.get(weight, 1.0)), []).append(weight)
+    return [
+        {"params": group, "weight_decay": 0.0 if is_vector else decay, "factor": factor}
+        for (is_vector, factor), group in sorted(groups.items(), key=lambda item: item[0])
+    ]
 
 
 def warmup_cosine(step: int, total_steps: int, warmup_ratio: float) -> float:

@@ -19,15 +19,18 @@ from skastw.core.generators import OwnDraws, drawing_from, draws_globally, seede
 from skastw.core.version import __version__
 from skastw.data.dataset import Data
 from skastw.data.extraction import ReadParams, read_frames
+from skastw.data.frames import MEMORY_LIMIT, FrameSet, FrameStore
 from skastw.errors import ComponentError
+from skastw.features import FeaturesModule, Waveform
 from skastw.network.components import Components
-from skastw.network.model import AudioModel
+from skastw.network.inference import frames_of
+from skastw.network.model import AudioModel, convert, trained_state
 from skastw.network.trained import ClassScores, Trained, TrainingRecord
 from skastw.targets import Targets
 from skastw.training.average import MovingAverage
 from skastw.training.optim import build_optimizers
 from skastw.training.settings import TrainingSettings
-from skastw.training.transfer import transfer_weights
+from skastw.training.transfer import Start
 
 #: ``(outputs (B, K), targets) -> losses (B,)``.
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -46,7 +49,12 @@ class Run:
     loss : callable, optional
         Training loss ``(outputs (B, K), targets) -> losses (B,)``; by default ``targets.loss``.
     transforms : sequence of callables
-        Prepared augmentations, applied to each training batch in order.
+        Prepared augmentations of frames, applied to each training batch in order.
+    waveform_transforms : sequence of callables, optional
+        Prepared augmentations of waveforms, applied before the front end. None means that the data sets contain frames
+        and not waveforms.
+    pretrained : mapping of Tensor to float, optional
+        See :func:`skastw.training.optim.build_optimizers`.
     generators : sequence of Generators, optional
         Generators for dropout, one for each type of device; by default new ones with the seed in ``settings``.
 
@@ -74,24 +82,35 @@ class Run:
         *,
         loss: Loss | None = None,
         transforms: Sequence[Transform] = (),
+        waveform_transforms: Sequence[Transform] | None = None,
+        pretrained: Mapping[Tensor, float] | None = None,
         generators: Sequence[torch.Generator] | None = None,
     ) -> None:
         self.model, self.targets, self.settings = model, targets, settings
         self.loss = loss or targets.loss
-        self.transforms = transforms
-        self.optimizers = build_optimizers(model, settings)
+        self.transforms, self.waveform_transforms = transforms, waveform_transforms
+        self.optimizers = build_optimizers(model, settings, pretrained)
         self.average = MovingAverage(model, settings.ema_decay)
 
         self.rng = np.random.default_rng(settings.seed)
         self.generator = torch.Generator().manual_seed(settings.seed)
         self.generators = generators or seeded_generators(settings.seed, settings.device)
         self._borrows = draws_globally(model)
+        self._valid_frames: FrameStore | None = None
 
         self.epoch, self.done = 0, False
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] = {"epoch": 0, "score": [-math.inf, -math.inf], "weights": {}}
         self.stopped: Exception | KeyboardInterrupt | None = None
         self.class_scores: list[dict[str, Any]] | None = None
+
+    def valid_frames(self, model: AudioModel, valid_set: FrameSet) -> FrameStore:
+        """Return the frames of the validation clips; those of a front end that is not trained are computed once."""
+        if self.waveform_transforms is None:
+            return valid_set.frames
+        if self._valid_frames is None or any(weight.requires_grad for weight in model.features.parameters()):
+            self._valid_frames = FrameStore(frames_of(model, valid_set.frames), limit=MEMORY_LIMIT)
+        return self._valid_frames
 
     def draws(self) -> AbstractContextManager[None]:
         """Return a context in which dropout draws from the generators of this run."""
@@ -111,18 +130,18 @@ class Run:
         by_score = self.settings.keep == "best" and name in row
         score = [row[name], -row["val_loss"]] if by_score else self.best["score"]
         if not by_score or not self.best["epoch"] or score > self.best["score"]:
-            weights = copy.deepcopy(self.average.model.state_dict())
+            weights = copy.deepcopy(trained_state(self.average.model))
             self.best = {"epoch": row["epoch"], "score": score, "weights": weights}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the run as one dict of tensors and JSON values."""
-        averaged = {} if self.average.model is self.model else self.average.model.state_dict()
+        averaged = {} if self.average.model is self.model else trained_state(self.average.model)
         return {
             "epoch": self.epoch,
             "done": self.done,
             "history": list(self.history),
             "best": self.best,
-            "model": self.model.state_dict(),
+            "model": trained_state(self.model),
             "average": {"steps": self.average.steps, "model": averaged},
             "optimizers": self.momenta,
             "shuffle": self.rng.bit_generator.state,
@@ -134,10 +153,10 @@ class Run:
         """Continue from a state that :meth:`state_dict` returned."""
         self.epoch, self.done, self.best = state["epoch"], state["done"], state["best"]
         self.history = list(state["history"])
-        self.model.load_state_dict(state["model"])
+        self.model.load_state_dict(state["model"], strict=False)
         self.average.steps = state["average"]["steps"]
         if self.average.model is not self.model:
-            self.average.model.load_state_dict(state["average"]["model"])
+            self.average.model.load_state_dict(state["average"]["model"], strict=False)
         self.load_momenta(state["optimizers"])
 
         self.rng.bit_generator.state = state["shuffle"]
@@ -149,14 +168,14 @@ class Run:
     @property
     def momenta(self) -> list[dict[str, Any]]:
         """The state of each optimiser, by the index of the weight."""
-        states = [optimizer.state_dict()["state"] for optimizer in self.optimizers]
+        states = [optimizer.state_dict()["state"] for optimizer in self.optimizers.values()]
         return [{str(number): values for number, values in state.items()} for state in states]
 
     def load_momenta(self, momenta: list[dict[str, Any]]) -> None:
         """Continue from the state of optimisers; ignore it if their number differs."""
         if len(momenta) != len(self.optimizers):
             return
-        for optimizer, momentum in zip(self.optimizers, momenta, strict=True):
+        for optimizer, momentum in zip(self.optimizers.values(), momenta, strict=True):
             state = {int(number): values for number, values in momentum.items()}
             optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
@@ -166,7 +185,8 @@ def start_run(
     targets: Targets,
     settings: TrainingSettings,
     data: Data,
-    start: Trained | None = None,
+    front_end: FeaturesModule,
+    start: Start,
     loss: Loss | None = None,
 ) -> Run:
     """Return a run with a new network; all its random numbers come from the generators of the run.
@@ -178,8 +198,10 @@ def start_run(
     settings : TrainingSettings
     data : Data
         Data to train on. The normalization learns its statistics from the training clips.
-    start : Trained, optional
-        Fitted model, whose weights the network gets.
+    front_end : FeaturesModule
+        The built front end of the network.
+    start : Start
+        Weights that the network gets.
     loss : callable, optional
         Training loss; see :class:`Run`.
     """
@@ -187,29 +209,41 @@ def start_run(
 
     import_compiler()  # otherwise the first operation under OwnDraws imports it
     with OwnDraws(generators):
-        model = components.build(targets.n_outputs, data.train.frames[0].shape[1])
-        if start is None:
-            model.normalization.learn(data.train.frames)
-        else:
-            transfer_weights(start, model.to(components.dtype), targets)  # before they are copied, not to round them
-    model = model.to(settings.device, components.dtype)
+        n_features = data.train.frames[0].shape[1] if components.precomputed else None
+        model = components.build(targets.n_outputs, front_end, n_features)
+    model = convert(model, components.dtype)  # before weights are copied, not to round them
+    pretrained = start.give(model, components, targets)
+    if start.trained is None:
+        frames = data.train.frames
+        model.normalization.learn(frames_of(model, frames) if components.in_step else frames)
+    model = model.to(settings.device)
 
-    transforms = [
-        augmentation.prepare(partial(_frames_of_files, components), components.sample_rate)
-        for augmentation in components.augment
-    ]
-    return Run(model, targets, settings, loss=loss, transforms=transforms, generators=generators)
+    by_stage: dict[str, list[Transform]] = {"waveform": [], "frames": []}
+    for item in components.augment:
+        extract = partial(_read_files, components, front_end, item.stage)
+        by_stage[item.stage].append(item.prepare(extract, components.sample_rate))
+    return Run(
+        model,
+        targets,
+        settings,
+        loss=loss,
+        transforms=by_stage["frames"],
+        waveform_transforms=by_stage["waveform"] if components.in_step else None,
+        pretrained=pretrained,
+        generators=generators,
+    )
 
 
-def _frames_of_files(components: Components, paths: Sequence[str]) -> list[Tensor]:
-    """Return the frames of the audio files that an augmentation uses, such as background noise."""
+def _read_files(components: Components, front_end: FeaturesModule, stage: str, paths: Sequence[str]) -> list[Tensor]:
+    """Return the frames or waveforms of the audio files that an augmentation uses, such as background noise."""
     if components.precomputed:
         raise ComponentError(
             "An augmentation reads audio files, but features='precomputed' has no front end for them: set features to "
             "a front end and pass clips, or remove the augmentation."
         )
+    features, module = (Waveform(), None) if stage == "waveform" else (components.features, front_end)
     settings = ReadParams(device="cpu")
-    outcomes = read_frames(paths, range(len(paths)), components.features, components.sample_rate, settings)
+    outcomes = read_frames(paths, range(len(paths)), features, components.sample_rate, settings, front_end=module)
     return [outcome.result for outcome in outcomes if isinstance(outcome.result, Tensor)]
 
 
