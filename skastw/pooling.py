@@ -6,11 +6,20 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from skastw.core.batching import frame_mask
+from skastw.core.batching import frame_mask, is_padded
 from skastw.core.component import Component
 from skastw.core.parameters import integers, param, parameters
 
-__all__ = ["AttentiveStatsPooling", "MaxPooling", "MeanPooling", "Pooling", "PoolingModule", "masked_mean"]
+__all__ = [
+    "AttentiveStatsPooling",
+    "FirstPooling",
+    "LastPooling",
+    "MaxPooling",
+    "MeanPooling",
+    "Pooling",
+    "PoolingModule",
+    "masked_mean",
+]
 
 
 class PoolingModule(nn.Module):
@@ -74,6 +83,42 @@ class MaxPooling(Pooling):
     def build(self, n_inputs: int) -> PoolingModule:
         """Return the module; see :class:`~skastw.pooling.Pooling`."""
         return _Masked(_masked_max, n_inputs)
+
+
+class FirstPooling(Pooling):
+    """The first frame, for encoders whose first output stands for the whole clip (a class token).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastw.pooling import FirstPooling
+    >>> FirstPooling().build(1)(torch.tensor([[[1.0], [3.0], [0.0]]]), torch.tensor([2])).tolist()
+    [[1.0]]
+    """
+
+    name = "first"
+
+    def build(self, n_inputs: int) -> PoolingModule:
+        """Return the module; see :class:`~skastw.pooling.Pooling`."""
+        return _Masked(_first, n_inputs)
+
+
+class LastPooling(Pooling):
+    """The last real frame, for recurrent encoders, whose last state has seen the whole clip.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastw.pooling import LastPooling
+    >>> LastPooling().build(1)(torch.tensor([[[1.0], [3.0], [0.0]]]), torch.tensor([2])).tolist()
+    [[3.0]]
+    """
+
+    name = "last"
+
+    def build(self, n_inputs: int) -> PoolingModule:
+        """Return the module; see :class:`~skastw.pooling.Pooling`."""
+        return _Masked(_last, n_inputs)
 
 
 @parameters
@@ -158,6 +203,18 @@ def masked_mean(frames: Tensor, lengths: Tensor) -> Tensor:
     frames = _in_full(frames)
     mask = frame_mask(frames, lengths).to(frames.dtype)
     return (frames * mask).sum(dim=1) / lengths[:, None].to(frames.device)
+
+
+def _first(frames: Tensor, lengths: Tensor) -> Tensor:
+    return _in_full(frames[:, 0])
+
+
+def _last(frames: Tensor, lengths: Tensor) -> Tensor:
+    # not an index by lengths, because an unpadded batch is exported to ONNX with any length
+    if not is_padded(frames, lengths):
+        return _in_full(frames[:, -1])
+    last = (lengths - 1).to(frames.device)
+    return _in_full(frames[torch.arange(len(frames), device=frames.device), last])
 
 
 def _masked_max(frames: Tensor, lengths: Tensor) -> Tensor:

@@ -238,7 +238,7 @@ def component_names(kind: str) -> list[str]:
     --------
     >>> from skastw.core.component import component_names
     >>> component_names("pooling")
-    ['attentive_stats', 'max', 'mean']
+    ['attentive_stats', 'first', 'last', 'max', 'mean']
     """
     component_base(kind)
     return sorted(_REGISTRY[kind])
