@@ -1,6 +1,7 @@
 """The model card: the README.md of a saved model, with metadata for the Hugging Face Hub."""
 
 import re
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -58,7 +59,9 @@ def model_card(trained: Trained, *, title: str, estimator: str) -> str:
     return render(
         "skastw.artifact",
         "card.md",
-        header=Markup(_header(title, record)),
+        header=Markup(_header(title, record, components.sources)),
+        sources=components.sources,
+        n_total=sum(weight.numel() for weight in trained.model.parameters()),
         title=title,
         estimator=estimator,
         version=__version__,
@@ -83,7 +86,7 @@ def model_card(trained: Trained, *, title: str, estimator: str) -> str:
     )
 
 
-def _header(title: str, record: TrainingRecord) -> str:
+def _header(title: str, record: TrainingRecord, sources: Sequence[Mapping[str, str]]) -> str:
     """Return the YAML header, from which the Hub reads metadata."""
     from huggingface_hub import EvalResult, ModelCardData
 
@@ -105,10 +108,13 @@ def _header(title: str, record: TrainingRecord) -> str:
         for name, metric in _HUB_METRICS.items()
         if name in scores
     ]
+    licences = sorted({source["license"] for source in sources if "license" in source})
     data = ModelCardData(
         library_name="skastw",
         pipeline_tag="audio-classification",
-        tags=["audio-classification", "skastw", "scikit-learn", "trained-from-scratch"],
+        tags=["audio-classification", "skastw", "scikit-learn", *([] if sources else ["trained-from-scratch"])],
+        base_model=[source["weights"] for source in sources if "commit" in source] or None,
+        license=licences[0] if len(licences) == 1 else None,
         metrics=[result.metric_type for result in results] or None,
         eval_results=results or None,
         model_name=title if results else None,

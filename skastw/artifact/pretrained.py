@@ -1,6 +1,7 @@
 """Saving and loading of fitted models, as folders or as repositories on the Hugging Face Hub."""
 
 import os
+import re
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -13,9 +14,11 @@ from torch.overrides import TorchFunctionMode
 
 from skastw.artifact.card import model_card
 from skastw.artifact.folder import FETCHED, Artifact, StoredArtifact, read_artifact, read_files, write_artifact
+from skastw.artifact.weight_storage import WeightStorage, storage_from_config
 from skastw.core.parameters import check_params
 from skastw.core.text import readable
 from skastw.core.version import __version__
+from skastw.core.warn import warn_user
 from skastw.errors import ArtifactError
 from skastw.network.components import Components, ModelParams, components_from_config, resolve_components
 from skastw.network.model import AudioModel, convert, count_parameters, frames_in_chunk
@@ -31,6 +34,8 @@ T = TypeVar("T")
 _MODEL_TYPE = "skastw"
 #: Largest number of labels that are repeated in ``config.json``.
 _MAX_NAMED_LABELS = 10_000
+#: Largest number of tensors in a front end whose weights are not stored.
+_MAX_REFERENCED = 20_000
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,7 @@ def save(
     params: Mapping[str, Any],
     title: str | None = None,
     overwrite: bool = False,
+    storage: WeightStorage | None = None,
 ) -> str:
     """Save a model to a folder, and return the folder.
 
@@ -75,9 +81,11 @@ def save(
         Name of the model in its model card; by default the name of the folder.
     overwrite : bool, default=False
         See :func:`skastw.artifact.folder.write_artifact`.
+    storage : WeightStorage, optional
+        How the weights are stored.
     """
     title = readable(" ".join((title or os.path.basename(os.path.realpath(folder))).split()))
-    documents = to_documents(trained, title=title, estimator=estimator, params=params)
+    documents = to_documents(trained, title=title, estimator=estimator, params=params, storage=storage)
     return str(write_artifact(folder, documents, overwrite=overwrite))
 
 
@@ -128,6 +136,7 @@ def push(
     params: Mapping[str, Any],
     private: bool | None = None,
     token: str | None = None,
+    storage: WeightStorage | None = None,
 ) -> str:
     """Save a model to a repository on the Hub, and return the URL of the commit.
 
@@ -139,16 +148,27 @@ def push(
         ``"user/name"``; the repository is created if missing.
     private, token : optional
         See :func:`skastw.storage.hub.push`.
+    storage : WeightStorage, optional
+        How the weights are stored.
     """
+    for source in trained.components.sources:
+        if re.search(r"\bnc\b", licence := source.get("license", "")):
+            warn_user(
+                f"The weights {source['weights']!r} have the licence {licence!r}, which forbids commercial use. It also "
+                f"applies to {repo_id!r}."
+            )
     with scratch_folder(Path(tempfile.gettempdir())) as parent:
-        folder = save(trained, parent / repo_id.rpartition("/")[2], estimator=estimator, params=params)
+        target = parent / repo_id.rpartition("/")[2]
+        folder = save(trained, target, estimator=estimator, params=params, storage=storage)
         return hub.push(read_files(folder), repo_id, private=private, token=token)
 
 
 # ------------------------------------------------------------------ the content of the six files
 
 
-def to_documents(trained: Trained, *, title: str, estimator: str, params: Mapping[str, Any]) -> Artifact:
+def to_documents(
+    trained: Trained, *, title: str, estimator: str, params: Mapping[str, Any], storage: WeightStorage | None = None
+) -> Artifact:
     """Return the content of the six files.
 
     Parameters
@@ -161,11 +181,15 @@ def to_documents(trained: Trained, *, title: str, estimator: str, params: Mappin
         Name of the class that loads the model.
     params : mapping
         Parameters to save, as JSON values.
+    storage : WeightStorage, optional
+        How the weights are stored.
 
     Returns
     -------
     Artifact
     """
+    storage = storage or WeightStorage()
+    weights = storage.stored(trained)
     trained = replace(trained, components=trained.components.without_folders())
     components, record, labels = trained.components, trained.record, list(map(str, trained.targets.labels))
     scores = to_builtins(record.test or record.validation or {})
@@ -179,15 +203,17 @@ def to_documents(trained: Trained, *, title: str, estimator: str, params: Mappin
         **_label_names(labels),
         **components.to_config(),
         "params": params,
+        **({"sources": components.sources} if components.sources else {}),
         "seed": record.seed,
         "metrics": {
             name: score for name, score in scores.items() if isinstance(score, int | float) and name != "n_clips"
         },
         "n_parameters": count_parameters(trained.model),
+        **storage.to_config(),
     }
 
     return Artifact(
-        weights=trained.model.state_dict(),
+        weights=weights,
         config=config,
         preprocessor=components.features.to_preprocessor(components.sample_rate, components.chunk_length),
         labels={"task": trained.targets.name, **trained.targets.to_json()},
@@ -220,21 +246,24 @@ def from_documents(stored: StoredArtifact) -> Loaded:
     head = stored.weights.specs.get("head.weight")
     dtype = torch.float64 if head is not None and head.dtype == "F64" else torch.float32
     components = resolve_components(shape, dtype)
-    model = _load_model(stored, components, targets.n_outputs)
+    storage = storage_from_config(config)
+    model = _load_model(stored, components, targets.n_outputs, storage)
     fitted_with = {**params, "batch_size": record.batch_size or params.get("batch_size")}
     trained = Trained(components, model, targets, record, fitted_with)
     return Loaded(trained, config["estimator"], {**params, **parts})
 
 
-def _load_model(stored: StoredArtifact, components: Components, n_outputs: int) -> AudioModel:
+def _load_model(stored: StoredArtifact, components: Components, n_outputs: int, storage: WeightStorage) -> AudioModel:
     """Return the network with the stored weights, which are read only if they match the network."""
-    with _Shapes(most=2 * len(stored.weights.specs)):  # twice, because some encoders create one tensor from another
+    # twice, because some encoders create one tensor from another
+    n_others = _MAX_REFERENCED if storage.frozen == "reference" else 0
+    with _Shapes(most=2 * len(stored.weights.specs) + n_others):
         model = components.build(n_outputs)
     if not model.features.state_dict():  # a front end without weights computes its constants, which are not stored
         model.features = components.features.build(components.sample_rate)
     convert(model, components.dtype)
-    stored.weights.check(model.state_dict())
-    model.load_state_dict(stored.weights.read(), assign=True)
+    stored.weights.check(storage.expected(model))
+    model.load_state_dict(storage.restored(model, stored.weights.read(), components), assign=True)
     return model.eval()
 
 

@@ -150,6 +150,17 @@ class Component(_Parameters):
         """
         return self
 
+    def sources(self) -> list[dict[str, str]]:
+        """Return where the pretrained weights of the component and of those among its parameters come from.
+
+        Returns
+        -------
+        list of dict of str to str
+            One dict for each set of weights. Possible keys are ``weights`` (a repository, or the name of a file),
+            ``commit``, ``sha256``, ``license`` and ``citation``.
+        """
+        return [source for inner in self.inner_components() for source in inner.sources()]
+
     def initial_weights(self) -> Mapping[str, Tensor]:
         """Return the weights, by name, that the built module starts from; by default none.
 

@@ -57,13 +57,18 @@ class PretrainedEncoder(Encoder):
     def checkpoint(self) -> Checkpoint:
         """Return the checkpoint, downloaded if necessary; raise WeightsError if it cannot be read."""
         assert self.weights is not None
-        return open_checkpoint(self.weights, self.revision, sha256=(self.source or {}).get("sha256"))
+        known = self.source or {}
+        return open_checkpoint(self.weights, known.get("commit", self.revision), sha256=known.get("sha256"))
 
     def resolved(self, sample_rate: int, chunk_length: float) -> Self:
         """Return the encoder with the source of its weights; see :class:`~skastw.core.component.Component`."""
         if self.weights is None or self.source is not None:
             return self
         return clone(self).set_params(source=self.checkpoint().source)
+
+    def sources(self) -> list[dict[str, str]]:
+        """Return where the weights come from; see :class:`~skastw.core.component.Component`."""
+        return [] if self.weights is None or self.source is None else [self.source]
 
     def initial_weights(self) -> Mapping[str, Tensor]:
         """Return the weights of the checkpoint by the names of the module; none if the weights are random."""

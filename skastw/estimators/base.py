@@ -21,6 +21,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from skastw.artifact.onnx import write_onnx
 from skastw.artifact.pretrained import Loaded, load, push, save, with_front_end
+from skastw.artifact.weight_storage import WeightStorage
 from skastw.core.component import KINDS, ComponentParams
 from skastw.core.device import resolve_device
 from skastw.core.parameters import Layers, check_params, param, param_names, parameters, take_params
@@ -499,6 +500,8 @@ class AudioEstimator(
         featurizer: Any = None,
         title: str | None = None,
         test: Mapping[str, Any] | None = None,
+        weights_dtype: str | None = None,
+        frozen: str = "stored",
         overwrite: bool = False,
     ) -> str:
         """Save the fitted estimator as a folder of six files, ready for the Hugging Face Hub.
@@ -516,6 +519,12 @@ class AudioEstimator(
         test : mapping, optional
             Scores on held-out clips, for the model card and ``metrics.json``: the dict ``evaluate(...).to_dict()``,
             to which the key ``split`` may add a sentence that says which clips were held out.
+        weights_dtype : {None, "float16"}, default=None
+            Number format in which weights are stored. ``"float16"`` halves the size of the folder; the loaded model
+            computes in float32 again, with rounded weights.
+        frozen : {"stored", "reference"}, default="stored"
+            Whether the weights of a frozen encoder are stored. With ``"reference"``, the folder has only the name,
+            commit and SHA-256 of the repository from which they came, and loading fetches them from there.
         overwrite : bool, default=False
             Whether to replace files of these names that do not belong to a saved model, such as the README.md of a
             project, and a model card that was edited after it was saved. By default they raise an error.
@@ -544,7 +553,8 @@ class AudioEstimator(
         trained = with_front_end(self.trained_, featurizer)
         if test is not None:
             trained = replace(trained, record=structs.replace(trained.record, test=held_out_scores(test)))
-        return save(trained, folder, title=title, overwrite=overwrite, **self._saved_as(trained))
+        storage = WeightStorage(weights_dtype, frozen)
+        return save(trained, folder, title=title, overwrite=overwrite, storage=storage, **self._saved_as(trained))
 
     def export_onnx(self, path: str | os.PathLike[str], *, featurizer: Any = None) -> str:
         """Save the fitted estimator as one ONNX file that takes waveforms and runs without torch.
@@ -605,7 +615,15 @@ class AudioEstimator(
         check_is_fitted(self)
         return str(write_onnx(path, with_front_end(self.trained_, featurizer)))
 
-    def push_to_hub(self, repo_id: str, *, private: bool | None = None, token: str | None = None) -> str:
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: str | None = None,
+        weights_dtype: str | None = None,
+        frozen: str = "stored",
+    ) -> str:
         """Save the fitted estimator to a repository of the Hugging Face Hub.
 
         Parameters
@@ -617,6 +635,8 @@ class AudioEstimator(
         token : str, optional
             Access token; by default the environment variable ``HF_TOKEN``, or the token that ``hf auth login`` stored.
             The estimator does not keep it.
+        weights_dtype, frozen
+            See :meth:`save_pretrained`.
 
         Returns
         -------
@@ -627,10 +647,15 @@ class AudioEstimator(
         ------
         HubError
             If the repository cannot be written.
+
+        Warns
+        -----
+        UserWarning
+            If pretrained weights in the model have a licence that forbids commercial use.
         """
         check_is_fitted(self)
-        trained = with_front_end(self.trained_, None)
-        return push(trained, repo_id, private=private, token=token, **self._saved_as(trained))
+        trained, storage = with_front_end(self.trained_, None), WeightStorage(weights_dtype, frozen)
+        return push(trained, repo_id, private=private, token=token, storage=storage, **self._saved_as(trained))
 
     @classmethod
     def from_pretrained(

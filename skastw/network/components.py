@@ -166,6 +166,11 @@ class Components:
             n_models=self.n_models,
         )
 
+    @property
+    def sources(self) -> list[dict[str, str]]:
+        """Where the pretrained weights come from; see :meth:`skastw.core.component.Component.sources`."""
+        return [source for part in self.parts.values() for source in part.sources()]
+
     def without_folders(self) -> Components:
         """Return components in whose parameters absolute paths are file names, because saved models are published."""
         parts: dict[str, Any] = {kind: _published(part) for kind, part in self.parts.items()}

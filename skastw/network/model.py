@@ -1,18 +1,28 @@
 """The network: front end, normalization, encoder, pooling and head, in this order."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from skastw.core.component import Component
 from skastw.core.functional import cast_once
 from skastw.encoders import Encoder, EncoderModule
+from skastw.errors import WeightsError
 from skastw.features import Features, FeaturesModule
 from skastw.normalization import Normalization, NormalizationModule
 from skastw.pooling import Pooling, PoolingModule
 
-__all__ = ["AudioModel", "build_model", "convert", "count_parameters", "frames_in_chunk", "trained_state"]
+__all__ = [
+    "AudioModel",
+    "build_model",
+    "convert",
+    "count_parameters",
+    "frames_in_chunk",
+    "load_weights",
+    "trained_state",
+]
 
 
 class AudioModel(nn.Module):
@@ -119,6 +129,25 @@ def convert(model: AudioModel, dtype: torch.dtype) -> AudioModel:
     if not any(weight.requires_grad for weight in model.features.parameters()):
         model.features.float()
     return model
+
+
+def load_weights(module: nn.Module, weights: Mapping[str, Tensor], component: Component) -> None:
+    """Give a built module the weights of its component, unless there are none.
+
+    Raises
+    ------
+    WeightsError
+        If names or shapes differ. The message names the first weight that differs.
+    """
+    own = module.state_dict()
+    for name in sorted(own.keys() | weights.keys()) if weights else ():
+        ours, theirs = (tuple(tensors[name].shape) if name in tensors else None for tensors in (own, weights))
+        if ours != theirs:
+            raise WeightsError(
+                f"The weights of {component.name!r} have {name} of shape {theirs}, expected {ours}: they belong to a "
+                "network with other parameters, or are incomplete."
+            )
+    module.load_state_dict(dict(weights), strict=bool(weights))
 
 
 def trained_state(model: nn.Module) -> dict[str, Tensor]:

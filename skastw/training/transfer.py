@@ -16,7 +16,7 @@ from skastw.encoders import PretrainedEncoder
 from skastw.errors import ArtifactError, WeightsError
 from skastw.features import Features, FeaturesModule, Precomputed
 from skastw.network.components import Components
-from skastw.network.model import AudioModel
+from skastw.network.model import AudioModel, load_weights
 from skastw.network.trained import Trained
 from skastw.targets import Targets
 
@@ -123,25 +123,6 @@ def starting_weights(component: Component, fitted: nn.Module | None) -> Mapping[
             raise
         warn_user(f"{str(error).removesuffix('.')}. Training starts from the weights of the fitted model instead.")
         return fitted.state_dict()
-
-
-def load_weights(module: nn.Module, weights: Mapping[str, Tensor], component: Component) -> None:
-    """Give a built module the weights of its component, unless there are none.
-
-    Raises
-    ------
-    WeightsError
-        If names or shapes differ. The message names the first weight that differs.
-    """
-    own = module.state_dict()
-    for name in sorted(own.keys() | weights.keys()) if weights else ():
-        ours, theirs = (tuple(tensors[name].shape) if name in tensors else None for tensors in (own, weights))
-        if ours != theirs:
-            raise WeightsError(
-                f"The weights of {component.name!r} have {name} of shape {theirs}, expected {ours}: they belong to a "
-                "network with other parameters, or are incomplete."
-            )
-    module.load_state_dict(dict(weights), strict=bool(weights))
 
 
 def train_top(layers: Sequence[nn.Module], train: str) -> None:
