@@ -62,6 +62,11 @@ class Features(Component):
     def frames_per_second(self, sample_rate: int) -> float:
         """Return the frame rate (Hz)."""
 
+    @property
+    def n_lost(self) -> int:
+        """Largest number of samples at the end of a clip that have no frame, at most a window; by default 0."""
+        return 0
+
     def frequencies(self, sample_rate: int) -> np.ndarray | None:
         """Return the centre frequency (Hz) of each bin, shape (F,), or None if bins do not stand for frequencies."""
         return None
