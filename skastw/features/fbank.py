@@ -10,12 +10,11 @@ from skastw.core.kaldi import WINDOWS, KaldiFilterBank, highest
 from skastw.core.mel import mel_frequencies, warn_about_empty_bands
 from skastw.core.parameters import integers, param, parameters, reals
 from skastw.core.sklearn_private import StrOptions
-from skastw.features._base import FeaturesModule
-from skastw.features.log_mel import MelFeatures
+from skastw.features._base import FeaturesModule, HopFeatures
 
 
 @parameters
-class FBank(MelFeatures):
+class FBank(HopFeatures):
     """Log mel filter bank with the values of Kaldi, which many speech and sound models were trained on.
 
     The mean of each window is subtracted. The window is pre-emphasised, multiplied by a window function and padded with
@@ -54,9 +53,10 @@ class FBank(MelFeatures):
 
     name = "fbank"
 
+    n_mels: int = param(default=80, valid=[integers(1, 1024)], doc="Number of mel bands.")
     n_fft: int | None = param(
         default=None,
-        valid=[integers(8, 65536), None],
+        valid=[integers(2, 65536), None],
         doc="Length of the Fourier transform in samples, at least ``win_length``; None stands for the lowest power of "
         "two that is not below ``win_length``.",
     )

@@ -13,11 +13,11 @@ from skastw.core.mel import mel_filter_bank, mel_frequencies, warn_about_empty_b
 from skastw.core.parameters import integers, param, parameters, reals
 from skastw.core.spectra import centred_windows, check_cost, in_slabs, power_spectrum
 from skastw.errors import ComponentError
-from skastw.features._base import Features, FeaturesModule
+from skastw.features._base import Features, FeaturesModule, HopFeatures
 
 
 @parameters
-class MelFeatures(Features):
+class MelFeatures(HopFeatures):
     """Base of front ends with a mel filter bank; see :class:`LogMel`."""
 
     n_mels: int = param(default=80, valid=[integers(1, 1024)], doc="Number of mel bands.")
@@ -26,7 +26,6 @@ class MelFeatures(Features):
         valid=[integers(8, 65536)],
         doc="Length of the Fourier transform in samples.",
     )
-    hop_length: int = param(default=160, valid=[integers(1, 65536)], doc="Step between frames in samples.")
     win_length: int | None = param(
         default=None,
         valid=[integers(2, 65536), None],
@@ -38,14 +37,6 @@ class MelFeatures(Features):
         valid=[reals(0, None, closed="neither"), None],
         doc="Upper end of the mel bands in Hz; None stands for half the sample rate.",
     )
-
-    def frames_per_second(self, sample_rate: int) -> float:
-        """Return the frame rate (Hz)."""
-        return sample_rate / self.hop_length
-
-    def to_preprocessor(self, sample_rate: int, chunk_length: float) -> dict[str, Any]:
-        """Return the settings by the names of the parameters, which are librosa's."""
-        return {**super().to_preprocessor(sample_rate, chunk_length), **self.get_params(deep=False)}
 
 
 @parameters
