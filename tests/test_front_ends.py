@@ -1,12 +1,26 @@
 """Front ends against physics and independent implementations."""
 
 import numpy as np
+import pytest
 import torch
-from transformers import Wav2Vec2FeatureExtractor
+from transformers import ASTFeatureExtractor, SeamlessM4TFeatureExtractor, Wav2Vec2FeatureExtractor, audio_utils
 
 from helpers import white_noise
 from skastw.core.batching import pad
-from skastw.features import Waveform
+from skastw.core.kaldi import kaldi_windows
+from skastw.errors import ComponentError
+from skastw.features import FBank, Waveform
+
+
+def frames_of(component, waveform, sample_rate=16000):
+    """Return the frames (T, F) of one waveform, as an ndarray."""
+    frames, lengths = component.build(sample_rate)(*batch_of(waveform))
+    assert frames.shape[:2] == (1, int(lengths))
+    return frames[0].numpy()
+
+
+def tone(frequency, sample_rate=16000, seconds=0.5, level=0.1):
+    return level * np.sin(2 * np.pi * frequency * np.arange(round(seconds * sample_rate)) / sample_rate)
 
 
 def batch_of(*clips):
@@ -34,3 +48,110 @@ def test_the_extractor_of_wav2vec2_reads_the_settings_of_the_waveform():
     expected = extractor(clips, sampling_rate=8000, padding=True, return_tensors="np")["input_values"]
     frames, _ = Waveform().build(8000)(*batch_of(*clips))
     np.testing.assert_array_equal(frames[:, :, 0], expected)
+
+
+# ------------------------------------------------------------------ fbank
+
+AST = FBank(n_mels=128, window="hanning", scale=1, mean=-4.2677393, std=2 * 4.5689974)
+
+
+@pytest.mark.filterwarnings("ignore:1 of n_mels=128 mel bands", "ignore:At least one mel filter")
+@pytest.mark.parametrize("n_samples", [400, 560, 4001, 16000])
+def test_filter_banks_are_those_of_the_extractors_of_ast_and_seamless(n_samples):
+    waveform = white_noise(n_samples) + np.float32(0.05)
+    n_frames = 1 + (n_samples - 400) // 160
+    expected = ASTFeatureExtractor(max_length=n_frames)(waveform, sampling_rate=16000)["input_values"][0]
+    np.testing.assert_allclose(frames_of(AST, waveform), expected, atol=1e-4)
+
+    extractor = SeamlessM4TFeatureExtractor(stride=1)
+    expected = extractor(waveform, sampling_rate=16000, do_normalize_per_mel_bins=False)["input_features"][0]
+    np.testing.assert_allclose(frames_of(FBank(), waveform), expected[:n_frames], atol=1e-3)
+    beats = FBank(mean=15.41663, std=2 * 6.55582)
+    np.testing.assert_allclose(frames_of(beats, waveform), (expected[:n_frames] - 15.41663) / 13.11164, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("sample_rate", "settings"),
+    [
+        (16000, {}),
+        (16000, {"window": "hamming", "preemphasis": 0.9, "scale": 1.0}),
+        (16000, {"window": "blackman", "remove_dc_offset": False, "preemphasis": 0.0}),
+        (16000, {"window": "rectangular", "n_fft": 400, "use_power": False}),
+        (16000, {"window": "hanning", "n_fft": 402, "fmin": 100.0, "fmax": 7000.0}),
+        (8000, {"win_length": 200, "hop_length": 80, "n_mels": 23, "fmax": -200.0}),
+        (44100, {"win_length": 1103, "hop_length": 441, "n_mels": 128, "fmin": 0.0}),
+    ],
+)
+def test_every_setting_of_the_filter_bank_is_that_of_transformers(sample_rate, settings):
+    words = {**FBank().get_params(), **settings}
+    n_fft = words["n_fft"] or 2 ** int(np.ceil(np.log2(words["win_length"])))
+    fmax = words["fmax"] if (words["fmax"] or 0) > 0 else sample_rate / 2 + (words["fmax"] or 0)
+    filters = audio_utils.mel_filter_bank(
+        n_fft // 2 + 1,
+        words["n_mels"],
+        words["fmin"],
+        fmax,
+        sample_rate,
+        None,
+        "kaldi",
+        triangularize_in_mel_space=True,
+    )
+    n = words["win_length"]
+    functions = {"rectangular": np.ones(n), "blackman": np.blackman(n)}
+    window = functions.get(words["window"])
+    if window is None:
+        window = audio_utils.window_function(n, words["window"].replace("hanning", "hann"), periodic=False)
+
+    waveform = white_noise(6000) + np.float32(0.05)
+    expected = audio_utils.spectrogram(
+        words["scale"] * waveform.astype(np.float64), window, n, words["hop_length"], fft_length=n_fft, center=False,
+        power=2.0 if words["use_power"] else 1.0, preemphasis=words["preemphasis"] or None, mel_filters=filters,
+        mel_floor=2.0**-23, log_mel="log", remove_dc_offset=words["remove_dc_offset"],
+    ).T  # fmt: skip
+    np.testing.assert_allclose(frames_of(FBank(**settings), waveform, sample_rate), expected, atol=2e-3)
+
+
+@pytest.mark.parametrize("n_samples", [1, 79, 80, 100, 239, 240, 401, 4001])
+@pytest.mark.parametrize(("win_length", "hop_length"), [(400, 160), (101, 161)])
+def test_without_snipped_edges_the_clip_is_mirrored_around_the_middles_of_hops(n_samples, win_length, hop_length):
+    waveform, n_frames = white_noise(n_samples), max(1, (n_samples + hop_length // 2) // hop_length)
+    start = hop_length // 2 - win_length // 2
+    mirrored = np.pad(waveform, 2000, mode="symmetric")[2000 + start :]
+    expected = [mirrored[hop_length * t : hop_length * t + win_length] for t in range(n_frames)]
+    windows = kaldi_windows(*batch_of(waveform), win_length, hop_length, snip_edges=False)
+    np.testing.assert_array_equal(windows[0], expected)
+
+    settings = {"win_length": win_length, "hop_length": hop_length, "n_mels": 20}
+    found = frames_of(FBank(snip_edges=False, **settings), waveform)
+    inside = mirrored[: (n_frames - 1) * hop_length + win_length]
+    np.testing.assert_allclose(found, frames_of(FBank(**settings), inside), atol=1e-5)
+
+
+def test_a_clip_shorter_than_a_window_is_padded_with_zeros_to_one():
+    short = white_noise(250)
+    np.testing.assert_array_equal(frames_of(FBank(), short), frames_of(FBank(), np.pad(short, (0, 150))))
+    assert [len(frames_of(FBank(), white_noise(n))) for n in (1, 399, 400, 559, 560)] == [1, 1, 1, 1, 2]
+
+
+@pytest.mark.parametrize("component", [FBank(), FBank(snip_edges=False, fmax=-1000.0, window="hamming")])
+def test_a_tone_peaks_in_its_mel_band(component):
+    centres = component.frequencies(16000)
+    for band in (20, 45, 70):
+        assert (frames_of(component, tone(centres[band]))[2:-2].argmax(axis=1) == band).all()
+
+
+def test_ten_times_the_amplitude_adds_the_logarithm_of_a_hundred_and_silence_lies_at_the_floor():
+    waveform = white_noise(4000, level=0.01)
+    np.testing.assert_allclose(frames_of(FBank(), 10 * waveform), frames_of(FBank(), waveform) + np.log(100), atol=1e-4)
+    np.testing.assert_allclose(frames_of(FBank(mean=1.0, std=2.0), np.zeros(800)), (np.log(2.0**-23) - 1) / 2)
+
+
+def test_settings_of_the_filter_bank_that_do_not_fit_together_are_named():
+    for settings, named in [
+        ({"n_fft": 256}, "n_fft=256, expected at least win_length=400"),
+        ({"fmax": -8000.0}, "fmin=20.0 and fmax=0.0"),
+        ({"fmax": 9000.0}, "fmax=9000.0"),
+        ({"win_length": 65536, "hop_length": 1}, "hop_length of 64"),
+    ]:
+        with pytest.raises(ComponentError, match=named):
+            FBank(**settings).build(16000)

@@ -28,11 +28,11 @@ from skastw.artifact.onnx import FourierPower, write_onnx
 from skastw.cli import cli
 from skastw.core.batching import split_evenly
 from skastw.core.component import component_names, resolve_component
+from skastw.core.spectra import centred_windows, power_spectrum
 from skastw.datasets import load_spoken_digits, make_tones
 from skastw.encoders import Encoder, EncoderModule, ParallelCNNEncoder, RNNEncoder
 from skastw.errors import ArtifactError, ExportError, MissingDependencyError, OutputError
 from skastw.features import MFCC, PCEN, FeaturesModule, LogMel, Precomputed
-from skastw.features.log_mel import centred_windows, power_spectrum
 from skastw.network.model import build_model
 from skastw.network.trained import Trained
 from skastw.normalization import NoNormalization, Normalization, PerBinNormalization

@@ -130,8 +130,8 @@ def write_onnx(path: str | os.PathLike[str], trained: Trained) -> Path:
 class FourierPower(nn.Module):
     """Power spectrum around every ``hop_length``-th sample, computed by convolution with cosines and sines.
 
-    It gives the same result as :func:`~skastw.features.log_mel.power_spectrum` for the windows of
-    :func:`~skastw.features.log_mel.centred_windows`. The Fourier transform of ONNX is slow, and some runtimes lack it.
+    It gives the same result as :func:`~skastw.core.spectra.power_spectrum` for the windows of
+    :func:`~skastw.core.spectra.centred_windows`. The Fourier transform of ONNX is slow, and some runtimes lack it.
 
     Parameters
     ----------

@@ -26,6 +26,7 @@ __all__ = [
     "shuffled_buckets",
     "sorted_buckets",
     "split_evenly",
+    "trim",
     "unpadded",
 ]
 
@@ -131,6 +132,22 @@ def length_mask(lengths: Tensor, size: int, device: torch.device | None = None) 
 def frame_mask(frames: Tensor, lengths: Tensor) -> Tensor:
     """Return the mask (B, T, 1) of the real frames in ``frames`` (B, T, F) with ``lengths``, on their device."""
     return length_mask(lengths, frames.shape[1], frames.device)[:, :, None]
+
+
+def trim(frames: Tensor, lengths: Tensor) -> Tensor:
+    """Return ``frames`` (B, T, ...), cropped to the longest of the ``lengths`` and zero beyond each length.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastw.core.batching import trim
+    >>> trim(torch.ones(2, 5, 1), torch.tensor([1, 3])).squeeze(2).tolist()
+    [[1.0, 0.0, 0.0], [1.0, 1.0, 1.0]]
+    """
+    if not is_padded(frames, lengths):
+        return frames
+    frames = frames[:, : int(lengths.max())]
+    return frames * frame_mask(frames, lengths)
 
 
 def padding_mask(frames: Tensor, lengths: Tensor) -> Tensor | None:

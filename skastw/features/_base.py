@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from skastw.core.component import Component
+from skastw.core.parameters import integers, param, parameters
 
 
 class FeaturesModule(nn.Module):
@@ -62,6 +63,11 @@ class Features(Component):
     def frames_per_second(self, sample_rate: int) -> float:
         """Return the frame rate (Hz)."""
 
+    @property
+    def n_lost(self) -> int:
+        """Largest number of samples at the end of a clip that have no frame, at most a window; by default 0."""
+        return 0
+
     def frequencies(self, sample_rate: int) -> np.ndarray | None:
         """Return the centre frequency (Hz) of each bin, shape (F,), or None if bins do not stand for frequencies."""
         return None
@@ -81,3 +87,18 @@ class Features(Component):
             "sampling_rate": sample_rate,
             "chunk_length": chunk_length,
         }
+
+
+@parameters
+class HopFeatures(Features):
+    """Base of front ends that return a frame every ``hop_length`` samples."""
+
+    hop_length: int = param(default=160, valid=[integers(1, 65536)], doc="Step between frames in samples.")
+
+    def frames_per_second(self, sample_rate: int) -> float:
+        """Return the frame rate (Hz)."""
+        return sample_rate / self.hop_length
+
+    def to_preprocessor(self, sample_rate: int, chunk_length: float) -> dict[str, Any]:
+        """Return the settings by the names of the parameters."""
+        return {**super().to_preprocessor(sample_rate, chunk_length), **self.get_params(deep=False)}

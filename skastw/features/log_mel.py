@@ -1,6 +1,5 @@
 """Log-mel spectrogram with Whisper's normalisation."""
 
-import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -10,22 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from skastw.core.batching import frame_mask, is_padded
+from skastw.core.mel import mel_filter_bank, mel_frequencies, warn_about_empty_bands
 from skastw.core.parameters import integers, param, parameters, reals
-from skastw.core.warn import warn_user
-from skastw.errors import ComponentError, plain
-from skastw.features._base import Features, FeaturesModule
-
-#: Windows that are transformed at once, and samples in them. Such a part fits into the cache of a processor, and limits
-#: the memory for recordings of hours.
-_SLAB, _SLAB_SIZE = 1024, 2**23
-#: Largest number of windows that contain the same sample (``n_fft / hop_length``); 2 to 16 are usual.
-MAX_OVERLAP = 1024
-#: Largest product ``n_fft * n_mels``; the filters take twice as many bytes.
-MAX_FILTER_SIZE = 2**23
+from skastw.core.spectra import centred_windows, check_cost, in_slabs, power_spectrum
+from skastw.errors import ComponentError
+from skastw.features._base import Features, FeaturesModule, HopFeatures
 
 
 @parameters
-class MelFeatures(Features):
+class MelFeatures(HopFeatures):
     """Base of front ends with a mel filter bank; see :class:`LogMel`."""
 
     n_mels: int = param(default=80, valid=[integers(1, 1024)], doc="Number of mel bands.")
@@ -34,7 +26,6 @@ class MelFeatures(Features):
         valid=[integers(8, 65536)],
         doc="Length of the Fourier transform in samples.",
     )
-    hop_length: int = param(default=160, valid=[integers(1, 65536)], doc="Step between frames in samples.")
     win_length: int | None = param(
         default=None,
         valid=[integers(2, 65536), None],
@@ -46,14 +37,6 @@ class MelFeatures(Features):
         valid=[reals(0, None, closed="neither"), None],
         doc="Upper end of the mel bands in Hz; None stands for half the sample rate.",
     )
-
-    def frames_per_second(self, sample_rate: int) -> float:
-        """Return the frame rate (Hz)."""
-        return sample_rate / self.hop_length
-
-    def to_preprocessor(self, sample_rate: int, chunk_length: float) -> dict[str, Any]:
-        """Return the settings by the names of the parameters, which are librosa's."""
-        return {**super().to_preprocessor(sample_rate, chunk_length), **self.get_params(deep=False)}
 
 
 @parameters
@@ -136,8 +119,8 @@ class MelModule(FeaturesModule):
     Raises
     ------
     ComponentError
-        If the window is longer than ``n_fft``, the settings need too much memory or time (:func:`check_cost`), or the
-        range of the bands exceeds half the sample rate.
+        If the window is longer than ``n_fft``, the settings need too much memory or time
+        (:func:`~skastw.core.spectra.check_cost`), or the range of the bands exceeds half the sample rate.
     """
 
     window: Tensor
@@ -155,6 +138,7 @@ class MelModule(FeaturesModule):
         self.hop_length = params.hop_length
 
         filters = mel_filter_bank(sample_rate, params.n_fft, params.n_mels, params.fmin, params.fmax)
+        warn_about_empty_bands(filters, sample_rate, params.n_fft)
         before = (params.n_fft - win_length) // 2
         window = nn.functional.pad(torch.hann_window(win_length), (before, params.n_fft - win_length - before))
         self.register_buffer("window", window, persistent=False)
@@ -169,8 +153,7 @@ class MelModule(FeaturesModule):
         return power
 
     def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        windows = centred_windows(waveform, self.n_fft, self.hop_length)
-        mel = self._mel(windows.flatten(0, 1)).view(len(waveform), -1, self.filters.shape[1])
+        mel = in_slabs(centred_windows(waveform, self.n_fft, self.hop_length), self._mel)
         n_frames = (lengths + self.hop_length - 1) // self.hop_length
         return self.scaled(mel[:, : int(n_frames.max())], n_frames), n_frames
 
@@ -179,216 +162,13 @@ class MelModule(FeaturesModule):
         if not waveforms:
             return []
         windows = [centred_windows(waveform[None], self.n_fft, self.hop_length)[0] for waveform in waveforms]
-        mel = self._mel(torch.cat(windows) if len(windows) > 1 else windows[0])
-        items = mel.split([len(item) for item in windows])
+        mel = in_slabs((torch.cat(windows) if len(windows) > 1 else windows[0])[None], self._mel)
+        items = mel[0].split([len(item) for item in windows])
         return [self.scaled(item[None], torch.tensor([len(item)]))[0] for item in items]
 
     def _mel(self, windows: Tensor) -> Tensor:
         """Return the mel bands of windows (n, n_fft), shape (n, n_mels)."""
-        n_windows = min(_SLAB, max(1, _SLAB_SIZE // self.n_fft))
-        slabs = [self.spectrum(power_spectrum(slab, self.window)) @ self.filters for slab in windows.split(n_windows)]
-        return slabs[0] if len(slabs) == 1 else torch.cat(slabs)
-
-
-def check_cost(n_fft: int, hop_length: int, n_mels: int) -> None:
-    """Raise an error if the filters would take gigabytes, or each sample would be transformed thousands of times.
-
-    Such settings are a mistake, or come from an untrusted model folder.
-
-    Parameters
-    ----------
-    n_fft, hop_length : int
-        Length of the Fourier transform and step between frames in samples. Each sample may lie in at most
-        :data:`MAX_OVERLAP` windows.
-    n_mels : int
-        Number of mel bands. The product ``n_fft * n_mels`` may be at most :data:`MAX_FILTER_SIZE`.
-
-    Raises
-    ------
-    ComponentError
-        If a limit is exceeded. The message names the values, the limit and the remedy.
-
-    Examples
-    --------
-    >>> from skastw.features.log_mel import check_cost
-    >>> check_cost(n_fft=65536, hop_length=1, n_mels=80)
-    Traceback (most recent call last):
-        ...
-    skastw.errors.ComponentError: Got n_fft=65536 with hop_length=1: ... Take a hop_length of 64 or more...
-    """
-    min_hop = -(-n_fft // MAX_OVERLAP)
-    if hop_length < min_hop:
-        raise ComponentError(
-            f"Got n_fft={n_fft} with hop_length={hop_length}: each sample lies in {n_fft // hop_length} windows, "
-            f"expected at most {MAX_OVERLAP}. Take a hop_length of {min_hop} or more, or a smaller n_fft."
-        )
-    if n_fft * n_mels > MAX_FILTER_SIZE:
-        raise ComponentError(
-            f"Got n_fft={n_fft} with n_mels={n_mels}, whose product is {n_fft * n_mels}, expected at most "
-            f"{MAX_FILTER_SIZE}. Lower n_mels to {MAX_FILTER_SIZE // n_fft}, or n_fft to {MAX_FILTER_SIZE // n_mels}."
-        )
-
-
-def centred_windows(waveform: Tensor, n_fft: int, hop_length: int) -> Tensor:
-    """Return windows of a waveform that are centred on every ``hop_length``-th sample.
-
-    The waveform is mirrored at its start and padded with zeros at its end.
-
-    Parameters
-    ----------
-    waveform : Tensor of shape (B, N)
-        Waveforms, zero beyond the length of each clip.
-    n_fft, hop_length : int
-        Length of a window and step between windows in samples.
-
-    Returns
-    -------
-    Tensor of shape (B, ceil(N / hop_length), n_fft)
-        Window t is centred on sample ``t * hop_length``. The result is a view: overlapping windows share memory.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skastw.features.log_mel import centred_windows
-    >>> centred_windows(torch.tensor([[1.0, 2.0, 3.0]]), n_fft=4, hop_length=2)[0].tolist()
-    [[3.0, 2.0, 1.0, 2.0], [1.0, 2.0, 3.0, 0.0]]
-    """
-    n_samples, half = waveform.shape[1], n_fft // 2
-    size = (-(-n_samples // hop_length) - 1) * hop_length + n_fft
-    if n_samples <= half:  # the mirrored part includes zeros of the padding
-        waveform = nn.functional.pad(waveform, (0, half + 1 - n_samples))
-    zeros = waveform.new_zeros(len(waveform), max(0, size - half - waveform.shape[1]))
-    padded = torch.cat([waveform[:, 1 : half + 1].flip(1), waveform, zeros], dim=1)
-    return padded[:, :size].unfold(1, n_fft, hop_length)
-
-
-def power_spectrum(windows: Tensor, window: Tensor) -> Tensor:
-    """Return the power spectrum of windows.
-
-    Parameters
-    ----------
-    windows : Tensor of shape (..., n_fft)
-        Samples.
-    window : Tensor of shape (n_fft,)
-        Window function: weight of each sample.
-
-    Returns
-    -------
-    Tensor of shape (..., n_fft // 2 + 1)
-    """
-    spectrum = torch.fft.rfft(windows * window)
-    return torch.addcmul(spectrum.real * spectrum.real, spectrum.imag, spectrum.imag)
-
-
-def mel_filter_bank(
-    sample_rate: float, n_fft: int, n_mels: int, fmin: float = 0.0, fmax: float | None = None
-) -> np.ndarray:
-    """Return triangular mel filters of unit area on Slaney's mel scale.
-
-    Parameters
-    ----------
-    sample_rate : float
-        Samples per second (Hz).
-    n_fft : int
-        Length of the Fourier transform in samples.
-    n_mels : int
-        Number of bands.
-    fmin, fmax : float
-        Range of the bands in Hz; ``fmax=None`` is half the sample rate.
-
-    Returns
-    -------
-    ndarray of shape (n_mels, n_fft // 2 + 1), float32
-
-    Raises
-    ------
-    ComponentError
-        If the range is empty or passes half the sample rate.
-
-    Notes
-    -----
-    The scale is linear below 1 kHz (15 mel per kHz) and logarithmic above (27 mel per factor of 6.4). Each triangle is
-    divided by half its width in Hz.
-
-    Examples
-    --------
-    >>> from skastw.features.log_mel import mel_filter_bank
-    >>> mel_filter_bank(16000, 400, 80).shape
-    (80, 201)
-    """
-    filters, n_empty = _mel_filters(sample_rate, n_fft, n_mels, fmin, fmax)
-    if n_empty:
-        warn_user(
-            f"{n_empty} of n_mels={n_mels} mel bands lie between the bins of n_fft={n_fft} at {sample_rate:g} Hz "
-            "and are constant: raise n_fft or lower n_mels."
-        )
-    return filters.copy()
-
-
-@functools.lru_cache(maxsize=16)
-def _mel_filters(
-    sample_rate: float, n_fft: int, n_mels: int, fmin: float, fmax: float | None
-) -> tuple[np.ndarray, int]:
-    """Return the filters and the number of empty ones, cached because each prediction builds its front end."""
-    edges = mel_frequencies(sample_rate, n_mels, fmin, fmax)
-    bins = np.arange(n_fft // 2 + 1) * sample_rate / n_fft
-    lower, centre, upper = edges[:-2, None], edges[1:-1, None], edges[2:, None]
-    rising = (bins - lower) / (centre - lower)
-    falling = (upper - bins) / (upper - centre)
-    triangles = np.maximum(0, np.minimum(rising, falling))
-    n_empty = int((triangles.max(axis=1) == 0).sum())
-    return (triangles * 2 / (upper - lower)).astype(np.float32), n_empty
-
-
-def mel_frequencies(sample_rate: float, n_mels: int, fmin: float = 0.0, fmax: float | None = None) -> np.ndarray:
-    """Return the edges and centres of mel bands. Each band extends from the centre of the previous to that of the next.
-
-    Parameters
-    ----------
-    sample_rate : float
-        Samples per second (Hz).
-    n_mels : int
-        Number of bands.
-    fmin, fmax : float
-        Range of the bands in Hz; ``fmax=None`` is half the sample rate.
-
-    Returns
-    -------
-    ndarray of shape (n_mels + 2,)
-        ``fmin``, the centre of each band, and ``fmax`` in Hz.
-
-    Raises
-    ------
-    ComponentError
-        If the range is empty or passes half the sample rate.
-
-    Examples
-    --------
-    >>> from skastw.features.log_mel import mel_frequencies
-    >>> mel_frequencies(16000, 4, fmax=1000.0).tolist()
-    [0.0, 200.0, 400.0, 600.0, 800.0, 1000.0]
-    """
-    fmax = sample_rate / 2 if fmax is None else fmax
-    if not 0 <= fmin < fmax <= sample_rate / 2:
-        raise ComponentError(
-            f"Got fmin={plain(fmin)!r} and fmax={plain(fmax)!r}, expected 0 <= fmin < fmax <= {sample_rate / 2:g} Hz, "
-            f"half of sample_rate={sample_rate:g}."
-        )
-    return mel_to_hz(np.linspace(hz_to_mel(fmin), hz_to_mel(fmax), n_mels + 2))
-
-
-def hz_to_mel(hz: float | np.ndarray) -> np.ndarray:
-    """Convert frequencies ``hz`` to Slaney's mel scale; see :func:`mel_filter_bank`."""
-    hz = np.asarray(hz, dtype=np.float64)
-    above = 15 + 27 * np.log(np.maximum(hz, 1000) / 1000) / np.log(6.4)
-    return np.where(hz < 1000, hz * 15 / 1000, above)
-
-
-def mel_to_hz(mel: float | np.ndarray) -> np.ndarray:
-    """Convert values ``mel`` on Slaney's mel scale to frequencies in Hz."""
-    mel = np.asarray(mel, dtype=np.float64)
-    above = 1000 * np.exp((np.maximum(mel, 15) - 15) * np.log(6.4) / 27)
-    return np.where(mel < 15, mel * 1000 / 15, above)
+        return self.spectrum(power_spectrum(windows, self.window)) @ self.filters
 
 
 def whisper_scale(mel: Tensor, lengths: Tensor) -> Tensor:

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from skastw.core.batching import frame_mask
+from skastw.core.mel import mel_frequencies
 from skastw.core.parameters import param, parameters, reals
 from skastw.features._base import FeaturesModule
-from skastw.features.log_mel import MelFeatures, MelModule, mel_frequencies
+from skastw.features.log_mel import MelFeatures, MelModule
 
 #: Value of a sample of 1 on the scale of 32-bit integers, for which the default parameters were chosen.
 _FULL_SCALE = 2.0**31

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from skastw.core.batching import frame_mask, is_padded
+from skastw.core.batching import trim
 from skastw.core.parameters import parameters
 from skastw.features._base import Features, FeaturesModule
 
@@ -53,5 +53,4 @@ class _WaveformModule(FeaturesModule):
     n_features = 1
 
     def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        frames = waveform[:, :, None]
-        return (frames * frame_mask(frames, lengths) if is_padded(frames, lengths) else frames), lengths
+        return trim(waveform[:, :, None], lengths), lengths

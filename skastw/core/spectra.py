@@ -1,0 +1,138 @@
+"""Spectra of windows of a waveform."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from skastw.errors import ComponentError
+
+#: Windows that are transformed at once, and samples in them. Such a part fits into the cache of a processor, and limits
+#: the memory for recordings of hours.
+_SLAB, _SLAB_SIZE = 1024, 2**23
+#: Largest number of windows that contain the same sample (``n_fft / hop_length``); 2 to 16 are usual.
+MAX_OVERLAP = 1024
+#: Largest product ``n_fft * n_mels``; the filters take twice as many bytes.
+MAX_FILTER_SIZE = 2**23
+
+
+def check_cost(n_fft: int, hop_length: int, n_mels: int) -> None:
+    """Raise an error if the filters would take gigabytes, or each sample would be transformed thousands of times.
+
+    Such settings are a mistake, or come from an untrusted model folder.
+
+    Parameters
+    ----------
+    n_fft, hop_length : int
+        Length of the Fourier transform and step between frames in samples. Each sample may lie in at most
+        :data:`MAX_OVERLAP` windows.
+    n_mels : int
+        Number of mel bands. The product ``n_fft * n_mels`` may be at most :data:`MAX_FILTER_SIZE`.
+
+    Raises
+    ------
+    ComponentError
+        If a limit is exceeded. The message names the values, the limit and the remedy.
+
+    Examples
+    --------
+    >>> from skastw.core.spectra import check_cost
+    >>> check_cost(n_fft=65536, hop_length=1, n_mels=80)
+    Traceback (most recent call last):
+        ...
+    skastw.errors.ComponentError: Got n_fft=65536 with hop_length=1: ... Take a hop_length of 64 or more...
+    """
+    min_hop = -(-n_fft // MAX_OVERLAP)
+    if hop_length < min_hop:
+        raise ComponentError(
+            f"Got n_fft={n_fft} with hop_length={hop_length}: each sample lies in {n_fft // hop_length} windows, "
+            f"expected at most {MAX_OVERLAP}. Take a hop_length of {min_hop} or more, or a smaller n_fft."
+        )
+    if n_fft * n_mels > MAX_FILTER_SIZE:
+        raise ComponentError(
+            f"Got n_fft={n_fft} with n_mels={n_mels}, whose product is {n_fft * n_mels}, expected at most "
+            f"{MAX_FILTER_SIZE}. Lower n_mels to {MAX_FILTER_SIZE // n_fft}, or n_fft to {MAX_FILTER_SIZE // n_mels}."
+        )
+
+
+def centred_windows(waveform: Tensor, n_fft: int, hop_length: int) -> Tensor:
+    """Return windows of a waveform that are centred on every ``hop_length``-th sample.
+
+    The waveform is mirrored at its start and padded with zeros at its end.
+
+    Parameters
+    ----------
+    waveform : Tensor of shape (B, N)
+        Waveforms, zero beyond the length of each clip.
+    n_fft, hop_length : int
+        Length of a window and step between windows in samples.
+
+    Returns
+    -------
+    Tensor of shape (B, ceil(N / hop_length), n_fft)
+        Window t is centred on sample ``t * hop_length``. The result is a view: overlapping windows share memory.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastw.core.spectra import centred_windows
+    >>> centred_windows(torch.tensor([[1.0, 2.0, 3.0]]), n_fft=4, hop_length=2)[0].tolist()
+    [[3.0, 2.0, 1.0, 2.0], [1.0, 2.0, 3.0, 0.0]]
+    """
+    n_samples, half = waveform.shape[1], n_fft // 2
+    size = (-(-n_samples // hop_length) - 1) * hop_length + n_fft
+    if n_samples <= half:  # the mirrored part includes zeros of the padding
+        waveform = nn.functional.pad(waveform, (0, half + 1 - n_samples))
+    zeros = waveform.new_zeros(len(waveform), max(0, size - half - waveform.shape[1]))
+    padded = torch.cat([waveform[:, 1 : half + 1].flip(1), waveform, zeros], dim=1)
+    return padded[:, :size].unfold(1, n_fft, hop_length)
+
+
+def power_spectrum(windows: Tensor, window: Tensor, n_fft: int | None = None) -> Tensor:
+    """Return the power spectrum of windows.
+
+    Parameters
+    ----------
+    windows : Tensor of shape (..., N)
+        Samples.
+    window : Tensor of shape (N,)
+        Window function: weight of each sample.
+    n_fft : int, optional
+        Length of the Fourier transform, at least N, which is the default. Zeros are added to the windows.
+
+    Returns
+    -------
+    Tensor of shape (..., n_fft // 2 + 1)
+    """
+    spectrum = torch.fft.rfft(windows * window, n=n_fft)
+    return torch.addcmul(spectrum.real * spectrum.real, spectrum.imag, spectrum.imag)
+
+
+def in_slabs(windows: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+    """Apply a function to windows part by part, so that recordings of hours do not need the memory for all at once.
+
+    Parameters
+    ----------
+    windows : Tensor of shape (B, T, N)
+        Samples.
+    function : callable
+        Takes some of the windows, shape (n, N), and returns a Tensor of shape (n, F).
+
+    Returns
+    -------
+    Tensor of shape (B, T, F)
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastw.core.spectra import in_slabs
+    >>> tuple(in_slabs(torch.ones(2, 5, 400), lambda part: part[:, :3]).shape)
+    (2, 5, 3)
+    """
+    flat = windows.flatten(0, 1)
+    if torch.compiler.is_compiling():  # an exported graph has no loop
+        values = function(flat)
+    else:
+        slabs = [function(slab) for slab in flat.split(min(_SLAB, max(1, _SLAB_SIZE // flat.shape[1])))]
+        values = slabs[0] if len(slabs) == 1 else torch.cat(slabs)
+    return values.view(*windows.shape[:2], -1)
