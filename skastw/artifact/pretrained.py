@@ -154,8 +154,8 @@ def push(
     for source in trained.components.sources:
         if re.search(r"\bnc\b", licence := source.get("license", "")):
             warn_user(
-                f"The weights {source['weights']!r} have the licence {licence!r}, which forbids commercial use. It also "
-                f"applies to {repo_id!r}."
+                f"The weights {source['weights']!r} have the licence {licence!r}, which forbids commercial use. "
+                f"It also applies to {repo_id!r}."
             )
     with scratch_folder(Path(tempfile.gettempdir())) as parent:
         target = parent / repo_id.rpartition("/")[2]

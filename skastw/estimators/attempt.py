@@ -77,7 +77,7 @@ class Attempt:
         self.n_features = {name: vars(probe)[name] for name in names if name in vars(probe)}
         return clips
 
-    def start_run(self, targets: Targets, settings: TrainingSettings, loss: Loss) -> Run:
+    def start_run(self, targets: Targets, settings: TrainingSettings, *, loss: Loss) -> Run:
         """Return a new run on :attr:`data`."""
         assert self.data is not None
         return start_run(self.components, targets, settings, self.data, self.front_end, self.start, loss)

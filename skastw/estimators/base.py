@@ -255,7 +255,7 @@ class AudioEstimator(
 
             data = attempt.data = self._make_data(attempt, labelled, validation, targets)
             settings = self._settings(attempt.seed).lasting(len(data.train))
-            run = attempt.run = attempt.start_run(targets, settings, self._loss(targets))
+            run = attempt.run = attempt.start_run(targets, settings, loss=self._loss(targets))
             checkpoint = self._checkpoint(attempt, data)
             if checkpoint is not None and (state := load_state(checkpoint)) is not None:
                 run.load_state_dict(state)
@@ -290,7 +290,7 @@ class AudioEstimator(
             data = attempt.data = Data(train_set, None, "trained in instalments")
 
             settings = replace(self._settings(attempt.seed), epochs=1, constant_lr=True, patience=None, ema_decay=None)
-            run = attempt.run = attempt.start_run(targets, settings, self._loss(targets))
+            run = attempt.run = attempt.start_run(targets, settings, loss=self._loss(targets))
             if before is not None:
                 run.history = list(before.record.history)
                 model, momenta = vars(self).get("_momenta") or (None, [])

@@ -124,7 +124,7 @@ class AudioModel(nn.Module):
 
 
 def convert(model: AudioModel, dtype: torch.dtype) -> AudioModel:
-    """Return ``model`` with weights of another number format; a front end that is not trained stays in float32."""
+    """Return ``model`` with weights of the format ``dtype``; a front end that is not trained stays in float32."""
     model.to(dtype)
     if not any(weight.requires_grad for weight in model.features.parameters()):
         model.features.float()
