@@ -1,5 +1,6 @@
 """Saving and loading of fitted models, as folders or as repositories on the Hugging Face Hub."""
 
+import copy
 import os
 import re
 import tempfile
@@ -311,12 +312,12 @@ def with_front_end(trained: Trained, featurizer: Any) -> Trained:
             "frames were computed: pass featurizer=, the ASTWFeaturizer(output='frames') of the pipeline."
         )
 
-    features, sample_rate = featurizer.resolve_features(), featurizer.sample_rate
-    n_features, expected = features.build(sample_rate).n_features, trained.model.features.n_features
-    if n_features != expected:
+    (features, module), sample_rate = featurizer.front_end(), featurizer.sample_rate
+    expected = trained.model.features.n_features
+    if module.n_features != expected:
         raise ArtifactError(
-            f"The featurizer gives {n_features} values per frame, expected {expected} as in fit: pass the featurizer "
-            "that computed the frames."
+            f"The featurizer gives {module.n_features} values per frame, expected {expected} as in fit: pass the "
+            "featurizer that computed the frames."
         )
 
     # keep the number of frames in a chunk: the featurizer may give more or fewer frames per second
@@ -324,7 +325,9 @@ def with_front_end(trained: Trained, featurizer: Any) -> Trained:
     if frames_in_chunk(features, sample_rate, chunk_length) != max_frames:
         chunk_length = max_frames / features.frames_per_second(sample_rate)
     changed = replace(components, features=features, sample_rate=int(sample_rate), chunk_length=chunk_length)
-    return replace(trained, components=changed)
+    model = copy.copy(trained.model)
+    model._modules = {**model._modules, "features": module}
+    return replace(trained, components=changed, model=model)
 
 
 def _label_names(labels: list[str]) -> dict[str, Any]:

@@ -2,39 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from numbers import Integral
 from typing import Any
 
 import numpy as np
+import torch
 from sklearn.base import TransformerMixin
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
 
-from skastw.core.component import ComponentParams, resolve_component
-from skastw.core.parameters import integers, param, parameters
+from skastw.core.component import ComponentParams, component_to_config, resolve_component
+from skastw.core.parameters import integers, param, parameters, take_params
 from skastw.core.sklearn_private import StrOptions, fit_context
-from skastw.data.cache import FrameCacheParams, open_cache
-from skastw.data.extraction import check_clips, extract_frames
+from skastw.data.cache import FrameCacheParams
+from skastw.data.extraction import ReadParams, check_clips, read_frames
 from skastw.data.failures import POLICIES, FailedClip, FailedClips, report_failures
 from skastw.errors import ComponentError, plain
 from skastw.estimators.arguments import ExplainedArguments, Replaced
-from skastw.features import Features, Precomputed
+from skastw.features import Features, FeaturesModule, Precomputed
 from skastw.features.statistics import frame_statistics, statistic_names
+from skastw.pooling import Pooling, PoolingModule
+from skastw.training.transfer import build_front_end
 
 
 def _makes_a_table(featurizer: ASTWFeaturizer) -> bool:
-    if featurizer.output == "statistics":
+    if featurizer.output in ("statistics", "embedding"):
         return True
-    raise AttributeError(f"Got output={plain(featurizer.output)!r}: only output='statistics' has named columns.")
+    raise AttributeError(
+        f"Got output={plain(featurizer.output)!r}: only output='statistics' and 'embedding' have named columns."
+    )
 
 
 @parameters
 class ASTWFeaturizer(ExplainedArguments, TransformerMixin, ComponentParams, FrameCacheParams):
-    """Turn clips into frames for a network, or into a table of statistics for classical models.
+    """Turn clips into frames for a network, or into a table of statistics or embeddings for other models.
 
     ``make_pipeline(ASTWFeaturizer(), ASTWClassifier(features="precomputed"))`` trains the same network as the
     classifier alone. ``make_pipeline(ASTWFeaturizer(output="statistics"), StandardScaler(), SVC())`` is a classical
-    baseline that trains in seconds.
+    baseline that trains in seconds. With a frozen encoder as front end, ``output="embedding"`` gives a vector for each
+    clip, for an SVM, a search of similar sounds, or clustering.
 
     Parameters
     ----------
@@ -71,14 +81,26 @@ class ASTWFeaturizer(ExplainedArguments, TransformerMixin, ComponentParams, Fram
     features: str | Features = param(
         default="log_mel",
         valid=[str, Features],
-        doc='Front end, which computes frames from a waveform: ``"log_mel"``, ``"mfcc"`` or ``"pcen"``.',
+        doc="Front end, which computes frames from a waveform; see the parameter ``features`` of "
+        ":class:`ASTWClassifier`.",
     )
     output: str = param(
         default="frames",
-        valid=[StrOptions({"frames", "statistics"})],
+        valid=[StrOptions({"frames", "statistics", "embedding"})],
         doc='``"frames"`` returns an array of shape (n_frames, n_features) for each clip. ``"statistics"`` returns one '
         "row per clip: for each band and for 20 cepstral coefficients, the mean, the standard deviation and the "
-        "standard deviation of the change from frame to frame.",
+        'standard deviation of the change from frame to frame. ``"embedding"`` returns one row per clip: its frames, '
+        "pooled.",
+    )
+    pooling: str | Pooling = param(
+        default="mean",
+        valid=[str, Pooling],
+        doc='Pooling of the frames for ``output="embedding"``: ``"mean"``, ``"max"``, ``"first"`` or ``"last"``.',
+    )
+    device: str | torch.device = param(
+        default="auto",
+        valid=[str, torch.device],
+        doc='Device of the front end. ``"auto"`` uses the GPU if the machine has one, and else the CPU.',
     )
     n_jobs: int | None = param(
         default=None,
@@ -114,11 +136,14 @@ class ASTWFeaturizer(ExplainedArguments, TransformerMixin, ComponentParams, Fram
         self
         """
         check_clips(self, X, reset=True)
-        self.n_bands_ = self.resolve_features().build(self.sample_rate).n_features
+        self.__dict__.pop("_built", None)  # a checkpoint may have changed
+        settings = self._settings(self.resolve_features())
+        self._built = settings, self.front_end()
+        self.n_bands_ = self._built[1][1].n_features
         return self
 
     def transform(self, X: Any) -> Any:
-        """Return the frames or the statistics of each clip.
+        """Return the frames, the statistics or the embedding of each clip.
 
         Parameters
         ----------
@@ -129,8 +154,8 @@ class ASTWFeaturizer(ExplainedArguments, TransformerMixin, ComponentParams, Fram
         ndarray of n_clips items of shape (n_frames, n_features), float32
             With ``output="frames"``. If all clips have the same number of frames, the shape is
             (n_clips, n_frames, n_features); otherwise it is (n_clips,) with dtype object.
-        ndarray of shape (n_clips, n_statistics), float32
-            With ``output="statistics"``.
+        ndarray of shape (n_clips, n_columns), float32
+            With ``output="statistics"`` or ``"embedding"``.
 
         Raises
         ------
@@ -140,41 +165,28 @@ class ASTWFeaturizer(ExplainedArguments, TransformerMixin, ComponentParams, Fram
         check_is_fitted(self, "n_bands_")
         clips = check_clips(self, X, reset=False)
 
-        features = self.resolve_features()
-        front_end = features.build(self.sample_rate)
-        outcomes = extract_frames(
-            clips,
-            front_end,
-            sample_rate=self.sample_rate,
-            cache=open_cache(self, features, front_end, self.sample_rate, "cpu"),
-            n_jobs=self.n_jobs,
-            verbose=int(self.verbose),
-        )
-
-        table = self.output == "statistics"
-        empty = (
-            np.full(len(statistic_names(front_end.n_features)), np.nan, dtype=np.float32)
-            if table
-            else np.empty((0, front_end.n_features), dtype=np.float32)
+        features, module = self.front_end()
+        row = self._row(module.n_features)
+        outcomes = read_frames(
+            clips, range(len(clips)), features, self.sample_rate, take_params(ReadParams, self), front_end=module
         )
 
         items, failed = [], FailedClips()
         for outcome in outcomes:
             if isinstance(outcome.result, FailedClip):
-                outcome.result.check(self.on_error)
                 failed.append(outcome.result)
-                items.append(empty)
+                items.append(row.missing)
             else:
-                items.append((frame_statistics(outcome.result) if table else outcome.result).numpy())
+                items.append(row.of(outcome.result).numpy())
 
         if self.on_error != "raise":
             self.failed_ = failed
         report_failures(failed, len(clips), self.on_error)
-        return np.stack(items) if table else _as_array(items)
+        return _as_array(items) if self.output == "frames" else np.stack(items)
 
     @available_if(_makes_a_table)
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """Return the column names of the table that ``output="statistics"`` gives.
+        """Return the column names of the table that ``output="statistics"`` or ``"embedding"`` gives.
 
         Parameters
         ----------
@@ -182,11 +194,50 @@ class ASTWFeaturizer(ExplainedArguments, TransformerMixin, ComponentParams, Fram
 
         Returns
         -------
-        ndarray of shape (n_statistics,) of str
+        ndarray of shape (n_columns,) of str
         """
         check_is_fitted(self, "n_bands_")
-        n_bands = self.resolve_features().build(self.sample_rate).n_features
-        return np.asarray(statistic_names(n_bands), dtype=object)
+        _, module = self.front_end()
+        return np.asarray(self._row(module.n_features).names, dtype=object)
+
+    def front_end(self) -> tuple[Features, FeaturesModule]:
+        """Return the front end as a component and as the built module, with its weights.
+
+        Raises
+        ------
+        ComponentError
+            See :meth:`resolve_features`.
+        WeightsError
+            If the weights of a checkpoint cannot be read.
+        """
+        features = self.resolve_features()
+        settings, built = vars(self).get("_built", (None, None))
+        if built is not None and settings == self._settings(features):
+            return built
+        features = features.resolved(self.sample_rate, 0.0)  # a frozen encoder has a chunk length of its own
+        return features, build_front_end(features, self.sample_rate)
+
+    def _row(self, n_features: int) -> _Row:
+        """Return how frames of ``n_features`` values become one item of the output."""
+        if self.output == "frames":
+            return _Row([], lambda frames: frames, np.empty((0, n_features), dtype=np.float32))
+        if self.output == "statistics":
+            names, of = statistic_names(n_features), frame_statistics
+        else:
+            pooling = resolve_component(Pooling, self.pooling)
+            pooling.check_params()
+            module = pooling.build(n_features)
+            if list(module.parameters()):
+                raise ComponentError(
+                    f"Got pooling={pooling.name!r} with output='embedding', expected a pooling without weights, such "
+                    "as 'mean', because a featurizer does not train."
+                )
+            names, of = [f"embedding_{i}" for i in range(module.n_outputs)], partial(_pooled, module)
+        return _Row(names, of, np.full(len(names), np.nan, dtype=np.float32))
+
+    def _settings(self, features: Features) -> tuple[Any, int]:
+        """Return the values that the built front end depends on."""
+        return component_to_config(features), self.sample_rate
 
     def resolve_features(self) -> Features:
         """Return the front end as a checked component.
@@ -211,6 +262,29 @@ class ASTWFeaturizer(ExplainedArguments, TransformerMixin, ComponentParams, Fram
                 "statistics describe log-mel bands and their cepstra; set features='log_mel' or output='frames'."
             )
         return features
+
+
+@dataclass(frozen=True)
+class _Row:
+    """How the frames of a clip become one item of the output.
+
+    Attributes
+    ----------
+    names : list of str
+        Names of the columns of a table.
+    of : callable
+        Function of the frames (T, F).
+    missing : ndarray
+        Item for a clip that cannot be read.
+    """
+
+    names: list[str]
+    of: Callable[[Tensor], Tensor]
+    missing: np.ndarray
+
+
+def _pooled(pooling: PoolingModule, frames: Tensor) -> Tensor:
+    return pooling(frames[None], torch.tensor([len(frames)]))[0]
 
 
 def _as_array(items: list[np.ndarray]) -> np.ndarray:

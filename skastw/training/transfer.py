@@ -47,13 +47,9 @@ class Start:
             module = self.trained.model.features
             return copy.deepcopy(module) if features.trainable else module
 
-        import_compiler()  # otherwise the first operation under OwnDraws imports it
-        with OwnDraws(seeded_generators(seed, torch.device("cpu"))):
-            module = features.build(components.sample_rate)
         same = self.fitted is not None and _is_same(features, self.fitted.components.features)
         fitted = self.fitted.model.features if self.fitted and same else None
-        load_weights(module, starting_weights(features, fitted), features)
-        return module
+        return build_front_end(features, components.sample_rate, seed=seed, fitted=fitted)
 
     def give(self, model: AudioModel, components: Components, targets: Targets) -> dict[Tensor, float]:
         """Give a new network its weights, and exclude those from training that the parameters name.
@@ -84,6 +80,33 @@ class Start:
             for part in (model.features, model.encoder, model.pooling):
                 part.requires_grad_(False)
         return factors
+
+
+def build_front_end(
+    features: Features, sample_rate: int, *, seed: int = 0, fitted: nn.Module | None = None
+) -> FeaturesModule:
+    """Return a front end with its weights.
+
+    Parameters
+    ----------
+    features : Features
+    sample_rate : int
+        Sampling rate of the waveforms (Hz).
+    seed : int, default=0
+        Seed of random weights.
+    fitted : Module, optional
+        See :func:`starting_weights`.
+
+    Raises
+    ------
+    WeightsError
+        If a checkpoint cannot be read.
+    """
+    import_compiler()  # otherwise the first operation under OwnDraws imports it
+    with OwnDraws(seeded_generators(seed, torch.device("cpu"))):
+        module = features.build(sample_rate)
+    load_weights(module, starting_weights(features, fitted), features)
+    return module
 
 
 def _is_same(component: Component, other: Component) -> bool:
