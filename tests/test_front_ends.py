@@ -1,5 +1,6 @@
 """Front ends against physics and independent implementations."""
 
+import librosa
 import numpy as np
 import pytest
 import torch
@@ -9,7 +10,7 @@ from helpers import white_noise
 from skastw.core.batching import pad
 from skastw.core.kaldi import kaldi_windows
 from skastw.errors import ComponentError
-from skastw.features import FBank, Waveform
+from skastw.features import FBank, MelSpectrogram, Waveform
 
 
 def frames_of(component, waveform, sample_rate=16000):
@@ -155,3 +156,54 @@ def test_settings_of_the_filter_bank_that_do_not_fit_together_are_named():
     ]:
         with pytest.raises(ComponentError, match=named):
             FBank(**settings).build(16000)
+
+
+# ------------------------------------------------------------------ mel
+
+PANNS = {"n_mels": 64, "n_fft": 1024, "hop_length": 320, "fmin": 50.0, "fmax": 14000.0, "pad_mode": "reflect"}
+
+
+@pytest.mark.filterwarnings("ignore:n_fft=")
+@pytest.mark.parametrize("n_samples", [1, 2, 150, 480, 4001])
+@pytest.mark.parametrize(
+    ("sample_rate", "settings"),
+    [
+        (32000, PANNS),
+        (16000, {"n_mels": 40, "scale": "power"}),
+        (16000, {"n_fft": 401, "pad_mode": "reflect", "power": 1, "scale": "power"}),
+        (22050, {"n_fft": 2048, "hop_length": 512, "win_length": 1001, "mel_scale": "htk", "norm": "none"}),
+        (16000, {"n_fft": 512, "hop_length": 200, "fmin": 200.0, "mel_scale": "htk", "scale": "log", "offset": 1e-3}),
+    ],
+    ids=["panns", "resemblyzer", "magnitudes", "htk", "log"],
+)
+def test_mel_spectrograms_are_those_of_librosa(sample_rate, settings, n_samples):
+    words = {**MelSpectrogram().get_params(), **settings}
+    scale, offset = words.pop("scale"), words.pop("offset")
+    words |= {"htk": words.pop("mel_scale") == "htk", "norm": {"none": None}.get(words["norm"], words["norm"])}
+    waveform = white_noise(n_samples)
+    mel = librosa.feature.melspectrogram(y=waveform, sr=sample_rate, **words).T
+    scales = {"power": mel, "log": np.log(mel + offset), "db": librosa.power_to_db(mel, amin=1e-10, top_db=None)}
+    expected = scales[scale]
+    tolerance = 1e-5 * max(1, np.abs(expected).max())
+    np.testing.assert_allclose(frames_of(MelSpectrogram(**settings), waveform, sample_rate), expected, atol=tolerance)
+
+
+@pytest.mark.parametrize("pad_mode", ["constant", "reflect"])
+def test_each_clip_of_a_batch_is_padded_by_its_own_end(pad_mode):
+    component = MelSpectrogram(pad_mode=pad_mode, n_fft=1024, n_mels=40)
+    clips = [white_noise(n, level, seed=n) for n, level in ((4000, 1.0), (3841, 0.01), (700, 0.1), (1, 0.5))]
+    frames, lengths = component.build(16000)(*batch_of(*clips))
+    assert lengths.tolist() == [26, 25, 5, 1]
+    for item, length, clip in zip(frames, lengths, clips, strict=True):
+        np.testing.assert_allclose(item[:length], frames_of(component, clip), atol=1e-4)
+        assert not item[length:].any()
+
+
+def test_a_tone_peaks_in_its_mel_band_and_its_level_is_that_of_the_scale():
+    for settings in ({}, {"mel_scale": "htk", "norm": "none", "n_fft": 1024}):
+        component = MelSpectrogram(**settings)
+        for band in (12, 50, 72):
+            sound = tone(component.frequencies(16000)[band])
+            quiet, loud = (frames_of(component, level * sound)[8:-8] for level in (0.1, 1.0))
+            assert (loud.argmax(axis=1) == band).all()
+            np.testing.assert_allclose(loud[:, band], quiet[:, band] + 20, atol=1e-3)

@@ -10,7 +10,7 @@ from sklearn.base import TransformerMixin
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from skastw.core.component import ComponentParams, resolve_component
+from skastw.core.component import ComponentParams, component_names, resolve_component
 from skastw.core.parameters import integers, param, parameters
 from skastw.core.sklearn_private import StrOptions, fit_context
 from skastw.data.cache import FrameCacheParams, open_cache
@@ -20,6 +20,9 @@ from skastw.errors import ComponentError, plain
 from skastw.estimators.arguments import ExplainedArguments, Replaced
 from skastw.features import Features, Precomputed
 from skastw.features.statistics import frame_statistics, statistic_names
+
+#: Names of front ends, for the documentation.
+_FRONT_ENDS = ", ".join(f'``"{name}"``' for name in component_names("features") if name != Precomputed.name)
 
 
 def _makes_a_table(featurizer: ASTWFeaturizer) -> bool:
@@ -71,7 +74,7 @@ class ASTWFeaturizer(ExplainedArguments, TransformerMixin, ComponentParams, Fram
     features: str | Features = param(
         default="log_mel",
         valid=[str, Features],
-        doc='Front end, which computes frames from a waveform: ``"log_mel"``, ``"mfcc"`` or ``"pcen"``.',
+        doc=f"Front end, which computes frames from a waveform: {_FRONT_ENDS}.",
     )
     output: str = param(
         default="frames",
