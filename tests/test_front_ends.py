@@ -1,5 +1,6 @@
 """Front ends against physics and independent implementations."""
 
+import librosa
 import numpy as np
 import pytest
 import torch
@@ -9,7 +10,7 @@ from helpers import white_noise
 from skastw.core.batching import pad
 from skastw.core.kaldi import kaldi_windows
 from skastw.errors import ComponentError
-from skastw.features import FBank, Waveform
+from skastw.features import STFT, FBank, GroupDelay, MelSpectrogram, STFTPhase, Waveform
 
 
 def frames_of(component, waveform, sample_rate=16000):
@@ -155,3 +156,147 @@ def test_settings_of_the_filter_bank_that_do_not_fit_together_are_named():
     ]:
         with pytest.raises(ComponentError, match=named):
             FBank(**settings).build(16000)
+
+
+# ------------------------------------------------------------------ mel
+
+PANNS = {"n_mels": 64, "n_fft": 1024, "hop_length": 320, "fmin": 50.0, "fmax": 14000.0, "pad_mode": "reflect"}
+
+
+@pytest.mark.filterwarnings("ignore:n_fft=")
+@pytest.mark.parametrize("n_samples", [1, 2, 150, 480, 4001])
+@pytest.mark.parametrize(
+    ("sample_rate", "settings"),
+    [
+        (32000, PANNS),
+        (16000, {"n_mels": 40, "scale": "power"}),
+        (16000, {"n_fft": 401, "pad_mode": "reflect", "power": 1, "scale": "power"}),
+        (22050, {"n_fft": 2048, "hop_length": 512, "win_length": 1001, "mel_scale": "htk", "norm": "none"}),
+        (16000, {"n_fft": 512, "hop_length": 200, "fmin": 200.0, "mel_scale": "htk", "scale": "log", "offset": 1e-3}),
+    ],
+    ids=["panns", "resemblyzer", "magnitudes", "htk", "log"],
+)
+def test_mel_spectrograms_are_those_of_librosa(sample_rate, settings, n_samples):
+    words = {**MelSpectrogram().get_params(), **settings}
+    scale, offset = words.pop("scale"), words.pop("offset")
+    words |= {"htk": words.pop("mel_scale") == "htk", "norm": {"none": None}.get(words["norm"], words["norm"])}
+    waveform = white_noise(n_samples)
+    mel = librosa.feature.melspectrogram(y=waveform, sr=sample_rate, **words).T
+    scales = {"power": mel, "log": np.log(mel + offset), "db": librosa.power_to_db(mel, amin=1e-10, top_db=None)}
+    expected = scales[scale]
+    tolerance = 1e-5 * max(1, np.abs(expected).max())
+    np.testing.assert_allclose(frames_of(MelSpectrogram(**settings), waveform, sample_rate), expected, atol=tolerance)
+
+
+@pytest.mark.parametrize("pad_mode", ["constant", "reflect"])
+def test_each_clip_of_a_batch_is_padded_by_its_own_end(pad_mode):
+    component = MelSpectrogram(pad_mode=pad_mode, n_fft=1024, n_mels=40)
+    clips = [white_noise(n, level, seed=n) for n, level in ((4000, 1.0), (3841, 0.01), (700, 0.1), (1, 0.5))]
+    frames, lengths = component.build(16000)(*batch_of(*clips))
+    assert lengths.tolist() == [26, 25, 5, 1]
+    for item, length, clip in zip(frames, lengths, clips, strict=True):
+        np.testing.assert_allclose(item[:length], frames_of(component, clip), atol=1e-4)
+        assert not item[length:].any()
+
+
+def test_a_tone_peaks_in_its_mel_band_and_its_level_is_that_of_the_scale():
+    for settings in ({}, {"mel_scale": "htk", "norm": "none", "n_fft": 1024}):
+        component = MelSpectrogram(**settings)
+        for band in (12, 50, 72):
+            sound = tone(component.frequencies(16000)[band])
+            quiet, loud = (frames_of(component, level * sound)[8:-8] for level in (0.1, 1.0))
+            assert (loud.argmax(axis=1) == band).all()
+            np.testing.assert_allclose(loud[:, band], quiet[:, band] + 20, atol=1e-3)
+
+
+# ------------------------------------------------------------------ Fourier transform
+
+TRANSFORMS = [
+    {},
+    {"n_fft": 401, "hop_length": 100, "window": "hamming"},
+    {"n_fft": 512, "win_length": 301, "window": "blackman", "preemphasis": 0.97},
+    {"n_fft": 256, "hop_length": 300, "win_length": 200, "window": "bartlett", "preemphasis": 0.5},
+]
+
+
+def transform(waveform, *, n_fft=400, hop_length=160, win_length=None, window="hann", preemphasis=0.0, factors=1.0):
+    """Return librosa's Fourier transform (T, n_fft // 2 + 1) with the window function times ``factors``."""
+    win_length = win_length or n_fft
+    emphasized = np.append(waveform[:1], waveform[1:] - preemphasis * waveform[:-1])
+    function = librosa.filters.get_window(window, win_length) * factors
+    return librosa.stft(emphasized, n_fft=n_fft, hop_length=hop_length, win_length=win_length, window=function).T
+
+
+@pytest.mark.parametrize("settings", TRANSFORMS)
+@pytest.mark.parametrize("n_samples", [1000, 4000])
+def test_magnitudes_and_phases_are_those_of_librosa(settings, n_samples):
+    waveform = white_noise(n_samples)
+    expected = transform(waveform, **settings)
+    magnitudes = frames_of(STFT(scale="magnitude", **settings), waveform)
+    decibels = frames_of(STFT(**settings), waveform)
+    cosines, sines, levels = np.split(frames_of(STFTPhase(**settings), waveform), 3, axis=1)
+
+    np.testing.assert_allclose(magnitudes, np.abs(expected), atol=1e-5)
+    np.testing.assert_allclose(decibels, librosa.amplitude_to_db(np.abs(expected), top_db=None), atol=1e-2)
+    np.testing.assert_array_equal(levels, decibels)
+    heard = np.abs(expected) > 0.01
+    np.testing.assert_allclose(cosines[heard], np.cos(np.angle(expected))[heard], atol=1e-3)
+    np.testing.assert_allclose(sines[heard], np.sin(np.angle(expected))[heard], atol=1e-3)
+
+
+@pytest.mark.parametrize("settings", TRANSFORMS)
+def test_the_group_delay_is_the_quotient_of_two_transforms(settings):
+    waveform = white_noise(4000)
+    size = settings.get("win_length", settings.get("n_fft", 400))
+    x, y = transform(waveform, **settings), transform(waveform, **settings, factors=np.arange(size))
+    expected = (x.real * y.real + x.imag * y.imag) / (np.abs(x) ** 2 + 1e-10)
+    heard = np.abs(x) > 0.05
+    assert heard.mean() > 0.9
+    found = frames_of(GroupDelay(limit=None, **settings), waveform)
+    np.testing.assert_allclose(found[heard], expected[heard], atol=0.05)
+    limited = frames_of(GroupDelay(limit=0.5, **settings), waveform)
+    np.testing.assert_array_equal(limited, np.clip(found, -0.5 * size, 1.5 * size))
+
+
+def test_the_group_delay_of_a_click_is_its_position_in_the_window():
+    click = np.zeros(4000)
+    click[2000] = 0.5
+    frames = frames_of(GroupDelay(n_fft=512, win_length=400, hop_length=50, window="hamming"), click)
+    for frame in range(37, 44):
+        np.testing.assert_allclose(frames[frame], 2000 - 50 * frame + 200, atol=0.01)
+    assert not frames[:35].any(), "silence has no delay"
+
+
+def test_a_tone_peaks_in_its_bin_and_its_phase_turns_by_the_hop():
+    component = STFTPhase(n_fft=400, hop_length=100)
+    frequency = STFT(n_fft=400).frequencies(16000)[30]
+    assert frequency == 1200
+    cosines, sines, levels = np.split(frames_of(component, tone(frequency + 40 / 3))[4:-4], 3, axis=1)
+    assert (levels.argmax(axis=1) == 30).all()
+    turned = np.diff(np.unwrap(np.arctan2(sines[:, 30], cosines[:, 30])))
+    np.testing.assert_allclose(
+        turned % (2 * np.pi), 2 * np.pi * (frequency + 40 / 3) * 100 / 16000 % (2 * np.pi), atol=1e-3
+    )
+
+
+def test_silence_has_the_lowest_level_no_phase_and_no_delay():
+    silence = np.zeros(500)
+    assert set(frames_of(STFT(), silence).flat) == {-100.0}
+    assert set(frames_of(STFTPhase(scale="magnitude"), silence).flat) == {0.0}
+    assert set(frames_of(GroupDelay(), silence).flat) == {0.0}
+
+
+def test_pre_emphasis_of_a_batch_ends_with_each_clip():
+    component = STFT(preemphasis=0.97)
+    clips = white_noise(2000), np.ones(950)
+    frames, lengths = component.build(16000)(*batch_of(*clips))
+    for item, length, clip in zip(frames, lengths, clips, strict=True):
+        np.testing.assert_allclose(item[:length], frames_of(component, clip), atol=1e-3)
+
+
+@pytest.mark.parametrize("component", [STFT, STFTPhase, GroupDelay])
+def test_transforms_that_are_too_expensive_or_too_short_are_refused(component):
+    with pytest.raises(ComponentError, match="win_length=500, expected at most n_fft=400"):
+        component(win_length=500).build(16000)
+    with pytest.raises(ComponentError, match="hop_length of 64"):
+        component(n_fft=65536, hop_length=1).build(16000)

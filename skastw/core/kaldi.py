@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from skastw.core.batching import trim
 from skastw.core.mel import mel_filter_bank
-from skastw.core.spectra import check_cost, in_slabs, power_spectrum
+from skastw.core.spectra import check_cost, in_slabs, power_spectrum, reflected
 from skastw.errors import ComponentError
 
 #: Window functions.
@@ -105,7 +105,7 @@ class KaldiFilterBank(nn.Module):
         self.scale = scale
 
         filters = mel_filter_bank(
-            sample_rate, n_fft, n_mels, fmin, highest(fmax, sample_rate), scale="kaldi", norm=None
+            sample_rate, n_fft, n_mels, fmin, highest(fmax, sample_rate), scale="kaldi", norm="none"
         )
         self.register_buffer("window", torch.from_numpy(window_function(window, win_length)), persistent=False)
         self.register_buffer("filters", torch.from_numpy(filters.T.copy()), persistent=False)
@@ -218,8 +218,6 @@ def kaldi_windows(
         return waveform.unfold(1, win_length, hop_length)
 
     start = hop_length // 2 - win_length // 2
-    n_windows = max(1, (n_samples + hop_length // 2) // hop_length)
-    position = start + torch.arange((n_windows - 1) * hop_length + win_length, device=waveform.device)
-    period = 2 * lengths.to(waveform.device)[:, None]
-    folded = position % period
-    return waveform.gather(1, torch.minimum(folded, period - 1 - folded)).unfold(1, win_length, hop_length)
+    size = (max(1, (n_samples + hop_length // 2) // hop_length) - 1) * hop_length + win_length
+    mirrored = reflected(waveform, lengths, max(0, -start), hop_length + win_length, repeat_edge=True)
+    return mirrored[:, max(0, start) :][:, :size].unfold(1, win_length, hop_length)

@@ -16,7 +16,7 @@ def mel_filter_bank(
     fmax: float | None = None,
     *,
     scale: str = "slaney",
-    norm: str | None = "slaney",
+    norm: str = "slaney",
 ) -> np.ndarray:
     """Return triangular mel filters.
 
@@ -33,8 +33,9 @@ def mel_filter_bank(
     scale : {"slaney", "htk", "kaldi"}, default="slaney"
         Mel scale; see :func:`hz_to_mel`. The sides of the triangles are straight lines over the frequency in Hz. With
         ``"kaldi"``, the scale is HTK's, and they are straight lines over the mel.
-    norm : {"slaney", None}, default="slaney"
-        ``"slaney"`` divides each triangle by half its width in Hz, so that its area is 1. With None, its peak is 1.
+    norm : {"slaney", "none"}, default="slaney"
+        ``"slaney"`` divides each triangle by half its width in Hz, so that its area is 1. ``"none"`` gives it the peak
+        1.
 
     Returns
     -------
@@ -56,7 +57,7 @@ def mel_filter_bank(
 
 @functools.lru_cache(maxsize=16)
 def _mel_filters(
-    sample_rate: float, n_fft: int, n_mels: int, fmin: float, fmax: float | None, scale: str, norm: str | None
+    sample_rate: float, n_fft: int, n_mels: int, fmin: float, fmax: float | None, scale: str, norm: str
 ) -> np.ndarray:
     """Return the filters, cached because each prediction builds its front end."""
     edges = mel_frequencies(sample_rate, n_mels, fmin, fmax, scale=scale)
@@ -69,7 +70,7 @@ def _mel_filters(
     rising = (bins - lower) / (centre - lower)
     falling = (upper - bins) / (upper - centre)
     triangles = np.maximum(0, np.minimum(rising, falling))
-    return (triangles if norm is None else triangles * 2 / width).astype(np.float32)
+    return (triangles if norm == "none" else triangles * 2 / width).astype(np.float32)
 
 
 def warn_about_empty_bands(filters: np.ndarray, sample_rate: float, n_fft: int) -> None:

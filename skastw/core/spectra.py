@@ -15,6 +15,14 @@ MAX_OVERLAP = 1024
 #: Largest product ``n_fft * n_mels``; the filters take twice as many bytes.
 MAX_FILTER_SIZE = 2**23
 
+#: Window functions by name.
+WINDOWS: dict[str, Callable[[int], Tensor]] = {
+    "hann": torch.hann_window,
+    "hamming": torch.hamming_window,
+    "blackman": torch.blackman_window,
+    "bartlett": torch.bartlett_window,
+}
+
 
 def check_cost(n_fft: int, hop_length: int, n_mels: int) -> None:
     """Raise an error if the filters would take gigabytes, or each sample would be transformed thousands of times.
@@ -86,6 +94,122 @@ def centred_windows(waveform: Tensor, n_fft: int, hop_length: int) -> Tensor:
     zeros = waveform.new_zeros(len(waveform), max(0, size - half - waveform.shape[1]))
     padded = torch.cat([waveform[:, 1 : half + 1].flip(1), waveform, zeros], dim=1)
     return padded[:, :size].unfold(1, n_fft, hop_length)
+
+
+def librosa_windows(
+    waveform: Tensor, lengths: Tensor, n_fft: int, hop_length: int, pad_mode: str = "constant"
+) -> Tensor:
+    """Return windows that are centred on every ``hop_length``-th sample, as in ``librosa.stft``.
+
+    Parameters
+    ----------
+    waveform : Tensor of shape (B, N)
+        Waveforms, zero beyond the length of each clip.
+    lengths : Tensor of shape (B,)
+        Samples of each clip.
+    n_fft, hop_length : int
+        Length of a window and step between windows in samples.
+    pad_mode : {"constant", "reflect"}, default="constant"
+        Whether half a window of zeros is added at both ends of each clip, or the clip is mirrored at them.
+
+    Returns
+    -------
+    Tensor of shape (B, T, n_fft)
+        A view: overlapping windows share memory. :func:`n_librosa_windows` tells how many of them belong to each clip.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastw.core.spectra import librosa_windows
+    >>> clip, lengths = torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([3])
+    >>> librosa_windows(clip, lengths, n_fft=4, hop_length=2, pad_mode="reflect")[0].tolist()
+    [[3.0, 2.0, 1.0, 2.0], [1.0, 2.0, 3.0, 2.0]]
+    """
+    half = n_fft // 2
+    if pad_mode == "reflect":
+        return reflected(waveform, lengths, half, half).unfold(1, n_fft, hop_length)
+    return nn.functional.pad(waveform, (half, half)).unfold(1, n_fft, hop_length)
+
+
+def n_librosa_windows(lengths: Tensor, n_fft: int, hop_length: int) -> Tensor:
+    """Return the number of windows of :func:`librosa_windows` of clips with ``lengths`` (B,) in samples, shape (B,)."""
+    return 1 + (lengths - n_fft % 2) // hop_length
+
+
+def reflected(waveform: Tensor, lengths: Tensor, before: int, after: int, *, repeat_edge: bool = False) -> Tensor:
+    """Return clips that are continued at both ends by their mirror images, repeatedly if they are short.
+
+    Parameters
+    ----------
+    waveform : Tensor of shape (B, N)
+        Waveforms, zero beyond the length of each clip.
+    lengths : Tensor of shape (B,)
+        Samples of each clip.
+    before, after : int
+        Samples to add before the start and after the end of each clip.
+    repeat_edge : bool, default=False
+        Whether the first and the last sample are part of the mirror image, as with ``mode="symmetric"`` instead of
+        ``mode="reflect"`` of ``numpy.pad``.
+
+    Returns
+    -------
+    Tensor of shape (B, before + N + after)
+        Zero beyond the continuation of each clip.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastw.core.spectra import reflected
+    >>> clips = torch.tensor([[1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 0.0, 0.0]])
+    >>> reflected(clips, torch.tensor([4, 2]), 1, 2).tolist()
+    [[2.0, 1.0, 2.0, 3.0, 4.0, 3.0, 2.0], [6.0, 5.0, 6.0, 5.0, 6.0, 0.0, 0.0]]
+    """
+    edge = int(repeat_edge)
+    ends = lengths.to(waveform.device)[:, None]
+    period = (2 * (ends - 1 + edge)).clamp(min=1)
+
+    def mirror(position: Tensor) -> Tensor:
+        folded = position % period
+        return waveform.gather(1, torch.minimum(folded, period - edge - folded))
+
+    start = torch.arange(-before, 0, device=waveform.device).expand(len(ends), -1)
+    end = ends + torch.arange(after, device=waveform.device)
+    zeros = waveform.new_zeros(len(ends), after)
+    return torch.cat([mirror(start), waveform, zeros], dim=1).scatter_(1, before + end, mirror(end))
+
+
+def centred_window(name: str, win_length: int | None, n_fft: int) -> Tensor:
+    """Return a window function with zeros at both ends.
+
+    Parameters
+    ----------
+    name : {"hann", "hamming", "blackman", "bartlett"}
+    win_length : int or None
+        Length of the window in samples; None stands for ``n_fft``. The window is periodic, as usual for spectra: with
+        the first value once more at its end, it would be symmetric.
+    n_fft : int
+        Length of the result.
+
+    Returns
+    -------
+    Tensor of shape (n_fft,)
+
+    Raises
+    ------
+    ComponentError
+        If the window is longer than ``n_fft``.
+
+    Examples
+    --------
+    >>> from skastw.core.spectra import centred_window
+    >>> centred_window("hann", 4, 6).tolist()
+    [0.0, 0.0, 0.5, 1.0, 0.5, 0.0]
+    """
+    win_length = win_length or n_fft
+    if win_length > n_fft:
+        raise ComponentError(f"Got win_length={win_length}, expected at most n_fft={n_fft}.")
+    before = (n_fft - win_length) // 2
+    return nn.functional.pad(WINDOWS[name](win_length), (before, n_fft - win_length - before))
 
 
 def power_spectrum(windows: Tensor, window: Tensor, n_fft: int | None = None) -> Tensor:

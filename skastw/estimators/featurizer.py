@@ -15,7 +15,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from skastw.core.component import ComponentParams, component_to_config, resolve_component
+from skastw.core.component import ComponentParams, component_names, component_to_config, resolve_component
 from skastw.core.parameters import integers, param, parameters, take_params
 from skastw.core.sklearn_private import StrOptions, fit_context
 from skastw.data.cache import FrameCacheParams
@@ -27,6 +27,9 @@ from skastw.features import Features, FeaturesModule, Precomputed
 from skastw.features.statistics import frame_statistics, statistic_names
 from skastw.pooling import Pooling, PoolingModule
 from skastw.training.transfer import build_front_end
+
+#: Names of front ends, for the documentation.
+_FRONT_ENDS = ", ".join(f'``"{name}"``' for name in component_names("features") if name != Precomputed.name)
 
 
 def _makes_a_table(featurizer: ASTWFeaturizer) -> bool:
@@ -81,8 +84,7 @@ class ASTWFeaturizer(ExplainedArguments, TransformerMixin, ComponentParams, Fram
     features: str | Features = param(
         default="log_mel",
         valid=[str, Features],
-        doc="Front end, which computes frames from a waveform; see the parameter ``features`` of "
-        ":class:`ASTWClassifier`.",
+        doc=f"Front end, which computes frames from a waveform: {_FRONT_ENDS}.",
     )
     output: str = param(
         default="frames",

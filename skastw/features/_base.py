@@ -102,3 +102,15 @@ class HopFeatures(Features):
     def to_preprocessor(self, sample_rate: int, chunk_length: float) -> dict[str, Any]:
         """Return the settings by the names of the parameters."""
         return {**super().to_preprocessor(sample_rate, chunk_length), **self.get_params(deep=False)}
+
+
+@parameters
+class STFTFeatures(HopFeatures):
+    """Base of front ends that compute a short-time Fourier transform with a symmetric window."""
+
+    n_fft: int = param(default=400, valid=[integers(8, 65536)], doc="Length of the Fourier transform in samples.")
+    win_length: int | None = param(
+        default=None,
+        valid=[integers(2, 65536), None],
+        doc="Length of the window in samples, which is centred in ``n_fft``; None stands for ``n_fft``.",
+    )

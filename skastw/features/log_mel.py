@@ -6,31 +6,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from skastw.core.batching import frame_mask, is_padded
 from skastw.core.mel import mel_filter_bank, mel_frequencies, warn_about_empty_bands
 from skastw.core.parameters import integers, param, parameters, reals
-from skastw.core.spectra import centred_windows, check_cost, in_slabs, power_spectrum
-from skastw.errors import ComponentError
-from skastw.features._base import Features, FeaturesModule, HopFeatures
+from skastw.core.spectra import centred_window, centred_windows, check_cost, in_slabs, power_spectrum
+from skastw.features._base import Features, FeaturesModule, STFTFeatures
 
 
 @parameters
-class MelFeatures(HopFeatures):
-    """Base of front ends with a mel filter bank; see :class:`LogMel`."""
+class MelFeatures(STFTFeatures):
+    """Base of front ends with a Hann window and a mel filter bank; see :class:`LogMel`."""
 
     n_mels: int = param(default=80, valid=[integers(1, 1024)], doc="Number of mel bands.")
-    n_fft: int = param(
-        default=400,
-        valid=[integers(8, 65536)],
-        doc="Length of the Fourier transform in samples.",
-    )
-    win_length: int | None = param(
-        default=None,
-        valid=[integers(2, 65536), None],
-        doc="Length of the Hann window in samples, which is centred in ``n_fft``; None stands for ``n_fft``.",
-    )
     fmin: float = param(default=0.0, valid=[reals(0, None, closed="left")], doc="Lower end of the mel bands in Hz.")
     fmax: float | None = param(
         default=None,
@@ -128,20 +117,14 @@ class MelModule(FeaturesModule):
 
     def __init__(self, params: Any, sample_rate: int) -> None:
         super().__init__()
-        win_length = params.win_length or params.n_fft
-        if win_length > params.n_fft:
-            raise ComponentError(f"Got win_length={win_length}, expected at most n_fft={params.n_fft}.")
         check_cost(params.n_fft, params.hop_length, params.n_mels)
-
         self.n_features = params.n_mels
         self.n_fft = params.n_fft
         self.hop_length = params.hop_length
 
         filters = mel_filter_bank(sample_rate, params.n_fft, params.n_mels, params.fmin, params.fmax)
         warn_about_empty_bands(filters, sample_rate, params.n_fft)
-        before = (params.n_fft - win_length) // 2
-        window = nn.functional.pad(torch.hann_window(win_length), (before, params.n_fft - win_length - before))
-        self.register_buffer("window", window, persistent=False)
+        self.register_buffer("window", centred_window("hann", params.win_length, params.n_fft), persistent=False)
         self.register_buffer("filters", torch.from_numpy(filters.T.copy()), persistent=False)
 
     def scaled(self, mel: Tensor, lengths: Tensor) -> Tensor:
