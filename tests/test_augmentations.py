@@ -10,6 +10,7 @@ from scipy import stats
 from skastw import ASTWClassifier
 from skastw.audio import load_waveform
 from skastw.augment import (
+    Augment,
     Background,
     BetweenClass,
     CutMix,
@@ -20,11 +21,13 @@ from skastw.augment import (
     Noise,
     RandomCrop,
     ResizedCrop,
+    SpecAugment,
     TimeShift,
     TimeStretch,
 )
 from skastw.augment._mixing import draw_partners, draw_shares
 from skastw.core.batching import Batch, length_mask, pad
+from skastw.core.component import resolve_component
 from skastw.core.decibels import UNIT, from_power, to_power
 from skastw.datasets import load_spoken_digits, make_tones
 from skastw.encoders import ASTWEncoder
@@ -483,3 +486,84 @@ def test_a_resized_crop_of_the_whole_at_its_own_tempo_changes_nothing():
     batch = batch_of(random_item(96), random_item(96, seed=1))
     result = applied(ResizedCrop(min_share=1.0, max_stretch=0.0), batch)
     torch.testing.assert_close(result.inputs, batch.inputs)
+
+
+# ------------------------------------------------------------------ probabilities and seeds
+
+
+@pytest.mark.parametrize("component", [RandomCrop(min_share=0.3), ResizedCrop(min_share=0.3), SpecAugment(time_warp=9)])
+def test_each_item_is_cropped_masked_or_warped_with_the_probability(component):
+    items = [random_item(60, seed=i) for i in range(500)]
+    batch = batch_of(*items)
+    never = applied(component.set_params(p=0.0), batch)
+    assert torch.equal(never.inputs, batch.inputs)
+    assert torch.equal(never.lengths, batch.lengths)
+
+    some = applied(component.set_params(p=0.3), batch, seed=6)
+    is_changed = [n != 60 or not torch.equal(x, y) for n, x, y in zip(some.lengths, some.inputs, items, strict=True)]
+    assert np.mean(is_changed) == pytest.approx(0.3, abs=0.06)
+
+
+#: Lengths and weighted sums of the frames that each augmentation gives for one seed.
+OF_A_SEED = {
+    "background": ([50, 31, 2], 101.39),
+    "between_class": ([50, 31, 2], 81.13),
+    "cutmix": ([50, 31, 2], -411.29),
+    "equalizer": ([50, 31, 2], -345.73),
+    "frequency_warp": ([50, 31, 2], -413.76),
+    "gain": ([50, 31, 2], -369.42),
+    "mixup": ([50, 31, 2], -373.36),
+    "noise": ([50, 31, 2], 292.91),
+    "random_crop": ([42, 31, 2], -376.06),
+    "resized_crop": ([42, 27, 2], -353.82),
+    "spec_augment": ([50, 31, 2], -422.55),
+    "time_shift": ([50, 31, 2], -399.65),
+    "time_stretch": ([51, 32, 2], -422.23),
+}
+
+
+@pytest.mark.parametrize("name", OF_A_SEED)
+def test_a_seed_gives_the_same_frames_as_in_earlier_revisions(name):
+    batch = batch_of(*[random_item(n, seed=n) for n in (50, 31, 2)])
+    component = resolve_component(Augment, name)
+    if name == "background":
+        component.set_params(paths=["hum.wav"])
+    recording = torch.linspace(-1, 1, 20)[:, None].expand(20, N_BINS)
+    result = component.prepare(lambda paths: [recording], 16000)(batch, generator(6))
+    lengths, total = OF_A_SEED[name]
+    assert result.lengths.tolist() == lengths
+    weights = torch.linspace(0, 1, result.inputs.shape[1])[:, None] * torch.linspace(0.5, 1, N_BINS)
+    assert float((result.inputs * weights).sum()) == pytest.approx(total, abs=0.05)
+
+
+# ------------------------------------------------------------------ time warping
+
+
+def test_a_warp_keeps_the_ends_and_the_order_and_stretches_both_sides_of_one_frame():
+    batch = batch_of(*[ramp(100)] * 300, ramp(9), ramp(2), ramp(1))
+    warped = applied(SpecAugment(freq_masks=0, time_masks=0, time_warp=10), batch).inputs[..., 0]
+    largest = []
+    for frames, n in zip(warped, batch.lengths.tolist(), strict=True):
+        time = frames[:n]
+        assert (float(time[0]), float(time[-1])) == (0.0, n - 1.0)
+        assert (time.diff() > 0).all()
+        bends = time.diff(n=2).abs() > 1e-3
+        assert bends.sum() <= 2, "one bend, which may lie between two frames"
+        largest.append(float((time - ramp(n)[:, 0]).abs().max()))
+    assert max(largest[:300]) <= 10 * 1.3
+    assert np.quantile(largest[:300], 0.9) > 6
+    assert largest[300] <= 3
+    assert not warped[301, 2:].any()
+
+
+def test_a_warp_of_zero_frames_draws_nothing():
+    batch = batch_of(random_item(), random_item(20, seed=1))
+    states = []
+    for warp in (0, 5):
+        draws = generator()
+        SpecAugment(time_warp=warp).apply(batch, draws)
+        states.append(draws.get_state())
+    masked = generator()
+    SpecAugment().apply(batch, masked)
+    assert torch.equal(states[0], masked.get_state())
+    assert not torch.equal(states[1], masked.get_state())

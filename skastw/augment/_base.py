@@ -3,6 +3,7 @@
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -72,10 +73,48 @@ class ItemAugment(Augment):
         is_chosen = chosen(size[0], self.p, generator).view(-1, *[1] * (len(size) - 1))
         return torch.where(is_chosen, values, 0.0)
 
+    def changed(self, n_items: int, generator: torch.Generator) -> Tensor:
+        """Draw which of ``n_items`` are changed by ``generator``, shape (n_items,), bool; nothing is drawn for p=1."""
+        return chosen(n_items, self.p, generator) if self.p < 1 else torch.ones(n_items, dtype=torch.bool)
+
 
 def chosen(n_items: int, p: float, generator: torch.Generator) -> Tensor:
     """Draw which of ``n_items`` are augmented, each with probability ``p``, by ``generator``, shape (n_items,)."""
     return torch.rand(n_items, generator=generator) < p
+
+
+def draw_between(low: float, high: float, n_items: int, generator: torch.Generator) -> Tensor:
+    """Draw a number from [low, high] for each of ``n_items`` by ``generator``, shape (n_items,)."""
+    return low + (high - low) * torch.rand(n_items, generator=generator)
+
+
+def on_items(batch: Batch, items: Tensor, transform: Transform, generator: torch.Generator) -> Batch:
+    """Return a batch in which ``transform`` has changed the frames of some items.
+
+    Parameters
+    ----------
+    batch : Batch
+    items : Tensor of int64
+        Sorted positions of the items.
+    transform : callable
+        A transform that does not mix items. It gets a batch of these items, without the padding that only other ones
+        need, and may change their lengths.
+    generator : Generator
+        Passed to ``transform``.
+    """
+    if len(items) in (0, len(batch.lengths)):
+        return transform(batch, generator) if len(items) else batch
+    lengths = batch.lengths[items]
+    inputs = batch.inputs[items, : int(lengths.max())]
+    part = transform(Batch(inputs, lengths, batch.targets[items], batch.weights[items]), generator)
+
+    lengths = batch.lengths.index_copy(0, items, part.lengths)
+    n_frames = int(lengths.max())
+    frames = batch.inputs.new_zeros(len(lengths), n_frames, batch.inputs.shape[2])
+    frames[:, : batch.inputs.shape[1]] = batch.inputs[:, :n_frames]
+    frames[items] = 0
+    frames[items, : part.inputs.shape[1]] = part.inputs[:, :n_frames]
+    return replace(batch, inputs=frames, lengths=lengths)
 
 
 def draw_crop_length(batch: Batch, min_share: float, generator: torch.Generator) -> int:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from skastw.augment._base import ItemAugment, chosen
+from skastw.augment._base import ItemAugment, chosen, draw_between
 from skastw.core.batching import Batch, frame_mask
 from skastw.core.decibels import from_power, to_power
 from skastw.core.parameters import param, parameters, reals
@@ -14,8 +14,6 @@ from skastw.core.parameters import param, parameters, reals
 class SoundAugment(ItemAugment):
     """Base of augmentations that add a sound at a random signal-to-noise ratio."""
 
-    log_mel = True
-
     min_snr: float = param(
         default=5.0,
         valid=[reals(-100, 100)],
@@ -24,8 +22,12 @@ class SoundAugment(ItemAugment):
     max_snr: float = param(default=35.0, valid=[reals(-100, 100)], doc="Largest signal-to-noise ratio (dB).")
     p: float = param(default=0.5, valid=[reals(0, 1)], doc="Probability that a sound is added to an item.")
 
-    def add(self, batch: Batch, sound: Tensor, generator: torch.Generator) -> Batch:
-        """Add another sound to each item of a batch.
+    def draw_snr(self, n_items: int, generator: torch.Generator) -> Tensor:
+        """Draw the signal-to-noise ratio of each of ``n_items`` by ``generator``, shape (n_items,), in decibels."""
+        return draw_between(self.min_snr, self.max_snr, n_items, generator)
+
+    def add_power(self, batch: Batch, sound: Tensor, generator: torch.Generator) -> Batch:
+        """Add another sound to each item of a batch of log-mel frames.
 
         Parameters
         ----------
@@ -40,9 +42,8 @@ class SoundAugment(ItemAugment):
         -------
         Batch
         """
-        n_items = len(sound)
-        snr = self.min_snr + (self.max_snr - self.min_snr) * torch.rand(n_items, generator=generator)
-        share = torch.where(chosen(n_items, self.p, generator), 10 ** (-snr / 10), 0.0)
+        snr = self.draw_snr(len(sound), generator)
+        share = torch.where(chosen(len(sound), self.p, generator), 10 ** (-snr / 10), 0.0)
 
         mask = frame_mask(batch.inputs, batch.lengths)
         signal = to_power(batch.inputs) * mask
@@ -75,6 +76,7 @@ class Noise(SoundAugment):
     """
 
     name = "noise"
+    log_mel = True
 
     def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return the batch with noisy items; see :class:`~skastw.augment.Augment`."""
@@ -82,4 +84,4 @@ class Noise(SoundAugment):
         colour = 6 * torch.randn(n_items, 1, 4, generator=generator)  # dB at four positions on the mel axis
         response = 10 ** (F.interpolate(colour, size=n_bins, mode="linear", align_corners=True) / 10)
         fluctuation = -torch.log1p(-torch.rand(n_items, n_frames, n_bins, generator=generator))
-        return self.add(batch, response * fluctuation, generator)
+        return self.add_power(batch, response * fluctuation, generator)

@@ -2,13 +2,13 @@
 
 import torch
 
-from skastw.augment._base import Augment, draw_crop_length, draw_starts
+from skastw.augment._base import ItemAugment, draw_crop_length, draw_starts
 from skastw.core.batching import Batch
 from skastw.core.parameters import param, parameters, reals
 
 
 @parameters
-class RandomCrop(Augment):
+class RandomCrop(ItemAugment):
     """Crop each item at a random position.
 
     One length is drawn for each batch, as a share of its longest item. Longer items are cropped to it, and shorter ones
@@ -43,8 +43,9 @@ class RandomCrop(Augment):
     def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return the batch with cropped items; see :class:`~skastw.augment.Augment`."""
         size = draw_crop_length(batch, self.min_share, generator)
-        cropped = batch.lengths.clamp(max=size)
+        is_changed = self.changed(len(batch.lengths), generator)
+        cropped = torch.where(is_changed, batch.lengths.clamp(max=size), batch.lengths)
         start = draw_starts(batch.lengths, cropped, generator)
 
-        position = (start[:, None] + torch.arange(size)).clamp(max=batch.inputs.shape[1] - 1)
+        position = (start[:, None] + torch.arange(int(cropped.max()))).clamp(max=batch.inputs.shape[1] - 1)
         return batch.with_frames(batch.inputs[torch.arange(len(start))[:, None], position], cropped)

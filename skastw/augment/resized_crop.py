@@ -2,13 +2,13 @@
 
 import torch
 
-from skastw.augment._base import Augment, draw_crop_length, draw_starts, interpolate_frames
+from skastw.augment._base import ItemAugment, draw_crop_length, draw_starts, interpolate_frames
 from skastw.core.batching import Batch
 from skastw.core.parameters import param, parameters, reals
 
 
 @parameters
-class ResizedCrop(Augment):
+class ResizedCrop(ItemAugment):
     """Crop each item at a random position, and change its tempo such that all items have the same length.
 
     One length is drawn for each batch, as a share of its longest item, and rounded down by at most a sixteenth. From
@@ -57,13 +57,15 @@ class ResizedCrop(Augment):
         lengths = batch.lengths
         size = draw_crop_length(batch, self.min_share, generator)
         tempo = 1 + self.max_stretch * (2 * torch.rand(len(lengths), generator=generator) - 1)
+        is_changed = self.changed(len(lengths), generator)
 
         cropped = torch.minimum((size * tempo).round().long().clamp(min=1), lengths)
         is_long = lengths >= size * (1 - self.max_stretch)
         resized = torch.where(is_long, size, (lengths / tempo).round().long().clamp(min=1, max=size))
+        cropped, resized = (torch.where(is_changed, sizes, lengths) for sizes in (cropped, resized))
         start = draw_starts(lengths, cropped, generator)
 
         step = (cropped - 1) / (resized - 1).clamp(min=1)
         last = (start + cropped - 1)[:, None]
-        position = (start[:, None] + torch.arange(size) * step[:, None]).clamp(max=last)
+        position = (start[:, None] + torch.arange(int(resized.max())) * step[:, None]).clamp(max=last)
         return batch.with_frames(interpolate_frames(batch.inputs, position, last), resized)
