@@ -13,7 +13,7 @@ from skastw.core.spectra import centred_windows, power_spectrum
 from skastw.datasets import load_spoken_digits
 from skastw.errors import ComponentError
 from skastw.features import MFCC, PCEN, LogMel, Precomputed
-from skastw.features.log_mel import whisper_scale
+from skastw.core.spectra import whisper_scale
 
 SETTINGS = [
     (16000, {}),

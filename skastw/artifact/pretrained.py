@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 
 import torch
 from msgspec import to_builtins
-from torch.overrides import TorchFunctionMode
 
 from skastw.artifact.card import model_card
 from skastw.artifact.folder import FETCHED, Artifact, StoredArtifact, read_artifact, read_files, write_artifact
 from skastw.artifact.weight_storage import WeightStorage, storage_from_config
 from skastw.core.parameters import check_params
+from skastw.core.shapes import ShapesOnly
 from skastw.core.text import readable
 from skastw.core.version import __version__
 from skastw.core.warn import warn_user
@@ -258,7 +258,7 @@ def _load_model(stored: StoredArtifact, components: Components, n_outputs: int, 
     """Return the network with the stored weights, which are read only if they match the network."""
     # twice, because some encoders create one tensor from another
     n_others = _MAX_REFERENCED if storage.frozen == "reference" else 0
-    with _Shapes(most=2 * len(stored.weights.specs) + n_others):
+    with ShapesOnly(most=2 * len(stored.weights.specs) + n_others):
         model = components.build(n_outputs)
     if not model.features.state_dict():  # a front end without weights computes its constants, which are not stored
         model.features = components.features.build(components.sample_rate)
@@ -266,28 +266,6 @@ def _load_model(stored: StoredArtifact, components: Components, n_outputs: int, 
     stored.weights.check(storage.expected(model))
     model.load_state_dict(storage.restored(model, stored.weights.read(), components), assign=True)
     return model.eval()
-
-
-class _Shapes(TorchFunctionMode):
-    """Context in which new tensors have a shape but no memory, and their number is limited.
-
-    A config from an untrusted source can then not allocate memory for a network that does not match the weights.
-    """
-
-    _MAKE = (torch.empty, torch.zeros, torch.ones, torch.randn)
-
-    def __init__(self, most: int) -> None:
-        super().__init__()
-        self.left = most
-
-    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if function in self._MAKE:
-            self.left -= 1
-            if self.left < 0:
-                raise ArtifactError("config.json describes a network with more weights than model.safetensors holds.")
-            kwargs = {**kwargs, "device": "meta"}
-        return function(*args, **kwargs)
 
 
 def with_front_end(trained: Trained, featurizer: Any) -> Trained:

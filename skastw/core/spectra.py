@@ -1,10 +1,11 @@
-"""Spectra of windows of a waveform."""
+"""Spectra of windows of a waveform, and Whisper's scale of their mel bands."""
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from skastw.core.batching import frame_mask, is_padded
 from skastw.errors import ComponentError
 
 #: Windows that are transformed at once, and samples in them. Such a part fits into the cache of a processor, and limits
@@ -260,3 +261,26 @@ def in_slabs(windows: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
         slabs = [function(slab) for slab in flat.split(min(_SLAB, max(1, _SLAB_SIZE // flat.shape[1])))]
         values = slabs[0] if len(slabs) == 1 else torch.cat(slabs)
     return values.view(*windows.shape[:2], -1)
+
+
+def whisper_scale(mel: Tensor, lengths: Tensor) -> Tensor:
+    """Return ``(x + 4) / 4``, where x is log10 of the mel power, but at least the maximum of the clip minus 8.
+
+    Parameters
+    ----------
+    mel : Tensor of shape (B, T, F)
+        Non-negative mel power.
+    lengths : Tensor of shape (B,)
+        Number of valid frames.
+
+    Returns
+    -------
+    Tensor of shape (B, T, F)
+        Frames, zero beyond each length. The values of a clip span at most 2 (80 dB).
+    """
+    log = mel.clamp(min=1e-10).log10()
+    if not is_padded(mel, lengths):
+        return torch.maximum(log, log.amax(dim=(1, 2), keepdim=True) - 8.0).add_(4.0).div_(4.0)
+    mask = frame_mask(mel, lengths)
+    floor = log.masked_fill(~mask, -10.0).amax(dim=(1, 2), keepdim=True) - 8.0
+    return ((torch.maximum(log, floor) + 4.0) / 4.0) * mask

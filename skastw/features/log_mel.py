@@ -8,10 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skastw.core.batching import frame_mask, is_padded
 from skastw.core.mel import mel_filter_bank, mel_frequencies, warn_about_empty_bands
 from skastw.core.parameters import integers, param, parameters, reals
-from skastw.core.spectra import centred_window, centred_windows, check_cost, in_slabs, power_spectrum
+from skastw.core.spectra import centred_window, centred_windows, check_cost, in_slabs, power_spectrum, whisper_scale
 from skastw.features._base import Features, FeaturesModule, STFTFeatures
 
 
@@ -152,26 +151,3 @@ class MelModule(FeaturesModule):
     def _mel(self, windows: Tensor) -> Tensor:
         """Return the mel bands of windows (n, n_fft), shape (n, n_mels)."""
         return self.spectrum(power_spectrum(windows, self.window)) @ self.filters
-
-
-def whisper_scale(mel: Tensor, lengths: Tensor) -> Tensor:
-    """Return ``(x + 4) / 4``, where x is log10 of the mel power, but at least the maximum of the clip minus 8.
-
-    Parameters
-    ----------
-    mel : Tensor of shape (B, T, F)
-        Non-negative mel power.
-    lengths : Tensor of shape (B,)
-        Number of valid frames.
-
-    Returns
-    -------
-    Tensor of shape (B, T, F)
-        Frames, zero beyond each length. The values of a clip span at most 2 (80 dB).
-    """
-    log = mel.clamp(min=1e-10).log10()
-    if not is_padded(mel, lengths):
-        return torch.maximum(log, log.amax(dim=(1, 2), keepdim=True) - 8.0).add_(4.0).div_(4.0)
-    mask = frame_mask(mel, lengths)
-    floor = log.masked_fill(~mask, -10.0).amax(dim=(1, 2), keepdim=True) - 8.0
-    return ((torch.maximum(log, floor) + 4.0) / 4.0) * mask

@@ -6,9 +6,10 @@ from torch import Tensor
 from skastw.core.batching import frame_mask
 from skastw.core.decibels import UNIT
 from skastw.core.parameters import integers, param, parameters
+from skastw.core.spectra import whisper_scale
 from skastw.errors import ComponentError
 from skastw.features._base import FeaturesModule
-from skastw.features.log_mel import MelFeatures, MelModule, whisper_scale
+from skastw.features.log_mel import MelFeatures, MelModule
 from skastw.features.statistics import cepstral_coefficients
 
 #: Number of frames that a line or parabola is fitted to.

@@ -8,87 +8,96 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, BinaryIO
 
+from msgspec import Meta
 from torch import Tensor
 
 from skastw.core.text import looked_in
 from skastw.errors import ArtifactError, HubError, WeightsError
 from skastw.storage import hub
 from skastw.storage.files import parse_json, read_limited
-from skastw.storage.weights import open_weights
+from skastw.storage.schema import check
+from skastw.storage.weights import StoredWeights, TensorSpec, open_weights
 
-#: The files of a checkpoint in a folder or repository.
-CONFIG, PREPROCESSOR, WEIGHTS = "config.json", "preprocessor_config.json", "model.safetensors"
-#: Largest JSON file that is read (bytes).
-_MAX_JSON_BYTES = 4 * 2**20
+#: The files of a checkpoint in a folder or repository. Processors store the settings of their front end in PROCESSOR.
+CONFIG, PREPROCESSOR, PROCESSOR = "config.json", "preprocessor_config.json", "processor_config.json"
+WEIGHTS, INDEX, CARD = "model.safetensors", "model.safetensors.index.json", "README.md"
+#: Largest JSON file, and largest safetensors file, that is read (bytes).
+_MAX_JSON_BYTES, _MAX_WEIGHT_BYTES = 4 * 2**20, 16 * 2**30
+_FileName = Annotated[str, Meta(pattern=r"^\w[\w.-]*\.safetensors$", description="the name of a safetensors file")]
+_TO_CONVERT = (
+    "Files that torch.save wrote (.bin, .pt, .pth) are not read, because they can contain a program. Convert them: "
+    "transformers loads them and writes safetensors with AutoModel.from_pretrained(...).save_pretrained(folder), and "
+    "many repositories have a converted revision such as 'refs/pr/1'."
+)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A checkpoint on the disk.
+    """A checkpoint, of which the headers of the safetensors files are read and checked, but no values.
 
     Attributes
     ----------
     name : str
         Its name in errors: as the user wrote it.
-    weights : Path
-        The safetensors file.
+    stored : tuple of StoredWeights
+        The safetensors files; several if the weights are divided.
     documents : mapping of str to dict
-        Content of the JSON files beside it, by file name.
+        Content of the JSON files beside them, by file name.
     source : dict
-        ``weights`` (name without folders), ``commit`` (of a repository), and ``sha256`` of the safetensors file.
+        ``weights`` (name without folders), ``commit`` (of a repository), ``sha256`` of the safetensors files, and
+        ``license``, if the model card names it.
     """
 
     name: str
-    weights: Path
+    stored: tuple[StoredWeights, ...]
     documents: Mapping[str, dict[str, Any]]
     source: dict[str, Any]
+
+    @property
+    def specs(self) -> dict[str, TensorSpec]:
+        """The types and shapes of the tensors by name."""
+        return {name: spec for part in self.stored for name, spec in part.specs.items()}
 
 
 def open_checkpoint(
     weights: str | os.PathLike[str], revision: str | None = None, *, sha256: str | None = None
 ) -> Checkpoint:
-    """Return a checkpoint, which is downloaded if necessary.
+    """Return a checkpoint, which is downloaded if necessary. A damaged download is repaired.
 
     Parameters
     ----------
     weights : path or str
-        A safetensors file, a folder that contains ``model.safetensors``, or a repository ``user/name`` of the Hub.
+        A safetensors file, a folder that contains ``model.safetensors`` or its parts, or a repository ``user/name`` of
+        the Hub.
     revision : str, optional
         Branch, tag or full commit hash of the repository.
     sha256 : str, optional
-        Expected SHA-256 of the safetensors file.
+        Expected SHA-256 of the safetensors files.
 
     Raises
     ------
     WeightsError
-        If the checkpoint is missing, cannot be downloaded, or is not the expected one.
+        If the checkpoint is missing, cannot be downloaded, is damaged, or is not the expected one.
     """
-    name, path = os.fspath(weights), Path(weights)
-    commit = None
-    if path.is_file():
-        file, folder = path, None
-    else:
+    name = os.fspath(weights)
+    try:
+        if Path(weights).is_file():
+            return _read(name, None, [Path(weights)], sha256)
+        folder, names = _fetch(name, revision)
         try:
-            folder = hub.fetch(name, [CONFIG, WEIGHTS], revision=revision)
-        except (ArtifactError, HubError) as error:
-            raise WeightsError(f"The weights {name!r} cannot be read: {error}") from error
-        file = folder / WEIGHTS
-        commit = None if path.is_dir() else folder.name
-
-    if not file.is_file():
-        raise WeightsError(f"There is no file {str(file)!r}{looked_in(file)}.")
-    documents = {} if folder is None else _documents(folder)
-    with open(file, "rb") as content:
-        digest = hashlib.file_digest(content, "sha256").hexdigest()
-    if sha256 is not None and digest != sha256:
-        raise WeightsError(f"The weights {name!r} have the SHA-256 {digest}, expected {sha256}: they were changed.")
-    source = {"weights": path.name if path.exists() else name, "commit": commit, "sha256": digest}
-    return Checkpoint(name, file, documents, {key: value for key, value in source.items() if value is not None})
+            return _read(name, folder, _parts(folder), sha256)
+        except ArtifactError as error:
+            if not hub.repair(folder, name, names, because=error):
+                raise
+        return _read(name, folder, _parts(folder), sha256)
+    except (ArtifactError, HubError, OSError) as error:
+        raise WeightsError(f"The weights {name!r} cannot be read: {error}") from error
 
 
 def read_tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
@@ -97,21 +106,93 @@ def read_tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
     Raises
     ------
     WeightsError
-        If the file is damaged, or holds NaN or infinite values.
+        If a file is damaged, or holds NaN or infinite values.
     """
     try:
-        with open(checkpoint.weights, "rb") as file:
-            return open_weights(file, checkpoint.weights, sha256=checkpoint.source["sha256"]).read()
+        return {name: tensor for part in checkpoint.stored for name, tensor in part.read().items()}
     except (ArtifactError, OSError) as error:
         raise WeightsError(f"The weights {checkpoint.name!r} cannot be read: {error}") from error
 
 
-def _documents(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return the content of the JSON files in a folder."""
-    documents = {}
-    for name in (CONFIG, PREPROCESSOR):
-        if (folder / name).is_file():
-            with open(folder / name, "rb") as file:
-                content = read_limited(file, name, max_bytes=_MAX_JSON_BYTES)
-            documents[name] = parse_json(content, repr(str(folder / name)))
-    return documents
+def _fetch(name: str, revision: str | None) -> tuple[Path, list[str]]:
+    """Return the local folder of a checkpoint, downloaded if necessary, and the names of its files."""
+    optional = [PREPROCESSOR, PROCESSOR, CARD, WEIGHTS]
+    folder = hub.fetch(name, [CONFIG], optional=optional, revision=revision)
+    names = [CONFIG, *(item for item in optional if (folder / item).is_file())]
+    if folder != Path(name) and WEIGHTS not in names:
+        hub.fetch(name, [CONFIG], optional=[INDEX], revision=folder.name)
+        if (folder / INDEX).is_file():
+            parts = [part.name for part in _parts(folder)]
+            hub.fetch(name, [CONFIG, *parts], revision=folder.name)
+            names += [INDEX, *parts]
+    return folder, names
+
+
+def _parts(folder: Path) -> list[Path]:
+    """Return the safetensors files of a checkpoint."""
+    if (folder / WEIGHTS).exists() or not (folder / INDEX).exists():
+        return [folder / WEIGHTS]
+    index = check(_read_json(folder / INDEX), dict[str, Any], str(folder / INDEX), ArtifactError)
+    places = check(
+        index.get("weight_map"), dict[str, _FileName], str(folder / INDEX), ArtifactError, place="weight_map"
+    )
+    return [folder / part for part in sorted(set(places.values()))]
+
+
+def _read(name: str, folder: Path | None, parts: list[Path], sha256: str | None) -> Checkpoint:
+    """Return the checkpoint in safetensors files and the JSON files of a folder."""
+    digest, stored = hashlib.sha256(), []
+    for part in parts:
+        if not part.is_file():
+            raise ArtifactError(f"There is no file {str(part)!r}{looked_in(part)}. {_TO_CONVERT}")
+        with open(part, "rb") as file:
+            stored.append(_open(file, part))
+            file.seek(0)
+            while block := file.read(2**20):
+                digest.update(block)
+
+    if len({key for part in stored for key in part.specs}) < sum(len(part.specs) for part in stored):
+        raise ArtifactError(f"The parts of {name!r} hold the same weights twice.")
+    if sha256 is not None and digest.hexdigest() != sha256:
+        raise ArtifactError(f"their SHA-256 is {digest.hexdigest()}, expected {sha256}; they were changed.")
+
+    path = Path(name)
+    source = {
+        "weights": path.name if path.exists() else name,
+        "commit": None if folder is None or folder == path else folder.name,
+        "sha256": digest.hexdigest(),
+        "license": None if folder is None else _license(folder / CARD),
+    }
+    known = {key: value for key, value in source.items() if value is not None}
+    documents = () if folder is None else (CONFIG, PREPROCESSOR, PROCESSOR)
+    read = {item: _read_json(folder / item) for item in documents if folder and (folder / item).is_file()}
+    return Checkpoint(name, tuple(stored), read, known)
+
+
+def _open(file: BinaryIO, path: Path) -> StoredWeights:
+    try:
+        return open_weights(file, path, max_bytes=_MAX_WEIGHT_BYTES)
+    except ArtifactError:
+        file.seek(0)
+        if not file.read(4).startswith((b"PK\x03\x04", b"\x80")):
+            raise
+    raise ArtifactError(f"{str(path)!r} is a file of torch.save. {_TO_CONVERT}")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    with open(path, "rb") as file:
+        return parse_json(read_limited(file, str(path), max_bytes=_MAX_JSON_BYTES), repr(str(path)))
+
+
+def _license(card: Path) -> str | None:
+    """Return the licence that the metadata of a model card names."""
+    if not card.is_file():
+        return None
+    with open(card, "rb") as file:
+        text = read_limited(file, str(card), max_bytes=_MAX_JSON_BYTES).decode("utf-8", errors="replace")
+    metadata = re.match(r"---\s*\n(.*?)\n---\s*(?:\n|$)", text, flags=re.DOTALL)
+    names = (
+        dict(re.findall(r"^(license|license_name):[ ]*['\"]?([\w. -]+)", metadata[1], re.MULTILINE)) if metadata else {}
+    )
+    license_, own = names.get("license"), names.get("license_name")
+    return own if license_ in (None, "other") and own else license_

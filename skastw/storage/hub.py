@@ -42,6 +42,7 @@ def fetch(
     model: str | os.PathLike[str],
     names: Sequence[str],
     *,
+    optional: Sequence[str] = (),
     revision: str | None = None,
     token: str | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
@@ -56,6 +57,8 @@ def fetch(
         A folder, or a repository on the Hub such as ``"user/digits"``. An existing folder of that name has priority.
     names : sequence of str
         Names of the files. The commit at which the first one is found is also used for the others.
+    optional : sequence of str
+        Names of files that a repository may lack.
     revision : str, optional
         Branch, tag or commit of the repository; only a full commit hash always names the same bytes.
     token : str, optional
@@ -108,6 +111,8 @@ def fetch(
     folder = _download(model, names[0], revision, token, cache_dir).parent
     for name in names[1:]:
         _download(model, name, folder.name, token, cache_dir)
+    for name in optional:
+        _download_if_there(model, name, folder.name, token, cache_dir)
     _warn_if_moving(model, revision, folder.name)
     return folder
 
@@ -299,6 +304,24 @@ def _download(
             except Exception as error:
                 if not attempts_left or not _broke_off(_causes(error)):
                     raise
+
+
+def _download_if_there(
+    repo: str, name: str, commit: str, token: str | None, cache_dir: str | os.PathLike[str] | None
+) -> None:
+    """Download a file, unless the commit does not have it, which is noted in the cache."""
+    from huggingface_hub import _CACHED_NO_EXIST, try_to_load_from_cache
+
+    def is_missing() -> bool:
+        return try_to_load_from_cache(repo, name, cache_dir, commit) is _CACHED_NO_EXIST
+
+    if is_missing():
+        return
+    try:
+        _download(repo, name, commit, token, cache_dir)
+    except HubError:
+        if not is_missing():
+            raise
 
 
 def _hash_on_the_hub(repo: str, name: str, commit: str, token: str | None) -> str | None:

@@ -28,7 +28,9 @@ from skastw.storage.schema import check
 MAX_HEADER_BYTES = 4 * 2**20
 #: Largest file that is read.
 MAX_WEIGHT_BYTES = 2 * 2**30
-_DTYPES = {"F32": torch.float32, "F64": torch.float64, "I64": torch.int64}
+_WRITTEN = {"F32": torch.float32, "F64": torch.float64, "I64": torch.int64}
+#: Checkpoints may be stored in half precision.
+_DTYPES = {**_WRITTEN, "F16": torch.float16, "BF16": torch.bfloat16}
 #: A length or an offset; products of eight stay exact, and no file is as large.
 _Size = Annotated[int, Meta(ge=0, lt=2**48, description="an integer of 0 to 2**48")]
 
@@ -38,13 +40,13 @@ class TensorSpec(msgspec.Struct, forbid_unknown_fields=True):
 
     Attributes
     ----------
-    dtype : {"F32", "F64", "I64"}
+    dtype : {"F32", "F64", "I64", "F16", "BF16"}
     shape : list of int
     data_offsets : list of two int
         Its first byte and the one after its last, counted from the end of the header.
     """
 
-    dtype: Literal["F32", "F64", "I64"]
+    dtype: Literal["F32", "F64", "I64", "F16", "BF16"]
     shape: Annotated[list[_Size], Meta(max_length=8)]
     data_offsets: Annotated[list[_Size], Meta(min_length=2, max_length=2, description="two integers")]
 
@@ -130,7 +132,9 @@ class StoredWeights:
         return tensors
 
 
-def open_weights(file: BinaryIO, path: Path, *, sha256: str | None = None) -> StoredWeights:
+def open_weights(
+    file: BinaryIO, path: Path, *, sha256: str | None = None, max_bytes: int = MAX_WEIGHT_BYTES
+) -> StoredWeights:
     """Read and check the header of a safetensors file.
 
     The tensors must have unique names, supported dtypes and at most 8 dimensions, and their bytes must follow each
@@ -144,6 +148,8 @@ def open_weights(file: BinaryIO, path: Path, *, sha256: str | None = None) -> St
         Used in errors.
     sha256 : str, optional
         Expected SHA-256 of the file, compared when the values are read.
+    max_bytes : int
+        Largest size that is accepted.
 
     Returns
     -------
@@ -161,8 +167,8 @@ def open_weights(file: BinaryIO, path: Path, *, sha256: str | None = None) -> St
     name = repr(str(path))
     size = file.seek(0, 2)
     file.seek(0)
-    if size > MAX_WEIGHT_BYTES:
-        raise ArtifactError(f"{name} has {size} bytes, more than the limit of {MAX_WEIGHT_BYTES}.")
+    if size > max_bytes:
+        raise ArtifactError(f"{name} has {size} bytes, more than the limit of {max_bytes}.")
 
     length = int.from_bytes(file.read(8), "little")
     if size < 8 or not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
@@ -201,8 +207,8 @@ def weights_to_bytes(weights: Mapping[str, Tensor]) -> bytes:
 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     for name, tensor in tensors.items():
-        if tensor.dtype not in _DTYPES.values():
-            expected = ", ".join(map(_word, _DTYPES.values()))
+        if tensor.dtype not in _WRITTEN.values():
+            expected = ", ".join(map(_word, _WRITTEN.values()))
             raise ArtifactError(f"The weights {name!r} are {_word(tensor.dtype)}, expected one of {expected}.")
         if not _all_finite(tensor):
             raise ArtifactError(

@@ -75,7 +75,8 @@ def matrix_weights(model: nn.Module) -> list[Tensor]:
     >>> [tuple(w.shape) for w in matrix_weights(nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2)))]
     [(2, 3)]
     """
-    return [m.weight for m in model.modules() if isinstance(m, _MATRIX_LAYERS) and m.weight.requires_grad]
+    weights = [m.weight for m in model.modules() if isinstance(m, _MATRIX_LAYERS)]
+    return [weight for weight in weights if weight.requires_grad and weight.is_leaf]  # weight norm computes a weight
 
 
 def build_optimizers(
