@@ -1,7 +1,7 @@
 """Checkpoints: weights that were trained elsewhere, in a folder, a file or a repository of the Hugging Face Hub.
 
-Only safetensors and plain JSON are read, and nothing is executed. A checkpoint of another format must be converted
-first.
+Only safetensors and plain JSON are read, and nothing is executed. A file of ``torch.save`` is converted first; see
+:mod:`skastw.storage.torch_files`.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from skastw.core.text import looked_in
 from skastw.errors import ArtifactError, HubError, WeightsError
 from skastw.storage import hub
 from skastw.storage.files import parse_json, read_limited
+from skastw.storage.torch_files import CONFIG, SUFFIXES, WEIGHTS, converted_folder
 from skastw.storage.weights import open_weights
 
-#: The files of a checkpoint in a folder or repository.
-CONFIG, PREPROCESSOR, WEIGHTS = "config.json", "preprocessor_config.json", "model.safetensors"
+#: The JSON file beside ``config.json``, with the settings of the front end.
+PREPROCESSOR = "preprocessor_config.json"
 #: Largest JSON file that is read (bytes).
 _MAX_JSON_BYTES = 4 * 2**20
 
@@ -40,13 +41,17 @@ class Checkpoint:
     documents : mapping of str to dict
         Content of the JSON files beside it, by file name.
     source : dict
-        ``weights`` (name without folders), ``commit`` (of a repository), and ``sha256`` of the safetensors file.
+        ``weights`` (name without folders), ``commit`` (of a repository), and ``sha256`` of the file that the user
+        named.
+    converted : bool
+        Whether that is another file, from which the safetensors file was written.
     """
 
     name: str
     weights: Path
     documents: Mapping[str, dict[str, Any]]
     source: dict[str, Any]
+    converted: bool = False
 
 
 def open_checkpoint(
@@ -57,11 +62,12 @@ def open_checkpoint(
     Parameters
     ----------
     weights : path or str
-        A safetensors file, a folder that contains ``model.safetensors``, or a repository ``user/name`` of the Hub.
+        A safetensors file, a file of ``torch.save``, a folder that contains ``model.safetensors``, or a repository
+        ``user/name`` of the Hub.
     revision : str, optional
         Branch, tag or full commit hash of the repository.
     sha256 : str, optional
-        Expected SHA-256 of the safetensors file.
+        Expected SHA-256 of the file.
 
     Raises
     ------
@@ -82,13 +88,18 @@ def open_checkpoint(
 
     if not file.is_file():
         raise WeightsError(f"There is no file {str(file)!r}{looked_in(file)}.")
-    documents = {} if folder is None else _documents(folder)
     with open(file, "rb") as content:
         digest = hashlib.file_digest(content, "sha256").hexdigest()
     if sha256 is not None and digest != sha256:
         raise WeightsError(f"The weights {name!r} have the SHA-256 {digest}, expected {sha256}: they were changed.")
     source = {"weights": path.name if path.exists() else name, "commit": commit, "sha256": digest}
-    return Checkpoint(name, file, documents, {key: value for key, value in source.items() if value is not None})
+    source = {key: value for key, value in source.items() if value is not None}
+
+    converted = file.suffix.lower() in SUFFIXES
+    if converted:
+        folder = converted_folder(file, digest)
+        file = folder / WEIGHTS
+    return Checkpoint(name, file, {} if folder is None else _documents(folder), source, converted)
 
 
 def read_tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
@@ -99,9 +110,10 @@ def read_tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
     WeightsError
         If the file is damaged, or holds NaN or infinite values.
     """
+    sha256 = None if checkpoint.converted else checkpoint.source["sha256"]
     try:
         with open(checkpoint.weights, "rb") as file:
-            return open_weights(file, checkpoint.weights, sha256=checkpoint.source["sha256"]).read()
+            return open_weights(file, checkpoint.weights, sha256=sha256).read()
     except (ArtifactError, OSError) as error:
         raise WeightsError(f"The weights {checkpoint.name!r} cannot be read: {error}") from error
 
