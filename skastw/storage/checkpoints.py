@@ -118,6 +118,22 @@ def read_tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
         raise WeightsError(f"The weights {checkpoint.name!r} cannot be read: {error}") from error
 
 
+def tensor_shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the tensors of a checkpoint by name, without their values.
+
+    Raises
+    ------
+    WeightsError
+        If the file is damaged.
+    """
+    try:
+        with open(checkpoint.weights, "rb") as file:
+            specs = open_weights(file, checkpoint.weights).specs
+    except (ArtifactError, OSError) as error:
+        raise WeightsError(f"The weights {checkpoint.name!r} cannot be read: {error}") from error
+    return {name: tuple(spec.shape) for name, spec in specs.items()}
+
+
 def _documents(folder: Path) -> dict[str, dict[str, Any]]:
     """Return the content of the JSON files in a folder."""
     documents = {}
