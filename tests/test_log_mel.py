@@ -9,11 +9,10 @@ from transformers import WhisperFeatureExtractor
 from helpers import white_noise
 from skastw.audio import load_waveform
 from skastw.core.mel import mel_filter_bank
-from skastw.core.spectra import centred_windows, power_spectrum
+from skastw.core.spectra import centred_windows, power_spectrum, whisper_scale
 from skastw.datasets import load_spoken_digits
 from skastw.errors import ComponentError
 from skastw.features import MFCC, PCEN, LogMel, Precomputed
-from skastw.core.spectra import whisper_scale
 
 SETTINGS = [
     (16000, {}),

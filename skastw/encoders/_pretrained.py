@@ -11,6 +11,7 @@ from sklearn.base import clone
 from torch import Tensor
 
 from skastw.core.parameters import Layers, param, parameters, reals
+from skastw.core.sklearn_private import StrOptions
 from skastw.encoders._base import Encoder
 from skastw.storage.checkpoints import Checkpoint, open_checkpoint, read_tensors
 
@@ -64,7 +65,20 @@ class PretrainedEncoder(Encoder):
         """Return the encoder with the source of its weights; see :class:`~skastw.core.component.Component`."""
         if self.weights is None or self.source is not None:
             return self
-        return clone(self).set_params(source=self.checkpoint().source)
+        checkpoint = self.checkpoint()
+        return clone(self).set_params(**self.defined_by(checkpoint, sample_rate), source=checkpoint.source)
+
+    def defined_by(self, checkpoint: Checkpoint, sample_rate: int) -> dict[str, Any]:
+        """Return the parameters that a checkpoint defines, such as the sizes of the network; by default none.
+
+        Raises
+        ------
+        ComponentError
+            If the network was trained at another ``sample_rate``.
+        WeightsError
+            If the checkpoint belongs to another network.
+        """
+        return {}
 
     def sources(self) -> list[dict[str, str]]:
         """Return where the weights come from; see :class:`~skastw.core.component.Component`."""
@@ -76,4 +90,26 @@ class PretrainedEncoder(Encoder):
 
     @abstractmethod
     def converted(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Return the tensors of a checkpoint by the names that they have in the module of this encoder."""
+        """Return the tensors of a checkpoint by the names that they have in the module of this encoder.
+
+        Tensors that the module does not have, such as another head, are left out. Unknown names stay as they are, so
+        that they are refused.
+        """
+
+
+@parameters
+class RoundedEncoder(PretrainedEncoder):
+    """Base of the encoders whose windows over time may stick out at the end of a clip."""
+
+    rounding: str | None = param(
+        default=None,
+        valid=[StrOptions({"ceil", "floor"}), None],
+        doc='How the number of windows is rounded. With ``"ceil"``, all frames are used. With ``"floor"``, frames at '
+        "the end are left out if they do not fill a window, as in the published networks, but one window always "
+        'remains. None is ``"floor"`` with ``weights``, and ``"ceil"`` without.',
+    )
+
+    @property
+    def rounds_down(self) -> bool:
+        """Whether frames at the end that do not fill a window are left out."""
+        return (self.rounding or ("ceil" if self.weights is None else "floor")) == "floor"

@@ -1,19 +1,32 @@
 """The convolutional networks Cnn10 and Cnn14 of PANNs."""
 
+import re
+from collections.abc import Mapping
 from itertools import pairwise
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skastw.core.functional import Dropout, FeatureDropout
 from skastw.core.parameters import integers, param, parameters, reals
-from skastw.encoders._base import Encoder, EncoderModule, draw_xavier
-from skastw.encoders._conv2d import BatchNorm, ConvNormAct, Mask, shortened, time_mask
+from skastw.core.sklearn_private import StrOptions
+from skastw.encoders._base import EncoderModule, draw_xavier
+from skastw.encoders._conv2d import BatchNorm, ConvNormAct, Mask, apply_mask, shortened, time_mask
+from skastw.encoders._pretrained import RoundedEncoder
+from skastw.errors import ComponentError
+from skastw.storage.checkpoints import Checkpoint
+
+#: Sample rate (Hz) of the published networks by the number of frequencies of their spectrogram.
+_SAMPLE_RATES = {513: 32000, 257: 16000, 129: 8000}
+#: Parts of a checkpoint that the encoder does not have: the front end, whose values are constants, and the head.
+_LEFT_OUT = ("spectrogram_extractor.", "logmel_extractor.", "fc_audioset.")
+_BLOCK_LAYER = re.compile(r"conv_block(\d+)\.(conv|bn)([12])\.(\w+)")
 
 
 @parameters
-class _PANNEncoder(Encoder):
+class _PANNEncoder(RoundedEncoder):
     """Base of the encoders of PANNs; ``pools`` says for each block whether it halves time and frequency."""
 
     pools: ClassVar[tuple[bool, ...]] = ()
@@ -28,11 +41,39 @@ class _PANNEncoder(Encoder):
             "clip."
         ),
     )
+    dense: str | None = param(
+        default=None,
+        valid=[StrOptions({"frame", "clip"}), None],
+        doc='Input of the dense layer: each frame (``"frame"``), or the sum of the mean and the maximum over time '
+        '(``"clip"``). The output then is a single frame, the embedding of the paper. None is ``"clip"`` with '
+        '``weights``, and ``"frame"`` without.',
+    )
+
+    @property
+    def of_clip(self) -> bool:
+        """Whether the output is a single frame for the whole clip."""
+        return (self.dense or ("frame" if self.weights is None else "clip")) == "clip"
 
     @property
     def stride(self) -> float:
         """Number of input frames for each output frame."""
         return 2.0 ** sum(self.pools)
+
+    def defined_by(self, checkpoint: Checkpoint, sample_rate: int) -> dict[str, Any]:
+        """Check the sample rate; see :class:`~skastw.encoders.PretrainedEncoder`."""
+        bank = checkpoint.specs.get("logmel_extractor.melW")
+        trained_at = sample_rate if bank is None else _SAMPLE_RATES.get(bank.shape[0], sample_rate)
+        if trained_at != sample_rate:
+            raise ComponentError(
+                f"Got sample_rate={sample_rate} for the weights {checkpoint.name!r}, expected {trained_at}."
+            )
+        return {}
+
+    def converted(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the tensors by our names; see :class:`~skastw.encoders.PretrainedEncoder`."""
+        kept = {_own_name(name): tensor for name, tensor in tensors.items() if not name.startswith(_LEFT_OUT)}
+        counts = {name.replace("running_mean", "num_batches_tracked") for name in kept if name.endswith("running_mean")}
+        return {**dict.fromkeys(counts, torch.zeros((), dtype=torch.int64)), **kept}
 
     def build(self, n_features: int, max_frames: int) -> EncoderModule:
         """Return the module; see :class:`~skastw.encoders.Encoder`."""
@@ -63,8 +104,12 @@ class CNN10Encoder(_PANNEncoder):
 
     Notes
     -----
-    In the paper, the pooling over time comes before the dense layer. Here the dense layer is applied to each frame, as
-    in the paper's networks with frame-wise outputs.
+    In the paper, the pooling over time comes before the dense layer, and sizes are rounded down. Both are the default
+    with ``weights``, so the output is the published embedding. Without weights, the dense layer is applied to each
+    frame, as in the paper's networks with frame-wise outputs.
+
+    The published files, such as ``Cnn10_mAP=0.380.pth``, need the front end ``"mel"`` with the settings of their
+    training. With ``weights``, the statistics of batch norm never change: its layers stay in evaluation mode.
 
     References
     ----------
@@ -109,8 +154,12 @@ class CNN14Encoder(_PANNEncoder):
 
     Notes
     -----
-    In the paper, the pooling over time comes before the dense layer. Here the dense layer is applied to each frame, as
-    in the paper's networks with frame-wise outputs.
+    In the paper, the pooling over time comes before the dense layer, and sizes are rounded down. Both are the default
+    with ``weights``, so the output is the published embedding. Without weights, the dense layer is applied to each
+    frame, as in the paper's networks with frame-wise outputs.
+
+    The published files, such as ``Cnn14_mAP=0.431.pth``, need the front end ``"mel"`` with the settings of their
+    training. With ``weights``, the statistics of batch norm never change: its layers stay in evaluation mode.
 
     References
     ----------
@@ -138,13 +187,23 @@ class _PANNModule(EncoderModule):
         self.input_norm = BatchNorm(n_features)
         widths = [1, *(params.width * 2**index for index in range(len(params.pools)))]
         self.blocks = nn.ModuleList(
-            _Block(n_in, n_out, pool=pool) for (n_in, n_out), pool in zip(pairwise(widths), params.pools, strict=True)
+            _Block(n_in, n_out, pool=pool, floor=params.rounds_down)
+            for (n_in, n_out), pool in zip(pairwise(widths), params.pools, strict=True)
         )
         self.n_outputs = widths[-1]
         self.dense = nn.Linear(self.n_outputs, self.n_outputs)
         self.drop = Dropout(params.dropout)
         self.drop_features = FeatureDropout(params.embedding_dropout)
+        self.of_clip, self.keeps_statistics = params.of_clip, params.weights is not None
         draw_xavier(self)
+
+    def train(self, mode: bool = True) -> "_PANNModule":
+        """Set the mode of all layers; with pretrained weights, batch norms stay in evaluation mode."""
+        super().train(mode)
+        for layer in self.modules() if self.keeps_statistics else ():
+            if isinstance(layer, BatchNorm):
+                layer.eval()
+        return self
 
     def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         x = frames.transpose(1, 2)
@@ -153,23 +212,33 @@ class _PANNModule(EncoderModule):
         for block in self.blocks:
             x, lengths = block(x, lengths)
             x = self.drop(x)
-        x = self.drop_features(x.mean(dim=3).transpose(1, 2))
+        x = x.mean(dim=3).transpose(1, 2)
+        if self.of_clip:
+            x, lengths = _mean_plus_max(x, lengths)[:, None], torch.ones_like(lengths)
+        x = self.drop_features(x)
         return self.drop_features(F.relu(self.dense(x))), lengths
 
 
 class _Block(nn.Module):
-    """Two convolutions and, if ``pool``, the mean over 2 x 2."""
+    """Two convolutions and, if ``pool``, the mean over 2 x 2; with ``floor`` the last window never sticks out."""
 
-    def __init__(self, n_in: int, n_out: int, *, pool: bool) -> None:
+    def __init__(self, n_in: int, n_out: int, *, pool: bool, floor: bool) -> None:
         super().__init__()
         self.first = ConvNormAct(n_in, n_out)
         self.second = ConvNormAct(n_out, n_out)
-        self.pool = pool
+        self.pool, self.floor = pool, floor
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         mask = time_mask(x, lengths)
         x = self.second(self.first(x, mask), mask)
-        return (_average(x, mask), shortened(lengths, 2)) if self.pool else (x, lengths)
+        if not self.pool:
+            return x, lengths
+        if not self.floor:
+            return _average(x, mask), shortened(lengths, 2)
+
+        n_frames, n_bins = (torch.sym_max(size // 2, 1) for size in x.shape[2:])
+        x, lengths = _average(x, mask)[:, :, :n_frames, :n_bins], (lengths // 2).clamp(min=1)
+        return apply_mask(x, time_mask(x, lengths)), lengths
 
 
 def _average(x: Tensor, mask: Mask | None) -> Tensor:
@@ -179,3 +248,21 @@ def _average(x: Tensor, mask: Mask | None) -> Tensor:
         return x
     real = F.avg_pool2d(mask.values, (2, 1), ceil_mode=True)  # share of real frames in each window: 0, 0.5 or 1
     return x / real.clamp(min=0.5)
+
+
+def _mean_plus_max(x: Tensor, lengths: Tensor) -> Tensor:
+    """Return the sum of the mean and the maximum over the real frames of ``x`` (B, T, C).
+
+    No value is negative, so the zeros of the padding change neither the sum nor the maximum.
+    """
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    return x.sum(dim=1) / lengths[:, None].to(x) + x.amax(dim=1)
+
+
+def _own_name(name: str) -> str:
+    """Return our name of a tensor of a published checkpoint."""
+    if match := _BLOCK_LAYER.fullmatch(name):
+        block, kind, position, rest = match.groups()
+        layer = "first" if position == "1" else "second"
+        return f"blocks.{int(block) - 1}.{layer}.{'conv' if kind == 'conv' else 'norm'}.{rest}"
+    return re.sub(r"^fc1\.", "dense.", re.sub(r"^bn0\.", "input_norm.", name))

@@ -1,7 +1,7 @@
 """Checkpoints: weights that were trained elsewhere, in a folder, a file or a repository of the Hugging Face Hub.
 
-Only safetensors and plain JSON are read, and nothing is executed. A checkpoint of another format must be converted
-first.
+Only safetensors and plain JSON are read, and nothing is executed. A file of ``torch.save`` is converted first; see
+:mod:`skastw.storage.torch_files`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
@@ -22,6 +22,7 @@ from skastw.errors import ArtifactError, HubError, WeightsError
 from skastw.storage import hub
 from skastw.storage.files import parse_json, read_limited
 from skastw.storage.schema import check
+from skastw.storage.torch_files import SUFFIXES, converted_folder
 from skastw.storage.weights import StoredWeights, TensorSpec, open_weights
 
 #: The files of a checkpoint in a folder or repository. Processors store the settings of their front end in PROCESSOR.
@@ -31,9 +32,8 @@ WEIGHTS, INDEX, CARD = "model.safetensors", "model.safetensors.index.json", "REA
 _MAX_JSON_BYTES, _MAX_WEIGHT_BYTES = 4 * 2**20, 16 * 2**30
 _FileName = Annotated[str, Meta(pattern=r"^\w[\w.-]*\.safetensors$", description="the name of a safetensors file")]
 _TO_CONVERT = (
-    "Files that torch.save wrote (.bin, .pt, .pth) are not read, because they can contain a program. Convert them: "
-    "transformers loads them and writes safetensors with AutoModel.from_pretrained(...).save_pretrained(folder), and "
-    "many repositories have a converted revision such as 'refs/pr/1'."
+    "Files that torch.save wrote (.bin, .ckpt, .pt, .pth) are converted to safetensors if their path is given, "
+    "weights='folder/pytorch_model.bin'. Many repositories also have a converted revision such as 'refs/pr/1'."
 )
 
 
@@ -73,8 +73,8 @@ def open_checkpoint(
     Parameters
     ----------
     weights : path or str
-        A safetensors file, a folder that contains ``model.safetensors`` or its parts, or a repository ``user/name`` of
-        the Hub.
+        A safetensors file, a file of ``torch.save``, a folder that contains ``model.safetensors`` or its parts, or a
+        repository ``user/name`` of the Hub.
     revision : str, optional
         Branch, tag or full commit hash of the repository.
     sha256 : str, optional
@@ -87,6 +87,8 @@ def open_checkpoint(
     """
     name = os.fspath(weights)
     try:
+        if Path(weights).is_file() and Path(weights).suffix.lower() in SUFFIXES:
+            return _converted(name, Path(weights), sha256)
         if Path(weights).is_file():
             return _read(name, None, [Path(weights)], sha256)
         folder, names = _fetch(name, revision)
@@ -112,6 +114,21 @@ def read_tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
         return {name: tensor for part in checkpoint.stored for name, tensor in part.read().items()}
     except (ArtifactError, OSError) as error:
         raise WeightsError(f"The weights {checkpoint.name!r} cannot be read: {error}") from error
+
+
+def _converted(name: str, path: Path, sha256: str | None) -> Checkpoint:
+    """Return the checkpoint that a file of ``torch.save`` is converted to."""
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    _check_digest(digest, sha256)
+    folder = converted_folder(path, digest)
+    checkpoint = _read(str(folder), folder, _parts(folder), None)
+    return replace(checkpoint, name=name, source={"weights": path.name, "sha256": digest})
+
+
+def _check_digest(found: str, expected: str | None) -> None:
+    if expected is not None and found != expected:
+        raise ArtifactError(f"their SHA-256 is {found}, expected {expected}; they were changed.")
 
 
 def _fetch(name: str, revision: str | None) -> tuple[Path, list[str]]:
@@ -153,8 +170,7 @@ def _read(name: str, folder: Path | None, parts: list[Path], sha256: str | None)
 
     if len({key for part in stored for key in part.specs}) < sum(len(part.specs) for part in stored):
         raise ArtifactError(f"The parts of {name!r} hold the same weights twice.")
-    if sha256 is not None and digest.hexdigest() != sha256:
-        raise ArtifactError(f"their SHA-256 is {digest.hexdigest()}, expected {sha256}; they were changed.")
+    _check_digest(digest.hexdigest(), sha256)
 
     path = Path(name)
     source = {
