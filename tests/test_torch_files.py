@@ -182,13 +182,13 @@ def test_a_missing_file_is_named_with_a_similar_one(tmp_path):
 def test_a_checkpoint_is_converted_once_for_each_content(tmp_path, cache, name):
     path = saved(tmp_path / name, {"model": some_weights(), "cfg": SETTINGS})
     first = open_checkpoint(path)
-    assert first.weights.is_relative_to(cache)
+    assert first.stored[0].path.is_relative_to(cache)
     assert first.documents == {CONFIG: {"cfg": SETTINGS}}
     assert first.source == {"weights": name, "sha256": first.source["sha256"]}
     assert_same(read_tensors(first), some_weights())
 
-    written = first.weights.stat().st_mtime_ns
-    assert open_checkpoint(path, sha256=first.source["sha256"]).weights.stat().st_mtime_ns == written
+    written = first.stored[0].path.stat().st_mtime_ns
+    assert open_checkpoint(path, sha256=first.source["sha256"]).stored[0].path.stat().st_mtime_ns == written
     with pytest.raises(WeightsError, match="they were changed"):
         open_checkpoint(path, sha256="0" * 64)
 
@@ -198,7 +198,7 @@ def test_a_checkpoint_is_converted_once_for_each_content(tmp_path, cache, name):
 
 def test_a_damaged_conversion_is_repeated(tmp_path):
     path = saved(tmp_path / "x.pt", some_weights())
-    weights = open_checkpoint(path).weights
+    weights = open_checkpoint(path).stored[0].path
     weights.write_bytes(weights.read_bytes()[:-3])
     assert_same(read_tensors(open_checkpoint(path)), some_weights())
 
