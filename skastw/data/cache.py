@@ -32,6 +32,7 @@ from itertools import chain
 from numbers import Real
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import soundfile
@@ -51,6 +52,8 @@ VERSION = 1
 #: Packages that decode, resample and compute: another version may give other frames.
 _PACKAGES = ("av", "numpy", "soundfile", "soxr", "torch")
 
+#: The hashes of the weights of front ends, and the tensors that they belong to.
+_HASHED: WeakKeyDictionary[FeaturesModule, tuple[Any, list[Any]]] = WeakKeyDictionary()
 #: The start of this process. It never removes entries that were used since then.
 _BEGAN = time.time()
 #: Times of files may be as coarse as this (s), so that a second change is not visible in them.
@@ -116,8 +119,7 @@ def open_cache(
     if params.cache_dir is None:
         return None
     kind = type(features)
-    values = chain(front_end.named_parameters(), front_end.named_buffers())
-    weights = [(name, str(value.dtype), value.shape, _sha256(value)) for name, value in values]
+    weights = _weights_of(front_end)
 
     probe = ""
     if not kind.__module__.startswith("skastw."):
@@ -133,6 +135,17 @@ def open_cache(
     settings = [VERSION, _versions(), name, component_to_config(features), weights, probe, sample_rate, device]
     store = _store(os.path.abspath(params.cache_dir), int(min(params.cache_size * 1e9, 2**62)))
     return FrameCache(store, _name(*settings), sample_rate)
+
+
+def _weights_of(front_end: FeaturesModule) -> list[tuple[str, str, tuple[int, ...], str]]:
+    """Return name, dtype, shape and SHA-256 of each weight and buffer; they are hashed once for each module."""
+    values = dict(chain(front_end.named_parameters(), front_end.named_buffers()))
+    state = [(name, id(value), value._version) for name, value in values.items()]
+    known, hashed = _HASHED.get(front_end, (None, []))
+    if known != state:
+        hashed = [(name, str(value.dtype), tuple(value.shape), _sha256(value)) for name, value in values.items()]
+        _HASHED[front_end] = (state, hashed)
+    return hashed
 
 
 @functools.lru_cache(maxsize=64)

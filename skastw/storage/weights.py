@@ -28,9 +28,9 @@ from skastw.storage.schema import check
 MAX_HEADER_BYTES = 4 * 2**20
 #: Largest file that is read.
 MAX_WEIGHT_BYTES = 2 * 2**30
-_WRITTEN = {"F32": torch.float32, "F64": torch.float64, "I64": torch.int64}
+_WRITTEN = {"F32": torch.float32, "F64": torch.float64, "I64": torch.int64, "F16": torch.float16}
 #: Checkpoints may be stored in half precision.
-_DTYPES = {**_WRITTEN, "F16": torch.float16, "BF16": torch.bfloat16}
+_DTYPES = {**_WRITTEN, "BF16": torch.bfloat16}
 #: A length or an offset; products of eight stay exact, and no file is as large.
 _Size = Annotated[int, Meta(ge=0, lt=2**48, description="an integer of 0 to 2**48")]
 
@@ -192,8 +192,8 @@ def weights_to_bytes(weights: Mapping[str, Tensor]) -> bytes:
     Raises
     ------
     ArtifactError
-        If a tensor contains NaN or infinite values or has another dtype than float32, float64 and int64, or if the
-        file would be larger than ``MAX_WEIGHT_BYTES``.
+        If a tensor contains NaN or infinite values or has another dtype than float16, float32, float64 and int64, or if
+        the file would be larger than ``MAX_WEIGHT_BYTES``.
 
     Examples
     --------

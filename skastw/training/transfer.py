@@ -160,7 +160,8 @@ def train_top(layers: Sequence[nn.Module], train: str) -> None:
     >>> [layer.weight.requires_grad for layer in layers]
     [False, True]
     """
-    n_trained = {"none": 0, "all": len(layers)}.get(train) or int(train.removeprefix("top-"))
+    n_trained = {"none": 0, "all": len(layers)}.get(train)
+    n_trained = int(train.removeprefix("top-")) if n_trained is None else n_trained
     for layer in layers[: max(0, len(layers) - n_trained)]:
         layer.requires_grad_(False)
 
