@@ -373,3 +373,14 @@ def test_a_pipeline_is_saved_with_the_weights_of_its_featurizer(checkpoint, tmp_
     checkpoint.unlink()
     loaded = ASTWClassifier.from_pretrained(folder)
     np.testing.assert_allclose(loaded.predict_proba(CLIPS), pipeline.predict_proba(CLIPS), atol=1e-6)
+
+
+# ------------------------------------------------------------------ ONNX
+
+
+def test_a_frozen_encoder_is_exported_with_its_weights(checkpoint, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    clf = probe(network(checkpoint), epochs=1).fit(CLIPS, Y)
+    session = onnxruntime.InferenceSession(clf.export_onnx(tmp_path / "net.onnx"))
+    probabilities, _ = session.run(None, {"waveform": CLIPS[0][None]})
+    np.testing.assert_allclose(probabilities, clf.predict_proba(CLIPS[:1]), atol=1e-4)

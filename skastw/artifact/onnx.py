@@ -36,6 +36,7 @@ from skastw.core.version import __version__
 from skastw.core.warn import ignored_warnings
 from skastw.errors import ExportError
 from skastw.features import FeaturesModule
+from skastw.features.frozen import FrozenModule
 from skastw.features.log_mel import MelModule
 from skastw.network.model import AudioModel
 from skastw.network.trained import Trained
@@ -86,16 +87,19 @@ def write_onnx(path: str | os.PathLike[str], trained: Trained) -> Path:
     components, targets = trained.components, trained.targets
     names = {kind: part.name for kind, part in components.parts.items()}
     model = copy.deepcopy(trained.model).float().requires_grad_(False)
-    front_end = components.features.build(components.sample_rate).eval()
+    front_end = model.features.eval()
+    network: AudioModel | _WithFrozenEncoder = model
+    if isinstance(front_end, FrozenModule):  # torch cannot export its loop over chunks either
+        network, front_end = _WithFrozenEncoder(front_end, model), front_end.features
     with _quiet(), removed_traces(), torch.no_grad():
         parts = (
             _front_end_graph(front_end, names),
-            _network_graph(model, front_end.n_features, names),
+            _network_graph(network, front_end.n_features, names),
             _graph(_Traced(nn.Identity(), targets.finish), torch.zeros(2, targets.n_outputs), n_dynamic=1),
         )
 
     proto = helper.make_model(
-        _assembled(*parts, model.max_frames, targets),
+        _assembled(*parts, network.max_frames, targets),
         opset_imports=[helper.make_opsetid("", _OPSET)],
         ir_version=10,
         producer_name="skastw",
@@ -118,8 +122,11 @@ def write_onnx(path: str | os.PathLike[str], trained: Trained) -> Path:
         raise ExportError("The model has 2 GB of weights or more, expected less, which is the limit of an ONNX file.")
 
     content = proto.SerializeToString()
-    seconds = (0.0, 0.3, min(1.25 * components.chunk_length, _LONGEST_CHECK))
-    _check(content, model, front_end, targets, [1 + int(length * components.sample_rate) for length in seconds])
+    # chunks of frozen outputs may differ by a frame from chunks of the frames that they are computed from
+    whole = getattr(components.features, "chunk_length", components.chunk_length)
+    longest = (0.9 if isinstance(network, _WithFrozenEncoder) else 1.25) * whole
+    seconds = (0.0, 0.3, min(longest, _LONGEST_CHECK))
+    _check(content, network, front_end, targets, [1 + int(length * components.sample_rate) for length in seconds])
     write_file(target, content)
     return target
 
@@ -189,6 +196,18 @@ def _lengths(items: Tensor) -> Tensor:
     return torch.ones(items.shape[0], dtype=torch.int64) * items.shape[1]
 
 
+class _WithFrozenEncoder(nn.Module):
+    """A network together with the frozen encoder that is part of its front end."""
+
+    def __init__(self, frozen: FrozenModule, model: AudioModel) -> None:
+        super().__init__()
+        self.frozen_encoder, self.model, self.max_frames = frozen.encoder, model, frozen.max_frames
+
+    def classify(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        """Turn frames of the front end of the encoder into logits."""
+        return self.model.classify(*self.frozen_encoder(frames, lengths))
+
+
 def _front_end_graph(front_end: FeaturesModule, names: Mapping[str, str]) -> Any:
     """Return the graph from waveforms (B, N) without padding to frames (B, T, F)."""
     n_samples = _FRAMES * getattr(front_end, "hop_length", 160) + 1
@@ -208,16 +227,20 @@ def _front_end_graph(front_end: FeaturesModule, names: Mapping[str, str]) -> Any
         raise _no_form("features", names, error) from error
 
 
-def _network_graph(model: AudioModel, n_features: int, names: Mapping[str, str]) -> Any:
+def _network_graph(network: AudioModel | _WithFrozenEncoder, n_features: int, names: Mapping[str, str]) -> Any:
     """Return the graph from frames (B, T, F) of one chunk without padding to logits."""
 
     def without_padding(module: nn.Module, function: Callable[[Tensor, Tensor], Any]) -> _Traced:
         return _Traced(module, lambda frames: function(frames, _lengths(frames)))
 
-    frames = torch.zeros(2, min(_FRAMES, model.max_frames), n_features)
+    # samples are frames with one value, and a network may need hundreds of them
+    frames = torch.zeros(2, min(_FRAMES * (160 if n_features == 1 else 1), network.max_frames), n_features)
     try:
-        return _graph(without_padding(model, model.classify), frames)
+        return _graph(without_padding(network, network.classify), frames)
     except Exception as error:
+        if not isinstance(network, AudioModel):
+            raise _no_form("features", names, error) from error
+        model = network
         encoder, pooling = (m[0] if isinstance(m, nn.ModuleList) else m for m in (model.encoder, model.pooling))
 
         # find the component that cannot be exported
@@ -341,7 +364,7 @@ def _assembled(front_end: Any, network: Any, final: Any, max_frames: int, target
 @torch.no_grad()
 def _check(
     content: bytes,
-    model: AudioModel,
+    network: AudioModel | _WithFrozenEncoder,
     front_end: FeaturesModule,
     targets: Targets,
     sizes: Sequence[int],
@@ -354,8 +377,8 @@ def _check(
         generator = torch.Generator().manual_seed(n_samples)
         waveform = torch.randn(2, n_samples, generator=generator) * torch.linspace(0.5, 0.001, n_samples)
         frames, lengths = front_end(waveform, torch.full((2,), n_samples))
-        chunks = [frames[:, start:stop] for start, stop in split_evenly(int(lengths[0]), model.max_frames)]
-        expected = torch.stack([model.classify(chunk, _lengths(chunk)) for chunk in chunks]).mean(dim=0)
+        chunks = [frames[:, start:stop] for start, stop in split_evenly(int(lengths[0]), network.max_frames)]
+        expected = torch.stack([network.classify(chunk, _lengths(chunk)) for chunk in chunks]).mean(dim=0)
         unit = torch.ones(1)
         if targets.exported[-1] != "logits":  # in units of a change of the network's outputs by 1
             changed, expected = targets.finish(expected + 1), targets.finish(expected)

@@ -91,10 +91,27 @@ class Frozen(Features):
 
     def build(self, sample_rate: int) -> FeaturesModule:
         """Return the module; see :class:`~skastw.features.Features`."""
-        return _FrozenModule(self, sample_rate)
+        return FrozenModule(self, sample_rate)
 
 
-class _FrozenModule(FeaturesModule):
+class FrozenModule(FeaturesModule):
+    """Built :class:`Frozen`.
+
+    Parameters
+    ----------
+    params : Frozen
+    sample_rate : int
+        Samples per second (Hz).
+
+    Attributes
+    ----------
+    features : FeaturesModule
+        Front end of the encoder.
+    encoder : EncoderModule
+    max_frames : int
+        Largest number of frames of ``features`` that the encoder processes at once.
+    """
+
     def __init__(self, params: Frozen, sample_rate: int) -> None:
         super().__init__()
         features, encoder = params.parts()
@@ -105,7 +122,7 @@ class _FrozenModule(FeaturesModule):
         self.requires_grad_(False)
         self.train(False)
 
-    def train(self, mode: bool = True) -> _FrozenModule:
+    def train(self, mode: bool = True) -> FrozenModule:
         """Stay in evaluation mode, so that dropout and norms do not act on frozen weights."""
         return super().train(False)
 
@@ -114,6 +131,7 @@ class _FrozenModule(FeaturesModule):
         return [self._of_clip(*self.features(waveform[None], torch.tensor([len(waveform)]))) for waveform in waveforms]
 
     def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the outputs of the encoder for waveforms (B, N); see :class:`~skastw.features.Features`."""
         frames, lengths = self.features(waveform, lengths)
         if int(lengths.max()) <= self.max_frames:
             frames, lengths = self.encoder(frames, lengths)
