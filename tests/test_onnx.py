@@ -32,7 +32,20 @@ from skastw.core.spectra import centred_windows, power_spectrum
 from skastw.datasets import load_spoken_digits, make_tones
 from skastw.encoders import Encoder, EncoderModule, ParallelCNNEncoder, RNNEncoder
 from skastw.errors import ArtifactError, ExportError, MissingDependencyError, OutputError
-from skastw.features import MFCC, PCEN, FeaturesModule, LogMel, Precomputed
+from skastw.features import (
+    MFCC,
+    PCEN,
+    STFT,
+    FBank,
+    FeaturesModule,
+    Frozen,
+    GroupDelay,
+    LogMel,
+    MelSpectrogram,
+    Precomputed,
+    STFTPhase,
+    Waveform,
+)
 from skastw.network.model import build_model
 from skastw.network.trained import Trained
 from skastw.normalization import NoNormalization, Normalization, PerBinNormalization
@@ -90,8 +103,9 @@ def written(path, model, **names):
     return write_onnx(path, Trained(components, model, SingleLabel(np.array(["a", "b", "c"])), None))
 
 
-def session_of(path):
-    return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+def session_of(model):
+    content = model if isinstance(model, bytes) else str(model)
+    return onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
 
 
 class Stretches(FeaturesModule):
@@ -133,6 +147,14 @@ def combinations():
 
 
 COMBINATIONS = list(combinations())
+OTHER_FRONT_ENDS = [
+    FBank(snip_edges=False, n_fft=400),
+    MelSpectrogram(pad_mode="reflect"),
+    STFT(n_fft=512, preemphasis=0.9),
+    STFTPhase(scale="magnitude"),
+    GroupDelay(),
+    Waveform(),
+]
 FRONT_ENDS = [LogMel(n_fft=256, win_length=200, hop_length=100, n_mels=20), MFCC(n_mfcc=20, deltas=2), PCEN()]
 
 
@@ -140,7 +162,8 @@ def test_each_component_is_in_one_of_the_combinations():
     often = [parts for (parts,), marks, _ in COMBINATIONS if not marks]
     for position, base in enumerate((Normalization, Encoder, Pooling)):
         assert {parts[position].name for parts in often} == set(component_names(base.kind)) - set(OF_KNOWN_BLOCKS)
-    assert {component.name for component in FRONT_ENDS} == set(component_names("features")) - {Precomputed.name}
+    front_ends = {component.name for component in (*FRONT_ENDS, *OTHER_FRONT_ENDS)}
+    assert front_ends == set(component_names("features")) - {Precomputed.name, Frozen.name}
 
 
 def check_at_every_length(path, model):
@@ -167,6 +190,22 @@ def test_every_front_end_gives_the_logits_of_the_library_at_every_length(compone
     model = trained_by_chance(component, PerBinNormalization(), TINY, MeanPooling())
     model.normalization.learn([model.features(torch.from_numpy(waveforms(16000)), torch.full((2,), 16000))[0][0]])
     check_at_every_length(tmp_path / "model.onnx", model)
+
+
+@pytest.mark.parametrize("component", OTHER_FRONT_ENDS, ids=repr)
+def test_every_front_end_gives_its_frames_at_every_length(component):
+    front_end = component.build(16000).eval()
+    with export._quiet(), torch.no_grad():
+        graph = export._front_end_graph(front_end, {"features": component.name})
+    opset = onnx.helper.make_opsetid("", export._OPSET)
+    session = session_of(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=10).SerializeToString())
+    for n_samples in N_SAMPLES:
+        clips = waveforms(n_samples)
+        expected = front_end(torch.from_numpy(clips), torch.full((2,), n_samples))[0].numpy()
+        frames = session.run(None, {graph.input[0].name: clips})[0]
+        difference = np.abs(frames - expected) / np.abs(expected).max()
+        assert np.quantile(difference, 0.999) < 1e-4
+        assert difference.max() < 1e-2  # of the logarithms of very small values
 
 
 # ------------------------------------------------------------------ what else a model may be

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -26,6 +27,8 @@ class Operators(TorchFunctionMode):
     recurrent layers  unrolled for the length of the example; replaced by the recurrent operators of ONNX
     ``max_pool1d``    exported for a fixed length; replaced by ``max_pool2d``
     ``avg_pool2d``    ``divisor_override`` is ignored; replaced by padding with zeros and a factor
+    ``fft.rfft``      exported as an operator that is slow, inexact unless the length is a power of two, and missing in
+                      some runtimes; replaced by a product with cosines and sines
     ================  =========================================================================================
     """
 
@@ -37,6 +40,8 @@ class Operators(TorchFunctionMode):
             return _max_pool1d(*args, **kwargs)
         if function is F.avg_pool2d and kwargs.get("divisor_override") is not None:
             return _sum_pool2d(*args, **kwargs)
+        if function is torch.fft.rfft:
+            return _rfft(*args, **kwargs)
         return function(*args, **kwargs)
 
 
@@ -91,6 +96,15 @@ def _reordered(weight: Tensor, gates: tuple[int, ...]) -> Tensor:
     """Return a weight or bias with its gates in the order of ``gates``."""
     size = len(weight) // len(gates)
     return torch.cat([weight[gate * size : (gate + 1) * size] for gate in gates])
+
+
+def _rfft(x: Tensor, n: int | None = None) -> Tensor:
+    size, n_fft = x.shape[-1], n or x.shape[-1]
+    if n_fft < size:
+        raise NotImplementedError("fft.rfft of a part of the values")
+    turns = np.outer(np.arange(size), np.arange(n_fft // 2 + 1)) % n_fft / n_fft
+    cosines, sines = np.cos(2 * np.pi * turns), -np.sin(2 * np.pi * turns)
+    return torch.complex(*(x @ torch.from_numpy(part.astype(np.float32)) for part in (cosines, sines)))
 
 
 def _max_pool1d(

@@ -121,6 +121,7 @@ class KaldiFilterBank(nn.Module):
         """Return the frames of windows (n, win_length), shape (n, n_mels)."""
         windows = windows * self.scale
         if self.remove_dc_offset:
+            windows = windows - windows[:, :1]  # so that a constant window becomes exactly zero
             windows = windows - windows.mean(dim=1, keepdim=True)
         if self.preemphasis:
             previous = torch.cat([windows[:, :1], windows[:, :-1]], dim=1)

@@ -173,9 +173,9 @@ def reflected(waveform: Tensor, lengths: Tensor, before: int, after: int, *, rep
         folded = position % period
         return waveform.gather(1, torch.minimum(folded, period - edge - folded))
 
-    start = torch.arange(-before, 0, device=waveform.device).expand(len(ends), -1)
+    start = torch.arange(-before, 0, device=waveform.device).expand(ends.shape[0], -1)
     end = ends + torch.arange(after, device=waveform.device)
-    zeros = waveform.new_zeros(len(ends), after)
+    zeros = waveform.new_zeros(ends.shape[0], after)
     return torch.cat([mirror(start), waveform, zeros], dim=1).scatter_(1, before + end, mirror(end))
 
 
