@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from skastw.augment._waveform import fft_size
+from skastw.augment._waveform import fft_size, from_spectra, to_spectra
 
 #: Share of the band below the Nyquist frequency that resampling keeps; the rest is the slope of the filter.
 _PASSED = 0.94
@@ -58,7 +58,7 @@ def resample_by(waveform: Tensor, speed: Tensor, n_samples: int) -> Tensor:
 
 
 def stretch(waveform: Tensor, factor: Tensor, window_size: int) -> Tensor:
-    """Return waveforms whose time is stretched at the same pitch, by a phase vocoder.
+    """Return waveforms whose time is stretched at the same pitch, by a phase vocoder, with the fading of their ends.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def stretch(waveform: Tensor, factor: Tensor, window_size: int) -> Tensor:
 
     Returns
     -------
-    Tensor of shape (B, ceil(N * max(factor)))
+    Tensor of shape (B, N')
 
     References
     ----------
@@ -78,14 +78,12 @@ def stretch(waveform: Tensor, factor: Tensor, window_size: int) -> Tensor:
     Audio", 1999 (identity phase locking).
     """
     hop, window = window_size // 4, torch.hann_window(window_size, device=waveform.device, dtype=waveform.dtype)
-    settings = {"n_fft": window_size, "hop_length": hop, "window": window, "center": True}
-    spectrum = torch.stft(F.pad(waveform, (0, 2 * hop)), **settings, pad_mode="constant", return_complex=True)
-    frames = spectrum.transpose(1, 2)
+    frames = to_spectra(F.pad(waveform, (0, window_size)), window, hop).transpose(1, 2)
     levels, phases = frames.abs(), frames.angle()
     advances = (frames[:, 1:] * frames[:, :-1].conj()).angle()
 
-    # between which two frames each new frame lies; the last frames are silent
-    n_samples = math.ceil(waveform.shape[1] * float(factor.max()))
+    # between which two frames each new frame lies; the last two frames are silent
+    n_samples = math.ceil((waveform.shape[1] + 2 * hop) * float(factor.max())) + 2 * hop
     position = torch.arange(n_samples // hop + 2) / factor[:, None].double()
     below = position.long().clamp(max=frames.shape[1] - 2)
     item, weight = torch.arange(len(frames))[:, None], position.frac()[:, :, None].to(waveform)
@@ -95,8 +93,7 @@ def stretch(waveform: Tensor, factor: Tensor, window_size: int) -> Tensor:
     phase, advance = phases[item, below], advances[item, below]
     turned = advance.cumsum(dim=1) - advance + phases[:, :1] - phase
     phase = phase + turned.gather(2, _nearest_peaks(magnitude))
-    spectrum = _from_polar(magnitude, phase).transpose(1, 2)
-    return torch.istft(spectrum, **settings, length=n_samples)
+    return from_spectra(_from_polar(magnitude, phase).transpose(1, 2), window, hop, n_samples)
 
 
 def _nearest_peaks(magnitude: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ Change = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]]
 
 #: Samples, with padding, that are changed at once, so that memory is limited for batches of long clips.
 _MAX_SAMPLES = 2**21
-#: Least level by which a waveform is divided, so that silence stays silent.
+#: Least level by which a waveform is divided.
 _TINY = 1e-20
 
 
@@ -77,15 +77,19 @@ def as_column(values: Tensor, waveform: Tensor) -> Tensor:
     return values[:, None].to(waveform)
 
 
-def level(waveform: Tensor) -> Tensor:
-    """Return the root of the energy of each item, shape (B, 1), greater than zero."""
-    return torch.linalg.vector_norm(waveform, dim=1, keepdim=True).clamp(min=_TINY)
+def level_ratio(waveform: Tensor, other: Tensor) -> Tensor:
+    """Return the level of each waveform (B, N) as a multiple of the level of the ``other``, shape (B, 1).
+
+    The ratio is zero for silence.
+    """
+    levels = (torch.linalg.vector_norm(item, dim=1, keepdim=True) for item in (waveform, other))
+    return next(levels) / next(levels).clamp(min=_TINY)
 
 
 def at_level_of(waveform: Tensor, changed: Tensor, lengths: Tensor) -> Tensor:
     """Return ``changed`` waveforms (B, N), zero beyond each length, at the level of ``waveform`` (B, N)."""
     changed = changed * length_mask(lengths, changed.shape[1], changed.device)
-    return changed * (level(waveform) / level(changed))
+    return changed * level_ratio(waveform, changed)
 
 
 def fft_size(n_samples: int) -> int:
@@ -103,6 +107,16 @@ def fft_size(n_samples: int) -> int:
 def window_size(sample_rate: int) -> int:
     """Return the length of windows of about 50 ms, a power of two."""
     return 2 ** max(4, round(math.log2(0.05 * sample_rate)))
+
+
+def to_spectra(waveform: Tensor, window: Tensor, hop: int) -> Tensor:
+    """Return the spectra (B, F, T) of waveforms (B, N) in windows that are centred on every ``hop``-th sample."""
+    return torch.stft(waveform, len(window), hop, window=window, center=True, pad_mode="constant", return_complex=True)
+
+
+def from_spectra(spectra: Tensor, window: Tensor, hop: int, n_samples: int) -> Tensor:
+    """Return the waveforms (B, n_samples) of spectra (B, F, T) by overlap and addition."""
+    return torch.istft(spectra, len(window), hop, window=window, center=True, length=n_samples)
 
 
 def filtered(waveform: Tensor, sample_rate: int, response: Callable[[Tensor], Tensor]) -> Tensor:

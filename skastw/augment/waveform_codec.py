@@ -7,7 +7,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from skastw.augment._base import Transform, draw_between
-from skastw.augment._waveform import WaveformAugment, as_column, filtered, slope, window_size
+from skastw.augment._waveform import (
+    WaveformAugment,
+    as_column,
+    filtered,
+    from_spectra,
+    slope,
+    to_spectra,
+    window_size,
+)
 from skastw.core.parameters import param, parameters, reals
 
 #: Slope of the band limit, as a share of its frequency, and number of bins that share one step of quantisation.
@@ -64,9 +72,8 @@ class WaveformCodec(WaveformAugment):
 def _quantized(waveform: Tensor, snr: Tensor, window_size: int) -> Tensor:
     """Return waveforms (B, N) whose spectra are rounded, such that the noise is ``snr`` (B,) dB below the sound."""
     window = torch.hann_window(window_size, device=waveform.device, dtype=waveform.dtype).sqrt()
-    settings = {"n_fft": window_size, "hop_length": window_size // 2, "window": window, "center": True}
     padded = F.pad(waveform, (0, window_size))  # windows beyond the end, where the last real one fades
-    spectrum = torch.stft(padded, **settings, pad_mode="constant", return_complex=True)
+    spectrum = to_spectra(padded, window, window_size // 2)
 
     # rounding by steps d changes a complex number by d² / 6 on average, and half of it remains where windows overlap
     power = spectrum.abs().square()
@@ -74,4 +81,4 @@ def _quantized(waveform: Tensor, snr: Tensor, window_size: int) -> Tensor:
     step = (12 * band * as_column(10 ** (-snr / 10), waveform)[:, :, None]).sqrt().clamp(min=1e-20)
     values = torch.view_as_real(spectrum)
     rounded = torch.view_as_complex((values / step[..., None]).round() * step[..., None])
-    return torch.istft(rounded, **settings, length=waveform.shape[1])
+    return from_spectra(rounded, window, window_size // 2, waveform.shape[1])

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from skastw.augment._base import Transform, draw_between
-from skastw.augment._waveform import WaveformAugment, as_column, filtered, level
+from skastw.augment._waveform import WaveformAugment, as_column, filtered, level_ratio
 from skastw.augment.noise import SoundAugment
 from skastw.core.batching import length_mask
 from skastw.core.parameters import param, parameters, reals
@@ -65,4 +65,4 @@ class WaveformNoise(SoundAugment, WaveformAugment):
 def add_sound(waveform: Tensor, lengths: Tensor, sound: Tensor, snr: Tensor) -> Tensor:
     """Return waveforms (B, N) of some ``lengths`` with another ``sound`` (B, N), which is ``snr`` (B,) dB softer."""
     sound = sound * length_mask(lengths, waveform.shape[1], waveform.device)
-    return waveform + sound * (level(waveform) / level(sound) * as_column(10 ** (-snr / 20), waveform))
+    return waveform + sound * level_ratio(waveform, sound) * as_column(10 ** (-snr / 20), waveform)

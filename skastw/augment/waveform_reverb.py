@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from skastw.augment._base import Transform, draw_between
-from skastw.augment._waveform import WaveformAugment, as_column, at_level_of, fft_size, level
+from skastw.augment._waveform import WaveformAugment, as_column, at_level_of, fft_size, level_ratio
 from skastw.core.batching import pad
 from skastw.core.parameters import param, parameters, reals
 from skastw.errors import ComponentError
@@ -97,8 +97,9 @@ def _room(rt60: Tensor, ratio: Tensor, generator: torch.Generator) -> Tensor:
     """
     time = torch.arange(1, int(rt60.max()) + 2)
     noise = torch.randn(len(rt60), len(time), generator=generator) * torch.exp(-_DECAY * time / rt60[:, None])
-    noise = noise / level(noise) * as_column(10 ** (-ratio / 20), noise)
-    return torch.cat([torch.ones(len(rt60), 1), noise], dim=1)
+    impulse = torch.ones(len(rt60), 1)
+    noise = noise * level_ratio(impulse, noise) * as_column(10 ** (-ratio / 20), noise)
+    return torch.cat([impulse, noise], dim=1)
 
 
 def _reverberant(waveform: Tensor, lengths: Tensor, response: Tensor) -> Tensor:

@@ -2,8 +2,8 @@
 
 The components of this package draw from the generators of their run. Other modules (layers of torch, encoders of users)
 can only draw from torch's global generators. For their forward passes the global generators get the state of the run,
-under a lock that all threads share. Libraries that draw from the global generators of Python and NumPy get a seed of the
-run in the same way.
+under a lock that all threads share. For libraries that draw from the global generators of Python and NumPy, these get a
+seed of the run in the same way.
 """
 
 import random
@@ -127,14 +127,15 @@ def seeded_globally(seed: int) -> Iterator[None]:
     True
     """
     with _GLOBAL:
-        states = random.getstate(), np.random.get_state()
+        of_python, of_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
         random.seed(seed)
-        np.random.seed(seed)  # noqa: NPY002  the library in the block draws from it
+        np.random.seed(seed)  # noqa: NPY002
+
         try:
             yield
         finally:
-            random.setstate(states[0])
-            np.random.set_state(states[1])
+            random.setstate(of_python)
+            np.random.set_state(of_numpy)  # noqa: NPY002
 
 
 def _global_state(device: torch.device) -> Tensor:
