@@ -6,6 +6,7 @@ import fractions
 import io
 import multiprocessing
 import os
+import random
 from contextlib import contextmanager
 
 import numpy as np
@@ -14,6 +15,7 @@ import soundfile
 import torch
 from sklearn.base import clone
 
+from skastw.augment import Audiomentations, Noise, OneOf, Sequence, TimeStretch
 from skastw.core.batching import pad
 from skastw.core.component import component_names, resolve_component
 from skastw.encoders import CNN10Encoder
@@ -73,8 +75,28 @@ def encode_by_pyav(samples, sample_rate, form, codec, bit_rate=None):
 # ------------------------------------------------------------------ components
 
 
+class Quieter:
+    """A transform as the library audiomentations has them: it draws from Python's generator, and has parameters."""
+
+    def __init__(self, min_factor=0.1, p=0.9):
+        self.min_factor, self.p = min_factor, p
+        self.parameters = {"should_apply": None}
+
+    def __call__(self, samples, sample_rate):
+        self.parameters["should_apply"] = random.random() < self.p
+        return samples * random.uniform(self.min_factor, 1) if self.parameters["should_apply"] else samples
+
+    def __repr__(self):
+        return f"Quieter(min_factor={self.min_factor}, p={self.p})"
+
+
 #: Components that need arguments, by kind and name, for the tests that all components of a kind must pass.
-EXAMPLES = {("features", "frozen"): Frozen(encoder=CNN10Encoder(width=4), features="log_mel")}
+EXAMPLES = {
+    ("features", "frozen"): Frozen(encoder=CNN10Encoder(width=4), features="log_mel"),
+    ("augment", "audiomentations"): Audiomentations(transform=Quieter()),
+    ("augment", "one_of"): OneOf(augmentations=[Noise(p=1.0), "time_stretch"]),
+    ("augment", "sequence"): Sequence(augmentations=["gain", TimeStretch()]),
+}
 
 
 def registered(base):

@@ -12,7 +12,7 @@ import pytest
 import torch
 from sklearn.base import clone
 
-from helpers import random_frames, registered, torch_seed, with_sizes
+from helpers import Quieter, random_frames, registered, torch_seed, with_sizes
 from skastw import ASTWClassifier
 from skastw.augment import Augment
 from skastw.core.batching import Batch, length_mask, pad
@@ -67,7 +67,21 @@ def changed(component):
     for param, value in component.get_params(deep=False).items():
         near = [value + 1, value - 1, value / 2] if isinstance(value, int | float) else []
         words = [o for c in component._parameter_constraints[param] if isinstance(c, StrOptions) for o in c.options]
-        others = (*near, *sorted(words), 3, 1.5, 0.5, None, True, False, ["a.wav"], "text", {"a": 1})
+        others = (
+            *near,
+            *sorted(words),
+            3,
+            1.5,
+            0.5,
+            None,
+            True,
+            False,
+            ["a.wav"],
+            ["gain", "mixup"],
+            [1, 3],
+            "text",
+            {"a": 1},
+        )
         candidates = [v for v in others if v != value and is_valid(component, param, v)]
         assert candidates, f"no other valid value of {param} is known to this test"
         other.set_params(**{param: candidates[0]})
@@ -113,7 +127,7 @@ def test_a_name_stands_for_the_object_with_its_defaults(component):
 def test_parameters_survive_clone_and_repr(component):
     for original in (component, changed(component)):
         assert component_to_config(clone(original)) == component_to_config(original)
-        from_repr = eval(repr(original), {type(other).__name__: type(other) for other in COMPONENTS})
+        from_repr = eval(repr(original), {type(other).__name__: type(other) for other in [*COMPONENTS, Quieter()]})
         assert component_to_config(from_repr) == component_to_config(original)
 
 
@@ -482,20 +496,18 @@ def test_attentive_statistics_of_equal_frames_are_the_frame_and_no_spread():
 # ------------------------------------------------------------------ augmentation
 
 
-def training_batch(lengths=(40, 25, 1, 2, 40), n_features=80):
-    frames, lengths = random_frames(lengths, n_features)
+def training_batch(component, lengths=(40, 25, 1, 2, 40), n_features=80):
+    """Return a batch of frames, or of waveforms for an augmentation of waveforms."""
+    frames, lengths = random_frames(lengths, 1 if component.stage == "waveform" else n_features)
     return Batch(frames, lengths, torch.arange(len(lengths)), torch.ones(len(lengths)))
-
-
-def some_recordings(paths, n_features=80):
-    return [random_frames([length], n_features, seed=1)[0][0] for length in (7, 100)]
 
 
 def prepared(component, n_features=80):
     """Return what training calls; a component that reads files gets frames in their place."""
-    if "paths" in component.get_params():
+    if component.get_params().get("paths", 0) is None:
         component = clone(component).set_params(paths=["rain.wav", "street.wav"])
-    return component.prepare(lambda paths: some_recordings(paths, n_features), SAMPLE_RATE)
+    recordings = [random_frames([length], n_features, seed=1)[0][0] for length in (7, 100)]
+    return component.prepare(lambda paths: recordings, SAMPLE_RATE)
 
 
 def augmented(component, batch, seed):
@@ -509,7 +521,7 @@ def tensors(batch):
 
 @enrol("component", AUGMENTS)
 def test_an_augmentation_leaves_its_argument_alone(component):
-    batch = training_batch()
+    batch = training_batch(component)
     before = [tensor.clone() for tensor in tensors(batch)]
     for seed in range(5):
         augmented(component, batch, seed)
@@ -518,7 +530,7 @@ def test_an_augmentation_leaves_its_argument_alone(component):
 
 @enrol("component", AUGMENTS)
 def test_an_augmented_batch_has_as_many_items_and_bins_and_clean_padding(component):
-    batch = training_batch()
+    batch = training_batch(component)
     for seed in range(20):
         result = augmented(component, batch, seed)
         assert result.inputs.shape[::2] == batch.inputs.shape[::2]
@@ -533,7 +545,7 @@ def test_an_augmented_batch_has_as_many_items_and_bins_and_clean_padding(compone
 
 @enrol("component", AUGMENTS)
 def test_all_randomness_of_an_augmentation_comes_from_its_generator(component):
-    batch = training_batch()
+    batch = training_batch(component)
     state = torch.random.get_rng_state()
     first = augmented(component, batch, 0)
     assert torch.equal(torch.random.get_rng_state(), state)
@@ -541,21 +553,21 @@ def test_all_randomness_of_an_augmentation_comes_from_its_generator(component):
     assert all(torch.equal(a, b) for a, b in zip(tensors(first), tensors(again), strict=True))
     assert any(not torch.equal(first.inputs, augmented(component, batch, seed).inputs) for seed in range(1, 4))
     generator = torch.Generator().manual_seed(0)
-    transform = prepared(component)
+    transform = prepared(component, batch.inputs.shape[2])
     draws = [transform(batch, generator).inputs for _ in range(4)]
     assert any(not torch.equal(draws[0], draw) for draw in draws[1:])
 
 
 @enrol("component", AUGMENTS)
 def test_an_augmentation_changes_something(component):
-    batch = training_batch()
+    batch = training_batch(component)
     assert any(not torch.equal(augmented(component, batch, seed).inputs, batch.inputs) for seed in range(3))
 
 
 @enrol("component", AUGMENTS)
 @pytest.mark.parametrize("n_features", [1, 2, 80])
 def test_an_augmentation_takes_one_frame_and_silence_and_stays_finite(component, n_features):
-    for batch in (training_batch([1], n_features), training_batch([1, 3, 2], n_features)):
+    for batch in (training_batch(component, [1], n_features), training_batch(component, [1, 3, 2], n_features)):
         for inputs in (batch.inputs, torch.zeros_like(batch.inputs), batch.inputs * 1e4):
             for seed in range(10):
                 result = augmented(component, Batch(inputs, *tensors(batch)[1:]), seed)
@@ -564,7 +576,7 @@ def test_an_augmentation_takes_one_frame_and_silence_and_stays_finite(component,
 
 @enrol("component", AUGMENTS)
 def test_a_mixing_augmentation_says_what_it_mixed_and_no_other_does(component):
-    batch = training_batch()
+    batch = training_batch(component)
     for seed in range(10):
         result = augmented(component, batch, seed)
         assert (result.partners is None) == (result.shares is None) == (not component.mixes)
@@ -577,7 +589,7 @@ def test_a_mixing_augmentation_says_what_it_mixed_and_no_other_does(component):
 @enrol("first", [component for component in AUGMENTS if component.mixes])
 @enrol("second", [component for component in AUGMENTS if component.mixes])
 def test_an_item_is_mixed_once_at_most(first, second):
-    batch = training_batch()
+    batch = training_batch(first)
     once = augmented(clone(first).set_params(p=0.5), batch, 0)
     twice = augmented(clone(second).set_params(p=1.0), once, 1)
     before = once.shares < 1
@@ -589,7 +601,7 @@ def test_an_item_is_mixed_once_at_most(first, second):
 
 @enrol("component", [component for component in AUGMENTS if "p" in component.get_params()])
 def test_an_augmentation_of_probability_zero_changes_nothing(component):
-    batch = training_batch()
+    batch = training_batch(component)
     for seed in range(3):
         never = augmented(clone(component).set_params(p=0.0), batch, seed)
         torch.testing.assert_close(never.inputs, batch.inputs, atol=1e-6, rtol=0)

@@ -2,20 +2,23 @@
 
 The components of this package draw from the generators of their run. Other modules (layers of torch, encoders of users)
 can only draw from torch's global generators. For their forward passes the global generators get the state of the run,
-under a lock that all threads share.
+under a lock that all threads share. For libraries that draw from the global generators of Python and NumPy, these get a
+seed of the run in the same way.
 """
 
+import random
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-#: Held while torch's global generators have the state of a training run.
+#: Held while global generators have a state of a training run.
 _GLOBAL = threading.RLock()
 #: Generators for the current forward pass of this thread.
 _CURRENT: ContextVar[Sequence[torch.Generator]] = ContextVar("generators", default=())
@@ -101,6 +104,38 @@ def _borrowed(generators: Sequence[torch.Generator]) -> Iterator[None]:
             for generator, state in zip(generators, before, strict=True):
                 generator.set_state(_global_state(generator.device))
                 _set_global_state(generator.device, state)
+
+
+@contextmanager
+def seeded_globally(seed: int) -> Iterator[None]:
+    """Seed the global generators of Python and NumPy in a block, and restore their states after it.
+
+    Other training runs wait until the block ends.
+
+    Parameters
+    ----------
+    seed : int
+        From 0 to 2**32 - 1.
+
+    Examples
+    --------
+    >>> import random
+    >>> from skastw.core.generators import seeded_globally
+    >>> with seeded_globally(3):
+    ...     first = random.random()
+    >>> first == random.Random(3).random()
+    True
+    """
+    with _GLOBAL:
+        of_python, of_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
+
+        try:
+            yield
+        finally:
+            random.setstate(of_python)
+            np.random.set_state(of_numpy)  # noqa: NPY002
 
 
 def _global_state(device: torch.device) -> Tensor:

@@ -172,7 +172,10 @@ class Components:
         return [source for part in self.parts.values() for source in part.sources()]
 
     def without_folders(self) -> Components:
-        """Return components in whose parameters absolute paths are file names, because saved models are published."""
+        """Return components with the parameters that a saved model keeps; absolute paths are file names in them.
+
+        Saved models are published.
+        """
         parts: dict[str, Any] = {kind: _published(part) for kind, part in self.parts.items()}
         return replace(self, **parts, augment=tuple(map(_published, self.augment)))
 
@@ -183,8 +186,8 @@ class Components:
 
 
 def _published(component: C) -> C:
-    """Return a component without the folders of absolute paths."""
-    params = without_folders(component.get_params(deep=False))
+    """Return a component with its saved parameters, without the folders of absolute paths."""
+    params = without_folders(component.saved_params())
     return type(component)(**{name: _published_value(value) for name, value in params.items()})
 
 
