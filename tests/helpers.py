@@ -18,7 +18,7 @@ from sklearn.base import clone
 from skastw.augment import Audiomentations, Noise, OneOf, Sequence, TimeStretch
 from skastw.core.batching import pad
 from skastw.core.component import component_names, resolve_component
-from skastw.encoders import CNN10Encoder
+from skastw.encoders import CNN10Encoder, TransformersEncoder
 from skastw.features import Frozen
 
 # ------------------------------------------------------------------ sounds
@@ -90,13 +90,85 @@ class Quieter:
         return f"Quieter(min_factor={self.min_factor}, p={self.p})"
 
 
+_BLOCKS = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+    "hidden_dropout": 0.0,
+    "attention_dropout": 0.0,
+    "activation_dropout": 0.0,
+    "feat_proj_dropout": 0.0,
+}
+_CONVS = {"conv_dim": [16, 16], "conv_kernel": [8, 4], "conv_stride": [4, 3], "num_conv_pos_embedding_groups": 2}
+_POSITIONS = {"num_conv_pos_embeddings": 4}
+_NORMS = {"feat_extract_norm": "layer", "do_stable_layer_norm": True}
+_PATCHES = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+#: Small networks of transformers without dropout, and the settings of their front ends.
+NETWORKS = {
+    "wav2vec2": (_BLOCKS | _CONVS | _POSITIONS, {}),
+    "wav2vec2 with layer norms": (_BLOCKS | _CONVS | _POSITIONS | _NORMS, {"do_normalize": False}),
+    "hubert": (_BLOCKS | _CONVS | _POSITIONS | {"conv_pos_batch_norm": True, "feat_proj_layer_norm": False}, {}),
+    "wavlm": (_BLOCKS | _CONVS | _POSITIONS | {"num_buckets": 8, "max_bucket_distance": 12}, {}),
+    "unispeech-sat": (_BLOCKS | _CONVS | _POSITIONS, {}),
+    "data2vec-audio": (_BLOCKS | _CONVS | {"num_conv_pos_embeddings": 3, "conv_pos_kernel_size": 3}, {}),
+    "wav2vec2-bert": (
+        _BLOCKS | {"feature_projection_input_dim": 16, "conv_depthwise_kernel_size": 3, "conformer_conv_dropout": 0.0},
+        {"num_mel_bins": 8},
+    ),
+    "whisper": (
+        {
+            "d_model": 16,
+            "encoder_layers": 2,
+            "encoder_attention_heads": 2,
+            "encoder_ffn_dim": 16,
+            "num_mel_bins": 4,
+            "max_source_positions": 10,
+            "dropout": 0.0,
+        },
+        {"n_fft": 16, "hop_length": 4},
+    ),
+    "audio-spectrogram-transformer": (
+        {**_PATCHES, **{k: v for k, v in _BLOCKS.items() if "dropout" not in k}}
+        | {"max_length": 24, "num_mel_bins": 16, "patch_size": 8, "frequency_stride": 8, "time_stride": 4},
+        {},
+    ),
+    "clap_audio_model": (
+        {
+            **_PATCHES,
+            "window_size": 2,
+            "num_mel_bins": 4,
+            "spec_size": 16,
+            "patch_size": 2,
+            "patch_stride": [2, 2],
+            "patch_embeds_hidden_size": 8,
+            "depths": [2, 1],
+            "num_attention_heads": [2, 2],
+        },
+        {"sampling_rate": 16000, "fft_window_size": 16, "hop_length": 4, "max_length_s": 0.005, "frequency_max": 7000},
+    ),
+}
+
+
+def small_network(name, **params):
+    """Return the encoder of a small network with random weights."""
+    config, preprocessor = NETWORKS[name]
+    return TransformersEncoder(config={"model_type": name.split()[0], **config}, preprocessor=preprocessor, **params)
+
+
 #: Components that need arguments, by kind and name, for the tests that all components of a kind must pass.
 EXAMPLES = {
     ("features", "frozen"): Frozen(encoder=CNN10Encoder(width=4), features="log_mel"),
     ("augment", "audiomentations"): Audiomentations(transform=Quieter()),
     ("augment", "one_of"): OneOf(augmentations=[Noise(p=1.0), "time_stretch"]),
     ("augment", "sequence"): Sequence(augmentations=["gain", TimeStretch()]),
+    ("encoder", "transformers"): small_network("wav2vec2"),
 }
+
+
+def frame_size(encoder, otherwise):
+    """Return the number of values in a frame that an encoder takes: one sample, or any number."""
+    return 1 if isinstance(encoder, TransformersEncoder) else otherwise
 
 
 def registered(base):

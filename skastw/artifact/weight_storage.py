@@ -74,7 +74,7 @@ class WeightStorage:
         if self.dtype is None:
             return tensors
 
-        weights = {name for name, _ in trained.model.named_parameters()}
+        weights = _weights(trained.model)
         for name in weights & tensors.keys():
             if not bool((tensors[name].abs() <= torch.finfo(torch.float16).max).all()):
                 raise ArtifactError(
@@ -84,7 +84,7 @@ class WeightStorage:
 
     def expected(self, model: AudioModel) -> dict[str, Tensor]:
         """Return tensors with the names, shapes and formats that the file of ``model`` must have."""
-        weights = {name for name, _ in model.named_parameters()} if self.dtype else set()
+        weights = _weights(model) if self.dtype else set()
         return {name: value.half() if name in weights else value for name, value in self._own(model).items()}
 
     def restored(self, model: AudioModel, stored: Mapping[str, Tensor], components: Components) -> dict[str, Tensor]:
@@ -108,6 +108,11 @@ class WeightStorage:
         if self.frozen == "stored":
             return tensors
         return {name: value for name, value in tensors.items() if not name.startswith(_PREFIX)}
+
+
+def _weights(model: AudioModel) -> set[str]:
+    """Return the names of the tensors in ``state_dict`` that are weights; parameters may have other names there."""
+    return set(model.state_dict()) - {name for name, _ in model.named_buffers()}
 
 
 def storage_from_config(config: Mapping[str, Any]) -> WeightStorage:

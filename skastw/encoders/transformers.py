@@ -77,9 +77,9 @@ class TransformersEncoder(PretrainedEncoder):
     layer: int | str = param(
         default="last",
         valid=[integers(0, 1000), StrOptions({"last", "weighted"})],
-        doc='Output: ``"last"`` is the output of the network. A number is that of a hidden state: 0 for the input of the '
-        "first layer, n for the output of the n-th layer, before the norm that some networks have behind all layers. "
-        '``"weighted"`` is the sum of all hidden states, with weights that are learned.',
+        doc='Output: ``"last"`` is the output of the network. A number is that of a hidden state: 0 for the input of '
+        "the first layer, n for the output of the n-th layer, before the norm that some networks have behind all "
+        'layers. ``"weighted"`` is the sum of all hidden states, with weights that are learned.',
     )
     config: dict[str, Any] | None = param(
         default=None,
@@ -114,11 +114,9 @@ class TransformersEncoder(PretrainedEncoder):
         ComponentError
             If the network takes another sample rate, or shorter clips.
         """
-        encoder = clone(self)
-        if self.weights is not None and (self.source is None or self.config is None or self.preprocessor is None):
-            encoder = self._with_checkpoint(self.checkpoint())
+        encoder = super().resolved(sample_rate, chunk_length)
         family, config, inputs = encoder._settings()
-        encoder.set_params(config=config, preprocessor=inputs)
+        encoder = clone(encoder).set_params(config=config, preprocessor=inputs)
 
         if sample_rate != inputs["sampling_rate"]:
             raise ComponentError(
@@ -157,8 +155,8 @@ class TransformersEncoder(PretrainedEncoder):
         if self.config is not None and self.config.get("model_type") not in known:
             raise ComponentError(f"Got config={self.config!r:.200}, expected 'model_type' in it, one of {known}.")
 
-    def _with_checkpoint(self, checkpoint: Checkpoint) -> Self:
-        """Return the encoder with the settings and the source of a checkpoint, whose weights fit the network."""
+    def defined_by(self, checkpoint: Checkpoint, sample_rate: int) -> dict[str, Any]:
+        """Return the settings in the JSON files of a checkpoint, whose weights fit the network that they describe."""
         documents = checkpoint.documents
         nested = [documents.get(PROCESSOR, {}).get(name) for name in ("feature_extractor", "audio_processor")]
         found = [item for item in (documents.get(PREPROCESSOR), *nested) if isinstance(item, dict)]
@@ -171,7 +169,7 @@ class TransformersEncoder(PretrainedEncoder):
                     "folder or repository that contains it."
                 )
 
-        encoder = clone(self).set_params(config=config, preprocessor=preprocessor, source=checkpoint.source)
+        encoder = clone(self).set_params(config=config, preprocessor=preprocessor)
         try:
             module, specs = encoder._shapes(most=2 * len(checkpoint.specs) + 64), checkpoint.specs
         except (ArtifactError, ComponentError) as error:
@@ -183,7 +181,7 @@ class TransformersEncoder(PretrainedEncoder):
                     f"The weights {checkpoint.name!r} have {stored[:200]} of shape {specs[stored].shape}, expected "
                     f"{list(own[name].shape)}: they do not fit the settings in {CONFIG}."
                 )
-        return encoder
+        return {"config": config, "preprocessor": preprocessor}
 
     def _names(self, module: WaveformNetwork, stored: Iterable[str]) -> dict[str, str]:
         """Return the names in the module of the weights in a checkpoint, with their names there.
