@@ -29,7 +29,7 @@ KINDS = (Features, Normalization, Encoder, Pooling, Augment)
 WEIGHT_NAMES = Path(__file__).parent / "data" / "weight_names.json"
 #: Sizes that make any encoder fast and let it learn from few short clips, where it has these parameters.
 SMALL = {"d_model": 32, "num_heads": 2, "num_layers": 1, "width": 8, "num_blocks": 1}
-SMALL |= {"channels": 32, "hidden": 32, "embedding": 32, "se_channels": 8, "patch_frames": 4}
+SMALL |= {"channels": 32, "hidden": 32, "embedding": 32, "se_channels": 8, "patch_frames": 4, "patch_bins": 80}
 SMALL |= {"dropout": 0.0, "embedding_dropout": 0.0}
 SAMPLE_RATE = 16000
 N_FEATURES = 12

@@ -66,7 +66,9 @@ class PretrainedEncoder(Encoder):
         if self.weights is None or self.source is not None:
             return self
         checkpoint = self.checkpoint()
-        return clone(self).set_params(**self.defined_by(checkpoint, sample_rate), source=checkpoint.source)
+        resolved = clone(self).set_params(**self.defined_by(checkpoint, sample_rate), source=checkpoint.source)
+        resolved.check_params()
+        return resolved
 
     def defined_by(self, checkpoint: Checkpoint, sample_rate: int) -> dict[str, Any]:
         """Return the parameters that a checkpoint defines, such as the sizes of the network; by default none.
