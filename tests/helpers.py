@@ -7,6 +7,7 @@ import io
 import multiprocessing
 import os
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +18,9 @@ from sklearn.base import clone
 from skastw.core.batching import pad
 from skastw.core.component import component_names, resolve_component
 from skastw.encoders import CNN10Encoder
-from skastw.features import Frozen
+from skastw.features import Frozen, OnnxFeatures
+
+DATA = Path(__file__).parent / "data"
 
 # ------------------------------------------------------------------ sounds
 
@@ -74,7 +77,10 @@ def encode_by_pyav(samples, sample_rate, form, codec, bit_rate=None):
 
 
 #: Components that need arguments, by kind and name, for the tests that all components of a kind must pass.
-EXAMPLES = {("features", "frozen"): Frozen(encoder=CNN10Encoder(width=4), features="log_mel")}
+EXAMPLES = {
+    ("features", "frozen"): Frozen(encoder=CNN10Encoder(width=4), features="log_mel"),
+    ("features", "onnx"): OnnxFeatures(models=[str(DATA / "block_means.onnx")], window=240, hop=160),
+}
 
 
 def registered(base):

@@ -32,7 +32,7 @@ from skastw.core.spectra import centred_windows, power_spectrum
 from skastw.datasets import load_spoken_digits, make_tones
 from skastw.encoders import Encoder, EncoderModule, ParallelCNNEncoder, RNNEncoder
 from skastw.errors import ArtifactError, ExportError, MissingDependencyError, OutputError
-from skastw.features import MFCC, PCEN, FeaturesModule, LogMel, Precomputed
+from skastw.features import MFCC, PCEN, FeaturesModule, LogMel, OnnxFeatures, Precomputed
 from skastw.network.model import build_model
 from skastw.network.trained import Trained
 from skastw.normalization import NoNormalization, Normalization, PerBinNormalization
@@ -140,7 +140,10 @@ def test_each_component_is_in_one_of_the_combinations():
     often = [parts for (parts,), marks, _ in COMBINATIONS if not marks]
     for position, base in enumerate((Normalization, Encoder, Pooling)):
         assert {parts[position].name for parts in often} == set(component_names(base.kind)) - set(OF_KNOWN_BLOCKS)
-    assert {component.name for component in FRONT_ENDS} == set(component_names("features")) - {Precomputed.name}
+    assert {component.name for component in FRONT_ENDS} == set(component_names("features")) - {
+        Precomputed.name,
+        OnnxFeatures.name,
+    }
 
 
 def check_at_every_length(path, model):

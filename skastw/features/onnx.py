@@ -7,6 +7,7 @@ import math
 import os
 import threading
 from collections.abc import Mapping, Sequence
+from pathlib import PureWindowsPath
 from typing import Any, Self
 from weakref import WeakKeyDictionary
 
@@ -19,7 +20,7 @@ from skastw.core.batching import pad
 from skastw.core.parameters import integers, param, parameters
 from skastw.errors import ComponentError, ExportError, WeightsError, plain
 from skastw.features._base import Features, FeaturesModule
-from skastw.features._onnx_models import MAX_WINDOW, Model, check_cost, compute_frames, with_facts
+from skastw.features._onnx_models import MAX_WINDOW, Model, check_cost, compute_frames, least_samples, with_facts
 from skastw.storage.graphs import check_graph, open_session, read_graph
 from skastw.storage.schema import check
 
@@ -115,10 +116,15 @@ class OnnxFeatures(Features):
         doc="Name or position of the output that is used. Required for models with several outputs.",
     )
     license: str | None = param(
-        default=None, valid=[str, None], doc='Licence of the models, for example ``"cc-by-nc-sa-4.0"``.'
+        default=None,
+        valid=[str, None],
+        doc='Licence of the models, as an identifier of the Hugging Face Hub, for example ``"cc-by-nc-sa-4.0"``. It is '
+        "written into saved models.",
     )
     source: str | None = param(
-        default=None, valid=[str, None], doc="Where the models come from, for example an address."
+        default=None,
+        valid=[str, None],
+        doc="Where the models come from, for example an address or a citation. It is written into saved models.",
     )
 
     def check_params(self) -> None:
@@ -141,12 +147,10 @@ class OnnxFeatures(Features):
         shared = {"window": self.window, "hop": self.hop, "output": self.output}
         shared = {name: value for name, value in shared.items() if value is not None}
 
-        settings = []
-        for item in map(_with_text, self.models):
-            item = {**shared, **item} if isinstance(item, dict) else item
-            if isinstance(item, dict) and "window" in item:
+        settings = [{**shared, **_as_dict(item)} for item in self.models]
+        for item in settings:
+            if "window" in item:
                 item.setdefault("hop", item["window"])
-            settings.append(item)
         models = check(settings, list[Model], "OnnxFeatures", ComponentError, place="models")
         check_cost(models)
         return models
@@ -154,6 +158,23 @@ class OnnxFeatures(Features):
     def frames_per_second(self, sample_rate: int) -> float:
         """Return the frame rate (Hz)."""
         return sample_rate / math.prod(model.hop for model in self.stages())
+
+    @property
+    def n_lost(self) -> int:
+        """Samples at the end of a clip that have no frame; see :class:`~skastw.features.Features`."""
+        models = self.stages()
+        return max(0, least_samples(models) - math.prod(model.hop for model in models))
+
+    def sources(self) -> list[dict[str, str]]:
+        """Return where the models come from; see :class:`~skastw.core.component.Component`."""
+        stated = {"license": self.license, "citation": self.source}
+        sources = []
+        for model in self.stages():
+            known = {"sha256": model.facts.sha256 if model.facts else None, **stated}
+            name = PureWindowsPath(model.path).name  # also of a path of this system
+            sources.append({"weights": name, **{key: value for key, value in known.items() if value is not None}})
+            stated = {**stated, "citation": None}  # once
+        return sources
 
     def resolved(self, sample_rate: int, chunk_length: float) -> Self:
         """Return the front end with the facts of each file; see :class:`~skastw.core.component.Component`."""
@@ -201,8 +222,8 @@ class OnnxFeatures(Features):
             )
 
 
-def _with_text(item: Any) -> Any:
-    """Return an item of ``models`` as a dict in which the path is text, if it has one of the valid forms."""
+def _as_dict(item: Any) -> dict[str, Any]:
+    """Return a path or a mapping in ``models`` as a dict, in which the path is text."""
     settings = plain(dict(item)) if isinstance(item, Mapping) else {"path": item}
     if isinstance(settings.get("path"), os.PathLike):
         settings["path"] = os.fspath(settings["path"])

@@ -88,8 +88,8 @@ def check_graph(content: bytes, name: str) -> None:
     if problem is None:
         try:
             onnx.checker.check_model(model)
-            # the shapes that follow from the graph; data_prop=True would compute constants of any size
-            problem = _too_large(onnx.shape_inference.infer_shapes(model).graph)
+            # without data_prop, which computes constants of any size
+            problem = _too_large(onnx.shape_inference.infer_shapes(_without_shapes(model)).graph)
         except Exception as error:
             problem = first_line(error)
     if problem is not None:
@@ -178,6 +178,15 @@ def _tensors(graph: Any) -> Iterator[Any]:
             sparse += (attribute.sparse_tensor, *attribute.sparse_tensors)
     for tensor in sparse:
         yield from (tensor.values, tensor.indices)
+
+
+def _without_shapes(model: Any) -> Any:
+    """Return a model that states no shapes besides those of its inputs and constants. The model itself changes."""
+    for graph in _graphs(model.graph):
+        graph.ClearField("value_info")
+        for output in graph.output:
+            output.ClearField("type")
+    return model
 
 
 def _too_large(graph: Any) -> str | None:
