@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import random
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +20,9 @@ from skastw.augment import Audiomentations, Noise, OneOf, Sequence, TimeStretch
 from skastw.core.batching import pad
 from skastw.core.component import component_names, resolve_component
 from skastw.encoders import CNN10Encoder, TransformersEncoder
-from skastw.features import Frozen
+from skastw.features import Frozen, OnnxFeatures
+
+DATA = Path(__file__).parent / "data"
 
 # ------------------------------------------------------------------ sounds
 
@@ -162,6 +165,7 @@ EXAMPLES = {
     ("augment", "audiomentations"): Audiomentations(transform=Quieter()),
     ("augment", "one_of"): OneOf(augmentations=[Noise(p=1.0), "time_stretch"]),
     ("augment", "sequence"): Sequence(augmentations=["gain", TimeStretch()]),
+    ("features", "onnx"): OnnxFeatures(models=[str(DATA / "block_means.onnx")], window=240, hop=160),
     ("encoder", "transformers"): small_network("wav2vec2"),
 }
 

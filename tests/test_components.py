@@ -24,6 +24,7 @@ from skastw.errors import ComponentError
 from skastw.features import Features, Precomputed
 from skastw.normalization import Normalization
 from skastw.pooling import MaxPooling, MeanPooling, Pooling
+from skastw.training.transfer import build_front_end
 
 KINDS = (Features, Normalization, Encoder, Pooling, Augment)
 WEIGHT_NAMES = Path(__file__).parent / "data" / "weight_names.json"
@@ -220,9 +221,14 @@ def waveforms(lengths):
     return pad([torch.from_numpy(clip.astype(np.float32)) for clip in noise])
 
 
+def front_end(component):
+    """Return the built front end with its weights."""
+    return build_front_end(component.resolved(SAMPLE_RATE, 30.0), SAMPLE_RATE)
+
+
 @enrol("component", FRONT_ENDS)
 def test_features_have_the_promised_shapes(component):
-    module = component.build(SAMPLE_RATE)
+    module = front_end(component)
     frames, lengths = module(*waveforms([8000, 16000, 400]))
     assert frames.shape == (3, int(lengths.max()), module.n_features)
     assert (frames.dtype, lengths.dtype) == (torch.float32, torch.int64)
@@ -231,7 +237,7 @@ def test_features_have_the_promised_shapes(component):
 
 @enrol("component", FRONT_ENDS)
 def test_frames_come_at_the_frame_rate(component):
-    module = component.build(SAMPLE_RATE)
+    module = front_end(component)
     rate = component.frames_per_second(SAMPLE_RATE)
     samples = [1, 2, 159, 160, 161, 320, 321, 4000, 16000, 16001]
     counts = [int(module(*waveforms([n]))[1]) for n in samples]
@@ -249,7 +255,7 @@ def assert_close_on_their_scale(found, expected):
 
 @enrol("component", FRONT_ENDS)
 def test_padding_a_clip_changes_none_of_its_frames(component):
-    module = component.build(SAMPLE_RATE)
+    module = front_end(component)
     samples = [1, 100, 401, 1600, 3001, 5000]
     waveform, lengths = waveforms(samples)
     together, n_frames = module(waveform, lengths)
@@ -261,7 +267,7 @@ def test_padding_a_clip_changes_none_of_its_frames(component):
 
 @enrol("component", FRONT_ENDS)
 def test_clips_that_are_taken_together_have_the_frames_that_each_has_alone(component):
-    module = component.build(SAMPLE_RATE)
+    module = front_end(component)
     samples = [3001, 1, 5000, 401, 400_000]
     waveform, lengths = waveforms(samples)
     together = module.extract([clip[:n] for clip, n in zip(waveform, samples, strict=True)])
@@ -274,7 +280,7 @@ def test_clips_that_are_taken_together_have_the_frames_that_each_has_alone(compo
 
 @enrol("component", FRONT_ENDS)
 def test_frames_beyond_a_clip_are_zero(component):
-    frames, lengths = component.build(SAMPLE_RATE)(*waveforms([1, 1000, 5000]))
+    frames, lengths = front_end(component)(*waveforms([1, 1000, 5000]))
     padding = ~length_mask(lengths, frames.shape[1])
     assert padding.any()
     assert not frames[padding].any()
@@ -283,7 +289,7 @@ def test_frames_beyond_a_clip_are_zero(component):
 
 @enrol("component", FRONT_ENDS)
 def test_the_shortest_clip_and_silence_are_finite(component):
-    module = component.build(SAMPLE_RATE)
+    module = front_end(component)
     for waveform in (torch.ones(1, 1), torch.zeros(1, 1), torch.zeros(1, 8000), torch.full((1, 500), 1e-30)):
         frames, lengths = module(waveform, torch.tensor([waveform.shape[1]]))
         assert lengths.min() >= 1
@@ -292,7 +298,7 @@ def test_the_shortest_clip_and_silence_are_finite(component):
 
 @enrol("component", FRONT_ENDS)
 def test_only_trainable_features_have_weights_to_learn(component):
-    learns = any(weight.requires_grad for weight in component.build(SAMPLE_RATE).parameters())
+    learns = any(weight.requires_grad for weight in front_end(component).parameters())
     assert learns == component.trainable  # otherwise frames are computed once, before training
 
 

@@ -42,6 +42,7 @@ from skastw.features import (
     GroupDelay,
     LogMel,
     MelSpectrogram,
+    OnnxFeatures,
     Precomputed,
     STFTPhase,
     Waveform,
@@ -163,7 +164,7 @@ def test_each_component_is_in_one_of_the_combinations():
     for position, base in enumerate((Normalization, Encoder, Pooling)):
         assert {parts[position].name for parts in often} == set(component_names(base.kind)) - set(OF_KNOWN_BLOCKS)
     front_ends = {component.name for component in (*FRONT_ENDS, *OTHER_FRONT_ENDS)}
-    assert front_ends == set(component_names("features")) - {Precomputed.name, Frozen.name}
+    assert front_ends == set(component_names("features")) - {Precomputed.name, Frozen.name, OnnxFeatures.name}
 
 
 def check_at_every_length(path, model):

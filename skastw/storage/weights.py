@@ -28,7 +28,13 @@ from skastw.storage.schema import check
 MAX_HEADER_BYTES = 4 * 2**20
 #: Largest file that is read.
 MAX_WEIGHT_BYTES = 2 * 2**30
-_WRITTEN = {"F32": torch.float32, "F64": torch.float64, "I64": torch.int64, "F16": torch.float16}
+_WRITTEN = {
+    "F32": torch.float32,
+    "F64": torch.float64,
+    "I64": torch.int64,
+    "F16": torch.float16,
+    "U8": torch.uint8,
+}
 #: Checkpoints may be stored in half precision.
 _DTYPES = {**_WRITTEN, "BF16": torch.bfloat16}
 #: A length or an offset; products of eight stay exact, and no file is as large.
@@ -40,13 +46,13 @@ class TensorSpec(msgspec.Struct, forbid_unknown_fields=True):
 
     Attributes
     ----------
-    dtype : {"F32", "F64", "I64", "F16", "BF16"}
+    dtype : {"F32", "F64", "I64", "F16", "BF16", "U8"}
     shape : list of int
     data_offsets : list of two int
         Its first byte and the one after its last, counted from the end of the header.
     """
 
-    dtype: Literal["F32", "F64", "I64", "F16", "BF16"]
+    dtype: Literal["F32", "F64", "I64", "F16", "BF16", "U8"]
     shape: Annotated[list[_Size], Meta(max_length=8)]
     data_offsets: Annotated[list[_Size], Meta(min_length=2, max_length=2, description="two integers")]
 
@@ -192,7 +198,8 @@ def weights_to_bytes(weights: Mapping[str, Tensor]) -> bytes:
     Raises
     ------
     ArtifactError
-        If a tensor contains NaN or infinite values or has another dtype than float16, float32, float64 and int64, or if
+        If a tensor contains NaN or infinite values or has another dtype than float16, float32, float64, int64 and
+        uint8, or if
         the file would be larger than ``MAX_WEIGHT_BYTES``.
 
     Examples
