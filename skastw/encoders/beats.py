@@ -17,7 +17,7 @@ from skastw.encoders._base import EncoderModule
 from skastw.encoders._pretrained import RoundedEncoder
 from skastw.encoders._transformer import TransformerEncoder
 from skastw.errors import ComponentError, WeightsError
-from skastw.storage.checkpoints import CONFIG, Checkpoint, tensor_shapes
+from skastw.storage.checkpoints import CONFIG, Checkpoint
 
 #: Sample rate (Hz) and number of bins for which the published networks were trained.
 _SAMPLE_RATE, _N_BINS = 16000, 128
@@ -141,7 +141,8 @@ class BEATsEncoder(RoundedEncoder, TransformerEncoder):
             raise ComponentError(
                 f"Got sample_rate={sample_rate} for the weights {checkpoint.name!r}, expected {_SAMPLE_RATE}."
             )
-        sizes = _sizes(_inside(tensor_shapes(checkpoint)), checkpoint.name)
+        shapes = {name: tuple(spec.shape) for name, spec in checkpoint.specs.items()}
+        sizes = _sizes(_inside(shapes), checkpoint.name)
         document = checkpoint.documents.get(CONFIG, {})
         settings = document.get("cfg", document if "encoder_layers" in document else None)
         if not isinstance(settings, dict):

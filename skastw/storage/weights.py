@@ -199,8 +199,7 @@ def weights_to_bytes(weights: Mapping[str, Tensor]) -> bytes:
     ------
     ArtifactError
         If a tensor contains NaN or infinite values or has another dtype than float16, float32, float64, int64 and
-        uint8, or if
-        the file would be larger than ``MAX_WEIGHT_BYTES``.
+        uint8, or if the file would be larger than ``MAX_WEIGHT_BYTES``.
 
     Examples
     --------
