@@ -15,6 +15,7 @@ from helpers import NETWORKS, frame_size, random_frames, registered, small_netwo
 from skastw.core.batching import pad
 from skastw.core.component import component_names, resolve_component
 from skastw.encoders import (
+    BEATsEncoder,
     CNN10Encoder,
     CNN14Encoder,
     ConvTransformerEncoder,
@@ -47,6 +48,10 @@ VARIANTS += [
     with_sizes(TDNNEncoder(scale=1), SMALL),
     *(small_network(name) for name in list(NETWORKS)[1:]),
     small_network("wav2vec2 with layer norms", layer="weighted"),
+    with_sizes(CNN10Encoder(rounding="floor"), SMALL),
+    with_sizes(CNN10Encoder(dense="clip"), SMALL),
+    with_sizes(BEATsEncoder(rounding="floor", deep_norm=False), SMALL),
+    RNNEncoder(hidden=8),
 ]
 
 every_variant = pytest.mark.parametrize("encoder", VARIANTS, ids=lambda e: f"{e.name}-{VARIANTS.index(e)}")

@@ -24,7 +24,9 @@ class PretrainedEncoder(Encoder):
         default=None,
         valid=[str, os.PathLike, None],
         doc="Checkpoint to start from: a folder, a file, or a repository ``user/name`` of the Hugging Face Hub. None "
-        "starts from random weights.",
+        "starts from random weights. A file that ``torch.save`` wrote (``.pt``, ``.pth``, ``.ckpt``, ``.bin``) is "
+        "converted to safetensors once, in the user's cache or in the folder that ``SKASTW_CACHE`` names; it must "
+        "contain nothing but tensors and plain values.",
     )
     revision: str | None = param(
         default=None,

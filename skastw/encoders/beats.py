@@ -18,6 +18,7 @@ from skastw.encoders._pretrained import RoundedEncoder
 from skastw.encoders._transformer import TransformerEncoder
 from skastw.errors import ComponentError, WeightsError
 from skastw.storage.checkpoints import CONFIG, Checkpoint
+from skastw.storage.weights import TensorSpec
 
 #: Sample rate (Hz) and number of bins for which the published networks were trained.
 _SAMPLE_RATE, _N_BINS = 16000, 128
@@ -141,8 +142,7 @@ class BEATsEncoder(RoundedEncoder, TransformerEncoder):
             raise ComponentError(
                 f"Got sample_rate={sample_rate} for the weights {checkpoint.name!r}, expected {_SAMPLE_RATE}."
             )
-        shapes = {name: tuple(spec.shape) for name, spec in checkpoint.specs.items()}
-        sizes = _sizes(_inside(shapes), checkpoint.name)
+        sizes = _sizes(_inside(checkpoint.specs), checkpoint.name)
         document = checkpoint.documents.get(CONFIG, {})
         settings = document.get("cfg", document if "encoder_layers" in document else None)
         if not isinstance(settings, dict):
@@ -196,9 +196,9 @@ def _inside(tensors: Mapping[str, Any]) -> dict[str, Any]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def _sizes(shapes: Mapping[str, tuple[int, ...]], name: str) -> dict[str, int]:
+def _sizes(specs: Mapping[str, TensorSpec], name: str) -> dict[str, int]:
     """Return the parameters that follow from the shapes of the tensors of a checkpoint."""
-    layer = "encoder.layers.0"
+    layer, shapes = "encoder.layers.0", {key: spec.shape for key, spec in specs.items()}
     try:
         embedding, _, patch_frames, patch_bins = shapes[_PATCHES]
         d_ff, d_model = shapes[f"{layer}.fc1.weight"]

@@ -1,6 +1,8 @@
 """A recurrent network over frames, and recurrent layers for padded batches."""
 
 import functools
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -12,34 +14,50 @@ from skastw.core.batching import is_padded
 from skastw.core.functional import cast_once
 from skastw.core.parameters import integers, param, parameters, reals
 from skastw.core.sklearn_private import StrOptions
-from skastw.encoders._base import Encoder, EncoderModule
+from skastw.encoders._base import EncoderModule
+from skastw.encoders._pretrained import PretrainedEncoder
+from skastw.errors import WeightsError
+from skastw.storage.checkpoints import Checkpoint
 
 #: Kinds of recurrent layers by name.
 CELLS: dict[str, type[nn.RNN] | type[nn.GRU] | type[nn.LSTM]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
+#: Kinds of layers by the number of rows of their weights for each value of the state.
+_BY_ROWS = {1: "rnn", 3: "gru", 4: "lstm"}
+#: Name of a weight of torch's recurrent layers, after the name of the layers.
+_WEIGHT = re.compile(r"(.*\.|)((?:weight|bias)_(?:ih|hh)_l\d+(?:_reverse)?)")
 
 
 @parameters
-class RNNEncoder(Encoder):
+class RNNEncoder(PretrainedEncoder):
     """Recurrent layers over the frames.
 
     ==========  ==========================================================  ============================
     layer       operation                                                   output
     ==========  ==========================================================  ============================
     layer x L   recurrent layer in one direction or in both                 (T, hidden) or (T, 2 hidden)
+    dense       Linear, ReLU; only with ``embedding``                       (T, embedding)
     ==========  ==========================================================  ============================
 
-    The output is the state at each frame. Padding a clip does not change its outputs. With the defaults and 80
-    features, the encoder has 0.09 million parameters.
+    The output is the state at each frame, or the embedding of this state. Padding a clip does not change its outputs.
+    With the defaults and 80 features, the encoder has 0.09 million parameters.
 
     Parameters
     ----------
     {parameters}
 
+    Notes
+    -----
+    ``weights`` may be a file of recurrent layers of torch, followed by a linear layer of the name ``linear`` or not.
+    Kind, number and width of the layers then come from the file. An example is the voice encoder of Resemblyzer,
+    ``pretrained.pt``, on the power of 40 mel bands at 16 kHz. Its embedding of a part of a clip is that of the last
+    frame, ``embedding=256`` with ``pooling="last"``, scaled to length 1.
+
     References
     ----------
     Elman, "Finding Structure in Time", 1990; Hochreiter and Schmidhuber, "Long Short-Term Memory", 1997; Cho et
     al., "Learning Phrase Representations using RNN Encoder-Decoder for Statistical Machine Translation", 2014
-    (gated recurrent units). The default sizes are taken from Ludwig's audio encoder of this name.
+    (gated recurrent units); Wan et al., "Generalized End-to-End Loss for Speaker Verification", 2018 (the voice
+    encoder). The default sizes are taken from Ludwig's audio encoder of this name.
 
     Examples
     --------
@@ -68,6 +86,42 @@ class RNNEncoder(Encoder):
         valid=[reals(0, 1, closed="left")],
         doc="Dropout between the layers; without effect on a single layer.",
     )
+    embedding: int | None = param(
+        default=None,
+        valid=[integers(1, 8192), None],
+        doc="Width of a dense layer with ReLU after the recurrent layers; None for no such layer.",
+    )
+
+    def defined_by(self, checkpoint: Checkpoint, sample_rate: int) -> dict[str, Any]:
+        """Return the sizes of the layers of a checkpoint; see :class:`~skastw.encoders.PretrainedEncoder`."""
+        found = {match[2]: spec.shape for name, spec in checkpoint.specs.items() if (match := _WEIGHT.fullmatch(name))}
+        rows, hidden = found.get("weight_hh_l0", (0, 1))
+        if rows not in (number * hidden for number in _BY_ROWS):
+            raise WeightsError(
+                f"The weights {checkpoint.name!r} contain no recurrent layer of torch, expected 'weight_hh_l0'."
+            )
+        return {
+            "cell": _BY_ROWS[rows // hidden],
+            "hidden": hidden,
+            "num_layers": sum(bool(re.fullmatch(r"weight_hh_l\d+", name)) for name in found),
+            "bidirectional": "weight_hh_l0_reverse" in found,
+        }
+
+    def converted(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the tensors by our names; see :class:`~skastw.encoders.PretrainedEncoder`.
+
+        Left out are a linear layer, if ``embedding`` is None, and the scale of Resemblyzer's loss.
+        """
+        left_out = (
+            "similarity_weight",
+            "similarity_bias",
+            *([] if self.embedding else ["linear.weight", "linear.bias"]),
+        )
+        return {
+            _WEIGHT.sub(r"recurrent.layers.\2", name).replace("linear.", "embed."): tensor
+            for name, tensor in tensors.items()
+            if name not in left_out
+        }
 
     def build(self, n_features: int, max_frames: int) -> EncoderModule:
         """Return the module; see :class:`~skastw.encoders.Encoder`."""
@@ -85,10 +139,12 @@ class _RNNModule(EncoderModule):
             bidirectional=params.bidirectional,
             dropout=params.dropout,
         )
-        self.n_outputs = self.recurrent.n_outputs
+        self.n_outputs = params.embedding or self.recurrent.n_outputs
+        self.embed = nn.Linear(self.recurrent.n_outputs, params.embedding) if params.embedding else None
 
     def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        return self.recurrent(frames, lengths), lengths
+        states = self.recurrent(frames, lengths)
+        return (states if self.embed is None else self.embed(states).relu()), lengths
 
 
 class Recurrent(nn.Module):
