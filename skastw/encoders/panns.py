@@ -108,8 +108,9 @@ class CNN10Encoder(_PANNEncoder):
     with ``weights``, so the output is the published embedding. Without weights, the dense layer is applied to each
     frame, as in the paper's networks with frame-wise outputs.
 
-    The published files, such as ``Cnn10_mAP=0.380.pth``, need the front end ``"mel"`` with the settings of their
-    training. With ``weights``, the statistics of batch norm never change: its layers stay in evaluation mode.
+    The published files, such as ``Cnn10_mAP=0.380.pth``, need the front end of their training, which is at 32 kHz
+    ``MelSpectrogram(n_mels=64, n_fft=1024, hop_length=320, fmin=50, fmax=14000, pad_mode="reflect")``. With
+    ``weights``, the statistics of batch norm never change: its layers stay in evaluation mode.
 
     References
     ----------
@@ -158,8 +159,9 @@ class CNN14Encoder(_PANNEncoder):
     with ``weights``, so the output is the published embedding. Without weights, the dense layer is applied to each
     frame, as in the paper's networks with frame-wise outputs.
 
-    The published files, such as ``Cnn14_mAP=0.431.pth``, need the front end ``"mel"`` with the settings of their
-    training. With ``weights``, the statistics of batch norm never change: its layers stay in evaluation mode.
+    The published files, such as ``Cnn14_mAP=0.431.pth``, need the front end of their training, which is at 32 kHz
+    ``MelSpectrogram(n_mels=64, n_fft=1024, hop_length=320, fmin=50, fmax=14000, pad_mode="reflect")``. With
+    ``weights``, the statistics of batch norm never change: its layers stay in evaluation mode.
 
     References
     ----------
