@@ -77,7 +77,17 @@ class Model(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
 
 
 def check_cost(models: Sequence[Model]) -> None:
-    """Raise ComponentError if windows overlap too much, or one frame needs too many samples."""
+    """Raise an error if windows overlap too much, or one frame needs too many samples.
+
+    Parameters
+    ----------
+    models : sequence of Model
+
+    Raises
+    ------
+    ComponentError
+        If a limit is exceeded. The message names the values and the limit.
+    """
     for position, model in enumerate(models):
         if not model.whole and model.window > _MAX_OVERLAP * model.hop:
             raise ComponentError(

@@ -33,6 +33,10 @@ _CHECKED: set[str] = set()
 def read_graph(path: str | os.PathLike[str]) -> bytes:
     """Return the content of an ONNX file, which is not checked yet.
 
+    Parameters
+    ----------
+    path : path
+
     Raises
     ------
     WeightsError
