@@ -16,7 +16,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error
 
 from skastw import ASTWClassifier, ASTWRegressor
-from skastw.augment import Gain
+from skastw.augment import Gain, OneOf, WaveformGain
 from skastw.datasets import make_tones
 from skastw.encoders import ParallelCNNEncoder
 from skastw.errors import ClipError, ComponentError, MissingDependencyError
@@ -326,6 +326,23 @@ def test_gain_adds_the_same_everywhere():
     difference = display.versions[0][1][0].values - display.original.values
     assert difference == pytest.approx(np.full_like(difference, difference[0, 0]), abs=1e-3)
     assert abs(difference[0, 0]) > 0.01
+
+
+def test_augmented_waveforms_are_drawn_as_their_frames():
+    augmentations = [
+        WaveformGain(min_gain=-6.0, max_gain=-6.0, p=0.1),
+        OneOf(augmentations=["waveform_speed"]),
+        "mixup",
+    ]
+    display = AugmentationDisplay.from_clip(CLIPS[0], augmentations, partner=CLIPS[1])
+    assert titles(display) == ["the clip", "waveform_gain", "one_of", "mixup", "all together"]
+    original, (gain, speed, *_) = display.original.values, [version.values for _, (version,) in display.versions]
+    np.testing.assert_allclose(
+        gain[original > original.max() - 60], original[original > original.max() - 60] - 6, atol=1e-3
+    )
+    assert len(speed) != len(original), "inner augmentations are applied too"
+    with pytest.raises(ValueError, match="precomputed"):
+        AugmentationDisplay.from_clip(original, "waveform_gain", features="precomputed")
 
 
 def test_all_panels_have_one_scale():

@@ -4,6 +4,7 @@ import json
 import math
 import random
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -39,7 +40,7 @@ from skastw.augment import (
     WaveformTelephone,
     _waveform,
 )
-from skastw.core.batching import Batch, length_mask, pad
+from skastw.core.batching import Batch, pad
 from skastw.core.component import component_names, component_to_config, resolve_component
 from skastw.datasets import make_tones
 from skastw.encoders import ASTWEncoder
@@ -522,3 +523,362 @@ def test_without_a_sample_rate_nothing_is_applied():
         WaveformGain().apply(batch_of(noise(5)), generator())
     with pytest.raises(ComponentError, match=r"WaveformBackground.*paths=None.*at least one"):
         transform_of(WaveformBackground())
+
+
+# ------------------------------------------------------------------ one of several, and several in a row
+
+
+def frames_of(*lengths):
+    """Return a batch of frames."""
+    inputs, lengths = pad([torch.rand(n, 80, generator=generator(n)) - 0.5 for n in lengths])
+    return Batch(inputs, lengths, torch.arange(len(lengths)), torch.ones(len(lengths)))
+
+
+def gain_of(level):
+    return WaveformGain(min_gain=level, max_gain=level, p=1.0)
+
+
+@pytest.mark.parametrize(("weights", "shares"), [(None, (0.5, 0.5)), ([3, 1], (0.75, 0.25)), ([0.0, 2], (0.0, 1.0))])
+def test_one_augmentation_is_drawn_for_each_item_by_the_weights(weights, shares):
+    waveforms = [noise(20 + seed % 7, seed) for seed in range(600)]
+    component = OneOf(augmentations=[gain_of(6.0), gain_of(-6.0)], weights=weights, p=0.8)
+    batch = batch_of(*waveforms)
+    result = transform_of(component)(batch, generator())
+    factors = (result.inputs[:, 0, 0] / batch.inputs[:, 0, 0]).log2().round()
+    for factor, share in ((1, 0.8 * shares[0]), (-1, 0.8 * shares[1]), (0, 0.2)):
+        assert float((factors == factor).float().mean()) == pytest.approx(share, abs=0.05)
+
+
+def test_the_lengths_of_a_batch_follow_the_augmentation_of_each_item():
+    faster, slower = (WaveformSpeed(min_speed=speed, max_speed=speed, p=1.0) for speed in (2.0, 0.5))
+    waveforms = [noise(100 * (seed + 1), seed) for seed in range(12)]
+    batch = batch_of(*waveforms)
+    result = transform_of(OneOf(augmentations=[faster, slower, "waveform_polarity"], p=0.9))(batch, generator(1))
+    factors = (result.lengths / batch.lengths).tolist()
+    assert set(factors) == {0.5, 1.0, 2.0}
+    assert result.inputs.shape[1] == int(result.lengths.max())
+    for waveform, item, n, factor in zip(waveforms, result.inputs[..., 0], result.lengths, factors, strict=True):
+        assert not item[n:].any()
+        changed = {0.5: faster, 2.0: slower}.get(factor)
+        expected = applied(changed, waveform)[0] if changed else waveform * item[0].sign() * waveform[0].sign()
+        torch.testing.assert_close(item[:n], expected, atol=1e-5, rtol=0)
+
+
+def test_a_sequence_is_applied_in_its_order_and_to_an_item_as_a_whole():
+    clipped_last = Sequence(augmentations=[gain_of(20.0), WaveformClipping(min_overdrive=12, max_overdrive=12, p=1.0)])
+    before = tone(100, 0.1)
+    [first], [second] = (
+        applied(Sequence(augmentations=order), before)
+        for order in (clipped_last.augmentations, clipped_last.augmentations[::-1])
+    )
+    torch.testing.assert_close(first, second)  # clipping is relative to the peak
+    assert float(first.abs().max()) == pytest.approx(5.0, rel=1e-3)
+
+    batch = batch_of(*[noise(30, seed) for seed in range(500)])
+    both = Sequence(augmentations=[gain_of(6.0), WaveformShift(min_shift=0.001, max_shift=0.001, p=1.0)], p=0.3)
+    result = transform_of(both)(batch, generator())
+    factor = 10 ** (6 / 20)
+    is_both = torch.isclose(result.inputs, batch.inputs.roll(15, 1) * factor).all(dim=(1, 2))
+    is_same = (result.inputs == batch.inputs).all(dim=(1, 2))
+    assert (is_both | is_same).all()
+    assert float(is_both.float().mean()) == pytest.approx(0.3, abs=0.06)
+
+
+def test_choices_may_be_sequences_and_names():
+    component = OneOf(augmentations=[Sequence(augmentations=["waveform_speed", gain_of(-40.0)]), "waveform_polarity"])
+    component.check_params()
+    batch = batch_of(*[noise(64, seed) for seed in range(60)])
+    result = transform_of(component)(batch, generator())
+    softer = (result.inputs.abs().amax(dim=(1, 2)) < 0.05).tolist()
+    assert 15 < sum(softer) < 45
+    assert {n != 64 for n, is_softer in zip(result.lengths.tolist(), softer, strict=True) if not is_softer} == {False}
+
+
+def test_a_choice_with_mixing_is_made_for_the_batch():
+    batch = frames_of(40, 30, 35, 40)
+    component = OneOf(augmentations=[Mixup(p=1.0), Gain(p=1.0)], p=0.8)
+    assert component.mixes
+    seen = set()
+    for seed in range(40):
+        result = component.apply(batch, generator(seed))
+        if result.shares is not None:
+            assert sorted(result.partners.tolist()) == [0, 1, 2, 3], "every item has a partner in the whole batch"
+            seen.add("mixup")
+        else:
+            is_same = (result.inputs == batch.inputs).all(dim=(1, 2))
+            assert is_same.all() or not is_same.any()
+            seen.add("none" if is_same.all() else "gain")
+    assert seen == {"mixup", "gain", "none"}
+
+    mixed = Mixup(p=1.0).apply(batch, generator())
+    after = OneOf(augmentations=[TimeStretch(), Gain()]).apply(mixed, generator())
+    assert torch.equal(after.partners, mixed.partners)
+    assert torch.equal(after.shares, mixed.shares)
+
+
+@pytest.mark.parametrize("cls", [OneOf, Sequence])
+def test_stage_and_other_properties_follow_from_the_parts(cls):
+    waveform, stretch = cls(augmentations=["waveform_gain"]), cls(augmentations=[TimeStretch(), FrequencyWarp()])
+    assert (waveform.stage, waveform.log_mel, waveform.mixes, waveform.test_time) == ("waveform", False, False, False)
+    assert (stretch.stage, stretch.log_mel, stretch.mixes, stretch.test_time) == ("frames", True, False, True)
+    both = cls(augmentations=["mixup", cls(augmentations=["spec_augment"])])
+    assert (both.stage, both.log_mel, both.mixes, both.test_time) == ("frames", False, True, False)
+
+
+def nested(n_levels):
+    component = Gain()
+    for _ in range(n_levels):
+        component = OneOf(augmentations=[component])
+    return component
+
+
+@pytest.mark.parametrize(
+    ("component", "message"),
+    [
+        (OneOf(), r"OneOf\(augmentations=\[\]\), expected at least one"),
+        (
+            Sequence(augmentations=["gain", "waveform_gain"]),
+            "Sequence of 'gain' .frames. and 'waveform_gain' .waveform.",
+        ),
+        (OneOf(augmentations=["waveform_gian"]), "did you mean 'waveform_gain'"),
+        (OneOf(augmentations=[Gain(max_gain=-3)]), "max_gain.*Got -3"),
+        (OneOf(augmentations=["gain", "noise"], weights=[1]), r"weights=\[1\].*expected 2 numbers"),
+        (OneOf(augmentations=["gain", "noise"], weights=[1, -1]), "not negative"),
+        (OneOf(augmentations=["gain", "noise"], weights=[0, 0]), "not all zero"),
+        (OneOf(augmentations=["gain", "noise"], weights=[1, "2"]), "expected 2 numbers"),
+        (nested(4), "nested 4 times, expected at most 3"),
+    ],
+)
+def test_a_wrong_combination_is_refused_with_what_is_expected(component, message):
+    with pytest.raises(ComponentError, match=message):
+        component.check_params()
+
+
+def test_augmentations_inside_others_are_checked_against_the_front_end():
+    resolve_components(
+        ASTWClassifier(features="mfcc", augment=OneOf(augmentations=["time_shift", "waveform_gain"][:1]))
+    )
+    with pytest.raises(ComponentError, match="'one_of' with features='mfcc'"):
+        resolve_components(ASTWClassifier(features="mfcc", augment=OneOf(augmentations=["gain", "time_shift"])))
+    inner = Sequence(augmentations=["waveform_gain"])
+    with pytest.raises(ComponentError, match="precomputed"):
+        resolve_components(ASTWClassifier(features="precomputed", augment=OneOf(augmentations=[inner])))
+
+
+# ------------------------------------------------------------------ the library audiomentations
+
+
+class Recording:
+    """A transform that remembers what it was called with."""
+
+    def __init__(self, p=1.0):
+        self.p, self.calls = p, []
+
+    def __call__(self, samples, sample_rate):
+        self.calls.append((samples.copy(), sample_rate))
+        samples += 1  # a transform may change its argument
+        return samples[: max(1, len(samples) // 2)].astype(np.float64)
+
+
+class Compose:
+    """Transforms one after another, as in the library."""
+
+    def __init__(self, transforms, p=1.0):
+        self.transforms, self.p = transforms, p
+
+    def __call__(self, samples, sample_rate):
+        for transform in self.transforms:
+            samples = transform(samples, sample_rate)
+        return samples
+
+
+class AddNoise:
+    """A transform that draws from NumPy's generator."""
+
+    def __init__(self, sounds_path="/home/anna/rain.wav", levels=(0.1, 0.5), function=max, p=0.5):
+        self.sounds_path, self.levels, self.function, self.p = sounds_path, np.array(levels), function, p
+
+    def __call__(self, samples, sample_rate):
+        return samples + np.random.normal(size=len(samples)).astype(np.float32)  # noqa: NPY002
+
+
+def test_a_transform_gets_one_waveform_at_a_time_without_its_padding():
+    transform, waveforms = Recording(), [noise(400), noise(30, 1), noise(1, 2)]
+    batch = batch_of(*waveforms)
+    result = transform_of(Audiomentations(transform=transform))(batch, generator())
+    for waveform, (samples, sample_rate) in zip(waveforms, transform.calls, strict=True):
+        assert sample_rate == RATE
+        assert samples.dtype == np.float32
+        np.testing.assert_array_equal(samples, waveform.numpy())
+    assert result.lengths.tolist() == [200, 15, 1]
+    assert result.inputs.dtype == torch.float32
+    torch.testing.assert_close(result.inputs[1, :15, 0], waveforms[1][:15] + 1)
+    assert torch.equal(batch.inputs[1, :30, 0], waveforms[1])
+
+
+def test_transforms_draw_from_seeds_of_the_run_and_global_generators_stay_as_they_were():
+    component = Audiomentations(transform=Compose([Quieter(), AddNoise()]))
+    batch = batch_of(*[noise(50)] * 4)
+    random.seed(1)
+    np.random.seed(1)  # noqa: NPY002
+    states = random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    first = transform_of(component)(batch, generator(0)).inputs
+    assert states == (random.getstate(), np.random.get_state()[1].tolist())  # noqa: NPY002
+    random.seed(2)
+    assert torch.equal(transform_of(component)(batch, generator(0)).inputs, first)
+    assert not torch.equal(transform_of(component)(batch, generator(1)).inputs, first)
+    assert len({tuple(item.flatten().tolist()) for item in first}) == 4, "each waveform has draws of its own"
+
+
+def test_the_global_generators_are_restored_after_an_error():
+    def fail(samples, sample_rate):
+        random.random()
+        raise RuntimeError("no such codec")
+
+    state = random.getstate()
+    with pytest.raises(RuntimeError, match="no such codec"):
+        transform_of(Audiomentations(transform=fail))(batch_of(noise(9)), generator())
+    assert random.getstate() == state
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        (np.array([0.0, np.nan]), "returned NaN or infinite samples for a clip of 9 samples at 16000 Hz"),
+        (np.full(3, np.inf), "NaN or infinite"),
+        (np.zeros((2, 9)), r"an array of shape \(2, 9\)"),
+        (np.zeros(0), r"shape \(0,\)"),
+    ],
+)
+def test_an_output_that_cannot_be_used_is_an_error_with_the_names_of_the_transforms(output, message):
+    class Broken(Quieter):
+        def __call__(self, samples, sample_rate):
+            return output
+
+    with pytest.raises(ComponentError, match=message) as raised:
+        transform_of(Audiomentations(transform=Compose([Broken(), Quieter()])))(batch_of(noise(9)), generator())
+    assert "Compose(Broken, Quieter)" in str(raised.value)
+
+
+def test_a_transform_is_described_by_its_names_and_parameters():
+    component = Audiomentations(transform=Compose([AddNoise(), Quieter(min_factor=0.5)], p=0.7))
+    config = json.loads(json.dumps(component_to_config(component)))
+    assert config["params"]["transform"] is None
+    noise_params = {
+        "sounds_path": "rain.wav",
+        "levels": [0.1, 0.5],
+        "function": {"name": "max", "params": {}},
+        "p": 0.5,
+    }
+    quieter = {"name": "Quieter", "params": {"min_factor": 0.5, "p": 0.9}}
+    described = {"transforms": [{"name": "AddNoise", "params": noise_params}, quieter], "p": 0.7}
+    assert json.loads(config["params"]["settings"]) == {"name": "Compose", "params": described}
+    assert "Compose" in repr(component)
+    assert clone(component).transform.transforms[1].min_factor == 0.5
+
+
+def test_without_a_transform_nothing_can_be_trained():
+    with pytest.raises(ComponentError, match=r"it is None\. Pass Audiomentations\(transform=\.\.\.\)"):
+        transform_of(Audiomentations())
+
+
+@pytest.mark.slow
+def test_the_transforms_of_the_library_run_and_repeat():
+    """With the folder of the library on PYTHONPATH; it need not be in the environment."""
+    library = pytest.importorskip("audiomentations")
+    transform = library.Compose(
+        [
+            library.AddGaussianNoise(p=0.5),
+            library.OneOf([library.PitchShift(p=1.0), library.TimeStretch(leave_length_unchanged=False, p=1.0)]),
+            library.SomeOf((1, 2), [library.LowPassFilter(p=1.0), library.Gain(p=1.0), library.Shift(p=1.0)]),
+            library.Resample(p=0.3),
+        ]
+    )
+    component = Audiomentations(transform=transform)
+    waveforms = [noise(16000), tone(440, 0.3), noise(2000, 1)]
+    batch, lengths = batch_of(*waveforms), set()
+    for seed in range(10):
+        first, again = (transform_of(component)(batch, generator(seed)) for _ in range(2))
+        assert torch.equal(first.inputs, again.inputs)
+        assert first.inputs.isfinite().all()
+        lengths |= set(first.lengths.tolist())
+    assert len(lengths) > 5
+    names = json.loads(component.saved_params()["settings"])["params"]["transforms"]
+    assert [item["name"] for item in names] == ["AddGaussianNoise", "OneOf", "SomeOf", "Resample"]
+    clips, y = make_tones(n_clips=8, n_classes=2, duration=(0.1, 0.2), random_state=0)
+    clf = ASTWClassifier(encoder=TINY, epochs=1, augment=component, device="cpu").fit(clips, y)
+    assert np.isfinite(clf.predict_proba(clips)).all()
+
+
+# ------------------------------------------------------------------ training
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Return a model that was trained with all kinds of augmentations, its clips, and the folder it was saved to."""
+    folder = tmp_path_factory.mktemp("trained")
+    clips, y = make_tones(n_clips=24, n_classes=2, duration=(0.1, 0.3), random_state=0)
+    for name, sound in (("room.wav", ROOM.numpy()), ("rain.wav", white_noise(4000))):
+        soundfile.write(folder / name, sound, RATE)
+    rooms = WaveformReverb(paths=[folder / "room.wav"])
+    rain = WaveformBackground(paths=[str(folder / "rain.wav")])
+    augment = [
+        OneOf(augmentations=[Sequence(augmentations=[rooms, rain]), "waveform_filter", "waveform_telephone"]),
+        "waveform_speed",
+        Audiomentations(transform=Compose([Quieter()])),
+        OneOf(augmentations=[Background(paths=[folder / "rain.wav"]), SpecAugment(time_warp=3)], weights=[1, 2]),
+    ]
+    clf = ASTWClassifier(encoder=TINY, epochs=12, muon_lr=0.03, augment=augment, device="cpu", random_state=0)
+    clf.fit(clips, y)
+    saved = clf.save_pretrained(folder / "model")
+    for name in ("room.wav", "rain.wav"):
+        (folder / name).unlink()
+    return clf, clips, y, saved
+
+
+def test_a_model_learns_from_augmented_waveforms(trained):
+    clf, clips, y, _ = trained
+    assert clf.score(clips, y) > 0.8
+    assert clf.history_[-1]["loss"] < clf.history_[0]["loss"]
+
+
+def test_a_saved_model_predicts_without_recordings_and_transforms(trained):
+    clf, clips, _, folder = trained
+    again = ASTWClassifier.from_pretrained(folder, device="cpu")
+    np.testing.assert_array_equal(again.predict_proba(clips), clf.predict_proba(clips))
+    assert repr(again.augment[1]) == repr(WaveformSpeed())
+    assert json.loads(again.augment[2].settings)["params"]["transforms"][0]["name"] == "Quieter"
+
+
+def test_a_saved_model_names_no_folder_of_the_machine_inside_augmentations(trained):
+    _, _, _, folder = trained
+    for name in ("config.json", "README.md"):
+        text = Path(folder, name).read_text(encoding="utf-8")
+        assert str(Path(folder).parent) not in text
+        assert "room.wav" in text
+        assert "Quieter" in text
+    assert "transform=" not in Path(folder, "README.md").read_text(encoding="utf-8")
+
+
+def test_a_saved_model_is_not_trained_again_without_its_transform(trained):
+    _, clips, y, folder = trained
+    again = ASTWClassifier.from_pretrained(folder, device="cpu")
+    again.set_params(augment=again.augment[2])
+    with pytest.raises(ComponentError, match=r'saved as \{"name": "Compose".*Pass Audiomentations\(transform='):
+        again.fit(clips, y)
+    again.set_params(augment=Audiomentations(transform=Quieter()), epochs=1).fit(clips, y)
+
+
+def test_a_seed_repeats_a_training_with_augmented_waveforms(trained):
+    _, clips, y, _ = trained
+    augment = [
+        "waveform_noise",
+        "waveform_reverb",
+        "waveform_pitch",
+        "waveform_codec",
+        Audiomentations(transform=AddNoise()),
+    ]
+    settings = {"encoder": TINY, "epochs": 1, "augment": augment, "device": "cpu"}
+    first, again, other = (ASTWClassifier(**settings, random_state=seed).fit(clips, y) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first.predict_proba(clips), again.predict_proba(clips))
+    assert (first.predict_proba(clips) != other.predict_proba(clips)).any()

@@ -73,7 +73,7 @@ def model_card(trained: Trained, *, title: str, estimator: str) -> str:
         labels=targets.labels,
         n_parameters=count_parameters(trained.model),
         components=components,
-        settings={kind: repr(part) for kind, part in described.items()},
+        settings={kind: _complete(part) for kind, part in described.items()},
         params=trained.params,
         record=record,
         epochs=f"{record.n_epochs}{f' of {record.max_epochs}' if record.max_epochs else ''} epochs",
@@ -84,6 +84,13 @@ def model_card(trained: Trained, *, title: str, estimator: str) -> str:
         code=_code,
         text=_text,
     )
+
+
+def _complete(part: Any) -> str:
+    """Return a component or a list of components as text that is not abbreviated."""
+    if isinstance(part, list):
+        return f"[{', '.join(map(_complete, part))}]"
+    return part.__repr__(N_CHAR_MAX=10**6)
 
 
 def _header(title: str, record: TrainingRecord, sources: Sequence[Mapping[str, str]]) -> str:

@@ -43,9 +43,11 @@ def info(model: str, revision: str | None, as_json: bool) -> None:
     print_pairs({name: value for name, value in lines.items() if value not in (None, "")})
 
 
-def _call(component: dict[str, Any]) -> str:
-    params = ", ".join(f"{name}={value!r}" for name, value in component["params"].items())
-    return f"{component['name']}({params})"
+def _call(value: Any) -> str:
+    """Return a component, or a parameter that may contain components, as a call."""
+    if isinstance(value, dict) and {"name", "params"} <= value.keys():
+        return f"{value['name']}({', '.join(f'{name}={_call(item)}' for name, item in value['params'].items())})"
+    return f"[{', '.join(map(_call, value))}]" if isinstance(value, list) else repr(value)
 
 
 def _rounded(value: object) -> str:

@@ -1,6 +1,7 @@
 """A clip and its augmented versions."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -9,11 +10,11 @@ from sklearn.base import clone
 from sklearn.utils import check_random_state
 from torch import Tensor
 
-from skastw.augment import Augment, Transform
+from skastw.augment import Augment, NestedAugment, Transform
 from skastw.core.batching import Batch, pad
 from skastw.core.checks import check_positive
 from skastw.core.component import resolve_component
-from skastw.features import Features
+from skastw.features import Features, Precomputed, Waveform
 from skastw.plots._canvas import Axes, panels, pyplot
 from skastw.plots.spectrogram import SpectrogramDisplay, clip_frames, fitted_or_set
 
@@ -121,8 +122,8 @@ class AugmentationDisplay:
     ) -> Self:
         """Draw a clip and its versions from each augmentation and, for several augmentations, from all together.
 
-        A single augmentation is always applied, with ``p=1`` if it has a parameter ``p``. All together are applied with
-        their own probabilities, as in training.
+        A single augmentation is always applied, with ``p=1``. All together are applied with their own probabilities, as
+        in training: the augmentations of waveforms first, then the front end, then the augmentations of frames.
 
         Parameters
         ----------
@@ -163,31 +164,27 @@ class AugmentationDisplay:
 
         listed = augment if isinstance(augment, list | tuple) else [augment]
         augmentations = [resolve_component(Augment, item) for item in listed if item is not None]
+        for item in augmentations:
+            item.check_params()
         augmentations = [item for item in augmentations if partner is not None or not item.mixes]
         if not augmentations:
             raise ValueError(f"Got augment={augment!r}, expected one that works on a single clip, or a partner to mix.")
 
         features = resolve_component(Features, features)
-        frames = [clip_frames(item, features, sample_rate) for item in (clip, partner) if item is not None]
+        clips = [item for item in (clip, partner) if item is not None]
         seed = int(check_random_state(random_state).randint(2**31 - 1))
-
-        def prepared(augmentation: Augment) -> Transform:
-            def frames_of(paths: Sequence[str]) -> list[Tensor]:
-                return [clip_frames(path, features, sample_rate) for path in paths]
-
-            return augmentation.prepare(frames_of, sample_rate)
 
         def display(values: Tensor) -> SpectrogramDisplay:
             return SpectrogramDisplay.from_frames(values, features, sample_rate=sample_rate)
 
-        rows = [(item.name, [prepared(_always_applied(item))]) for item in augmentations]
+        rows = [(item.name, [_always_applied(item)]) for item in augmentations]
         if len(augmentations) > 1:
-            rows.append(("all together", [prepared(item) for item in augmentations]))
-        versions = [
-            (name, [display(_version(frames, transforms, seed + i)) for i in range(n_versions)])
-            for name, transforms in rows
-        ]
-        return cls(display(frames[0]), versions).plot(ax, cmap=cmap)
+            rows.append(("all together", augmentations))
+        versions = []
+        for name, applied in rows:
+            version = _augmenter(clips, applied, features, sample_rate)
+            versions.append((name, [display(version(seed + i)) for i in range(n_versions)]))
+        return cls(display(clip_frames(clip, features, sample_rate)), versions).plot(ax, cmap=cmap)
 
     def plot(self, ax: Axes | Sequence[Axes] | None = None, *, cmap: Any = None) -> Self:
         """Draw.
@@ -243,15 +240,42 @@ class AugmentationDisplay:
 
 
 def _always_applied(augmentation: Augment) -> Augment:
-    """Return the augmentation with a probability of 1."""
-    return clone(augmentation).set_params(p=1.0) if "p" in augmentation.get_params() else augmentation
+    """Return the augmentation, and augmentations inside it, with a probability of 1."""
+    augmentation = clone(augmentation)
+    if isinstance(augmentation, NestedAugment):
+        augmentation.set_params(augmentations=[_always_applied(part) for part in augmentation.parts()])
+    return augmentation.set_params(p=1.0) if "p" in augmentation.get_params() else augmentation
 
 
-def _version(frames: Sequence[Tensor], transforms: Sequence[Transform], seed: int) -> Tensor:
-    """Return an augmented version of the first of ``frames``; the second may be mixed in."""
-    inputs, lengths = pad(frames)
-    batch = Batch(inputs, lengths, torch.zeros(len(frames)), torch.ones(len(frames)))
-    generator = torch.Generator().manual_seed(seed)
-    for transform in transforms:
-        batch = transform(batch, generator)
-    return batch.inputs[0, : int(batch.lengths[0])]
+def _augmenter(
+    clips: Sequence[Any], augmentations: Sequence[Augment], features: Features, sample_rate: int
+) -> Callable[[int], Tensor]:
+    """Return the function from a seed to the frames of the first of ``clips``; the second may be mixed in."""
+    stages: dict[str, list[Transform]] = {"waveform": [], "frames": []}
+    for augmentation in augmentations:
+        front_end = Waveform() if augmentation.stage == "waveform" else features
+        read = partial(_read, front_end, sample_rate)
+        stages[augmentation.stage].append(augmentation.prepare(read, sample_rate))
+    if stages["waveform"] and isinstance(features, Precomputed):
+        raise ValueError("Got an augmentation of waveforms with features='precomputed', expected a front end.")
+    inputs, lengths = pad(_read(Waveform() if stages["waveform"] else features, sample_rate, clips))
+
+    def version(seed: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        batch = Batch(inputs, lengths, torch.zeros(len(clips)), torch.ones(len(clips)))
+        for transform in stages["waveform"]:
+            batch = transform(batch, generator)
+        if stages["waveform"]:
+            waveforms = [item[:n, 0].numpy() for item, n in zip(batch.inputs, batch.lengths.tolist(), strict=True)]
+            batch = batch.with_frames(*pad(_read(features, sample_rate, waveforms)))
+
+        for transform in stages["frames"]:
+            batch = transform(batch, generator)
+        return batch.inputs[0, : int(batch.lengths[0])]
+
+    return version
+
+
+def _read(features: Features, sample_rate: int, clips: Sequence[Any]) -> list[Tensor]:
+    """Return the frames of clips."""
+    return [clip_frames(clip, features, sample_rate) for clip in clips]

@@ -71,7 +71,8 @@ def load_recipe(recipe: str | os.PathLike[str]) -> Recipe:
     """Read a recipe.
 
     A recipe is a YAML mapping with ``params`` and an optional ``description``. A component is written as its name, or
-    as a mapping from its name to its parameters; ``augment`` is a list of components.
+    as a mapping from its name to its parameters; ``augment`` is a list of components. Components among the parameters
+    of a component are written in the same way.
 
     Parameters
     ----------
@@ -166,16 +167,29 @@ def resolve_params(params: dict[str, Any], name: str) -> dict[str, Any]:
     8
     """
     check(params, _COMPONENTS, name, RecipeError)
-    resolved = params | {kind: _component(base, params[kind]) for kind, base in _KINDS.items() if kind in params}
+    resolved = params | {kind: _component(base, params[kind], name) for kind, base in _KINDS.items() if kind in params}
     if params.get("augment") is not None:
-        resolved["augment"] = [_component(Augment, spec) for spec in params["augment"]]
+        resolved["augment"] = [_component(Augment, spec, name) for spec in params["augment"]]
     return resolved
 
 
-def _component(base: type[Component], spec: str | dict[str, Any]) -> Component:
+def _component(base: type[Component], spec: str | dict[str, Any], source: str) -> Component:
     """Return the component for a name, or for a mapping from a name to parameters."""
     [(name, params)] = spec.items() if isinstance(spec, dict) else [(spec, None)]
+    if isinstance(params, dict):
+        params = {key: _nested(key, value, source, f"{name}.{key}") for key, value in params.items()}
     return component_from_config(base, {"name": name, "params": {} if params is None else params})
+
+
+def _nested(key: Any, value: Any, source: str, place: str) -> Any:
+    """Return the value of a parameter of a component, which may be a component or a list of augmentations."""
+    if key == "augmentations":
+        return [
+            _component(Augment, spec, source) for spec in check(value, list[_Spec], source, RecipeError, place=place)
+        ]
+    if key in _KINDS and isinstance(value, dict):
+        return resolve_params({key: value}, source)[key]
+    return value
 
 
 def plain_params(params: dict[str, Any]) -> dict[str, Any]:
@@ -213,5 +227,8 @@ def _as_yaml(value: Any) -> Any:
     return value.tolist() if isinstance(value, np.generic | np.ndarray) else os.fspath(value)
 
 
-def _as_mapping(component: Component) -> dict[str, Any]:
-    return {component.name: component.get_params(deep=False)}
+def _as_mapping(value: Any) -> Any:
+    """Return a component, or a parameter that may contain components, as a recipe writes it."""
+    if isinstance(value, Component):
+        return {value.name: {key: _as_mapping(item) for key, item in value.saved_params().items()}}
+    return [_as_mapping(item) for item in value] if isinstance(value, list | tuple) else value
