@@ -1,6 +1,7 @@
 """Tests of single encoders: published sizes, plain torch beside them, and what training does with padding."""
 
 import copy
+import json
 import pickle
 import re
 import warnings
@@ -8,12 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from sklearn.base import clone
 from torch import nn
 from torch.nn import functional as F
 
+import skastw.encoders
 from helpers import NETWORKS, frame_size, random_frames, registered, small_network, torch_seed, with_sizes
 from skastw.core.batching import pad
-from skastw.core.component import component_names, resolve_component
+from skastw.core.component import component_from_config, component_names, component_to_config, resolve_component
 from skastw.encoders import (
     BEATsEncoder,
     CNN10Encoder,
@@ -364,3 +367,57 @@ def test_weights_made_in_inference_mode_work_too():
         first = module(torch.ones(1, 20, 16), torch.tensor([20]))[0]
         module.trunk.stem.conv.weight.mul_(2.0)
         assert not torch.equal(first, module(torch.ones(1, 20, 16), torch.tensor([20]))[0])
+
+
+# ------------------------------------------------------------------ channels of each layer
+
+#: Encoders, the name of their parameter, and the lists that single numbers stand for.
+LISTS = [
+    (StackedCNNEncoder(channels=8, hidden=8), "channels", [8] * 6),
+    (ParallelCNNEncoder(channels=8, hidden=8), "channels", [8] * 4),
+    (CRNNEncoder(width=8, num_blocks=3, hidden=8), "width", [8] * 3),
+    (ResNetEncoder(width=8, num_blocks=1), "width", [8, 16, 32]),
+    (
+        ConvTransformerEncoder(width=8, num_stages=2, num_blocks=1, d_model=8, num_heads=2, num_layers=1),
+        "width",
+        [8, 16],
+    ),
+    (CNN10Encoder(width=4), "width", [4, 8, 16, 32]),
+    (CNN14Encoder(width=2), "width", [2, 4, 8, 16, 32, 64]),
+]
+every_list = pytest.mark.parametrize(("encoder", "name", "channels"), LISTS, ids=[item[0].name for item in LISTS])
+
+
+@every_list
+def test_a_number_of_channels_stands_for_a_list(encoder, name, channels):
+    single = built(encoder, 12).state_dict()
+    listed = built(clone(encoder).set_params(**{name: channels}), 12).state_dict()
+    assert list(single) == list(listed)
+    assert all(torch.equal(single[key], listed[key]) for key in single)
+
+
+@every_list
+def test_each_layer_has_its_own_number_of_channels(encoder, name, channels):
+    channels = [3 + 2 * index for index in range(len(channels))]
+    listed = clone(encoder).set_params(**{name: channels})
+    rebuilt = component_from_config(Encoder, json.loads(json.dumps(component_to_config(listed))))
+    assert repr(eval(repr(listed), vars(skastw.encoders))) == repr(rebuilt) == repr(listed)
+    module = built(rebuilt, 12).eval()
+    sizes = [layer.out_channels for layer in module.modules() if isinstance(layer, nn.Conv1d | nn.Conv2d)]
+    assert list(dict.fromkeys(sizes)) == channels
+    frames, lengths = random_frames([33, 10], 12)
+    encoded, n_outputs = module(frames, lengths)
+    assert encoded.shape == (2, int(n_outputs[0]), module.n_outputs)
+
+
+@every_list
+def test_a_list_of_another_length_is_refused(encoder, name, channels):
+    wrong = clone(encoder).set_params(**{name: [8] * (len(channels) + 1)})
+    wrong.check_params()
+    with pytest.raises(
+        ComponentError, match=rf"{name}=\[.*\] with {len(channels) + 1} numbers, expected {len(channels)}"
+    ):
+        wrong.build(n_features=12, max_frames=MAX_FRAMES)
+    for values in ([], [8, 0], [8, 9000], [8.5], "8"):
+        with pytest.raises(ComponentError, match=name):
+            clone(encoder).set_params(**{name: values}).check_params()

@@ -20,6 +20,9 @@ from skastw.core.sklearn_private import Interval, InvalidParameterError, StrOpti
 from skastw.core.text import did_you_mean
 from skastw.errors import plain
 
+#: Largest item of a list of widths.
+_MAX_WIDTH = 8192
+
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -51,6 +54,31 @@ def integers(low: int, high: int | None = None) -> Interval:
     an int in the range [1, 32]
     """
     return Interval(Integral, low, high, closed="left" if high is None else "both")
+
+
+class _Widths(Interval):
+    """Constraint of a parameter that is an integer in an interval, or a list of positive integers."""
+
+    def is_satisfied_by(self, val: Any) -> bool:
+        """Return whether a value is valid."""
+        if isinstance(val, list | tuple):
+            return len(val) > 0 and all(isinstance(item, Integral) and 1 <= item <= _MAX_WIDTH for item in val)
+        return super().is_satisfied_by(val)
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} or a list of int in the range [1, {_MAX_WIDTH}]"
+
+
+def widths(high: int) -> Interval:
+    """Return the constraint of a parameter that is an integer from 1 to ``high``, or a list with one for each layer.
+
+    Examples
+    --------
+    >>> from skastw.core.parameters import widths
+    >>> print(widths(64))
+    an int in the range [1, 64] or a list of int in the range [1, 8192]
+    """
+    return _Widths(Integral, 1, high, closed="both")
 
 
 def reals(low: float, high: float | None, *, closed: Literal["both", "left", "right", "neither"] = "both") -> Interval:

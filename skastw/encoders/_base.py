@@ -1,11 +1,14 @@
 """Base classes of encoders, and initial weights for encoders whose papers do not use torch's default."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar
 
+import numpy as np
 from torch import nn
 
 from skastw.core.component import Component
+from skastw.errors import ComponentError
 
 
 class EncoderModule(nn.Module):
@@ -56,6 +59,40 @@ class Encoder(Component):
     @abstractmethod
     def build(self, n_features: int, max_frames: int) -> EncoderModule:
         """Return the module, with initial weights drawn from torch's random generator."""
+
+
+def per_layer(param: str, value: int | Sequence[int], factors: Sequence[int], layer: str) -> list[int]:
+    """Return the number of channels of each layer.
+
+    Parameters
+    ----------
+    param : str
+        Name of the parameter, for the error.
+    value : int or sequence of int
+        Value of the parameter: channels of each layer, or a single number.
+    factors : sequence of int
+        Factor of a single number in each layer.
+    layer : str
+        What a layer is called, for the error.
+
+    Raises
+    ------
+    ComponentError
+        If the number of channels is not the number of layers.
+
+    Examples
+    --------
+    >>> from skastw.encoders._base import per_layer
+    >>> per_layer("width", 8, [1, 2, 4], "stage"), per_layer("width", [8, 8, 12], [1, 2, 4], "stage")
+    ([8, 16, 32], [8, 8, 12])
+    """
+    if isinstance(value, int | np.integer):
+        return [int(value) * factor for factor in factors]
+    if len(value) != len(factors):
+        raise ComponentError(
+            f"Got {param}={list(value)} with {len(value)} numbers, expected {len(factors)}, one for each {layer}."
+        )
+    return [int(channels) for channels in value]
 
 
 def draw_xavier(module: nn.Module) -> None:

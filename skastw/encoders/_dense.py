@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from skastw.core.functional import Dropout
-from skastw.core.parameters import integers, param, parameters, reals
+from skastw.core.parameters import integers, param, parameters, reals, widths
 from skastw.encoders._base import Encoder, EncoderModule, draw_xavier
 
 
@@ -16,7 +16,11 @@ class DenseEncoder(Encoder):
     {parameters}
     """
 
-    channels: int = param(default=256, valid=[integers(1, 8192)], doc="Number of filters of each convolution.")
+    channels: int | list[int] = param(
+        default=256,
+        valid=[widths(8192)],
+        doc="Number of filters of each convolution, or a list with the number of each.",
+    )
     hidden: int = param(default=512, valid=[integers(1, 8192)], doc="Width of the first dense layer.")
     embedding: int = param(
         default=256,

@@ -6,12 +6,12 @@ is imported.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from msgspec import Meta
-from torch import nn
+from torch import Tensor, nn
 
 from skastw.core.optional import import_optional
 from skastw.core.text import did_you_mean
@@ -38,7 +38,8 @@ class Family:
     config, model : str
         Classes of the library.
     front_end : str
-        What the network takes: ``"samples"``, ``"kaldi"``, ``"whisper"``, ``"ast"`` or ``"clap"``.
+        What the network takes: ``"samples"``, ``"kaldi"``, ``"whisper"``, ``"ast"`` or ``"clap"``. For networks of
+        images, what they process: ``"maps"`` or ``"tokens"``.
     settings : tuple of str
         Settings that define the network. The others have their default, or the value in ``fixed``.
     fixed : mapping
@@ -251,7 +252,7 @@ def transformers_class(name: str) -> Any:
     """Return a class of transformers by its name, which may include its module."""
     place, _, name = name.rpartition(".")
     module = ".".join(filter(None, ("transformers", place)))
-    return getattr(import_optional(module, extra="pretrained", purpose="TransformersEncoder"), name)
+    return getattr(import_optional(module, extra="pretrained", purpose="A network of transformers"), name)
 
 
 def read_config(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -278,7 +279,14 @@ def read_config(document: Mapping[str, Any]) -> dict[str, Any]:
             f"Got config with model_type={name!r:.100}, expected one of {', '.join(known)}{meant or '.'}"
         )
 
-    family = FAMILIES[name]
+    return read_settings(FAMILIES[name], document)
+
+
+def read_settings(family: Family, document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that define a network of ``family``, with ``model_type``; see :func:`read_config`.
+
+    A missing setting has the default of transformers.
+    """
     known = _checked(document, family.settings, "config")
     config = network_config(family, known)
     settings = {key: getattr(config, key) for key in family.settings if hasattr(config, key)}
@@ -288,7 +296,7 @@ def read_config(document: Mapping[str, Any]) -> dict[str, Any]:
             f"Got config with position_embeddings_type={plain['position_embeddings_type']!r}, expected 'relative_key' "
             "or None."
         )
-    return {"model_type": name, **_checked(plain, family.settings, "config")}
+    return {"model_type": family.name, **_checked(plain, family.settings, "config")}
 
 
 def read_inputs(family: Family, document: Mapping[str, Any]) -> dict[str, Any]:
@@ -342,6 +350,30 @@ def checkpoint_name(family: Family, name: str) -> str:
     for pattern, replacement in family.renamed:
         name = re.sub(pattern, replacement, name)
     return name
+
+
+def keep_checkpoint_names(module: Any) -> None:
+    """Give the weights of ``module.network`` the names of ``module.family`` in checkpoints when they are saved.
+
+    The names are then the same in all releases of the library.
+    """
+    if module.family.renamed:
+        module.register_state_dict_post_hook(_rename)
+        module.register_load_state_dict_pre_hook(_rename_back)
+
+
+def _rename(module: Any, state: MutableMapping[str, Tensor], prefix: str, _: Any) -> None:
+    start = f"{prefix}network."
+    for name in [name for name in state if name.startswith(start)]:
+        state[start + checkpoint_name(module.family, name.removeprefix(start))] = state.pop(name)
+
+
+def _rename_back(module: Any, state: MutableMapping[str, Tensor], prefix: str, *_: Any) -> None:
+    start = f"{prefix}network."
+    for name, _ in [*module.network.named_parameters(), *module.network.named_buffers()]:
+        stored = start + checkpoint_name(module.family, name)
+        if stored in state:
+            state[start + name] = state.pop(stored)
 
 
 def names_of_network(family: Family, names: Iterable[str]) -> dict[str, str]:

@@ -12,7 +12,7 @@ Transformers pads the clips of a batch with zeros. In some networks this changes
 the statistics and the convolutions of these networks only see the real frames.
 """
 
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ from skastw.core.kaldi import KaldiFilterBank
 from skastw.core.mel import mel_filter_bank
 from skastw.core.spectra import check_cost, in_slabs, power_spectrum, whisper_scale
 from skastw.encoders._base import EncoderModule
-from skastw.encoders._families import FAMILIES, Family, build_network, checkpoint_name
+from skastw.encoders._families import FAMILIES, Family, build_network, keep_checkpoint_names
 from skastw.errors import ComponentError
 
 #: Longest input of a network that pads all clips to the same length (samples).
@@ -130,9 +130,7 @@ class WaveformNetwork(EncoderModule):
         if self.layer_weights is not None:
             for block in self.blocks:
                 block.register_forward_pre_hook(_keep_input)
-        if family.renamed:
-            self.register_state_dict_post_hook(_rename)
-            self.register_load_state_dict_pre_hook(_rename_back)
+        keep_checkpoint_names(self)
 
     @property
     def blocks(self) -> nn.ModuleList:
@@ -203,21 +201,6 @@ class WaveformNetwork(EncoderModule):
     def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         encoded, lengths = self.encode(trim(frames, lengths)[:, :, 0], lengths)
         return trim(encoded, lengths), lengths
-
-
-def _rename(module: Any, state: MutableMapping[str, Tensor], prefix: str, _: Any) -> None:
-    """Give weights the names that they have in checkpoints, which are the same in all releases of the library."""
-    start = f"{prefix}network."
-    for name in [name for name in state if name.startswith(start)]:
-        state[start + checkpoint_name(module.family, name.removeprefix(start))] = state.pop(name)
-
-
-def _rename_back(module: Any, state: MutableMapping[str, Tensor], prefix: str, *_: Any) -> None:
-    start = f"{prefix}network."
-    for name, _ in [*module.network.named_parameters(), *module.network.named_buffers()]:
-        stored = start + checkpoint_name(module.family, name)
-        if stored in state:
-            state[start + name] = state.pop(stored)
 
 
 # ------------------------------------------------------------------ networks that take samples

@@ -1,12 +1,14 @@
 """A convolutional recurrent network on spectrograms."""
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skastw.core.functional import Dropout
-from skastw.core.parameters import integers, param, parameters, reals
+from skastw.core.parameters import integers, param, parameters, reals, widths
 from skastw.core.sklearn_private import StrOptions
-from skastw.encoders._base import Encoder, EncoderModule
+from skastw.encoders._base import Encoder, EncoderModule, per_layer
 from skastw.encoders._conv2d import ConvNormAct, shortened, time_mask
 from skastw.encoders.rnn import Recurrent
 
@@ -49,7 +51,11 @@ class CRNNEncoder(Encoder):
 
     name = "crnn"
 
-    width: int = param(default=64, valid=[integers(1, 1024)], doc="Number of channels of the convolutions.")
+    width: int | list[int] = param(
+        default=64,
+        valid=[widths(1024)],
+        doc="Number of channels of the convolutions, or a list with the number of each.",
+    )
     num_blocks: int = param(
         default=4,
         valid=[integers(1, 16)],
@@ -78,14 +84,14 @@ class CRNNEncoder(Encoder):
 class _CRNNModule(EncoderModule):
     def __init__(self, params: CRNNEncoder, n_features: int) -> None:
         super().__init__()
-        width = params.width
-        self.convs = nn.ModuleList(ConvNormAct(width if i else 1, width) for i in range(params.num_blocks))
+        sizes = [1, *per_layer("width", params.width, [1] * params.num_blocks, "convolution")]
+        self.convs = nn.ModuleList(ConvNormAct(n_in, n_out) for n_in, n_out in pairwise(sizes))
         self.time_pools = params.time_pools
         self.drop = Dropout(params.dropout)
 
         self.recurrent = Recurrent(
             params.cell,
-            width * -(-n_features // 2**params.num_blocks),
+            sizes[-1] * -(-n_features // 2**params.num_blocks),
             params.hidden,
             params.num_layers,
             bidirectional=True,

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skastw.core.functional import Dropout, FeatureDropout
-from skastw.core.parameters import integers, param, parameters, reals
+from skastw.core.parameters import param, parameters, reals, widths
 from skastw.core.sklearn_private import StrOptions
-from skastw.encoders._base import EncoderModule, draw_xavier
+from skastw.encoders._base import EncoderModule, draw_xavier, per_layer
 from skastw.encoders._conv2d import BatchNorm, ConvNormAct, Mask, apply_mask, shortened, time_mask
 from skastw.encoders._pretrained import RoundedEncoder
 from skastw.errors import ComponentError
@@ -31,7 +31,11 @@ class _PANNEncoder(RoundedEncoder):
 
     pools: ClassVar[tuple[bool, ...]] = ()
 
-    width: int = param(default=64, valid=[integers(1, 1024)], doc="Number of channels in the first block.")
+    width: int | list[int] = param(
+        default=64,
+        valid=[widths(1024)],
+        doc="Number of channels in the first block, or a list with the number in each.",
+    )
     dropout: float = param(default=0.2, valid=[reals(0, 1, closed="left")], doc="Dropout after each block.")
     embedding_dropout: float = param(
         default=0.5,
@@ -180,19 +184,23 @@ class CNN14Encoder(_PANNEncoder):
     name = "cnn14"
     pools = (True,) * 5 + (False,)
 
-    width: int = param(default=64, valid=[integers(1, 256)], doc="Number of channels in the first block.")
+    width: int | list[int] = param(
+        default=64,
+        valid=[widths(256)],
+        doc="Number of channels in the first block, or a list with the number in each.",
+    )
 
 
 class _PANNModule(EncoderModule):
     def __init__(self, params: _PANNEncoder, n_features: int) -> None:
         super().__init__()
         self.input_norm = BatchNorm(n_features)
-        widths = [1, *(params.width * 2**index for index in range(len(params.pools)))]
+        sizes = [1, *per_layer("width", params.width, [2**index for index in range(len(params.pools))], "block")]
         self.blocks = nn.ModuleList(
             _Block(n_in, n_out, pool=pool, floor=params.rounds_down)
-            for (n_in, n_out), pool in zip(pairwise(widths), params.pools, strict=True)
+            for (n_in, n_out), pool in zip(pairwise(sizes), params.pools, strict=True)
         )
-        self.n_outputs = widths[-1]
+        self.n_outputs = sizes[-1]
         self.dense = nn.Linear(self.n_outputs, self.n_outputs)
         self.drop = Dropout(params.dropout)
         self.drop_features = FeatureDropout(params.embedding_dropout)

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skastw.core.parameters import parameters
-from skastw.encoders._base import EncoderModule
+from skastw.encoders._base import EncoderModule, per_layer
 from skastw.encoders._dense import DenseEncoder, DenseModule
 
 _KERNELS = (2, 3, 4, 5)
@@ -59,8 +59,11 @@ class ParallelCNNEncoder(DenseEncoder):
 class _ParallelCNNModule(DenseModule):
     def __init__(self, params: ParallelCNNEncoder, n_features: int) -> None:
         super().__init__()
-        self.convs = nn.ModuleList(nn.Conv1d(n_features, params.channels, kernel) for kernel in _KERNELS)
-        self.add_dense(len(_KERNELS) * params.channels, params)
+        sizes = per_layer("channels", params.channels, [1] * len(_KERNELS), "kernel")
+        self.convs = nn.ModuleList(
+            nn.Conv1d(n_features, size, kernel) for size, kernel in zip(sizes, _KERNELS, strict=True)
+        )
+        self.add_dense(sum(sizes), params)
 
     def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         x = frames.transpose(1, 2)  # needs no mask: padding is zero, and each convolution sees only the input

@@ -4,8 +4,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skastw.core.functional import FeatureDropout
-from skastw.core.parameters import integers, param, parameters, reals
-from skastw.encoders._base import Encoder, EncoderModule
+from skastw.core.parameters import integers, param, parameters, reals, widths
+from skastw.encoders._base import Encoder, EncoderModule, per_layer
 from skastw.encoders._conv2d import ConvNorm, ConvNormAct, Mask, shortened, time_mask
 
 
@@ -18,11 +18,16 @@ class TrunkParams:
     {parameters}
     """
 
-    width: int = param(default=32, valid=[integers(1, 1024)], doc="Number of channels in the first stage.")
+    width: int | list[int] = param(
+        default=32,
+        valid=[widths(1024)],
+        doc="Number of channels in the first stage, or a list with the number in each.",
+    )
     num_stages: int = param(
         default=3,
         valid=[integers(1, 8)],
-        doc="Number of stages S. All stages but the first halve time and frequency and double the channels.",
+        doc="Number of stages S. All stages but the first halve time and frequency and, with a single "
+        "``width``, double the channels.",
     )
     num_blocks: int = param(default=2, valid=[integers(1, 32)], doc="Number of residual blocks in a stage.")
 
@@ -112,12 +117,13 @@ class ResNetTrunk(nn.Module):
 
     def __init__(self, params: TrunkParams, n_features: int) -> None:
         super().__init__()
-        self.stem = ConvNormAct(1, params.width, kernel=5, stride=2)
+        sizes = per_layer("width", params.width, [2**stage for stage in range(params.num_stages)], "stage")
+        self.stem = ConvNormAct(1, sizes[0], kernel=5, stride=2)
         self.blocks = nn.ModuleList()
-        n_channels = params.width
-        for stage in range(params.num_stages):
+        n_channels = sizes[0]
+        for stage, size in enumerate(sizes):
             for block in range(params.num_blocks):
-                n_in, n_channels = n_channels, params.width * 2**stage
+                n_in, n_channels = n_channels, size
                 self.blocks.append(_Block(n_in, n_channels, stride=2 if stage and not block else 1))
         self.n_outputs = n_channels * -(-n_features // 2**params.num_stages)
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skastw.core.parameters import parameters
-from skastw.encoders._base import EncoderModule
+from skastw.encoders._base import EncoderModule, per_layer
 from skastw.encoders._conv2d import apply_mask, shortened, time_mask
 from skastw.encoders._dense import DenseEncoder, DenseModule
 
@@ -66,12 +66,12 @@ class StackedCNNEncoder(DenseEncoder):
 class _StackedCNNModule(DenseModule):
     def __init__(self, params: StackedCNNEncoder, n_features: int) -> None:
         super().__init__()
-        sizes = [n_features] + [params.channels] * len(_LAYERS)
+        sizes = [n_features, *per_layer("channels", params.channels, [1] * len(_LAYERS), "convolution")]
         self.convs = nn.ModuleList(
             nn.Conv1d(n_in, n_out, kernel, padding=kernel // 2)
             for n_in, n_out, (kernel, _) in zip(sizes, sizes[1:], _LAYERS, strict=False)
         )
-        self.add_dense(params.channels, params)
+        self.add_dense(sizes[-1], params)
 
     def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         x = frames.transpose(1, 2)
