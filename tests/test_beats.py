@@ -328,7 +328,7 @@ def test_fine_tuning_trains_the_top_layer_alone(tmp_path):
 def test_all_weights_are_trained_weight_norm_too():
     encoder = BEATsEncoder(d_model=16, num_heads=2, num_layers=1, embedding=8, patch_frames=4)
     module = encoder.build(80, 3000)
-    assert sorted(id(w) for layer in module.layers() for w in layer.parameters()) == sorted(
+    assert sorted(id(w) for layer in module.parts_in_order() for w in layer.parameters()) == sorted(
         id(w) for w in module.parameters()
     )
     first, second = (

@@ -169,7 +169,7 @@ def test_rates_fall_with_the_depth(checkpoint):
         clf = probe(network(checkpoint, train="all", layer_decay=0.5), pretrained_lr=0.02).fit(CLIPS, Y)
     [run] = runs
     factors = {group["factor"] for group in run.optimizers["pretrained_lr"].param_groups}
-    n_layers = len(clf.model_.encoder.layers())
+    n_layers = len(clf.model_.encoder.parts_in_order())
     assert factors == {0.5**depth for depth in range(n_layers)}
     assert "pretrained_lr" in clf.history_[0]
 

@@ -22,7 +22,7 @@ class EncoderModule(nn.Module):
 
     n_outputs: int
 
-    def layers(self) -> list[nn.Module]:
+    def parts_in_order(self) -> list[nn.Module]:
         """Return the parts of the module from its input to its output; lists of modules are several parts.
 
         Training of the last layers alone, and learning rates that depend on the depth, count these parts. Each weight

@@ -389,7 +389,7 @@ class ImageNetwork(EncoderModule):
             if "relative_position_index" in dict(layer.named_buffers(recurse=False)):
                 layer.register_buffer("relative_position_index", layer.relative_position_index, persistent=False)
 
-    def layers(self) -> list[nn.Module]:
+    def parts_in_order(self) -> list[nn.Module]:
         """Return what lies below the blocks, then each block; what lies between blocks belongs to the next one."""
         parts: list[list[nn.Module]] = [[]]
         below: list[nn.Module] = []
@@ -419,7 +419,7 @@ class ImageNetwork(EncoderModule):
     def train(self, mode: bool = True) -> "ImageNetwork":
         """Set the mode; parts that are not trained, and batch norms of a checkpoint, stay in evaluation mode."""
         super().train(mode)
-        for part in self.layers():
+        for part in self.parts_in_order():
             if not any(weight.requires_grad for weight in part.parameters()):
                 part.train(False)
         for layer in self.modules() if self.keeps_statistics else ():

@@ -147,7 +147,7 @@ class WaveformNetwork(EncoderModule):
             return bool(self.family.layers) and int(index) >= self.n_blocks
         return bool(self.norm) and not self.has_norm and name.startswith(f"{self.norm}.")
 
-    def layers(self) -> list[nn.Module]:
+    def parts_in_order(self) -> list[nn.Module]:
         """Return the layers below the blocks as one or two parts, then each block; the last has the norm behind it."""
         *blocks, last = self.blocks if self.blocks else [nn.ModuleList()]
         below = list(self._below(self.network))
@@ -172,7 +172,7 @@ class WaveformNetwork(EncoderModule):
     def train(self, mode: bool = True) -> "WaveformNetwork":
         """Set the mode; parts that are not trained and batch norms stay in evaluation mode."""
         super().train(mode)
-        layers = self.layers()
+        layers = self.parts_in_order()
         for part in layers:
             if not any(weight.requires_grad for weight in part.parameters()):
                 part.train(False)

@@ -242,7 +242,7 @@ class _BEATsModule(EncoderModule):
             nn.init.xavier_normal_(self.post_extract_proj.weight)
             nn.init.zeros_(self.post_extract_proj.bias)
 
-    def layers(self) -> list[nn.Module]:
+    def parts_in_order(self) -> list[nn.Module]:
         """Return the layers before the blocks as one part, then the blocks."""
         stem = [self.patch_embedding, self.layer_norm, self.post_extract_proj]
         return [nn.ModuleList([*stem, self.encoder.pos_conv, self.encoder.layer_norm]), *self.encoder.layers]

@@ -71,11 +71,11 @@ class Start:
         factors: dict[Tensor, float] = {}
         if isinstance(encoder, PretrainedEncoder) and encoder.weights is not None:
             for module in modules:
-                train_top(module.layers(), encoder.train)
-                factors |= factors_by_depth(module.layers(), encoder.layer_decay)
+                train_top(module.parts_in_order(), encoder.train)
+                factors |= factors_by_depth(module.parts_in_order(), encoder.layer_decay)
         if self.trained is not None:
             for module in modules:
-                train_top(module.layers(), self.train)
+                train_top(module.parts_in_order(), self.train)
         if self.trained is not None and self.train == "none":
             for part in (model.features, model.encoder, model.pooling):
                 part.requires_grad_(False)
