@@ -184,3 +184,12 @@ def test_partial_fit_trains_the_front_end_too():
     first = clf.model_.features.factor.item()
     clf.partial_fit(CLIPS, Y)
     assert len({1.0, first, clf.model_.features.factor.item()}) == 3
+
+
+def test_a_cache_folder_keeps_waveforms(tmp_path, monkeypatch):
+    from skastw.data import extraction
+
+    params = {"augment": [Recorded()], "epochs": 1, "cache_dir": tmp_path / "cache"}
+    first = fitted(**params)
+    monkeypatch.setattr(extraction, "load_mono", lambda *args, **kwargs: pytest.fail("a clip was decoded again"))
+    assert same_weights(first, fitted(**params))

@@ -1,12 +1,13 @@
 """Extraction of frames from clips: check X, decode, resample and run the front end in threads."""
 
+import copy
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from contextvars import copy_context
 from functools import partial
-from itertools import repeat
+from itertools import chain, repeat
 from numbers import Integral
 from typing import Any, NamedTuple, TypeVar
 
@@ -228,7 +229,9 @@ def extract_frames(
     Outcome
         Frames are Tensors of shape (T_i, F), float32.
     """
-    front_end = front_end.to(device)
+    tensors = chain(front_end.parameters(), front_end.buffers())
+    if device is not None and any(tensor.device.type != device.type for tensor in tensors):
+        front_end = copy.deepcopy(front_end).to(device)  # a fitted model keeps its front end on the CPU
     chosen = list(range(len(clips)) if indices is None else indices)
     groups = [chosen[i : i + _GROUP] for i in range(0, len(chosen), _GROUP)]
 
