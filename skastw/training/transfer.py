@@ -44,8 +44,7 @@ class Start:
         """Return the front end of a network with its weights; random weights are drawn with ``seed``."""
         features = components.features
         if self.trained is not None and not components.precomputed:
-            module = self.trained.model.features
-            return copy.deepcopy(module) if features.trainable else module
+            return copy.deepcopy(self.trained.model.features)
 
         same = self.fitted is not None and _is_same(features, self.fitted.components.features)
         fitted = self.fitted.model.features if self.fitted and same else None
