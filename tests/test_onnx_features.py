@@ -329,6 +329,13 @@ def test_resolved_settings_survive_json_clone_and_repr(tmp_path):
     )
 
 
+def test_a_hop_can_be_changed_after_a_file_was_read(path):
+    resolved = OnnxFeatures(models=[path], window=40, output="y").resolved(16000, 30.0)
+    assert resolved.models[0].keys() == {"path", "output", "layout", "facts"}
+    [frames] = frames_of(resolved.set_params(hop=10), CLIP)
+    np.testing.assert_allclose(frames, windows_of(CLIP, 40, 10) @ PROJECTION, atol=1e-5)
+
+
 def test_a_file_that_changed_is_noticed(path):
     resolved = OnnxFeatures(models=[path], window=40).resolved(16000, 30.0)
     onnx.save(block_means(), path)

@@ -191,7 +191,14 @@ class OnnxFeatures(Features):
                 known.append(with_facts(model, session, content, known[-1] if known else None))
             except ComponentError as error:
                 raise ComponentError(f"The ONNX model {model.path!r}, models[{position}], {error}") from error.__cause__
-        return clone(self).set_params(models=[to_builtins(model) for model in known])
+
+        # window and hop stay where they were set, so that set_params changes them
+        elsewhere = [{"window", "hop"} - _as_dict(item).keys() for item in self.models or ()]
+        settings = [
+            {name: value for name, value in to_builtins(model).items() if name not in shared}
+            for model, shared in zip(known, elsewhere, strict=True)
+        ]
+        return clone(self).set_params(models=settings, output=None)
 
     def initial_weights(self) -> Mapping[str, Tensor]:
         """Return the bytes of each file; see :class:`~skastw.core.component.Component`."""
