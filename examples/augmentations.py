@@ -15,7 +15,7 @@ matplotlib.use("Agg")
 import numpy as np
 import soundfile
 
-from skastw.augment import Augment, Background
+from skastw.augment import Audiomentations, Augment, NestedAugment
 from skastw.core.component import component_names, resolve_component
 from skastw.datasets import load_spoken_digits
 from skastw.plots import AugmentationDisplay
@@ -31,10 +31,11 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         hum = write_hum(Path(folder) / "hum.wav")
-        augmentations = [
-            Background(paths=[hum]) if name == "background" else resolve_component(Augment, name)
-            for name in component_names("augment")
-        ]
+        augmentations = [resolve_component(Augment, name) for name in component_names("augment")]
+        augmentations = [item for item in augmentations if not isinstance(item, NestedAugment | Audiomentations)]
+        for item in augmentations:
+            if item.name.endswith("background"):
+                item.set_params(paths=[hum])
         display = AugmentationDisplay.from_clip(
             spoken("seven", 0), augmentations, partner=spoken("three", 20), random_state=arguments.seed
         )

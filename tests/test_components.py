@@ -46,6 +46,7 @@ def enrol(argument, components):
 
 COMPONENTS = [component for base in KINDS for component in registered(base)]
 FRONT_ENDS = [component for component in registered(Features) if not isinstance(component, Precomputed)]
+TRAINABLE_FRONT_ENDS = [component for component in FRONT_ENDS if component.trainable]
 ENCODERS = [with_sizes(component, SMALL) for component in registered(Encoder)]
 NORMALIZATIONS = registered(Normalization)
 POOLINGS = registered(Pooling)
@@ -300,6 +301,13 @@ def test_the_shortest_clip_and_silence_are_finite(component):
 def test_only_trainable_features_have_weights_to_learn(component):
     learns = any(weight.requires_grad for weight in front_end(component).parameters())
     assert learns == component.trainable  # otherwise frames are computed once, before training
+
+
+@enrol("component", TRAINABLE_FRONT_ENDS)
+def test_gradient_reaches_every_parameter_of_a_trainable_front_end(component):
+    module = component.build(SAMPLE_RATE).double()
+    waveform, lengths = waveforms([5000, 800])
+    assert_gradient_reaches_every_parameter(module, module(waveform.double(), lengths)[0])
 
 
 # ------------------------------------------------------------------ normalization
@@ -626,9 +634,10 @@ def test_an_augmentation_of_probability_zero_changes_nothing(component):
 
 
 def weight_names():
-    """Return the weights of each encoder and pooling with default parameters, by kind and name."""
+    """Return the weights of each trainable front end, encoder and pooling with default parameters, by kind and name."""
     with torch.device("meta"):
         modules = {f"encoder {c.name}": c.build(frame_size(c, 80), max_frames=3000) for c in registered(Encoder)}
+        modules |= {f"features {c.name}": c.build(SAMPLE_RATE) for c in TRAINABLE_FRONT_ENDS}
         modules |= {f"pooling {c.name}": c.build(n_inputs=384) for c in registered(Pooling)}
     return {
         name: {weight: str(tuple(tensor.shape)) for weight, tensor in module.state_dict().items()}
@@ -641,7 +650,7 @@ def found_weight_names():
     return weight_names()
 
 
-@enrol("component", [*registered(Encoder), *POOLINGS])
+@enrol("component", [*TRAINABLE_FRONT_ENDS, *registered(Encoder), *POOLINGS])
 def test_names_and_shapes_of_weights_are_those_of_saved_models(component, found_weight_names):
     key = f"{component.kind} {component.name}"
     stored = json.loads(WEIGHT_NAMES.read_text(encoding="utf-8"))

@@ -3,21 +3,25 @@
 import librosa
 import numpy as np
 import pytest
+import scipy.signal
 import torch
 from transformers import ASTFeatureExtractor, SeamlessM4TFeatureExtractor, Wav2Vec2FeatureExtractor, audio_utils
 
 from helpers import white_noise
+from skastw import ASTWClassifier
 from skastw.core.batching import pad
 from skastw.core.kaldi import kaldi_windows
+from skastw.datasets import make_tones
+from skastw.encoders import RNNEncoder
 from skastw.errors import ComponentError
-from skastw.features import STFT, FBank, GroupDelay, MelSpectrogram, STFTPhase, Waveform
+from skastw.features import LEAF, STFT, FBank, GroupDelay, MelSpectrogram, STFTPhase, Waveform, leaf
 
 
 def frames_of(component, waveform, sample_rate=16000):
     """Return the frames (T, F) of one waveform, as an ndarray."""
     frames, lengths = component.build(sample_rate)(*batch_of(waveform))
     assert frames.shape[:2] == (1, int(lengths))
-    return frames[0].numpy()
+    return frames[0].detach().numpy()
 
 
 def tone(frequency, sample_rate=16000, seconds=0.5, level=0.1):
@@ -300,3 +304,124 @@ def test_transforms_that_are_too_expensive_or_too_short_are_refused(component):
         component(win_length=500).build(16000)
     with pytest.raises(ComponentError, match="hop_length of 64"):
         component(n_fft=65536, hop_length=1).build(16000)
+
+
+# ------------------------------------------------------------------ LEAF
+
+
+def leaf_frames(waveform, weights, sample_rate=16000, size=401, hop_length=160):
+    """Return the frames by the equations of the paper, one filter and one frame after the other."""
+    time = (np.arange(size) - size // 2) / sample_rate
+    frames = []
+    for frequency, bandwidth, width, gain, bias, power, rate in zip(*weights, strict=True):
+        deviation = 1 / (2 * np.pi * bandwidth)
+        gabor = np.exp(2j * np.pi * frequency * time) * np.exp(-(time**2) / (2 * deviation**2))
+        gabor /= np.sqrt(2 * np.pi) * deviation * sample_rate
+        output = np.abs(scipy.signal.fftconvolve(np.pad(waveform, size), gabor, mode="same")) ** 2
+        lowpass = np.exp(-(time**2) / (2 * width**2))
+        energy = scipy.signal.fftconvolve(output, lowpass / lowpass.sum(), mode="same")[size:][: len(waveform)]
+
+        average, values = None, []
+        for e in np.maximum(energy[::hop_length], 5e-8):
+            average = e if average is None else (1 - rate) * average + rate * e
+            values.append((e / average**gain + bias) ** power - bias**power)
+        frames.append(values)
+    return np.transpose(frames)
+
+
+def test_the_learned_filter_bank_follows_its_equations():
+    module = LEAF(n_filters=6).build(16000)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weights in module.parameters():
+            weights -= 0.3 * torch.rand(6, generator=generator)
+    names = ("frequency", "bandwidth", "pool_width", "gain", "bias", "power", "rate")
+    weights = [module.state_dict()[f"log_{name}"].double().exp().numpy() for name in names]
+    assert set(module.state_dict()) == {f"log_{name}" for name in names}
+
+    waveform = np.concatenate([white_noise(3000), np.zeros(3000, dtype=np.float32), white_noise(1001, level=0.01)])
+    frames = module(*batch_of(waveform))[0][0].detach()
+    assert frames.shape == (44, 6)
+    np.testing.assert_allclose(frames, leaf_frames(waveform, weights), atol=1e-4)
+
+
+@pytest.mark.parametrize(("sample_rate", "highest"), [(16000, 7800), (8000, 4000), (44100, 7800)])
+def test_the_filters_start_as_mel_bands(sample_rate, highest):
+    size = sample_rate // 40 + 1
+    module = LEAF(win_length=size, hop_length=sample_rate // 100).build(sample_rate)
+    edges = librosa.mel_frequencies(42, fmin=60, fmax=highest, htk=True)
+    centres = edges[1:-1]
+    np.testing.assert_allclose(module.log_frequency.exp().detach(), centres, rtol=1e-5)
+
+    frequency, bandwidth = (weights.detach().double().exp() for weights in (module.log_frequency, module.log_bandwidth))
+    filters = leaf.gabor_filters(frequency, bandwidth, module.time.double(), sample_rate)
+    real, imaginary = filters.numpy().reshape(2, 40, size)
+    frequencies = np.fft.fftfreq(2**17, 1 / sample_rate)
+    for band in (12, 25, 39):
+        response = np.abs(np.fft.fft(real[band] + 1j * imaginary[band], 2**17))
+        assert response.max() == pytest.approx(1, abs=0.01)
+        assert frequencies[response.argmax()] == pytest.approx(centres[band], rel=0.01)
+        width = np.ptp(frequencies[response > 0.5 * response.max()])
+        assert width == pytest.approx(0.75 * (edges[band + 2] - edges[band]), rel=0.05)
+
+
+def test_a_tone_peaks_in_its_learned_filter_and_its_level_matters_little():
+    module = LEAF().build(16000)
+    for band in (8, 20, 35):
+        sound = tone(float(module.log_frequency[band].detach().exp()))
+        quiet, loud = (frames_of(LEAF(), level * sound)[5:-5] for level in (0.1, 1.0))
+        assert (loud.argmax(axis=1) == band).all()
+        np.testing.assert_allclose(quiet[:, band], loud[:, band], atol=0.1)
+
+
+def test_weights_beyond_their_limits_act_like_the_limits():
+    module = LEAF(n_filters=3).build(16000)
+    for name, limits in [
+        ("log_frequency", [np.log(8000)]),
+        ("log_bandwidth", [np.log(16000 / 401 / 2.35482), np.log(4000 / 2.35482)]),
+        ("log_pool_width", [np.log(0.025 / 401), np.log(0.00625)]),
+        ("log_gain", [0.0]),
+        ("log_power", [0.0]),
+        ("log_rate", [0.0]),
+    ]:
+        weights = getattr(module, name)
+        before = weights.detach().clone()
+        for limit in limits:
+            frames = []
+            for value in (limit, limit + (3 if limit == limits[-1] else -3)):
+                weights.data.fill_(value)
+                frames.append(module(*batch_of(white_noise(2000)))[0].detach())
+            torch.testing.assert_close(*frames, atol=1e-4, rtol=0)
+        weights.data.copy_(before)
+
+
+def test_a_long_batch_is_processed_in_parts_with_the_same_frames_and_gradients(monkeypatch):
+    module = LEAF(n_filters=8).build(16000)
+    results = []
+    for slab in (leaf._SLAB, 8 * 160 * 2 * 7):  # seven frames at once
+        monkeypatch.setattr(leaf, "_SLAB", slab)
+        frames, _ = module(*batch_of(white_noise(7000), white_noise(5000, seed=1)))
+        gradients = torch.autograd.grad(frames.square().sum(), list(module.parameters()))
+        results.append((frames.detach(), *gradients))
+    for whole, parts in zip(*results, strict=True):
+        torch.testing.assert_close(parts, whole, rtol=1e-3, atol=1e-4)
+
+
+def test_a_classifier_trains_its_filters_and_loads_again(tmp_path):
+    clips, y = make_tones(n_clips=8, n_classes=2, duration=(0.1, 0.2), random_state=0)
+    features = LEAF(n_filters=8, win_length=201)
+    clf = ASTWClassifier(features=features, encoder=RNNEncoder(hidden=8), epochs=2, val_split=None).fit(clips, y)
+    first = features.build(16000).state_dict()
+    learned = clf.model_.features.state_dict()
+    assert [name for name, weights in learned.items() if torch.equal(weights, first[name])] == []
+
+    loaded = ASTWClassifier.from_pretrained(clf.save_pretrained(tmp_path))
+    np.testing.assert_array_equal(loaded.predict_proba(clips), clf.predict_proba(clips))
+    assert all(torch.equal(weights, learned[name]) for name, weights in loaded.model_.features.state_dict().items())
+
+
+def test_settings_of_the_learned_filter_bank_that_do_not_fit_together_are_named():
+    with pytest.raises(ComponentError, match=r"fmin=9000\.0 and fmax=7800\.0"):
+        LEAF(fmin=9000.0).build(16000)
+    with pytest.raises(ComponentError, match=r"win_length=8000 with hop_length=1: .* hop_length of 8 or more"):
+        LEAF(win_length=8000, hop_length=1).build(16000)

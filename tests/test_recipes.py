@@ -16,7 +16,7 @@ from skastw.datasets import make_tones
 from skastw.encoders import ASTWEncoder
 from skastw.errors import ComponentError, RecipeError
 from skastw.network.components import resolve_components
-from skastw.recipes import Recipe, load_recipe, recipe_names
+from skastw.recipes import Recipe, load_recipe, plain_params, recipe_names, resolve_params
 
 #: Parameters that make one step of training; what is left is the recipe's.
 BRIEF = {"epochs": 1, "min_steps": 0, "device": "cpu"}
@@ -118,6 +118,51 @@ def test_a_file_of_ones_own_works(tmp_path, suffix, kind):
     assert (clf.augment[0].max_gain, clf.encoder.d_model, clf.epochs, clf.val_split) == (3, 16, 2, None)
     clips, y = make_tones(n_clips=8, n_classes=2, duration=(0.1, 0.2), random_state=0)
     assert clf.set_params(device="cpu").fit(clips, y).predict(clips).shape == (8,)
+
+
+NESTED = """\
+params:
+  features:
+    frozen:
+      encoder: {cnn10: {width: 4}}
+      features: log_mel
+  augment:
+    - one_of:
+        augmentations:
+          - sequence: {augmentations: [waveform_reverb, {waveform_noise: {min_snr: 0}}]}
+          - waveform_telephone
+        weights: [1, 3]
+"""
+
+
+def test_components_inside_components_are_written_in_the_same_way(tmp_path):
+    params = load_recipe(write(tmp_path, NESTED)).params
+    assert params["features"].encoder.width == 4
+    [choice] = params["augment"]
+    sequence, telephone = choice.augmentations
+    assert [item.name for item in sequence.augmentations] == ["waveform_reverb", "waveform_noise"]
+    assert (sequence.augmentations[1].min_snr, telephone.name, choice.weights) == (0, "waveform_telephone", [1, 3])
+
+    again = resolve_params(plain_params(params), "again")
+    assert repr(again["augment"]) == repr(params["augment"])
+    assert repr(again["features"]) == repr(params["features"])
+
+
+@pytest.mark.parametrize(
+    ("augmentations", "message"),
+    [
+        ("gain", "one_of.augmentations: 'gain', expected a list"),
+        ("[gain, 3]", r"one_of.augmentations\[1\]: 3, expected a name"),
+        ("[{gain: {}, noise: {}}]", r"one_of.augmentations\[0\]"),
+        ("[no_such]", "no_such"),
+        ("[{gain: {max_gain: -1}}]", "max_gain"),
+        ("[gain, waveform_gain]", "one stage"),
+    ],
+)
+def test_a_wrong_component_inside_another_is_named(tmp_path, augmentations, message):
+    path = write(tmp_path, f"params: {{augment: [{{one_of: {{augmentations: {augmentations}}}}}]}}")
+    with pytest.raises((RecipeError, ComponentError), match=message):
+        load_recipe(path)
 
 
 def test_a_description_may_be_missing_and_augmentation_switched_off(tmp_path):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from click.testing import CliRunner
 from scipy import signal, stats
 from sklearn.base import clone
 
@@ -40,6 +41,7 @@ from skastw.augment import (
     WaveformTelephone,
     _waveform,
 )
+from skastw.cli.models import info
 from skastw.core.batching import Batch, pad
 from skastw.core.component import component_names, component_to_config, resolve_component
 from skastw.datasets import make_tones
@@ -828,7 +830,7 @@ def trained(tmp_path_factory):
         Audiomentations(transform=Compose([Quieter()])),
         OneOf(augmentations=[Background(paths=[folder / "rain.wav"]), SpecAugment(time_warp=3)], weights=[1, 2]),
     ]
-    clf = ASTWClassifier(encoder=TINY, epochs=12, muon_lr=0.03, augment=augment, device="cpu", random_state=0)
+    clf = ASTWClassifier(encoder=TINY, epochs=6, muon_lr=0.03, augment=augment, device="cpu", random_state=0)
     clf.fit(clips, y)
     saved = clf.save_pretrained(folder / "model")
     for name in ("room.wav", "rain.wav"):
@@ -858,6 +860,15 @@ def test_a_saved_model_names_no_folder_of_the_machine_inside_augmentations(train
         assert "room.wav" in text
         assert "Quieter" in text
     assert "transform=" not in Path(folder, "README.md").read_text(encoding="utf-8")
+
+
+def test_the_card_and_the_command_info_show_augmentations_inside_others_in_full(trained):
+    _, _, _, folder = trained
+    card = Path(folder, "README.md").read_text(encoding="utf-8")
+    assert "OneOf(augmentations=[Sequence(augmentations=[WaveformReverb(paths=['room.wav'])," in " ".join(card.split())
+    assert "..." not in next(line for line in card.splitlines() if line.startswith("| augment"))
+    shown = CliRunner().invoke(info, [folder]).output
+    assert "one_of(augmentations=[sequence(augmentations=[waveform_reverb(" in shown
 
 
 def test_a_saved_model_is_not_trained_again_without_its_transform(trained):

@@ -30,7 +30,7 @@ import torch
 
 from skastw import ASTWClassifier
 from skastw.audio import load_waveform
-from skastw.augment import Augment
+from skastw.augment import Audiomentations, Augment, NestedAugment
 from skastw.core.batching import Batch, round_length, shuffled_buckets
 from skastw.core.component import component_names, resolve_component
 from skastw.core.device import autocast, has_native_bfloat16, resolve_device
@@ -538,9 +538,11 @@ def augmentations(options: argparse.Namespace) -> Iterator[Row]:
     recipe = ASTWClassifier.from_recipe("small")
     components, device = resolve_components(recipe), torch.device("cpu")
     model = components.build(4).train()
-    optimizers = build_optimizers(model, OptimizerParams(adam_lr=1e-3))
+    optimizers = build_optimizers(model, OptimizerParams(adam_lr=1e-3)).values()
     inputs = torch.rand(BATCH, 224, components.features.n_mels)
     batch = Batch(inputs, torch.full((BATCH,), 224), torch.arange(BATCH) % 4, torch.ones(BATCH))
+    n_samples = round(224 / components.features.frames_per_second(components.sample_rate) * components.sample_rate)
+    waveforms = replace(batch, inputs=torch.randn(BATCH, n_samples, 1), lengths=torch.full((BATCH,), n_samples))
     generator = torch.Generator().manual_seed(0)
 
     def training_step() -> None:
@@ -551,21 +553,24 @@ def augmentations(options: argparse.Namespace) -> Iterator[Row]:
             optimizer.step()
             optimizer.zero_grad()
 
-    def ten_times(transform: Callable[[Batch, torch.Generator], Batch]) -> Callable[[], None]:
-        return lambda: [transform(batch, generator) for _ in range(10)] and None
+    def ten_times(augmentation: Augment) -> Callable[[], None]:
+        inputs = waveforms if augmentation.stage == "waveform" else batch
+        recordings = [torch.rand(2000, inputs.inputs.shape[2])]
+        transform = augmentation.prepare(lambda paths: recordings, components.sample_rate)
+        return lambda: [transform(inputs, generator) for _ in range(10)] and None
 
-    sides: dict[str, Callable[[], Any]] = {"step": training_step}
-    for name in component_names("augment"):
-        augmentation = resolve_component(Augment, name)
-        if "paths" in augmentation.get_params():
+    chosen = [resolve_component(Augment, name) for name in component_names("augment")]
+    chosen = [item for item in chosen if not isinstance(item, NestedAugment | Audiomentations)]  # they need parts
+    for augmentation in chosen:
+        if augmentation.name.endswith("background"):
             augmentation.set_params(paths=["background"])
-        sides[name] = ten_times(augmentation.prepare(lambda paths: [torch.rand(2000, inputs.shape[2])], 16000))
+
+    sides = {"step": training_step} | {augmentation.name: ten_times(augmentation) for augmentation in chosen}
     seconds = interleave(sides, options.repeats)
-    for name in sides:
-        if name != "step":
-            yield row(
-                f"{name} / training step of small, batch {BATCH}", seconds[name] / 10 / seconds["step"], target="< 0.1"
-            )
+    for augmentation in chosen:
+        share = seconds[augmentation.name] / 10 / seconds["step"]
+        target = "< 0.1" if augmentation.stage == "frames" else ""
+        yield row(f"{augmentation.name} / training step of small, batch {BATCH}", share, target=target)
 
 
 # ----------------------------------------------------------------------- GPU

@@ -7,63 +7,73 @@ is applied once to the same clip, a spoken *seven*. Augmentations that mix clips
 """
 
 # %%
-# Compute the frames of both clips as a batch. A ``Batch`` contains frames, lengths, targets and weights.
+# Augmentations of frames, with parameters whose effect is visible. Each is drawn with ``p=1``, so that it changes
+# the clip.
 
 import matplotlib.pyplot as plt
-import torch
+import numpy as np
 
-from skastw import ASTWFeaturizer
 from skastw import augment as augmentations
-from skastw.core.batching import Batch, pad
 from skastw.datasets import load_spoken_digits
+from skastw.plots import AugmentationDisplay
 
 clips = load_spoken_digits()
 seven = clips.data[list(clips.target).index("seven")]
 three = clips.data[list(clips.target).index("three") + 20]
 
-
-def frames_of(paths):
-    """Return the log-mel frames of files, as training computes them."""
-    return [torch.from_numpy(frames) for frames in ASTWFeaturizer().fit_transform(paths)]
-
-
-inputs, lengths = pad(frames_of([seven, three]))
-batch = Batch(inputs, lengths, targets=torch.tensor([0, 1]), weights=torch.ones(2))
-
-# %%
-# All augmentations of the library, with parameters whose effect is visible. With ``p=1``, every clip is changed.
-
-chosen = [
-    augmentations.SpecAugment(),
+of_frames = [
+    augmentations.SpecAugment(time_warp=10),
     augmentations.RandomCrop(min_share=0.5),
     augmentations.ResizedCrop(min_share=0.6),
-    augmentations.TimeShift(p=1.0),
+    augmentations.TimeShift(),
     augmentations.TimeStretch(max_stretch=0.4),
     augmentations.FrequencyWarp(max_warp=0.3),
     augmentations.Gain(max_gain=20.0),
     augmentations.Equalizer(max_gain=20.0),
-    augmentations.Noise(min_snr=5.0, max_snr=10.0, p=1.0),
-    augmentations.Background(paths=[three], min_snr=0.0, max_snr=5.0, p=1.0),
-    augmentations.Mixup(p=1.0),
-    augmentations.CutMix(p=1.0),
-    augmentations.BetweenClass(p=1.0),
+    augmentations.Noise(min_snr=5.0, max_snr=10.0),
+    augmentations.Background(paths=[three], min_snr=0.0, max_snr=5.0),
+    augmentations.Mixup(),
+    augmentations.CutMix(),
+    augmentations.BetweenClass(),
 ]
-panels = {"the clip": inputs[0, : lengths[0]]}
-for augmentation in chosen:
-    transform = augmentation.prepare(frames_of, 16000)  # reads the background recordings, if any
-    changed = transform(batch, torch.Generator().manual_seed(1))
-    panels[type(augmentation).__name__] = changed.inputs[0, : changed.lengths[0]]
+frames = AugmentationDisplay.from_clip(seven, of_frames, partner=three, random_state=1)
+plt.show()
 
 # %%
-# All panels have the same scale: a range of 80 decibels, and time in frames of 10 ms.
+# Augmentations of waveforms, after which the front end computes the frames.
 
-top = float(panels["the clip"].max())
-figure, axes = plt.subplots(5, 3, figsize=(8, 9), sharex=True, sharey=True, layout="constrained")
-for axis in axes.flat[len(panels) :]:
-    axis.set_axis_off()
-for axis, (title, frames) in zip(axes.flat, panels.items(), strict=False):
-    axis.imshow(frames.T.numpy(), origin="lower", aspect="auto", cmap="magma", vmin=top - 2, vmax=top)
-    axis.set(title=title, xlim=(-0.5, max(map(len, panels.values())) - 0.5), facecolor="0.85")
-figure.supxlabel("frame")
-figure.supylabel("mel band")
+of_waveforms = [
+    augmentations.WaveformGain(min_gain=-20.0, max_gain=-20.0),
+    augmentations.WaveformPolarity(),
+    augmentations.WaveformShift(min_shift=0.1),
+    augmentations.WaveformSpeed(min_speed=0.7, max_speed=0.7),
+    augmentations.WaveformPitch(min_shift=5.0, max_shift=5.0),
+    augmentations.WaveformNoise(min_snr=10.0, max_snr=10.0),
+    augmentations.WaveformBackground(paths=[three], min_snr=0.0, max_snr=5.0),
+    augmentations.WaveformFilter(shape="low_pass", max_frequency=2000.0),
+    augmentations.WaveformReverb(min_rt60=0.6, max_drr=0.0),
+    augmentations.WaveformClipping(min_overdrive=15.0, max_overdrive=15.0),
+    augmentations.WaveformTelephone(),
+    augmentations.WaveformCodec(max_cutoff=3000.0),
+]
+waveforms = AugmentationDisplay.from_clip(seven, of_waveforms, random_state=1)
+plt.show()
+
+# %%
+# Augmentations that consist of others: ``Sequence`` applies all of them, ``OneOf`` draws one for each clip.
+# ``Audiomentations`` takes a transform of this library, or any function of samples.
+
+
+def halve_resolution(samples, sample_rate):
+    """Repeat every second sample."""
+    return np.repeat(samples[::2], 2)
+
+
+room = augmentations.Sequence(augmentations=["waveform_reverb", "waveform_noise"])
+combined = [
+    room,
+    augmentations.OneOf(augmentations=[room, "waveform_telephone"]),
+    augmentations.Audiomentations(transform=halve_resolution),
+]
+others = AugmentationDisplay.from_clip(seven, combined, n_versions=3, random_state=1)
 plt.show()

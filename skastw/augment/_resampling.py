@@ -75,12 +75,11 @@ def stretch(waveform: Tensor, factor: Tensor, window_size: int) -> Tensor:
     References
     ----------
     Flanagan and Golden, "Phase Vocoder", 1966; Laroche and Dolson, "Improved Phase Vocoder Time-Scale Modification of
-    Audio", 1999 (identity phase locking).
+    Audio", 1999 (phase locking).
     """
     hop, window = window_size // 4, torch.hann_window(window_size, device=waveform.device, dtype=waveform.dtype)
     frames = to_spectra(F.pad(waveform, (0, window_size)), window, hop).transpose(1, 2)
     levels, phases = frames.abs(), frames.angle()
-    advances = (frames[:, 1:] * frames[:, :-1].conj()).angle()
 
     # between which two frames each new frame lies; the last two frames are silent
     n_samples = math.ceil((waveform.shape[1] + 2 * hop) * float(factor.max())) + 2 * hop
@@ -89,21 +88,13 @@ def stretch(waveform: Tensor, factor: Tensor, window_size: int) -> Tensor:
     item, weight = torch.arange(len(frames))[:, None], position.frac()[:, :, None].to(waveform)
     magnitude = torch.lerp(levels[item, below], levels[item, below + 1], weight)
 
-    # the phase of a peak advances from frame to frame as in the waveform, and the bins around it turn with it
-    phase, advance = phases[item, below], advances[item, below]
+    # the phase of a peak advances from frame to frame as in the waveform, and the two bins on either side turn with it
+    phase = phases[item, below]
+    advance = phases[item, below + 1] - phase
     turned = advance.cumsum(dim=1) - advance + phases[:, :1] - phase
-    phase = phase + turned.gather(2, _nearest_peaks(magnitude))
+    _, peak = F.max_pool1d(magnitude, 5, stride=1, padding=2, return_indices=True)
+    phase = phase + turned.gather(2, peak)
     return from_spectra(_from_polar(magnitude, phase).transpose(1, 2), window, hop, n_samples)
-
-
-def _nearest_peaks(magnitude: Tensor) -> Tensor:
-    """Return the bin of the peak that is nearest to each bin of spectra (B, T, F)."""
-    n_bins = magnitude.shape[2]
-    bins = torch.arange(n_bins, device=magnitude.device).expand_as(magnitude)
-    is_peak = F.max_pool1d(magnitude, 5, stride=1, padding=2) == magnitude
-    before = torch.where(is_peak, bins, -n_bins).cummax(dim=2).values
-    after = torch.where(is_peak, bins, 2 * n_bins).flip(2).cummin(dim=2).values.flip(2)
-    return torch.where(bins - before <= after - bins, before, after)
 
 
 def _from_polar(magnitude: Tensor, phase: Tensor) -> Tensor:

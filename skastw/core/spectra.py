@@ -25,7 +25,7 @@ WINDOWS: dict[str, Callable[[int], Tensor]] = {
 }
 
 
-def check_cost(n_fft: int, hop_length: int, n_mels: int) -> None:
+def check_cost(n_fft: int, hop_length: int, n_mels: int, *, names: tuple[str, str] = ("n_fft", "n_mels")) -> None:
     """Raise an error if the filters would take gigabytes, or each sample would be transformed thousands of times.
 
     Such settings are a mistake, or come from an untrusted model folder.
@@ -37,6 +37,8 @@ def check_cost(n_fft: int, hop_length: int, n_mels: int) -> None:
         :data:`MAX_OVERLAP` windows.
     n_mels : int
         Number of mel bands. The product ``n_fft * n_mels`` may be at most :data:`MAX_FILTER_SIZE`.
+    names : tuple of str
+        Parameters of the front end that hold the length and the number of bands, for the message.
 
     Raises
     ------
@@ -51,16 +53,17 @@ def check_cost(n_fft: int, hop_length: int, n_mels: int) -> None:
         ...
     skastw.errors.ComponentError: Got n_fft=65536 with hop_length=1: ... Take a hop_length of 64 or more...
     """
+    size, bands = names
     min_hop = -(-n_fft // MAX_OVERLAP)
     if hop_length < min_hop:
         raise ComponentError(
-            f"Got n_fft={n_fft} with hop_length={hop_length}: each sample lies in {n_fft // hop_length} windows, "
-            f"expected at most {MAX_OVERLAP}. Take a hop_length of {min_hop} or more, or a smaller n_fft."
+            f"Got {size}={n_fft} with hop_length={hop_length}: each sample lies in {n_fft // hop_length} windows, "
+            f"expected at most {MAX_OVERLAP}. Take a hop_length of {min_hop} or more, or a smaller {size}."
         )
     if n_fft * n_mels > MAX_FILTER_SIZE:
         raise ComponentError(
-            f"Got n_fft={n_fft} with n_mels={n_mels}, whose product is {n_fft * n_mels}, expected at most "
-            f"{MAX_FILTER_SIZE}. Lower n_mels to {MAX_FILTER_SIZE // n_fft}, or n_fft to {MAX_FILTER_SIZE // n_mels}."
+            f"Got {size}={n_fft} with {bands}={n_mels}, whose product is {n_fft * n_mels}, expected at most "
+            f"{MAX_FILTER_SIZE}. Lower {bands} to {MAX_FILTER_SIZE // n_fft}, or {size} to {MAX_FILTER_SIZE // n_mels}."
         )
 
 

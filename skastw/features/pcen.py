@@ -101,19 +101,54 @@ class _PCENModule(MelModule):
 
     def scaled(self, mel: Tensor, lengths: Tensor) -> Tensor:
         gain, bias, power, eps = self.params.gain, self.params.bias, self.params.power, self.params.eps
-        ratio = mel * (smoothed(mel, self.rate) + eps).pow(-gain)
-        frames = bias**power * torch.expm1(power * torch.log1p(ratio / bias))
+        frames = energy_normalized(mel, self.rate, gain=gain, bias=bias, power=power, eps=eps)
         return frames * frame_mask(frames, lengths)
 
 
-def smoothed(values: Tensor, rate: float) -> Tensor:
+def energy_normalized(
+    energy: Tensor,
+    rate: float | Tensor,
+    *,
+    gain: float | Tensor,
+    bias: float | Tensor,
+    power: float | Tensor,
+    eps: float,
+) -> Tensor:
+    """Return ``(E / (eps + M)**gain + bias)**power - bias**power``, where M is the moving average of E over time.
+
+    Parameters
+    ----------
+    energy : Tensor of shape (B, T, F)
+    rate : float or Tensor of shape (F,)
+        Weight of the current value in the moving average; see :func:`smoothed`.
+    gain, bias, power : float or Tensor of shape (F,)
+        Exponent of the moving average, offset, and exponent of the compression.
+    eps : float
+        Value that is added to the moving average.
+
+    Returns
+    -------
+    Tensor of shape (B, T, F)
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastw.features.pcen import energy_normalized
+    >>> energy_normalized(torch.full((1, 1, 1), 9.0), 0.5, gain=1.0, bias=3.0, power=0.5, eps=0.0).item()
+    0.267949...
+    """
+    ratio = energy * (smoothed(energy, rate) + eps).pow(-gain)
+    return bias**power * torch.expm1(power * torch.log1p(ratio / bias))
+
+
+def smoothed(values: Tensor, rate: float | Tensor) -> Tensor:
     """Return the exponential moving average over time: ``m[t] = (1 - rate) m[t - 1] + rate x[t]`` with m[0] = x[0].
 
     Parameters
     ----------
     values : Tensor of shape (B, T, F)
-    rate : float
-        Weight of the current value, above 0 and at most 1.
+    rate : float or Tensor of shape (F,)
+        Weight of the current value, above 0 and at most 1, for all values of a frame or for each of them.
 
     Returns
     -------
@@ -133,19 +168,22 @@ def smoothed(values: Tensor, rate: float) -> Tensor:
     """
     n_items, n_frames, n_bins = values.shape
     n_blocks = (n_frames + _BLOCK - 1) // _BLOCK
-    whole = torch.nn.functional.pad(values, (0, 0, 0, n_blocks * _BLOCK - n_frames))
-    left = torch.arange(1, _BLOCK + 1, device=values.device, dtype=values.dtype)[:, None]
+    blocks = torch.nn.functional.pad(values, (0, 0, 0, n_blocks * _BLOCK - n_frames))
+    blocks = blocks.view(n_items, n_blocks, _BLOCK, n_bins)
+    rate = torch.as_tensor(rate, device=values.device, dtype=values.dtype)[..., None, None]
+    decay, f = 1 - rate, "f" * (rate.ndim - 2)
 
-    means = rate * _powers(1 - rate, _BLOCK, values) @ whole.view(n_items, n_blocks, _BLOCK, n_bins)
+    means = torch.einsum(f"{f}ij,bnjf->bnif", rate * _powers(decay, _BLOCK), blocks)
 
     # add the averages at the ends of the previous blocks, which the first product leaves out
     ends = torch.cat([values[:, :1], means[:, :-1, -1]], dim=1)
-    before = _powers((1 - rate) ** _BLOCK, n_blocks, values) @ ends
-    means = means + (1 - rate) ** left * before[:, :, None]
+    before = torch.einsum(f"{f}ij,bjf->bif", _powers(decay**_BLOCK, n_blocks), ends)
+    left = torch.arange(1, _BLOCK + 1, device=values.device)[:, None]
+    means = means + decay.flatten() ** left * before[:, :, None]
     return means.flatten(1, 2)[:, :n_frames]
 
 
-def _powers(base: float, size: int, like: Tensor) -> Tensor:
-    """Return the lower triangular matrix (size, size) of ``base**(i - j)``."""
-    step = torch.arange(size, device=like.device, dtype=like.dtype)
+def _powers(base: Tensor, size: int) -> Tensor:
+    """Return the lower triangular matrices (..., size, size) of ``base**(i - j)`` for ``base`` (..., 1, 1)."""
+    step = torch.arange(size, device=base.device)
     return (base ** (step[:, None] - step).clamp(min=0)).tril()
