@@ -145,7 +145,8 @@ def test_architectures_have_the_sizes_of_their_papers(architecture):
     published |= {"convnext-tiny": 27.8, "efficientnet-b0": 4.0, "efficientnet-b1": 6.5, "vit-tiny": 5.5}
     published |= {"vit-small": 21.6, "vit-base": 85.6, "swin-tiny": 27.5, "resnet-10": 4.9}
     encoder = ImageEncoder(architecture=architecture)
-    module = encoder.without_memory()
+    with torch.device("meta"):
+        module = encoder.build(80, 100)
     assert round(sum(weight.numel() for weight in module.parameters()) / 1e6, 1) == pytest.approx(
         published[architecture], abs=0.2
     )
@@ -259,7 +260,7 @@ def test_settings_that_are_not_valid_are_refused(params, message):
 @every_network
 def test_each_weight_is_in_one_layer(name):
     module = small_image_network(name).build(N_FEATURES, 100)
-    parts = [{id(weight) for weight in part.parameters()} for part in module.layers()]
+    parts = [{id(weight) for weight in part.parameters()} for part in module.parts_in_order()]
     assert sum(map(len, parts)) == len(set().union(*parts)) == len(list(module.parameters()))
     assert len(parts) == {"resnet": 4, "convnext": 4, "efficientnet": 4, "vit": 3, "swin": 5}[name]
     pickle.loads(pickle.dumps(module))
@@ -267,12 +268,12 @@ def test_each_weight_is_in_one_layer(name):
 
 def test_statistics_of_a_checkpoint_and_layers_that_are_not_trained_stay(checkpoints):
     module = built(checkpoints["resnet"])
-    module.layers()[0].requires_grad_(False)
+    module.parts_in_order()[0].requires_grad_(False)
     before = {name: value.clone() for name, value in module.named_buffers()}
     module.train()(*random_frames([20, 9], N_FEATURES))
     assert all(torch.equal(value, before[name]) for name, value in module.named_buffers())
-    assert not any(layer.training for part in module.layers()[:1] for layer in list(part.modules())[1:])
-    assert any(layer.training for part in module.layers()[1:2] for layer in list(part.modules())[1:])
+    assert not any(layer.training for part in module.parts_in_order()[:1] for layer in list(part.modules())[1:])
+    assert any(layer.training for part in module.parts_in_order()[1:2] for layer in list(part.modules())[1:])
 
 
 @pytest.fixture(scope="module")

@@ -396,6 +396,10 @@ class ImageNetwork(EncoderModule):
             if "relative_position_index" in dict(layer.named_buffers(recurse=False)):
                 layer.register_buffer("relative_position_index", layer.relative_position_index, persistent=False)
 
+    def is_above(self, name: str) -> bool:
+        """Return whether a weight, by its name in checkpoints, is above the output: none is."""
+        return False
+
     def parts_in_order(self) -> list[nn.Module]:
         """Return what lies below the blocks, then each block; what lies between blocks belongs to the next one."""
         parts: list[list[nn.Module]] = [[]]

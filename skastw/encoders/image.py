@@ -123,10 +123,11 @@ class ImageEncoder(LibraryEncoder):
         config = self.config or {}
         if "model_type" in config and config["model_type"] not in list(IMAGE_FAMILIES):
             raise ComponentError(
-                f"Got config with model_type={config['model_type']!r:.100}, expected one of {', '.join(IMAGE_FAMILIES)}."
+                f"Got config with model_type={config['model_type']!r:.100}, expected one of "
+                f"{', '.join(IMAGE_FAMILIES)}."
             )
 
-    def without_memory(self, most: int = 100_000) -> ImageNetwork:
+    def _shapes(self, most: int = 100_000) -> ImageNetwork:
         """Return the module without memory for its weights, of which there may be ``most``."""
         with ShapesOnly(most):
             return self._build(1)
