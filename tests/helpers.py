@@ -19,7 +19,7 @@ from sklearn.base import clone
 from skastw.augment import Audiomentations, Noise, OneOf, Sequence, TimeStretch
 from skastw.core.batching import pad
 from skastw.core.component import component_names, resolve_component
-from skastw.encoders import CNN10Encoder, TransformersEncoder
+from skastw.encoders import CNN10Encoder, ImageEncoder, TransformersEncoder
 from skastw.features import Frozen, OnnxFeatures
 
 DATA = Path(__file__).parent / "data"
@@ -159,6 +159,54 @@ def small_network(name, **params):
     return TransformersEncoder(config={"model_type": name.split()[0], **config}, preprocessor=preprocessor, **params)
 
 
+#: Small networks for images without dropout, by ``model_type``.
+IMAGE_NETWORKS = {
+    "resnet": {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [2, 1], "layer_type": "basic"},
+    "convnext": {
+        "patch_size": 2,
+        "num_stages": 2,
+        "hidden_sizes": [8, 16],
+        "depths": [1, 2],
+        "layer_scale_init_value": 0.5,
+    },
+    "efficientnet": {
+        "width_coefficient": 0.25,
+        "depth_coefficient": 0.3,
+        "depth_divisor": 4,
+        "hidden_dim": 320,
+        "in_channels": [32, 16, 24],
+        "out_channels": [16, 24, 40],
+        "kernel_sizes": [3, 5, 3],
+        "strides": [1, 2, 1],
+        "num_block_repeats": [1, 2, 2],
+        "expand_ratios": [1, 2, 2],
+        "drop_connect_rate": 0.0,
+    },
+    "vit": {
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+        "image_size": 16,
+        "patch_size": 4,
+    },
+    "swin": {
+        "embed_dim": 8,
+        "depths": [2, 2],
+        "num_heads": [2, 2],
+        "window_size": 3,
+        "patch_size": 2,
+        "image_size": 16,
+        "drop_path_rate": 0.0,
+    },
+}
+
+
+def small_image_network(name, **params):
+    """Return the encoder of a small network for images with random weights."""
+    return ImageEncoder(config={"model_type": name, "num_channels": 1, **IMAGE_NETWORKS[name]}, **params)
+
+
 #: Components that need arguments, by kind and name, for the tests that all components of a kind must pass.
 EXAMPLES = {
     ("features", "frozen"): Frozen(encoder=CNN10Encoder(width=4), features="log_mel"),
@@ -167,6 +215,7 @@ EXAMPLES = {
     ("augment", "sequence"): Sequence(augmentations=["gain", TimeStretch()]),
     ("features", "onnx"): OnnxFeatures(models=[str(DATA / "block_means.onnx")], window=240, hop=160),
     ("encoder", "transformers"): small_network("wav2vec2"),
+    ("encoder", "image"): small_image_network("resnet"),
 }
 
 

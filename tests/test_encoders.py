@@ -14,7 +14,17 @@ from torch import nn
 from torch.nn import functional as F
 
 import skastw.encoders
-from helpers import NETWORKS, frame_size, random_frames, registered, small_network, torch_seed, with_sizes
+from helpers import (
+    IMAGE_NETWORKS,
+    NETWORKS,
+    frame_size,
+    random_frames,
+    registered,
+    small_image_network,
+    small_network,
+    torch_seed,
+    with_sizes,
+)
 from skastw.core.batching import pad
 from skastw.core.component import component_from_config, component_names, component_to_config, resolve_component
 from skastw.encoders import (
@@ -51,6 +61,8 @@ VARIANTS += [
     with_sizes(TDNNEncoder(scale=1), SMALL),
     *(small_network(name) for name in list(NETWORKS)[1:]),
     small_network("wav2vec2 with layer norms", layer="weighted"),
+    *(small_image_network(name) for name in list(IMAGE_NETWORKS)[1:]),
+    small_image_network("resnet", scaling="standard"),
     with_sizes(CNN10Encoder(rounding="floor"), SMALL),
     with_sizes(CNN10Encoder(dense="clip"), SMALL),
     with_sizes(BEATsEncoder(rounding="floor", deep_norm=False), SMALL),

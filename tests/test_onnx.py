@@ -21,7 +21,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from torch import nn
 
-from helpers import torch_seed, with_sizes
+from helpers import EXAMPLES, torch_seed, with_sizes
 from skastw import ASTWClassifier, ASTWFeaturizer, ASTWRegressor, __version__
 from skastw.artifact import onnx as export
 from skastw.artifact.onnx import FourierPower, write_onnx
@@ -141,7 +141,8 @@ def combinations():
         for base in (Normalization, Pooling)
     )
     names = sorted(component_names("encoder"), key=OF_KNOWN_BLOCKS.__contains__)
-    encoders = [with_sizes(resolve_component(Encoder, name), SIZES) for name in names]
+    encoders = [EXAMPLES.get(("encoder", name)) or resolve_component(Encoder, name) for name in names]
+    encoders = [with_sizes(encoder, SIZES) for encoder in encoders]
     gru, lstm = RNNEncoder(cell="gru", num_layers=2, hidden=32), RNNEncoder(cell="lstm", bidirectional=True, hidden=32)
     for encoder in (gru, lstm, *encoders):
         parts = next(normalizations), encoder, next(poolings)

@@ -62,7 +62,7 @@ class _Widths(Interval):
     def is_satisfied_by(self, val: Any) -> bool:
         """Return whether a value is valid."""
         if isinstance(val, list | tuple):
-            return len(val) > 0 and all(isinstance(item, Integral) and 1 <= item <= _MAX_WIDTH for item in val)
+            return len(val) > 0 and all(isinstance(item, Integral) and 1 <= int(item) <= _MAX_WIDTH for item in val)
         return super().is_satisfied_by(val)
 
     def __str__(self) -> str:

@@ -349,16 +349,22 @@ class ImageNetwork(EncoderModule):
                 )
             self.register_buffer(name.removeprefix("image_"), torch.tensor(values).view(-1, 1, 1), persistent=False)
 
-        self.network = network = build_network(family, config)
+        network: Any = build_network(family, config)
+        if family.name == "efficientnet" and network.encoder.top_conv.out_channels != config["hidden_dim"]:
+            raise ComponentError(
+                f"Got config with hidden_dim={config['hidden_dim']}, expected {network.encoder.top_conv.out_channels}, "
+                "which is 1280 times width_coefficient, rounded to a multiple of depth_divisor."
+            )
+        self.network = network
         keep_checkpoint_names(self)
         if family.front_end == "maps":
             self.n_outputs = config["hidden_dim"] if family.name == "efficientnet" else config["hidden_sizes"][-1]
             self._add_masks()
         else:
             network.pooler = None
-            self.n_outputs = network.layernorm.normalized_shape[0]  # type: ignore[union-attr, index]
+            self.n_outputs = network.layernorm.normalized_shape[0]
         if family.name == "swin":
-            self._fix_windows(-(-n_features // self.stride) * self.stride // config["patch_size"])
+            self._fix_windows(self._n_bands(n_features) * self.stride // config["patch_size"])
 
     def _add_masks(self) -> None:
         """Give the layers that look beyond a position the masks of the present batch."""
@@ -385,9 +391,14 @@ class ImageNetwork(EncoderModule):
                 if n_bins // 2**index <= block.window_size:
                     block.shift_size = 0
                 block.set_shift_and_window_size = _keep_window
-        for layer in self.network.modules():  # a constant, which some releases store
+        layer: Any
+        for layer in network.modules():  # a constant, which some releases store
             if "relative_position_index" in dict(layer.named_buffers(recurse=False)):
                 layer.register_buffer("relative_position_index", layer.relative_position_index, persistent=False)
+
+    def is_above(self, name: str) -> bool:
+        """Return whether a weight, by its name in checkpoints, is above the output: none is."""
+        return False
 
     def parts_in_order(self) -> list[nn.Module]:
         """Return what lies below the blocks, then each block; what lies between blocks belongs to the next one."""
@@ -457,8 +468,16 @@ class ImageNetwork(EncoderModule):
             x = (x - self.mean) / self.std
         if mask is not None:
             x = x * mask[:, None]
-        missing = [-size % self.stride for size in frames.shape[1:]]
-        return F.pad(x.expand(-1, self.n_channels, -1, -1), (0, missing[1], 0, missing[0]))
+        n_frames, n_bins = frames.shape[1:]
+        missing = self._n_bands(n_bins) * self.stride - n_bins
+        return F.pad(x.expand(-1, self.n_channels, -1, -1), (0, missing, 0, -n_frames % self.stride))
+
+    def _n_bands(self, n_bins: int) -> int:
+        """Return the positions of the last map in frequency.
+
+        There are at least two: oneDNN's strided bfloat16 convolution leaves values unset if the output has one bin.
+        """
+        return max(2, -(-n_bins // self.stride))
 
     def maps(self, pictures: Tensor) -> Tensor:
         """Return the last maps (B, T', F', D) of the network for unpadded pictures (B, C, T, F)."""

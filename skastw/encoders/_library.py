@@ -35,15 +35,11 @@ class LibraryEncoder(PretrainedEncoder):
     )
 
     @abstractmethod
-    def without_memory(self, most: int = 100_000) -> Any:
+    def _shapes(self, most: int = 100_000) -> Any:
         """Return the module without memory for its weights, of which there may be ``most``.
 
-        It has the attributes ``family`` and ``network``.
+        It has the attributes ``family`` and ``network``, and the method ``is_above``.
         """
-
-    def is_read(self, module: Any, name: str) -> bool:
-        """Return whether the module has the weight that is called ``name`` in checkpoints."""
-        return True
 
     def defined_by(self, checkpoint: Checkpoint, sample_rate: int) -> dict[str, Any]:
         """Return the settings in the JSON files of a checkpoint, whose weights fit the network that they describe."""
@@ -61,7 +57,7 @@ class LibraryEncoder(PretrainedEncoder):
 
         encoder = clone(self).set_params(config=config, preprocessor=preprocessor)
         try:
-            module, specs = encoder.without_memory(most=2 * len(checkpoint.specs) + 64), checkpoint.specs
+            module, specs = encoder._shapes(most=2 * len(checkpoint.specs) + 64), checkpoint.specs
         except (ArtifactError, ComponentError) as error:
             raise WeightsError(f"The weights {checkpoint.name!r} cannot be used: {error}") from error
         own = module.state_dict()
@@ -77,7 +73,7 @@ class LibraryEncoder(PretrainedEncoder):
         """Return the tensors of a checkpoint by the names that they have in the module; half precision is converted."""
         return {
             name: tensors[stored].float() if tensors[stored].is_floating_point() else tensors[stored]
-            for name, stored in self._names(self.without_memory(), tensors).items()
+            for name, stored in self._names(self._shapes(), tensors).items()
         }
 
     def _names(self, module: Any, stored: Iterable[str]) -> dict[str, str]:
@@ -89,7 +85,7 @@ class LibraryEncoder(PretrainedEncoder):
             If weights are missing, or left over.
         """
         named = names_of_network(module.family, stored)
-        found = {f"network.{name}": key for name, key in named.items() if self.is_read(module, name)}
+        found = {f"network.{name}": key for name, key in named.items() if not module.is_above(name)}
         expected = {name for name in module.state_dict() if name.startswith("network.")}
         for names, problem in ((expected - found.keys(), "lack"), (found.keys() - expected, "have the unknown")):
             if names:
@@ -97,10 +93,10 @@ class LibraryEncoder(PretrainedEncoder):
                 more = f" and {len(names) - 3} more" if len(names) > 3 else ""
                 raise WeightsError(
                     f"The weights {str(self.weights)!r} {problem} {listed}{more}, so they do not belong to "
-                    f"{self.network_name(module.family)}, or are incomplete."
+                    f"{self._what(module.family)}, or are incomplete."
                 )
         return found
 
-    def network_name(self, family: Family) -> str:
+    def _what(self, family: Family) -> str:
         """Return what errors call the network."""
         return f"the {family.name} network" + (f" {str(self.weights)!r}" if self.weights else "")

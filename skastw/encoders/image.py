@@ -35,9 +35,10 @@ class ImageEncoder(LibraryEncoder):
     ``swin``          ``"swin-tiny"``                                          32
     ================  =======================================================  =========================================
 
-    Time and frequency are rounded up to the next multiple of the frames for each output; there, the picture is zero.
-    Otherwise it has the size of the clip. A front end with more bins and a shorter hop gives larger pictures, for
-    example ``LogMel(n_mels=128, hop_length=80)``. The positions of ViT are interpolated to the size of each picture.
+    A picture has the size of the clip, rounded up to a multiple of the frames for each output (in frequency, to at
+    least two times as many) by zeros after the end and above the highest bin. A front end with more bins and a shorter
+    hop gives larger pictures, for example ``LogMel(n_mels=128, hop_length=80)``. The positions of ViT are interpolated
+    to the size of each picture.
 
     Padding a clip does not change its outputs. The layers of ResNet, ConvNeXt and EfficientNet mask the padding. ViT
     and Swin process the clips of each rounded length in a batch separately, which takes longer if there are many.
@@ -119,12 +120,14 @@ class ImageEncoder(LibraryEncoder):
     def check_params(self) -> None:
         """Raise ComponentError if a parameter is not valid; see :class:`~skastw.core.component.Component`."""
         super().check_params()
-        if "model_type" in (self.config or {}) and self.config["model_type"] not in IMAGE_FAMILIES:
+        config = self.config or {}
+        if "model_type" in config and config["model_type"] not in list(IMAGE_FAMILIES):
             raise ComponentError(
-                f"Got config={self.config!r:.200}, expected 'model_type' in it to be one of {list(IMAGE_FAMILIES)}."
+                f"Got config with model_type={config['model_type']!r:.100}, expected one of "
+                f"{', '.join(IMAGE_FAMILIES)}."
             )
 
-    def without_memory(self, most: int = 100_000) -> ImageNetwork:
+    def _shapes(self, most: int = 100_000) -> ImageNetwork:
         """Return the module without memory for its weights, of which there may be ``most``."""
         with ShapesOnly(most):
             return self._build(1)
