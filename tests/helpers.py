@@ -224,9 +224,14 @@ def frame_size(encoder, otherwise):
     return 1 if isinstance(encoder, TransformersEncoder) else otherwise
 
 
+def example(base, name):
+    """Return an object of a component."""
+    return clone(EXAMPLES.get((base.kind, name)) or resolve_component(base, name))
+
+
 def registered(base):
     """Return an object of each component of a kind."""
-    return [EXAMPLES.get((base.kind, name)) or resolve_component(base, name) for name in component_names(base.kind)]
+    return [example(base, name) for name in component_names(base.kind)]
 
 
 def with_sizes(component, sizes):

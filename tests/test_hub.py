@@ -53,6 +53,16 @@ def push(folder, *where, **how):
 def push_folder(folder, *where, **how):
     return hub.push(read_files(folder), *where, **how)
 
+def frames_of_encoder(where, samples, **how):
+    import torch
+    from skastw.encoders import TransformersEncoder
+
+    encoder = TransformersEncoder(weights=where, **how).resolved(16000, 1.0)
+    module = encoder.build(1, 16000).eval()
+    module.load_state_dict(dict(encoder.initial_weights()))
+    frames, _ = module(torch.tensor(samples)[None, :, None], torch.tensor([len(samples)]))
+    return {"frames": frames[0].tolist(), "source": encoder.source}
+
 def wait(seconds):
     constants.HF_HUB_ETAG_TIMEOUT = constants.HF_HUB_DOWNLOAD_TIMEOUT = file_download._ETAG_RETRY_TIMEOUT = seconds
 

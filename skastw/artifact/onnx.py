@@ -384,7 +384,13 @@ def _check(
             changed, expected = targets.finish(expected + 1), targets.finish(expected)
             unit = (changed - expected).abs().clamp(min=1e-30)
 
-        result = torch.from_numpy(session.run(None, {"waveform": waveform.numpy()})[-1])
+        try:
+            result = torch.from_numpy(session.run(None, {"waveform": waveform.numpy()})[-1])
+        except Exception as error:  # of a type of onnxruntime
+            raise ExportError(
+                f"The file fails on a clip of {n_samples} samples, because torch or onnxruntime cannot express a "
+                f"component for clips of this length: {_first_line(error)}"
+            ) from error
         difference = float(((result - expected) / unit).abs().max() / (expected / unit).abs().max().clamp(min=1.0))
         if not difference < _TOLERANCE:
             raise ExportError(

@@ -397,6 +397,6 @@ def names_of_network(family: Family, names: Iterable[str]) -> dict[str, str]:
     prefix = next((item for item in family.prefixes if any(name.startswith(item) for name in names)), "")
     inner = {name.removeprefix(prefix): name for name in names if name.startswith(prefix)}
     used = {key: name for key, name in inner.items() if not re.fullmatch(family.unused, key)}
-    for old, new in (("weight_g", "original0"), ("weight_v", "original1")):
-        used = {re.sub(rf"\.{old}$", f".parametrizations.weight.{new}", key): name for key, name in used.items()}
+    for new, old in (("original0", "weight_g"), ("original1", "weight_v")):
+        used = {key.replace(f".parametrizations.weight.{new}", f".{old}"): name for key, name in used.items()}
     return used

@@ -33,6 +33,8 @@ from skastw.errors import ComponentError
 
 #: Longest input of a network that pads all clips to the same length (samples).
 _MAX_SAMPLES = 2**26
+#: Step of Kaldi's filter banks in transformers (samples).
+_KALDI_HOP = 160
 
 
 @dataclass
@@ -69,6 +71,28 @@ class _MaskedGroupNorm(nn.GroupNorm):
         return torch.cat(items)
 
 
+class _NormedConv(nn.Module):
+    """Convolution with weight norm over all but the last axis, whose weights have the names of checkpoints.
+
+    Parametrised modules of torch do the same, but cannot be pickled.
+
+    Parameters
+    ----------
+    conv : Module
+        Convolution of transformers, with weight norm as a parametrisation.
+    """
+
+    def __init__(self, conv: Any) -> None:
+        super().__init__()
+        self.padding, self.groups, self.bias = conv.padding, conv.groups, conv.bias
+        self.weight_g, self.weight_v = conv.parametrizations.weight.original0, conv.parametrizations.weight.original1
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = torch.linalg.vector_norm(self.weight_v, dim=(0, 1), keepdim=True)
+        weight = self.weight_v * (self.weight_g / size)
+        return F.conv1d(x, weight, self.bias, padding=self.padding, groups=self.groups)
+
+
 def _mask_frames(module: nn.Module, args: Any, output: Tensor) -> Tensor:
     """Set the output (B, D, T) of a layer to zero beyond each clip."""
     current = _PASS.get()
@@ -94,18 +118,16 @@ class WaveformNetwork(EncoderModule):
 
     Attributes
     ----------
-    max_samples : int or None
-        Longest clip (samples); None if there is no limit.
     stride : float
         Samples for each output frame.
+    max_samples : int or None
+        Longest clip (samples); None if there is no limit.
     """
-
-    max_samples: int | None = None
-    stride: float
 
     def __init__(self, config: Mapping[str, Any], inputs: Mapping[str, Any], layer: int | str) -> None:
         super().__init__()
         self.family = family = FAMILIES[config["model_type"]]
+        self.stride, self.max_samples = self.sizes(config, inputs)
         n_blocks = config[family.layers] if family.layers else 0
         if not family.layers and layer != "last":
             raise ComponentError(
@@ -131,6 +153,17 @@ class WaveformNetwork(EncoderModule):
             for block in self.blocks:
                 block.register_forward_pre_hook(_keep_input)
         keep_checkpoint_names(self)
+
+    @staticmethod
+    def sizes(config: Mapping[str, Any], inputs: Mapping[str, Any]) -> tuple[float, int | None]:
+        """Return the samples for each output frame, and the longest clip (samples); None if there is no limit.
+
+        Raises
+        ------
+        ComponentError
+            If a size is zero, or absurd.
+        """
+        raise NotImplementedError
 
     @property
     def blocks(self) -> nn.ModuleList:
@@ -212,7 +245,6 @@ class SampleNetwork(WaveformNetwork):
     def __init__(self, config: Mapping[str, Any], inputs: Mapping[str, Any], layer: int | str) -> None:
         super().__init__(config, inputs, layer)
         self.convs = list(zip(config["conv_kernel"], config["conv_stride"], strict=False))
-        self.stride = float(prod(config["conv_stride"]))
         self.shortest = 1
         for kernel, stride in reversed(self.convs):
             self.shortest = (self.shortest - 1) * stride + kernel
@@ -225,17 +257,26 @@ class SampleNetwork(WaveformNetwork):
             old = first.layer_norm
             first.layer_norm = _MaskedGroupNorm(old.num_groups, old.num_channels, eps=old.eps)
         positions = network.encoder.pos_conv_embed
+        if hasattr(getattr(positions, "conv", None), "parametrizations"):
+            positions.conv = _NormedConv(positions.conv)
         for layer_ in [*getattr(positions, "layers", ()), getattr(positions, "batch_norm", None)]:
             if layer_ is not None:  # the first fills the padding, and the next would see it
                 layer_.register_forward_hook(_mask_frames)
+
+    @staticmethod
+    def sizes(config: Mapping[str, Any], inputs: Mapping[str, Any]) -> tuple[float, int | None]:
+        """Return the samples for each output frame; the length of a clip has no limit."""
+        for name in ("conv_kernel", "conv_stride"):
+            if not config[name] or min(config[name]) < 1:
+                raise ComponentError(f"Got config with {name}={config[name]!r:.100}, expected integers of at least 1.")
+        return float(prod(config["conv_stride"])), None
 
     def _groups(self, below: list[nn.Module]) -> list[nn.Module]:
         return [below[0], nn.ModuleList(below[1:])]  # the convolutions over samples are a part of their own
 
     def encode(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         values = standardized(waveform, lengths) if self.do_normalize else waveform
-        if values.shape[1] < self.shortest:
-            values = F.pad(values, (0, self.shortest - values.shape[1]))
+        values = F.pad(values, (0, torch.sym_max(self.shortest - values.shape[1], 0)))
         lengths = lengths.clamp(min=self.shortest)
         counts = self._counts(lengths)
         if not is_padded(values, lengths):
@@ -289,8 +330,12 @@ class ConformerNetwork(WaveformNetwork):
                 f"feature_projection_input_dim={config['feature_projection_input_dim']} of config."
             )
         self.bank = KaldiFilterBank(inputs["sampling_rate"], n_mels=n_mels)
-        self.stride = float(self.bank.hop_length * self.n_joined)
         self.n_outputs = config["hidden_size"]
+
+    @staticmethod
+    def sizes(config: Mapping[str, Any], inputs: Mapping[str, Any]) -> tuple[float, int | None]:
+        """Return the samples for each output frame; the length of a clip has no limit."""
+        return float(_KALDI_HOP * inputs["stride"]), None
 
     def encode(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         # a standard deviation takes two frames, and an output of the network as many as are joined
@@ -326,18 +371,22 @@ class WhisperNetwork(WaveformNetwork):
     def __init__(self, config: Mapping[str, Any], inputs: Mapping[str, Any], layer: int | str) -> None:
         super().__init__(config, inputs, layer)
         n_fft, self.hop_length, n_mels = inputs["n_fft"], inputs["hop_length"], config["num_mel_bins"]
-        self.max_samples = _checked_size(2 * config["max_source_positions"] * self.hop_length, n_fft)
         check_cost(n_fft, self.hop_length, n_mels)
         filters = mel_filter_bank(inputs["sampling_rate"], n_fft, n_mels, fmax=min(8000.0, inputs["sampling_rate"] / 2))
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
         self.register_buffer("filters", torch.from_numpy(filters.T.copy()), persistent=False)
-        self.stride = 2.0 * self.hop_length
         self.n_outputs = config["d_model"]
 
+    @staticmethod
+    def sizes(config: Mapping[str, Any], inputs: Mapping[str, Any]) -> tuple[float, int | None]:
+        """Return the samples for each output frame, and the length that the network takes."""
+        step = 2 * inputs["hop_length"]
+        return float(step), _checked_length(step * config["max_source_positions"], inputs["n_fft"])
+
     def encode(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        padded = F.pad(waveform, (0, self.max_samples - waveform.shape[1]))
+        padded = F.pad(waveform, (0, (self.max_samples or 0) - waveform.shape[1]))
         mel = _mel_power(padded, self.window, self.hop_length, self.filters)[:, :-1]
-        frames = whisper_scale(mel, torch.full((len(mel),), mel.shape[1]))
+        frames = whisper_scale(mel, torch.full_like(lengths, mel.shape[1]))
         step = 2 * self.hop_length
         return self.run(_Pass(), frames.transpose(1, 2)), (lengths + step - 1) // step
 
@@ -354,19 +403,24 @@ class PatchNetwork(WaveformNetwork):
         self.n_frames, self.time_stride = config["max_length"], config["time_stride"]
         self.mean, self.std = (inputs["mean"], 2 * inputs["std"]) if inputs["do_normalize"] else (0.0, 1.0)
         self.bank = KaldiFilterBank(inputs["sampling_rate"], n_mels=config["num_mel_bins"], window="hanning", scale=1.0)
-        self.max_samples = _checked_size(self.n_frames * self.bank.hop_length, self.bank.n_fft)
         self.n_times = (self.n_frames - config["patch_size"]) // self.time_stride + 1
-        self.stride = float(self.bank.hop_length * self.time_stride)
         self.n_outputs = 2 * config["hidden_size"]
 
+    @staticmethod
+    def sizes(config: Mapping[str, Any], inputs: Mapping[str, Any]) -> tuple[float, int | None]:
+        """Return the samples for each output frame, and the length that the network takes."""
+        return float(_KALDI_HOP * config["time_stride"]), _checked_length(_KALDI_HOP * config["max_length"], 1)
+
     def encode(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        frames, lengths = self.bank(waveform, lengths)
-        padded = F.pad(frames, (0, 0, 0, self.n_frames - frames.shape[1]))
-        tokens = self.run(_Pass(), (padded - self.mean) / self.std)
+        padded = F.pad(waveform, (0, (self.max_samples or 0) - waveform.shape[1]))
+        frames, n_frames = self.bank(padded, lengths)
+        frames = F.pad(frames, (0, 0, 0, self.n_frames - frames.shape[1]))
+        frames = frames * frame_mask(frames, n_frames)  # padding is silence, but extractors append zeros
+        tokens = self.run(_Pass(), (frames - self.mean) / self.std)
 
         patches = tokens[:, 2:].unflatten(1, (-1, self.n_times)).mean(dim=1)
         pooled = tokens[:, :2].mean(dim=1, keepdim=True).expand_as(patches)
-        lengths = ((lengths + self.time_stride - 1) // self.time_stride).clamp(max=self.n_times)
+        lengths = ((n_frames + self.time_stride - 1) // self.time_stride).clamp(max=self.n_times)
         return torch.cat([patches, pooled], dim=2), lengths
 
 
@@ -385,31 +439,46 @@ class ClapNetwork(WaveformNetwork):
         super().__init__(config, inputs, layer)
         n_fft, self.hop_length, n_mels = inputs["fft_window_size"], inputs["hop_length"], config["num_mel_bins"]
         sample_rate, self.padding = inputs["sampling_rate"], inputs["padding"]
-        self.max_samples = _checked_size(int(inputs["max_length_s"] * sample_rate), n_fft)
         check_cost(n_fft, self.hop_length, n_mels)
 
-        scale, norm = ("htk", None) if inputs["truncation"] == "fusion" else ("slaney", "slaney")
+        scale, norm = ("htk", "none") if inputs["truncation"] == "fusion" else ("slaney", "slaney")
         edges = inputs["frequency_min"], inputs["frequency_max"]
         filters = mel_filter_bank(sample_rate, n_fft, n_mels, *edges, scale=scale, norm=norm)
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
         self.register_buffer("filters", torch.from_numpy(filters.T.copy()), persistent=False)
 
-        n_times = config["spec_size"] * (config["spec_size"] // n_mels) // _pair(config["patch_stride"])[1]
-        self.n_times = n_times // 2 ** (len(config["depths"]) - 1)
-        self.stride = self.max_samples / self.n_times
+        self.n_times = self._n_times(config)
         self.n_outputs = config["patch_embeds_hidden_size"] * 2 ** (len(config["depths"]) - 1)
+
+    @staticmethod
+    def _n_times(config: Mapping[str, Any]) -> int:
+        """Return the number of output frames; each stage but the last halves it."""
+        n_frames = config["spec_size"] * (config["spec_size"] // max(1, config["num_mel_bins"]))
+        n_times = n_frames // max(1, _pair(config["patch_stride"])[1]) // 2 ** (len(config["depths"]) - 1)
+        if not n_times:
+            raise ComponentError(
+                "Got config of a clap_audio_model network without output frames: spec_size is too small."
+            )
+        return n_times
+
+    @staticmethod
+    def sizes(config: Mapping[str, Any], inputs: Mapping[str, Any]) -> tuple[float, int | None]:
+        """Return the samples for each output frame, and the length that the network takes."""
+        n_samples = _checked_length(int(inputs["max_length_s"] * inputs["sampling_rate"]), inputs["fft_window_size"])
+        return n_samples / ClapNetwork._n_times(config), n_samples
 
     def encode(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         mel = _mel_power(self._filled(waveform, lengths), self.window, self.hop_length, self.filters)
         decibels = 10 * mel.clamp(min=1e-10).log10()
         maps = self.run(_Pass(), decibels[:, None])
-        lengths = (lengths * self.n_times + self.max_samples - 1) // self.max_samples
+        n_samples = self.max_samples or 1
+        lengths = (lengths * self.n_times + n_samples - 1) // n_samples
         return maps.mean(dim=2).transpose(1, 2), lengths
 
     def _filled(self, waveform: Tensor, lengths: Tensor) -> Tensor:
         """Return waveforms that are filled up to the length of the network, by repetition or with zeros."""
-        size, n_samples = self.max_samples, lengths.to(waveform.device)[:, None]
-        position = torch.arange(size, device=waveform.device).expand(len(waveform), size)
+        size, n_samples = self.max_samples or 0, lengths.to(waveform.device)[:, None]
+        position = torch.arange(size, device=waveform.device).expand(waveform.shape[0], size)
         whole = {"repeatpad": size // n_samples * n_samples, "repeat": torch.full_like(n_samples, size)}
         filled = whole.get(self.padding, n_samples)
         return waveform.gather(1, position % n_samples) * (position < filled)
@@ -422,7 +491,7 @@ def _mel_power(waveform: Tensor, window: Tensor, hop_length: int, filters: Tenso
     return in_slabs(mirrored.unfold(1, len(window), hop_length), lambda part: power_spectrum(part, window) @ filters)
 
 
-def _checked_size(n_samples: int, n_fft: int) -> int:
+def _checked_length(n_samples: int, n_fft: int) -> int:
     """Return the length of the clips of a network, which is limited in both directions."""
     if not n_fft < n_samples <= _MAX_SAMPLES:
         raise ComponentError(

@@ -14,7 +14,7 @@ from skastw.core.shapes import ShapesOnly
 from skastw.core.sklearn_private import StrOptions
 from skastw.encoders._families import FAMILIES, Family, read_config, read_inputs
 from skastw.encoders._library import LibraryEncoder
-from skastw.encoders._waveform_networks import WaveformNetwork, build_waveform_network
+from skastw.encoders._waveform_networks import NETWORKS, WaveformNetwork, build_waveform_network
 from skastw.errors import ComponentError
 
 
@@ -95,7 +95,7 @@ class TransformersEncoder(LibraryEncoder):
     @property
     def stride(self) -> float:
         """Number of samples for each output frame."""
-        return self._shapes().stride
+        return self._sizes()[0]
 
     def resolved(self, sample_rate: int, chunk_length: float) -> Self:
         """Return the encoder with the settings of the checkpoint; see :class:`~skastw.core.component.Component`.
@@ -117,7 +117,7 @@ class TransformersEncoder(LibraryEncoder):
                 f"Got sample_rate={sample_rate}, but {self._what(family)} takes waveforms at "
                 f"{inputs['sampling_rate']} Hz: set sample_rate={inputs['sampling_rate']}."
             )
-        encoder._check_length(encoder._shapes(), round(chunk_length * sample_rate))
+        encoder._check_length(round(chunk_length * sample_rate))
         return encoder
 
     def build(self, n_features: int, max_frames: int) -> WaveformNetwork:
@@ -127,9 +127,8 @@ class TransformersEncoder(LibraryEncoder):
                 f"Got frames of {n_features} values, but encoder='transformers' takes samples: set features='waveform'."
             )
         _, config, inputs = self._settings()
-        module = build_waveform_network(config, inputs, self.layer)
-        self._check_length(module, max_frames)
-        return module
+        self._check_length(max_frames)
+        return build_waveform_network(config, inputs, self.layer)
 
     def converted(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the tensors of a checkpoint by the names that they have in the module; half precision is converted."""
@@ -162,11 +161,18 @@ class TransformersEncoder(LibraryEncoder):
         with ShapesOnly(most):
             return build_waveform_network(config, inputs, self.layer)
 
-    def _check_length(self, module: WaveformNetwork, n_samples: int) -> None:
-        if module.max_samples is not None and n_samples > module.max_samples:
-            rate = read_inputs(module.family, self.preprocessor or {})["sampling_rate"]
-            longest = int(100 * module.max_samples / rate) / 100
+    def _sizes(self) -> tuple[float, int | None]:
+        """Return the samples for each output frame, and the longest clip (samples)."""
+        family, config, inputs = self._settings()
+        return NETWORKS[family.front_end].sizes(config, inputs)
+
+    def _check_length(self, n_samples: int) -> None:
+        family, _, inputs = self._settings()
+        _, max_samples = self._sizes()
+        if max_samples is not None and n_samples > max_samples:
+            rate = inputs["sampling_rate"]
+            longest = int(100 * max_samples / rate) / 100
             raise ComponentError(
-                f"Got chunks of {n_samples / rate:g} s, but {self._what(module.family)} takes at most {longest:g} s: "
-                f"set chunk_length={longest:g}."
+                f"Got chunks of {n_samples / rate:g} s, but {self._what(family)} takes at most {longest:g} s: set "
+                f"chunk_length={longest:g}."
             )
