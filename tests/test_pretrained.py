@@ -384,3 +384,16 @@ def test_a_frozen_encoder_is_exported_with_its_weights(checkpoint, tmp_path):
     session = onnxruntime.InferenceSession(clf.export_onnx(tmp_path / "net.onnx"))
     probabilities, _ = session.run(None, {"waveform": CLIPS[0][None]})
     np.testing.assert_allclose(probabilities, clf.predict_proba(CLIPS[:1]), atol=1e-4)
+
+
+# ------------------------------------------------------------------ folders from untrusted sources
+
+
+def test_loading_reads_no_checkpoint(checkpoint, tmp_path, monkeypatch):
+    """A config that names a checkpoint without its settings must not make loading read a file or use the network."""
+    folder = tmp_path / "model"
+    clf = probe(network(checkpoint)).fit(CLIPS, Y)
+    clf.trained_.components.features.encoder.set_params(source=None, revision="main", weights="user/other")
+    clf.save_pretrained(folder)
+    monkeypatch.setattr("skastw.encoders._pretrained.open_checkpoint", lambda *args, **kwargs: pytest.fail("was read"))
+    np.testing.assert_array_equal(ASTWClassifier.from_pretrained(folder).predict(CLIPS), clf.predict(CLIPS))

@@ -21,7 +21,7 @@ from skastw.core.text import readable
 from skastw.core.version import __version__
 from skastw.core.warn import warn_user
 from skastw.errors import ArtifactError
-from skastw.network.components import Components, ModelParams, components_from_config, resolve_components
+from skastw.network.components import Components, ModelParams, components_from_config, named_components
 from skastw.network.model import AudioModel, convert, count_parameters, frames_in_chunk
 from skastw.network.trained import Trained, TrainingRecord
 from skastw.storage import hub
@@ -153,7 +153,7 @@ def push(
         How the weights are stored.
     """
     for source in trained.components.sources:
-        if re.search(r"\bnc\b", licence := source.get("license", "")):
+        if re.search(r"\bnc\b", licence := source.get("license", ""), re.IGNORECASE):
             warn_user(
                 f"The weights {source['weights']!r} have the licence {licence!r}, which forbids commercial use. "
                 f"It also applies to {repo_id!r}."
@@ -246,7 +246,7 @@ def from_documents(stored: StoredArtifact) -> Loaded:
     # the weights decide: the parameter precision may have been changed after fit
     head = stored.weights.specs.get("head.weight")
     dtype = torch.float64 if head is not None and head.dtype == "F64" else torch.float32
-    components = resolve_components(shape, dtype)
+    components = named_components(shape, dtype)
     storage = storage_from_config(config)
     model = _load_model(stored, components, targets.n_outputs, storage)
     fitted_with = {**params, "batch_size": record.batch_size or params.get("batch_size")}

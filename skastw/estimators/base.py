@@ -43,7 +43,7 @@ from skastw.data.split import SplitParams
 from skastw.errors import ArtifactError, DataError, RecipeError, SkastwError, plain
 from skastw.estimators.arguments import ExplainedArguments, Replaced
 from skastw.estimators.attempt import Attempt
-from skastw.network.components import Components, ModelParams, resolve_components
+from skastw.network.components import Components, ModelParams, named_components, resolve_components
 from skastw.network.inference import InferenceParams, embed, predict
 from skastw.network.trained import Trained, held_out_scores
 from skastw.recipes import load_recipe
@@ -733,7 +733,7 @@ class AudioEstimator(
 
         Such a subclass passes values of its own to the ``__init__`` of its base.
         """
-        ours = {**self._params_to_save(), **resolve_components(self).without_folders().to_config()}
+        ours = {**self._params_to_save(), **named_components(self).without_folders().to_config()}
         theirs = {**loaded.params, **loaded.trained.components.to_config()}
         for name in sorted(loaded.params.keys() - set(self._get_param_names())):
             if ours[name] != theirs[name]:

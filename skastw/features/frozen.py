@@ -80,9 +80,11 @@ class Frozen(Features):
         return clone(self).set_params(encoder=encoder, features=features.resolved(sample_rate, self.chunk_length))
 
     def initial_weights(self) -> Mapping[str, Tensor]:
-        """Return the weights of the encoder; see :class:`~skastw.core.component.Component`."""
-        _, encoder = self.parts()
-        return {f"encoder.{name}": tensor for name, tensor in encoder.initial_weights().items()}
+        """Return the weights of both parts; see :class:`~skastw.core.component.Component`."""
+        parts = dict(zip(("features", "encoder"), self.parts(), strict=True))
+        return {
+            f"{kind}.{name}": value for kind, part in parts.items() for name, value in part.initial_weights().items()
+        }
 
     def frames_per_second(self, sample_rate: int) -> float:
         """Return the frame rate (Hz)."""

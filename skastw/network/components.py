@@ -216,7 +216,9 @@ def components_from_config(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def resolve_components(params: ModelParams, dtype: torch.dtype = torch.float32) -> Components:
-    """Return checked copies of the components, which do not change if the parameters are changed later.
+    """Return the components as ``fit`` uses them; they do not change if the parameters are changed later.
+
+    The settings of checkpoints are read. An encoder that is frozen becomes a part of the front end.
 
     Parameters
     ----------
@@ -233,6 +235,8 @@ def resolve_components(params: ModelParams, dtype: torch.dtype = torch.float32) 
     ------
     ComponentError
         If a component is unknown, has a parameter that is not valid, or cannot be combined with another one.
+    WeightsError
+        If a checkpoint cannot be read.
 
     Examples
     --------
@@ -240,6 +244,31 @@ def resolve_components(params: ModelParams, dtype: torch.dtype = torch.float32) 
     >>> from skastw.network.components import resolve_components
     >>> resolve_components(ASTWClassifier(encoder="rnn")).encoder
     RNNEncoder()
+    """
+    components = named_components(params, dtype)
+    if components.encoder.frozen:  # its outputs never change, so they are computed once, like other frames
+        frozen = Frozen(encoder=components.encoder, features=components.features, chunk_length=components.chunk_length)
+        components = replace(components, features=frozen, encoder=IdentityEncoder())
+
+    rate, chunk_length = components.sample_rate, components.chunk_length
+    parts: dict[str, Any] = {kind: part.resolved(rate, chunk_length) for kind, part in components.parts.items()}
+    return _checked(replace(components, **parts))
+
+
+def named_components(params: ModelParams, dtype: torch.dtype = torch.float32) -> Components:
+    """Return the components that the parameters are or name. No file is read.
+
+    Parameters
+    ----------
+    params : ModelParams
+        Parameters, or an estimator that has them.
+    dtype : torch.dtype, default=torch.float32
+        Number format of the weights.
+
+    Raises
+    ------
+    ComponentError
+        If a component is unknown or has a parameter that is not valid.
     """
     listed = params.augment if isinstance(params.augment, list | tuple) else [params.augment]
     if len(listed) > MAX_AUGMENTATIONS:
@@ -250,23 +279,21 @@ def resolve_components(params: ModelParams, dtype: torch.dtype = torch.float32) 
     parts: dict[str, Any] = {
         kind: resolve_component(component_base(kind), getattr(params, kind)) for kind in KINDS if kind != "augment"
     }
-    augment = tuple(resolve_component(Augment, item) for item in listed if item is not None)
-    for component in (*parts.values(), *augment):
-        component.check_params()
-    if parts["encoder"].frozen:  # its outputs never change, so they are computed once, like other frames
-        frozen = Frozen(encoder=parts["encoder"], features=parts["features"], chunk_length=plain(params.chunk_length))
-        parts |= {"features": frozen, "encoder": IdentityEncoder()}
-
-    rate, chunk_length = plain(params.sample_rate), plain(params.chunk_length)
     components = Components(
-        **{kind: part.resolved(rate, chunk_length) for kind, part in parts.items()},
-        augment=augment,
+        **parts,
+        augment=tuple(resolve_component(Augment, item) for item in listed if item is not None),
         sample_rate=plain(params.sample_rate),
         chunk_length=plain(params.chunk_length),
         n_models=plain(params.n_models),
         dtype=dtype,
     )
+    for component in (*components.parts.values(), *components.augment):
+        component.check_params()
+    return copy.deepcopy(components)
 
+
+def _checked(components: Components) -> Components:
+    """Return the components if they can be combined."""
     if components.precomputed and components.in_step:
         raise ComponentError(
             "Got an augmentation of waveforms with features='precomputed', expected a front end, because the frames in "
@@ -279,4 +306,4 @@ def resolve_components(params: ModelParams, dtype: torch.dtype = torch.float32) 
                 "features='log_mel', because this augmentation changes log-mel bands or levels; set features='log_mel' "
                 "or remove the augmentation."
             )
-    return copy.deepcopy(components)
+    return components

@@ -150,18 +150,11 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], component: Co
     module.load_state_dict(dict(weights), strict=bool(weights))
 
 
-def trained_state(model: nn.Module) -> dict[str, Tensor]:
-    """Return the weights and buffers of ``model`` by name, without the weights that are not trained.
-
-    Examples
-    --------
-    >>> from torch import nn
-    >>> from skastw.network.model import trained_state
-    >>> layers = nn.Sequential(nn.Linear(1, 1).requires_grad_(False), nn.Linear(1, 1))
-    >>> list(trained_state(layers))
-    ['1.weight', '1.bias']
-    """
+def trained_state(model: AudioModel) -> dict[str, Tensor]:
+    """Return the weights and buffers of ``model`` by name, without those that training does not change."""
     fixed = {name for name, weight in model.named_parameters() if not weight.requires_grad}
+    if not any(weight.requires_grad for weight in model.features.parameters()):
+        fixed |= {f"features.{name}" for name in model.features.state_dict()}
     return {name: value for name, value in model.state_dict().items() if name not in fixed}
 
 
