@@ -407,10 +407,12 @@ def test_a_long_batch_is_processed_in_parts_with_the_same_frames_and_gradients(m
         torch.testing.assert_close(parts, whole, rtol=1e-3, atol=1e-4)
 
 
-def test_a_classifier_trains_its_filters_and_loads_again(tmp_path):
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_a_classifier_trains_its_filters_and_loads_again(precision, tmp_path):
     clips, y = make_tones(n_clips=8, n_classes=2, duration=(0.1, 0.2), random_state=0)
     features = LEAF(n_filters=8, win_length=201)
-    clf = ASTWClassifier(features=features, encoder=RNNEncoder(hidden=8), epochs=2, val_split=None).fit(clips, y)
+    settings = {"encoder": RNNEncoder(hidden=8), "epochs": 2, "val_split": None, "precision": precision}
+    clf = ASTWClassifier(features=features, **settings).fit(clips, y)
     first = features.build(16000).state_dict()
     learned = clf.model_.features.state_dict()
     assert [name for name, weights in learned.items() if torch.equal(weights, first[name])] == []

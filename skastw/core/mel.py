@@ -70,7 +70,7 @@ def _mel_filters(
     rising = (bins - lower) / (centre - lower)
     falling = (upper - bins) / (upper - centre)
     triangles = np.maximum(0, np.minimum(rising, falling))
-    return (triangles if norm == "none" else triangles * 2 / width).astype(np.float32)
+    return (triangles * 2 / width if norm == "slaney" else triangles).astype(np.float32)
 
 
 def warn_about_empty_bands(filters: np.ndarray, sample_rate: float, n_fft: int) -> None:

@@ -105,7 +105,7 @@ class _LEAFModule(FeaturesModule):
         self.log_rate = _logarithms(0.04 * first)
 
     def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        energy = self._energy(waveform).clamp(min=_FLOOR)
+        energy = self._energy(waveform.to(self.time.dtype)).clamp(min=_FLOOR)
         gain, power, rate = (weight.clamp(max=0).exp() for weight in (self.log_gain, self.log_power, self.log_rate))
         frames = energy_normalized(energy, rate, gain=gain, bias=self.log_bias.exp(), power=power, eps=1e-12)
         n_frames = (lengths + self.hop_length - 1) // self.hop_length
