@@ -1,10 +1,12 @@
 """What several test modules share. The session's objects are never changed: a test that changes one takes a copy."""
 
+import json
+
 import numpy as np
 import pytest
 import soundfile
 
-from helpers import INT16
+from helpers import INT16, torch_seed
 from hub_server import HubServer
 from skastw import ASTWClassifier
 from skastw.datasets import make_tones
@@ -64,6 +66,27 @@ def two_classifiers(tone_clips):
     encoder = ASTWEncoder(d_model=16, num_heads=2, num_layers=1)
     classifiers = [ASTWClassifier(encoder=encoder, epochs=1, random_state=seed) for seed in range(2)]
     return [clf.fit(clips, np.array(["low", "mid", "high"])[y]) for clf in classifiers]
+
+
+@pytest.fixture(scope="session")
+def wav2vec2_folder(tmp_path_factory):
+    """Return the folder of a small wav2vec 2.0 with random weights, as transformers saves it."""
+    transformers = pytest.importorskip("transformers")
+    config = transformers.Wav2Vec2Config(
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        conv_dim=[8] * 7,
+        num_conv_pos_embeddings=8,
+        num_conv_pos_embedding_groups=2,
+    )
+    folder = tmp_path_factory.mktemp("checkpoints") / "wav2vec2"
+    with torch_seed(0):
+        transformers.Wav2Vec2Model(config).save_pretrained(folder)
+    settings = {"sampling_rate": 16000, "do_normalize": True, "feature_size": 1}
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings))
+    return folder
 
 
 # ------------------------------------------------------------------ servers

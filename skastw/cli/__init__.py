@@ -10,6 +10,7 @@ from skastw.cli._output import INTERRUPTED, in_one_line, print_warning
 from skastw.cli.completion import completion
 from skastw.cli.models import demo, export, info, push
 from skastw.cli.predict import embed, predict, windows
+from skastw.cli.pretrained import pretrained
 from skastw.cli.recipes import bench, recipes
 from skastw.cli.train import describe, evaluate, train
 from skastw.core.version import __version__
@@ -40,6 +41,7 @@ class _Commands(click.Group):
         embed,
         describe,
         recipes,
+        pretrained,
         info,
         export,
         push,

@@ -21,6 +21,7 @@ from skastw.core.text import looked_in
 from skastw.errors import ArtifactError, HubError, WeightsError
 from skastw.storage import hub
 from skastw.storage.files import parse_json, read_limited
+from skastw.storage.known_checkpoints import license_and_citation, suggested_weights
 from skastw.storage.schema import check
 from skastw.storage.torch_files import SUFFIXES, converted_folder
 from skastw.storage.weights import StoredWeights, TensorSpec, open_weights
@@ -28,12 +29,14 @@ from skastw.storage.weights import StoredWeights, TensorSpec, open_weights
 #: The files of a checkpoint in a folder or repository. Processors store the settings of their front end in PROCESSOR.
 CONFIG, PREPROCESSOR, PROCESSOR = "config.json", "preprocessor_config.json", "processor_config.json"
 WEIGHTS, INDEX, CARD = "model.safetensors", "model.safetensors.index.json", "README.md"
+#: File of ``torch.save`` that is converted if a folder or repository has no safetensors.
+TORCH_WEIGHTS = "pytorch_model.bin"
 #: Largest JSON file, and largest safetensors file, that is read (bytes).
 _MAX_JSON_BYTES, _MAX_WEIGHT_BYTES = 4 * 2**20, 16 * 2**30
 _FileName = Annotated[str, Meta(pattern=r"^\w[\w.-]*\.safetensors$", description="the name of a safetensors file")]
 _TO_CONVERT = (
     "Files that torch.save wrote (.bin, .ckpt, .pt, .pth) are converted to safetensors if their path is given, "
-    "weights='folder/pytorch_model.bin'. Many repositories also have a converted revision such as 'refs/pr/1'."
+    "weights='folder/weights.pt'. Many repositories also have a converted revision such as 'refs/pr/1'."
 )
 
 
@@ -50,8 +53,8 @@ class Checkpoint:
     documents : mapping of str to dict
         Content of the JSON files beside them, by file name.
     source : dict
-        ``weights`` (name without folders), ``commit`` (of a repository), ``sha256`` of the safetensors files, and
-        ``license``, if the model card names it.
+        ``weights`` (name without folders), ``commit`` (of a repository), and ``sha256`` of the files; ``license``, if
+        the model card names it or the checkpoint is well known, and ``citation``, if it is.
     """
 
     name: str
@@ -73,12 +76,12 @@ def open_checkpoint(
     Parameters
     ----------
     weights : path or str
-        A safetensors file, a file of ``torch.save``, a folder that contains ``model.safetensors`` or its parts, or a
-        repository ``user/name`` of the Hub.
+        A safetensors file, a file of ``torch.save``, a folder that contains ``model.safetensors``, its parts or
+        ``pytorch_model.bin``, or a repository ``user/name`` of the Hub. Files of ``torch.save`` are converted.
     revision : str, optional
         Branch, tag or full commit hash of the repository.
     sha256 : str, optional
-        Expected SHA-256 of the safetensors files.
+        Expected SHA-256 of the safetensors files, or of the file that is converted.
 
     Raises
     ------
@@ -93,13 +96,14 @@ def open_checkpoint(
             return _read(name, None, [Path(weights)], sha256)
         folder, names = _fetch(name, revision)
         try:
-            return _read(name, folder, _parts(folder), sha256)
-        except ArtifactError as error:
+            return _read_folder(name, folder, sha256)
+        except (ArtifactError, WeightsError) as error:
             if not hub.repair(folder, name, names, because=error):
                 raise
-        return _read(name, folder, _parts(folder), sha256)
+        return _read_folder(name, folder, sha256)
     except (ArtifactError, HubError, OSError) as error:
-        raise WeightsError(f"The weights {name!r} cannot be read: {error}") from error
+        suggestion = "" if Path(weights).exists() else suggested_weights(name)
+        raise WeightsError(f"The weights {name!r} cannot be read: {error}{suggestion}") from error
 
 
 def read_tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
@@ -123,7 +127,8 @@ def _converted(name: str, path: Path, sha256: str | None) -> Checkpoint:
     _check_digest(digest, sha256)
     folder = converted_folder(path, digest)
     checkpoint = _read(str(folder), folder, _parts(folder), None)
-    return replace(checkpoint, name=name, source={"weights": path.name, "sha256": digest})
+    source = {"weights": path.name, "sha256": digest, **license_and_citation(path.name, digest)}
+    return replace(checkpoint, name=name, source=source)
 
 
 def _check_digest(found: str, expected: str | None) -> None:
@@ -142,7 +147,20 @@ def _fetch(name: str, revision: str | None) -> tuple[Path, list[str]]:
             parts = [part.name for part in _parts(folder)]
             hub.fetch(name, [CONFIG, *parts], revision=folder.name)
             names += [INDEX, *parts]
+        else:
+            hub.fetch(name, [CONFIG], optional=[TORCH_WEIGHTS], revision=folder.name)
+            names += [TORCH_WEIGHTS] * (folder / TORCH_WEIGHTS).is_file()
     return folder, names
+
+
+def _read_folder(name: str, folder: Path, sha256: str | None) -> Checkpoint:
+    """Return the checkpoint in a folder; a file of ``torch.save`` counts if there are no safetensors."""
+    parts = _parts(folder)
+    if parts[0].exists() or not (folder / TORCH_WEIGHTS).is_file():
+        return _read(name, folder, parts, sha256)
+    converted = _converted(name, folder / TORCH_WEIGHTS, sha256)
+    source = _source(name, folder, converted.source["sha256"])
+    return replace(converted, documents=_documents(folder), source=source)
 
 
 def _parts(folder: Path) -> list[Path]:
@@ -172,17 +190,28 @@ def _read(name: str, folder: Path | None, parts: list[Path], sha256: str | None)
         raise ArtifactError(f"The parts of {name!r} hold the same weights twice.")
     _check_digest(digest.hexdigest(), sha256)
 
+    source = _source(name, folder, digest.hexdigest())
+    return Checkpoint(name, tuple(stored), {} if folder is None else _documents(folder), source)
+
+
+def _source(name: str, folder: Path | None, digest: str) -> dict[str, Any]:
+    """Return where weights come from, as far as it is known."""
     path = Path(name)
+    weights = path.name if path.exists() else name
     source = {
-        "weights": path.name if path.exists() else name,
+        "weights": weights,
         "commit": None if folder is None or folder == path else folder.name,
-        "sha256": digest.hexdigest(),
+        "sha256": digest,
         "license": None if folder is None else _license(folder / CARD),
     }
-    known = {key: value for key, value in source.items() if value is not None}
-    documents = () if folder is None else (CONFIG, PREPROCESSOR, PROCESSOR)
-    read = {item: _read_json(folder / item) for item in documents if folder and (folder / item).is_file()}
-    return Checkpoint(name, tuple(stored), read, known)
+    stated = {key: value for key, value in source.items() if value is not None}
+    return license_and_citation(weights, digest) | stated
+
+
+def _documents(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return the content of the JSON files of a checkpoint by name."""
+    names = (CONFIG, PREPROCESSOR, PROCESSOR)
+    return {name: _read_json(folder / name) for name in names if (folder / name).is_file()}
 
 
 def _open(file: BinaryIO, path: Path) -> StoredWeights:

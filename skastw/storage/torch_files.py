@@ -113,7 +113,7 @@ def converted_folder(path: Path, sha256: str) -> Path:
     WeightsError
         If the file cannot be converted, or the cache cannot be written.
     """
-    folder = _cache() / f"converted-{_VERSION}" / sha256
+    folder = cache_folder() / f"converted-{_VERSION}" / sha256
     try:
         with open(folder / WEIGHTS, "rb") as file:
             open_weights(file, folder / WEIGHTS)
@@ -130,7 +130,8 @@ def converted_folder(path: Path, sha256: str) -> Path:
         ) from error
 
 
-def _cache() -> Path:
+def cache_folder() -> Path:
+    """Return the folder of the user for files that can be made or downloaded again; see :func:`converted_folder`."""
     import pooch
 
     return Path(os.environ.get("SKASTW_CACHE") or pooch.os_cache("skastw"))
