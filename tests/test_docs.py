@@ -44,6 +44,7 @@ def own_registry():
 @pytest.mark.parametrize("page", [p for p in PAGES if snippets(p)], ids=page_name)
 def test_the_snippets_of_a_page_run_in_order(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SKASTW_CACHE", str(tmp_path / "converted"))
     namespace = {}
     with own_registry():
         for code in snippets(page):
