@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import re
 from functools import partial
 from pathlib import Path
 
@@ -810,6 +811,20 @@ def test_the_transforms_of_the_library_run_and_repeat():
     clips, y = make_tones(n_clips=8, n_classes=2, duration=(0.1, 0.2), random_state=0)
     clf = ASTWClassifier(encoder=TINY, epochs=1, augment=component, device="cpu").fit(clips, y)
     assert np.isfinite(clf.predict_proba(clips)).all()
+
+
+@pytest.mark.slow
+def test_the_snippet_with_the_library_runs(tmp_path, monkeypatch):
+    """The page shows a snippet that the usual tests leave out, because they do not have the library."""
+    pytest.importorskip("audiomentations")
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parent.parent / "docs" / "waveform_augmentation.md").read_text(encoding="utf-8")
+    first, *_ = re.findall(r"^```python\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
+    [snippet] = re.findall(r"^```py\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
+    namespace = {}
+    for code in (first, snippet):
+        exec(code, namespace)
+    assert "TanhDistortion" in namespace["clf"].augment_[0].saved_params()["settings"]
 
 
 # ------------------------------------------------------------------ training

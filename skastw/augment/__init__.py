@@ -4,9 +4,16 @@ from typing import TYPE_CHECKING, Any
 
 from skastw.augment._base import Augment, Transform
 from skastw.augment._nested import NestedAugment
+from skastw.augment._waveform import WaveformAugment
 from skastw.core.component import export_named
 
-__all__ = ["Augment", "NestedAugment", "Transform", *export_named(__name__, __path__, Augment, globals())]
+__all__ = [
+    "Augment",
+    "NestedAugment",
+    "Transform",
+    "WaveformAugment",
+    *export_named(__name__, __path__, Augment, globals()),
+]
 
 if TYPE_CHECKING:  # the classes are exported when the package is imported
 
