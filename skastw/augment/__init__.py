@@ -7,7 +7,13 @@ from skastw.augment._nested import NestedAugment
 from skastw.augment._waveform import WaveformAugment
 from skastw.core.component import export_named
 
-__all__ = ["Augment", "NestedAugment", "Transform", "WaveformAugment", *export_named(__name__, __path__, Augment, globals())]
+__all__ = [
+    "Augment",
+    "NestedAugment",
+    "Transform",
+    "WaveformAugment",
+    *export_named(__name__, __path__, Augment, globals()),
+]
 
 if TYPE_CHECKING:  # the classes are exported when the package is imported
 

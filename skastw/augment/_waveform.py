@@ -87,7 +87,7 @@ def level_ratio(waveform: Tensor, other: Tensor) -> Tensor:
 
 
 def at_level_of(waveform: Tensor, changed: Tensor, lengths: Tensor) -> Tensor:
-    """Return ``changed`` waveforms (B, N), zero beyond each length, at the level of ``waveform`` (B, N)."""
+    """Return ``changed`` waveforms (B, N), zero beyond the ``lengths`` (B,), at the level of ``waveform`` (B, N)."""
     changed = changed * length_mask(lengths, changed.shape[1], changed.device)
     return changed * level_ratio(waveform, changed)
 
@@ -105,7 +105,7 @@ def fft_size(n_samples: int) -> int:
 
 
 def window_size(sample_rate: int) -> int:
-    """Return the length of windows of about 50 ms, a power of two."""
+    """Return the length of windows of about 50 ms at ``sample_rate`` (Hz), a power of two."""
     return 2 ** max(4, round(math.log2(0.05 * sample_rate)))
 
 
@@ -115,7 +115,7 @@ def to_spectra(waveform: Tensor, window: Tensor, hop: int) -> Tensor:
 
 
 def from_spectra(spectra: Tensor, window: Tensor, hop: int, n_samples: int) -> Tensor:
-    """Return the waveforms (B, n_samples) of spectra (B, F, T) by overlap and addition."""
+    """Return waveforms (B, n_samples) from spectra (B, F, T); see :func:`to_spectra` for ``window`` and ``hop``."""
     return torch.istft(spectra, len(window), hop, window=window, center=True, length=n_samples)
 
 
@@ -143,6 +143,6 @@ def filtered(waveform: Tensor, sample_rate: int, response: Callable[[Tensor], Te
 
 
 def slope(frequencies: Tensor, stop: Tensor | float, passed: Tensor | float) -> Tensor:
-    """Return a response that rises as a cosine from 0 at the frequency ``stop`` to 1 at ``passed``, and stays there."""
+    """Return the response at ``frequencies`` that rises as a cosine from 0 at ``stop`` to 1 at ``passed``."""
     position = ((frequencies - stop) / (passed - stop)).clamp(min=0, max=1)
     return (1 - torch.cos(math.pi * position)) / 2
