@@ -175,10 +175,14 @@ def test_a_search_over_threads_scores_as_one_that_is_not():
 # ------------------------------------------------------------------ the pieces
 
 
-@pytest.mark.parametrize("name", component_names("encoder"))
+#: Encoders with modules of another package, which may draw from torch's global generators.
+FOREIGN = ("image", "transformers")
+
+
+@pytest.mark.parametrize("name", [name for name in component_names("encoder") if name not in FOREIGN])
 def test_our_encoders_draw_from_no_global_generator(name):
     encoder = resolve_component(Encoder, name)
-    small = {"d_model": 24, "width": 8, "hidden": 8, "channels": 8, "dropout": 0.2}
+    small = {"d_model": 48, "width": 8, "hidden": 8, "channels": 8, "dropout": 0.2}
     encoder.set_params(**{key: value for key, value in small.items() if key in encoder.get_params()})
     torch.manual_seed(5)
     before = torch.get_rng_state()

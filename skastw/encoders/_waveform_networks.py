@@ -401,7 +401,8 @@ class PatchNetwork(WaveformNetwork):
     def __init__(self, config: Mapping[str, Any], inputs: Mapping[str, Any], layer: int | str) -> None:
         super().__init__(config, inputs, layer)
         self.n_frames, self.time_stride = config["max_length"], config["time_stride"]
-        self.mean, self.std = (inputs["mean"], 2 * inputs["std"]) if inputs["do_normalize"] else (0.0, 1.0)
+        self.mean = inputs["mean"] if inputs["do_normalize"] else 0.0
+        self.std = 2 * inputs["std"] if inputs["do_normalize"] else 1.0
         self.bank = KaldiFilterBank(inputs["sampling_rate"], n_mels=config["num_mel_bins"], window="hanning", scale=1.0)
         self.n_times = (self.n_frames - config["patch_size"]) // self.time_stride + 1
         self.n_outputs = 2 * config["hidden_size"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Self
 
 import torch
@@ -12,15 +12,14 @@ from torch import Tensor
 from skastw.core.parameters import integers, param, parameters
 from skastw.core.shapes import ShapesOnly
 from skastw.core.sklearn_private import StrOptions
-from skastw.encoders._families import FAMILIES, Family, names_of_network, read_config, read_inputs
-from skastw.encoders._pretrained import PretrainedEncoder
+from skastw.encoders._families import FAMILIES, Family, read_config, read_inputs
+from skastw.encoders._library import LibraryEncoder
 from skastw.encoders._waveform_networks import NETWORKS, WaveformNetwork, build_waveform_network
-from skastw.errors import ArtifactError, ComponentError, WeightsError
-from skastw.storage.checkpoints import CONFIG, PREPROCESSOR, PROCESSOR, Checkpoint
+from skastw.errors import ComponentError
 
 
 @parameters
-class TransformersEncoder(PretrainedEncoder):
+class TransformersEncoder(LibraryEncoder):
     """A network of Hugging Face's transformers on waveforms, usually with the weights of a checkpoint.
 
     It needs ``features="waveform"``, and computes the input of the network itself, with the settings of the checkpoint.
@@ -81,17 +80,6 @@ class TransformersEncoder(PretrainedEncoder):
         "the first layer, n for the output of the n-th layer, before the norm that some networks have behind all "
         'layers. ``"weighted"`` is the sum of all hidden states, with weights that are learned.',
     )
-    config: dict[str, Any] | None = param(
-        default=None,
-        valid=[dict, None],
-        doc="Settings of the network, with the names of ``config.json``; by default those of the checkpoint.",
-    )
-    preprocessor: dict[str, Any] | None = param(
-        default=None,
-        valid=[dict, None],
-        doc="Settings of the front end, with the names of ``preprocessor_config.json``; by default those of the "
-        "checkpoint, or without a checkpoint those with which transformers trains such networks.",
-    )
 
     @property
     def frozen(self) -> bool:
@@ -120,7 +108,7 @@ class TransformersEncoder(PretrainedEncoder):
 
         if sample_rate != inputs["sampling_rate"]:
             raise ComponentError(
-                f"Got sample_rate={sample_rate}, but {self._what(family)} takes waveforms at "
+                f"Got sample_rate={sample_rate}, but {self.network_name(family)} takes waveforms at "
                 f"{inputs['sampling_rate']} Hz: set sample_rate={inputs['sampling_rate']}."
             )
         encoder._check_length(round(chunk_length * sample_rate))
@@ -136,16 +124,20 @@ class TransformersEncoder(PretrainedEncoder):
         self._check_length(max_frames)
         return build_waveform_network(config, inputs, self.layer)
 
-    def converted(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    def converted(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the tensors of a checkpoint by the names that they have in the module; half precision is converted."""
-        module = self._shapes()
-        converted = {
-            name: tensors[stored].float() if tensors[stored].is_floating_point() else tensors[stored]
-            for name, stored in self._names(module, tensors).items()
-        }
-        if module.layer_weights is not None:
-            converted["layer_weights"] = torch.zeros(module.layer_weights.shape)
-        return converted
+        converted, weights = super().converted(tensors), self.without_memory().layer_weights
+        return converted if weights is None else {**converted, "layer_weights": torch.zeros(weights.shape)}
+
+    def without_memory(self, most: int = 100_000) -> WaveformNetwork:
+        """Return the module without memory for its weights, of which there may be ``most``."""
+        _, config, inputs = self._settings()
+        with ShapesOnly(most):
+            return build_waveform_network(config, inputs, self.layer)
+
+    def is_read(self, module: WaveformNetwork, name: str) -> bool:
+        """Return whether the module has the weight that is called ``name`` in checkpoints."""
+        return not module.is_above(name)
 
     def check_params(self) -> None:
         """Raise ComponentError if a parameter is not valid; see :class:`~skastw.core.component.Component`."""
@@ -153,55 +145,6 @@ class TransformersEncoder(PretrainedEncoder):
         known = [*FAMILIES, "clap"]
         if self.config is not None and self.config.get("model_type") not in known:
             raise ComponentError(f"Got config={self.config!r:.200}, expected 'model_type' in it, one of {known}.")
-
-    def defined_by(self, checkpoint: Checkpoint, sample_rate: int) -> dict[str, Any]:
-        """Return the settings in the JSON files of a checkpoint, whose weights fit the network that they describe."""
-        documents = checkpoint.documents
-        nested = [documents.get(PROCESSOR, {}).get(name) for name in ("feature_extractor", "audio_processor")]
-        found = [item for item in (documents.get(PREPROCESSOR), *nested) if isinstance(item, dict)]
-        config = self.config if self.config is not None else documents.get(CONFIG)
-        preprocessor = self.preprocessor if self.preprocessor is not None else next(iter(found), None)
-        for name, value, file in (("config", config, CONFIG), ("preprocessor", preprocessor, PREPROCESSOR)):
-            if value is None:
-                raise WeightsError(
-                    f"There is no {file} beside the weights {checkpoint.name!r}: pass its content as {name}=, or the "
-                    "folder or repository that contains it."
-                )
-
-        encoder = clone(self).set_params(config=config, preprocessor=preprocessor)
-        try:
-            module, specs = encoder._shapes(most=2 * len(checkpoint.specs) + 64), checkpoint.specs
-        except (ArtifactError, ComponentError) as error:
-            raise WeightsError(f"The weights {checkpoint.name!r} cannot be used: {error}") from error
-        own = module.state_dict()
-        for name, stored in encoder._names(module, specs).items():
-            if list(own[name].shape) != specs[stored].shape:
-                raise WeightsError(
-                    f"The weights {checkpoint.name!r} have {stored[:200]} of shape {specs[stored].shape}, expected "
-                    f"{list(own[name].shape)}: they do not fit the settings in {CONFIG}."
-                )
-        return {"config": config, "preprocessor": preprocessor}
-
-    def _names(self, module: WaveformNetwork, stored: Iterable[str]) -> dict[str, str]:
-        """Return the names in the module of the weights in a checkpoint, with their names there.
-
-        Raises
-        ------
-        WeightsError
-            If weights are missing, or left over.
-        """
-        found = {f"network.{name}": key for name, key in names_of_network(module.family, stored).items()}
-        found = {name: key for name, key in found.items() if not module.is_above(name.removeprefix("network."))}
-        expected = {name for name in module.state_dict() if name != "layer_weights"}
-        for names, problem in ((expected - found.keys(), "lack"), (found.keys() - expected, "have the unknown")):
-            if names:
-                listed = ", ".join(name.removeprefix("network.")[:200] for name in sorted(names)[:3])
-                more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-                raise WeightsError(
-                    f"The weights {str(self.weights)!r} {problem} {listed}{more}, so they do not belong to "
-                    f"{self._what(module.family)}, or are incomplete."
-                )
-        return found
 
     def _settings(self) -> tuple[Family, dict[str, Any], dict[str, Any]]:
         """Return the kind of the network, its settings, and those of its front end."""
@@ -213,12 +156,6 @@ class TransformersEncoder(PretrainedEncoder):
         config = read_config(self.config)
         family = FAMILIES[config["model_type"]]
         return family, config, read_inputs(family, self.preprocessor or {})
-
-    def _shapes(self, most: int = 100_000) -> WaveformNetwork:
-        """Return the module without memory for its weights, of which there may be ``most``."""
-        _, config, inputs = self._settings()
-        with ShapesOnly(most):
-            return build_waveform_network(config, inputs, self.layer)
 
     def _sizes(self) -> tuple[float, int | None]:
         """Return the samples for each output frame, and the longest clip (samples)."""
@@ -232,9 +169,6 @@ class TransformersEncoder(PretrainedEncoder):
             rate = inputs["sampling_rate"]
             longest = int(100 * max_samples / rate) / 100
             raise ComponentError(
-                f"Got chunks of {n_samples / rate:g} s, but {self._what(family)} takes at most {longest:g} s: set "
-                f"chunk_length={longest:g}."
+                f"Got chunks of {n_samples / rate:g} s, but {self.network_name(family)} takes at most {longest:g} s: "
+                f"set chunk_length={longest:g}."
             )
-
-    def _what(self, family: Family) -> str:
-        return f"the {family.name} network" + (f" {str(self.weights)!r}" if self.weights else "")
