@@ -12,7 +12,7 @@ import torch
 from sklearn.metrics import f1_score
 from torch.nn import functional as F
 
-from helpers import torch_seed, with_sizes
+from helpers import example, frame_size, torch_seed, with_sizes
 from skastw import ASTWClassifier
 from skastw.augment import SpecAugment
 from skastw.core.batching import Batch, length_mask
@@ -171,10 +171,11 @@ def test_muon_leaves_weights_without_gradient_and_refuses_vectors():
 @pytest.mark.parametrize("encoder", component_names("encoder"))
 @pytest.mark.parametrize("pooling", component_names("pooling"))
 def test_each_parameter_has_exactly_one_optimiser(encoder, pooling):
-    encoder = with_sizes(resolve_component(Encoder, encoder), {"d_model": 16, "num_heads": 2, "num_layers": 1})
+    encoder = with_sizes(example(Encoder, encoder), {"d_model": 16, "num_heads": 2, "num_layers": 1})
     pooling = resolve_component(Pooling, pooling)
     parts = Precomputed(), NoNormalization(), encoder, pooling
-    model = build_model(*parts, n_outputs=3, sample_rate=16000, chunk_length=1, n_features=8)
+    n_features = frame_size(encoder, 8)
+    model = build_model(*parts, n_outputs=3, sample_rate=16000, chunk_length=1, n_features=n_features)
     muon, adam = build_optimizers(model, OptimizerParams(muon_lr=0.1, adam_lr=0.2, weight_decay=0.3)).values()
     taken = [id(weight) for optimizer in (muon, adam) for group in optimizer.param_groups for weight in group["params"]]
     assert sorted(taken) == sorted(id(weight) for weight in model.parameters())
@@ -202,6 +203,19 @@ def test_without_muon_adamw_has_every_parameter_and_the_history_its_rate_alone()
     assert decayed == {id(weight) for weight in model.parameters() if weight.ndim > 1}
     assert "muon_lr" not in result.history[0]
     assert result.history[0]["adam_lr"] > 0
+
+
+def test_weights_with_weight_norm_are_trained_by_adamw():
+    model = torch.nn.Sequential(
+        torch.nn.Linear(3, 3), torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(3, 3))
+    )
+    assert [id(weight) for weight in matrix_weights(model)] == [id(model[0].weight)]
+    muon, adam = build_optimizers(model, OptimizerParams(muon_lr=0.1)).values()
+    before = [weight.detach().clone() for weight in model.parameters()]
+    model(torch.ones(2, 3)).square().sum().backward()
+    muon.step()
+    adam.step()
+    assert all(not torch.equal(weight, old) for weight, old in zip(model.parameters(), before, strict=True))
 
 
 def test_frozen_weights_have_no_optimiser():

@@ -300,14 +300,13 @@ def test_weights_have_the_names_of_checkpoints_in_every_release(saved):
 @pytest.mark.parametrize("name", [name for name in NETWORKS if name != "clap_audio_model"])
 def test_layers_are_those_below_the_blocks_and_each_block(name):
     module = small_network(name).build(1, 70)
-    layers = module.layers()
+    layers = module.parts_in_order()
     assert len(layers) == 2 + (2 if FAMILIES[name.split()[0]].front_end == "samples" else 1)
     counted = [id(weight) for layer in layers for weight in layer.parameters()]
     assert sorted(counted) == sorted(id(weight) for weight in module.parameters())
     weighted = small_network(name, layer="weighted").build(1, 70)
-    assert [
-        n for n, w in weighted.named_parameters() if not any(w is v for p in weighted.layers() for v in p.parameters())
-    ] == ["layer_weights"]
+    counted = {id(weight) for part in weighted.parts_in_order() for weight in part.parameters()}
+    assert [key for key, weight in weighted.named_parameters() if id(weight) not in counted] == ["layer_weights"]
 
 
 def test_layers_that_are_not_trained_stay_in_evaluation_mode():
@@ -315,7 +314,7 @@ def test_layers_that_are_not_trained_stay_in_evaluation_mode():
     encoder.config |= {"hidden_dropout": 0.5, "feat_proj_dropout": 0.5, "attention_dropout": 0.5}
     with torch_seed(0):
         module = encoder.build(1, 70)
-    bottom, *others, last = module.layers()
+    bottom, *others, last = module.parts_in_order()
     samples = torch.randn(2, 70, 1, generator=torch.Generator().manual_seed(0)), torch.tensor([70, 50])
 
     def varies():
@@ -736,9 +735,28 @@ def test_what_a_repository_lacks_is_said(hub_server, client, saved):
 # ------------------------------------------------------------------ ONNX
 
 
-def test_onnx_says_what_it_cannot_express(saved, tmp_path):
-    encoder = small_network("wav2vec2")
+def fitted(name, **params):
+    """Return a model with a small network, whose chunks are as long as the network takes."""
+    lengths = {"whisper": 0.005, "clap_audio_model": 0.005, "audio-spectrogram-transformer": 0.24}
+    encoder = small_network(name, **params)
+    clf = ASTWClassifier(encoder=encoder, features="waveform", augment=None, epochs=1, val_split=None)
+    return clf.set_params(chunk_length=lengths.get(name, 1.0)).fit(TONES[:8], Y[:8])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name != "clap_audio_model"])
+def test_networks_are_exported_to_onnx(name, tmp_path):
+    fitted(name, layer="weighted").export_onnx(tmp_path / "model.onnx")  # compares the file with the model
+
+
+@pytest.mark.slow
+def test_a_frozen_network_is_exported_to_onnx(saved, tmp_path):
+    encoder = TransformersEncoder(weights=saved("wavlm")[2])
     clf = ASTWClassifier(encoder=encoder, features="waveform", augment=None, chunk_length=1.0, epochs=1, val_split=None)
-    clf.fit(TONES[:8], Y[:8])
-    with pytest.raises(ExportError, match="encoder='transformers'"):
-        clf.export_onnx(tmp_path / "model.onnx")
+    clf.fit(TONES[:8], Y[:8]).export_onnx(tmp_path / "model.onnx")
+
+
+@pytest.mark.slow
+def test_onnx_says_what_it_cannot_express(tmp_path):
+    with pytest.raises(ExportError, match="encoder='transformers' cannot be expressed"):
+        fitted("clap_audio_model").export_onnx(tmp_path / "model.onnx")

@@ -283,7 +283,7 @@ def read_config(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_settings(family: Family, document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that define a network of ``family``, with ``model_type``; see :func:`read_config`.
+    """Return the settings in a ``document`` that define a network of ``family``; see :func:`read_config`.
 
     A missing setting has the default of transformers.
     """
@@ -300,9 +300,19 @@ def read_settings(family: Family, document: Mapping[str, Any]) -> dict[str, Any]
 
 
 def read_inputs(family: Family, document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a ``preprocessor_config.json`` that a network of ``family`` needs, as plain JSON.
+    """Return the settings that a network of ``family`` needs, as plain JSON.
 
-    A missing setting has the default of transformers.
+    Parameters
+    ----------
+    family : Family
+    document : mapping
+        A ``preprocessor_config.json`` of transformers, or a result of this function. A missing setting has the default
+        of transformers.
+
+    Raises
+    ------
+    ComponentError
+        If a setting is not valid.
     """
     return {**family.inputs, **_checked(document, tuple(family.inputs), "preprocessor")}
 
@@ -329,7 +339,7 @@ def network_config(family: Family, settings: Mapping[str, Any]) -> Any:
 
 
 def build_network(family: Family, settings: Mapping[str, Any]) -> nn.Module:
-    """Return a network of ``family``, with weights drawn from torch's random generator."""
+    """Return a network of ``family`` with ``settings``, with weights drawn from torch's random generator."""
     config, make = network_config(family, settings), transformers_class(family.model)
     try:
         return make(config)
@@ -346,7 +356,7 @@ def _impossible(family: Family, error: Exception) -> ComponentError:
 
 
 def checkpoint_name(family: Family, name: str) -> str:
-    """Return the name that a weight of the network has in checkpoints, whatever the release of the library."""
+    """Return the name in checkpoints of a weight of a network of ``family``; ``name`` depends on the release."""
     for pattern, replacement in family.renamed:
         name = re.sub(pattern, replacement, name)
     return name

@@ -239,7 +239,7 @@ class WaveformNetwork(EncoderModule):
 # ------------------------------------------------------------------ networks that take samples
 
 
-class SampleNetwork(WaveformNetwork):
+class _SampleNetwork(WaveformNetwork):
     """wav2vec 2.0 and its relatives: convolutions over samples, then a transformer."""
 
     def __init__(self, config: Mapping[str, Any], inputs: Mapping[str, Any], layer: int | str) -> None:
@@ -275,7 +275,7 @@ class SampleNetwork(WaveformNetwork):
         return [below[0], nn.ModuleList(below[1:])]  # the convolutions over samples are a part of their own
 
     def encode(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        values = standardized(waveform, lengths) if self.do_normalize else waveform
+        values = _standardized(waveform, lengths) if self.do_normalize else waveform
         values = F.pad(values, (0, torch.sym_max(self.shortest - values.shape[1], 0)))
         lengths = lengths.clamp(min=self.shortest)
         counts = self._counts(lengths)
@@ -297,16 +297,8 @@ class SampleNetwork(WaveformNetwork):
         return counts
 
 
-def standardized(waveform: Tensor, lengths: Tensor) -> Tensor:
-    """Return waveforms (B, N) with mean 0 and variance 1 over the real samples of each, and zero beyond them.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skastw.encoders._waveform_networks import standardized
-    >>> standardized(torch.tensor([[1.0, 3.0, 0.0]]), torch.tensor([2])).round(decimals=4).tolist()
-    [[-1.0, 1.0, 0.0]]
-    """
+def _standardized(waveform: Tensor, lengths: Tensor) -> Tensor:
+    """Return waveforms (B, N) with mean 0 and variance 1 over the real samples of each, and zero beyond them."""
     mask = padding_mask(waveform, lengths)
     n_samples = lengths.to(waveform)[:, None]
     centred = waveform - waveform.sum(dim=1, keepdim=True) / n_samples
@@ -318,7 +310,7 @@ def standardized(waveform: Tensor, lengths: Tensor) -> Tensor:
 # ------------------------------------------------------------------ networks that take spectrograms
 
 
-class ConformerNetwork(WaveformNetwork):
+class _ConformerNetwork(WaveformNetwork):
     """w2v-BERT 2.0: Kaldi's filter bank, standardised over each clip, two frames at once, then a conformer."""
 
     def __init__(self, config: Mapping[str, Any], inputs: Mapping[str, Any], layer: int | str) -> None:
@@ -362,7 +354,7 @@ def _standardized_bins(frames: Tensor, lengths: Tensor) -> Tensor:
     return centred / (variance + 1e-7).sqrt()
 
 
-class WhisperNetwork(WaveformNetwork):
+class _WhisperNetwork(WaveformNetwork):
     """Whisper's encoder. Clips are padded with silence to 30 seconds, the only length that it takes."""
 
     window: Tensor
@@ -391,7 +383,7 @@ class WhisperNetwork(WaveformNetwork):
         return self.run(_Pass(), frames.transpose(1, 2)), (lengths + step - 1) // step
 
 
-class PatchNetwork(WaveformNetwork):
+class _PatchNetwork(WaveformNetwork):
     """AST: Kaldi's filter bank of a fixed length, and a transformer on its patches.
 
     A frame is the mean of the patches at one time, followed by the mean of the two class tokens, the embedding that AST
@@ -401,7 +393,8 @@ class PatchNetwork(WaveformNetwork):
     def __init__(self, config: Mapping[str, Any], inputs: Mapping[str, Any], layer: int | str) -> None:
         super().__init__(config, inputs, layer)
         self.n_frames, self.time_stride = config["max_length"], config["time_stride"]
-        self.mean, self.std = (inputs["mean"], 2 * inputs["std"]) if inputs["do_normalize"] else (0.0, 1.0)
+        self.mean = inputs["mean"] if inputs["do_normalize"] else 0.0
+        self.std = 2 * inputs["std"] if inputs["do_normalize"] else 1.0
         self.bank = KaldiFilterBank(inputs["sampling_rate"], n_mels=config["num_mel_bins"], window="hanning", scale=1.0)
         self.n_times = (self.n_frames - config["patch_size"]) // self.time_stride + 1
         self.n_outputs = 2 * config["hidden_size"]
@@ -424,7 +417,7 @@ class PatchNetwork(WaveformNetwork):
         return torch.cat([patches, pooled], dim=2), lengths
 
 
-class ClapNetwork(WaveformNetwork):
+class _ClapNetwork(WaveformNetwork):
     """The audio network of CLAP. Shorter clips are repeated to 10 seconds, the only length that it takes.
 
     A frame is the mean over the bands at one time. The mean of all frames of a clip of 10 seconds is the embedding that
@@ -465,7 +458,7 @@ class ClapNetwork(WaveformNetwork):
     def sizes(config: Mapping[str, Any], inputs: Mapping[str, Any]) -> tuple[float, int | None]:
         """Return the samples for each output frame, and the length that the network takes."""
         n_samples = _checked_length(int(inputs["max_length_s"] * inputs["sampling_rate"]), inputs["fft_window_size"])
-        return n_samples / ClapNetwork._n_times(config), n_samples
+        return n_samples / _ClapNetwork._n_times(config), n_samples
 
     def encode(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         mel = _mel_power(self._filled(waveform, lengths), self.window, self.hop_length, self.filters)
@@ -506,11 +499,11 @@ def _pair(value: Any) -> tuple[int, int]:
 
 
 NETWORKS: dict[str, type[WaveformNetwork]] = {
-    "samples": SampleNetwork,
-    "kaldi": ConformerNetwork,
-    "whisper": WhisperNetwork,
-    "ast": PatchNetwork,
-    "clap": ClapNetwork,
+    "samples": _SampleNetwork,
+    "kaldi": _ConformerNetwork,
+    "whisper": _WhisperNetwork,
+    "ast": _PatchNetwork,
+    "clap": _ClapNetwork,
 }
 
 

@@ -313,7 +313,8 @@ def _download_if_there(
     from huggingface_hub import _CACHED_NO_EXIST, try_to_load_from_cache
 
     def is_missing() -> bool:
-        return try_to_load_from_cache(repo, name, cache_dir, commit) is _CACHED_NO_EXIST
+        cache = None if cache_dir is None else Path(cache_dir)
+        return try_to_load_from_cache(repo, name, cache, commit) is _CACHED_NO_EXIST
 
     if is_missing():
         return
