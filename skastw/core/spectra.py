@@ -136,7 +136,19 @@ def librosa_windows(
 
 
 def n_librosa_windows(lengths: Tensor, n_fft: int, hop_length: int) -> Tensor:
-    """Return the number of windows of :func:`librosa_windows` of clips with ``lengths`` (B,) in samples, shape (B,)."""
+    """Return how many windows of :func:`librosa_windows` belong to each clip.
+
+    Parameters
+    ----------
+    lengths : Tensor of shape (B,)
+        Samples of each clip.
+    n_fft, hop_length : int
+        Length of a window and step between windows in samples.
+
+    Returns
+    -------
+    Tensor of shape (B,)
+    """
     return 1 + (lengths - n_fft % 2) // hop_length
 
 
