@@ -365,6 +365,12 @@ def test_the_filters_start_as_mel_bands(sample_rate, highest):
         assert width == pytest.approx(0.75 * (edges[band + 2] - edges[band]), rel=0.05)
 
 
+def test_pooling_and_compression_start_as_in_the_paper():
+    weights = LEAF().build(16000).state_dict()
+    for name, value in [("pool_width", 0.4 * 0.0125), ("gain", 0.96), ("bias", 2), ("power", 0.5), ("rate", 0.04)]:
+        np.testing.assert_allclose(weights[f"log_{name}"].exp(), value, rtol=1e-5)
+
+
 def test_a_tone_peaks_in_its_learned_filter_and_its_level_matters_little():
     module = LEAF().build(16000)
     for band in (8, 20, 35):
