@@ -20,6 +20,9 @@ from skastw.core.parameters import param, parameters, reals
 from skastw.core.text import without_folders
 from skastw.errors import ComponentError, plain
 
+#: Largest number of items of a list in a description.
+_MAX_ITEMS = 100
+
 
 @parameters
 class Audiomentations(WaveformAugment):
@@ -120,7 +123,8 @@ def _described(value: Any) -> Any:
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if isinstance(value, list | tuple | set):
-        return [_described(item) for item in value]
+        items = list(value)
+        return [*map(_described, items[:_MAX_ITEMS]), *["..."] * (len(items) > _MAX_ITEMS)]
     if isinstance(value, dict):
         return {str(key): _described(item) for key, item in value.items()}
 

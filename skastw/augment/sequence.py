@@ -16,8 +16,8 @@ from skastw.core.parameters import parameters
 class Sequence(NestedAugment):
     """Apply several augmentations in their order, all or none of them to an item.
 
-    Inside :class:`~skastw.augment.OneOf`, a sequence is one of the choices. If one of them mixes clips, ``p`` is the probability that
-    the whole batch is changed.
+    Inside :class:`~skastw.augment.OneOf`, a sequence is one of the choices. If one of them mixes clips, ``p`` is the
+    probability that the whole batch is changed.
 
     Parameters
     ----------

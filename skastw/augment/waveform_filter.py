@@ -49,10 +49,10 @@ class WaveformFilter(WaveformAugment):
         valid=[StrOptions({"any", *_SHAPES})],
         doc='``"any"`` draws a shape for each clip. Peaks and shelves raise or lower a band.',
     )
-    min_frequency: float = param(default=100.0, valid=[reals(10, 1e6)], doc="Least frequency (Hz).")
-    max_frequency: float = param(default=6000.0, valid=[reals(10, 1e6)], doc="Largest frequency (Hz).")
-    min_gain: float = param(default=-12.0, valid=[reals(-40, 40)], doc="Least gain of peaks and shelves (dB).")
-    max_gain: float = param(default=12.0, valid=[reals(-40, 40)], doc="Largest gain of peaks and shelves (dB).")
+    min_frequency: float = param(default=100.0, valid=[reals(20, 1e6)], doc="Least frequency (Hz).")
+    max_frequency: float = param(default=6000.0, valid=[reals(20, 1e6)], doc="Largest frequency (Hz).")
+    min_gain: float = param(default=-12.0, valid=[reals(-24, 24)], doc="Least gain of peaks and shelves (dB).")
+    max_gain: float = param(default=12.0, valid=[reals(-24, 24)], doc="Largest gain of peaks and shelves (dB).")
 
     def prepare(self, extract: Callable[[Sequence[str]], list[Tensor]], sample_rate: int) -> Transform:
         """Return the function that augments batches; see :class:`~skastw.augment.Augment`."""

@@ -1,5 +1,6 @@
 """Telephone lines."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -61,6 +62,6 @@ class WaveformTelephone(WaveformAugment):
 def _coded(waveform: Tensor) -> Tensor:
     """Return waveforms (B, N) as they are after 8-bit mu-law coding and decoding."""
     peak = waveform.abs().amax(dim=1, keepdim=True).clamp(min=1e-20)
-    compressed = waveform.sign() * torch.log1p(_MU * waveform.abs() / peak) / torch.log1p(torch.tensor(_MU))
+    compressed = waveform.sign() * torch.log1p(_MU * waveform.abs() / peak) / math.log1p(_MU)
     code = (compressed * _MAX_CODE).round() / _MAX_CODE
     return code.sign() * ((1 + _MU) ** code.abs() - 1) / _MU * peak
