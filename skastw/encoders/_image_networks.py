@@ -203,7 +203,12 @@ ARCHITECTURES = {
 
 
 def read_image_inputs(document: Mapping[str, Any] | None) -> dict[str, list[float]]:
-    """Return the mean and the deviation of images in a ``preprocessor_config.json``, as plain JSON.
+    """Return the mean and the deviation of images, as plain JSON.
+
+    Parameters
+    ----------
+    document : mapping, optional
+        A ``preprocessor_config.json`` of transformers. A missing setting is 0.5.
 
     Examples
     --------
@@ -222,7 +227,13 @@ def read_image_inputs(document: Mapping[str, Any] | None) -> dict[str, list[floa
 
 
 def image_stride(config: Mapping[str, Any]) -> int:
-    """Return the number of frames, and of frequency bins, for each position of the last map of a network."""
+    """Return the number of frames, and of frequency bins, for each position of the last map of a network.
+
+    Parameters
+    ----------
+    config : mapping
+        Settings of the network, with ``model_type``.
+    """
     name, patch = config["model_type"], config.get("patch_size")
     if name == "resnet":
         stride = 2 ** (1 + len(config["hidden_sizes"]) + bool(config["downsample_in_first_stage"]))
