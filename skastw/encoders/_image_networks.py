@@ -235,6 +235,10 @@ def image_stride(config: Mapping[str, Any]) -> int:
         Settings of the network, with ``model_type``.
     """
     name, patch = config["model_type"], config.get("patch_size")
+    for key in ("hidden_sizes", "depths", "strides"):
+        if not isinstance(config.get(key, []), list):
+            raise ComponentError(f"Got config with {key}={config[key]!r}, expected a list of integers.")
+
     if name == "resnet":
         stride = 2 ** (1 + len(config["hidden_sizes"]) + bool(config["downsample_in_first_stage"]))
     elif name == "efficientnet":
