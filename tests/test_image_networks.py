@@ -113,7 +113,7 @@ def test_padding_does_not_change_the_outputs_of_a_checkpoint(checkpoints, name):
     for item, length in enumerate(lengths.tolist()):
         alone, count = module(frames[item : item + 1, :length], lengths[item : item + 1])
         assert int(count) == int(n_outputs[item]) == -(-length // module.stride)
-        torch.testing.assert_close(together[item, :count], alone[0], atol=1e-9, rtol=1e-9)
+        torch.testing.assert_close(together[item, :count], alone[0], atol=1e-6, rtol=1e-6)
 
 
 def test_zeros_fill_the_last_frames_and_bins(checkpoints):
@@ -212,9 +212,9 @@ def test_names_in_saved_models_are_those_in_checkpoints(checkpoints, name):
     module = built(checkpoints[name])
     own = {key.removeprefix("network."): value for key, value in module.state_dict().items()}
     assert own.keys() <= stored.keys()
-    assert all(torch.equal(value, stored[key]) for key, value in own.items())
+    torch.testing.assert_close(own, {key: stored[key] for key in own}, atol=0, rtol=0)
     left_out = {key for key in stored if key not in own}
-    assert all(key.startswith(("pooler.", "layernorm.")) for key in left_out)
+    assert all(key.startswith(("pooler.", "layernorm.")) or "relative_position_index" in key for key in left_out)
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ def test_a_checkpoint_of_another_network_is_refused(changed_checkpoint, name, te
         ({"preprocessor": {"image_std": [0.0]}}, "image_std"),
         ({"preprocessor": {"image_mean": "bright"}}, "image_mean"),
         ({"weights": "folder"}, "expected None, so that fit reads the settings"),
-        ({"config": {"hidden_sizes": 7}}, "cannot be built"),
+        ({"config": {"hidden_sizes": 7}}, "hidden_sizes|cannot be built"),
     ],
 )
 def test_settings_that_are_not_valid_are_refused(params, message):

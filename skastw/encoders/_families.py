@@ -283,9 +283,13 @@ def read_config(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_settings(family: Family, document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings in a ``document`` that define a network of ``family``; see :func:`read_config`.
+    """Return the settings that define a network, with ``model_type``; see :func:`read_config`.
 
-    A missing setting has the default of transformers.
+    Parameters
+    ----------
+    family : Family
+    document : mapping
+        A ``config.json`` of transformers. A missing setting has the default of transformers.
     """
     known = _checked(document, family.settings, "config")
     config = network_config(family, known)

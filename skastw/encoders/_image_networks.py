@@ -203,7 +203,12 @@ ARCHITECTURES = {
 
 
 def read_image_inputs(document: Mapping[str, Any] | None) -> dict[str, list[float]]:
-    """Return the mean and the deviation of images in a ``preprocessor_config.json``, as plain JSON.
+    """Return the mean and the deviation of images, as plain JSON.
+
+    Parameters
+    ----------
+    document : mapping, optional
+        A ``preprocessor_config.json`` of transformers. A missing setting is 0.5.
 
     Examples
     --------
@@ -222,8 +227,18 @@ def read_image_inputs(document: Mapping[str, Any] | None) -> dict[str, list[floa
 
 
 def image_stride(config: Mapping[str, Any]) -> int:
-    """Return the number of frames, and of frequency bins, for each position of the last map of a network."""
+    """Return the number of frames, and of frequency bins, for each position of the last map of a network.
+
+    Parameters
+    ----------
+    config : mapping
+        Settings of the network, with ``model_type``.
+    """
     name, patch = config["model_type"], config.get("patch_size")
+    for key in ("hidden_sizes", "depths", "strides"):
+        if not isinstance(config.get(key, []), list):
+            raise ComponentError(f"Got config with {key}={config[key]!r}, expected a list of integers.")
+
     if name == "resnet":
         stride = 2 ** (1 + len(config["hidden_sizes"]) + bool(config["downsample_in_first_stage"]))
     elif name == "efficientnet":
