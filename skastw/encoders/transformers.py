@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
@@ -128,6 +129,26 @@ class TransformersEncoder(PretrainedEncoder):
         encoder._check_length(encoder._shapes(), round(chunk_length * sample_rate))
         return encoder
 
+    def with_settings(self) -> tuple[Self, int, float]:
+        """Return the encoder with the settings of its checkpoint, and what waveforms its network takes.
+
+        Returns
+        -------
+        encoder : TransformersEncoder
+        sample_rate : int
+            Sampling rate (Hz).
+        longest : float
+            Longest clip (s); infinite without a limit.
+
+        Raises
+        ------
+        WeightsError, ComponentError
+            See :meth:`resolved`.
+        """
+        encoder = clone(self) if self.weights is None else self._with_checkpoint(self.checkpoint())
+        _, _, inputs = encoder._settings()
+        return encoder, inputs["sampling_rate"], _longest(encoder._shapes(), inputs["sampling_rate"])
+
     def build(self, n_features: int, max_frames: int) -> WaveformNetwork:
         """Return the module; see :class:`~skastw.encoders.Encoder`."""
         if n_features != 1:
@@ -226,7 +247,7 @@ class TransformersEncoder(PretrainedEncoder):
     def _check_length(self, module: WaveformNetwork, n_samples: int) -> None:
         if module.max_samples is not None and n_samples > module.max_samples:
             rate = read_inputs(module.family, self.preprocessor or {})["sampling_rate"]
-            longest = int(100 * module.max_samples / rate) / 100
+            longest = _longest(module, rate)
             raise ComponentError(
                 f"Got chunks of {n_samples / rate:g} s, but {self._what(module.family)} takes at most {longest:g} s: "
                 f"set chunk_length={longest:g}."
@@ -234,3 +255,8 @@ class TransformersEncoder(PretrainedEncoder):
 
     def _what(self, family: Family) -> str:
         return f"the {family.name} network" + (f" {str(self.weights)!r}" if self.weights else "")
+
+
+def _longest(module: WaveformNetwork, sample_rate: int) -> float:
+    """Return the length of the longest clip that a network takes (s), in hundredths of a second."""
+    return math.inf if module.max_samples is None else int(100 * module.max_samples / sample_rate) / 100
