@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from filelock import FileLock
 
 from helpers import needs_fork, run_in_child, white_noise
-from skastw import ASTWClassifier
+from skastw import ASTWClassifier, ASTWFeaturizer
 from skastw.analysis import (
     clip_names,
     embedding_table,
@@ -32,7 +32,7 @@ from skastw.analysis import (
     write_table,
 )
 from skastw.analysis.parts import MANIFEST
-from skastw.analysis.tables import short_floats
+from skastw.analysis.tables import short_floats, window_positions
 from skastw.cli import _output, cli
 from skastw.core.progress import ProgressLines
 from skastw.errors import OutputError
@@ -506,6 +506,90 @@ def test_the_commands_write_parts_and_files(model, clips, tmp_path, command):
     result = skastw(command, *clips[:3], *options, "-o", tmp_path / "folder")
     assert result.exit_code == 1
     assert "has parts of another run (clips: 11 before, 3 now; other clips)" in str(result.exception)
+
+
+def windows_of(model, clips, **how):
+    """Return the table of the windows of all clips, with the reasons of those that fail."""
+    lenient = copy.copy(model).set_params(on_error="ignore")
+    table = lenient.transform_windows(clips, **how)
+    reasons = {clip.index: clip.reason for clip in lenient.failed_}
+    return table.assign(error=[reasons.get(i) for i in window_positions(table)])
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_windows_are_written_in_parts_and_a_stopped_run_continues(clf, clips, tmp_path, monkeypatch, form):
+    pytest.importorskip("pyarrow")
+    how = {"window": 0.05, "hop": 0.04}
+    chosen = {"content": "embeddings", "block": BLOCK, "form": form, **how}
+    with monkeypatch.context() as patch:
+        fail_at(patch, 2, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            write_parts(clf, clips, tmp_path, **chosen)
+    written = write_parts(clf, clips, tmp_path, **chosen)
+    assert (written.clips, written.failed) == (11, 2)
+
+    reader = {"csv": pd.read_csv, "parquet": pd.read_parquet}[form]
+    files = sorted(tmp_path.glob("part-*"))
+    assert len(files) == 4
+    table, whole = pd.concat(map(reader, files), ignore_index=True), windows_of(clf, clips, **how)
+    assert len(table) == 9 * 3 + 2
+    assert table.columns.tolist() == whole.columns.tolist()
+    assert table["error"].notna().tolist() == whole["error"].notna().tolist()
+    pd.testing.assert_frame_equal(
+        table.drop(columns="error"), whole.drop(columns="error"), check_dtype=False, atol=ROUNDING
+    )
+    with pytest.raises(OutputError, match=r"hop: 0\.04 before, 0\.05 now"):
+        write_parts(clf, clips, tmp_path, **{**chosen, "hop": 0.05})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"hop": 1.0, "content": "embeddings"}, "Got hop=1.0 with window=None, expected window"),
+        ({"window": 1.0}, "Got window=1.0 with content='predictions', expected content='embeddings'"),
+    ],
+)
+def test_windows_are_of_embeddings(clf, clips, tmp_path, options, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        write_parts(clf, clips, tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_embeds_windows(model, clf, clips, tmp_path):
+    whole = windows_of(clf, clips, window=0.05)
+    result = skastw("embed", *clips, "-m", model, "--window", 0.05, "--quiet", "-o", tmp_path / "out.csv")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("skastw: 2 of 11 clips cannot be used")
+    table = pd.read_csv(tmp_path / "out.csv")
+    np.testing.assert_allclose(table["embedding_0"], whole["embedding_0"], atol=ROUNDING)
+
+    printed = pd.read_csv(io.StringIO(skastw("embed", clips[0], "-m", model, "-w", 0.05, "--hop", 0.05).stdout))
+    assert printed["start"].tolist() == [0.0, 0.05]
+    result = skastw("embed", clips[0], "-m", model, "--hop", 0.05)
+    assert "Got --hop, expected --window with it" in result.stderr
+
+
+def test_the_command_embeds_with_a_pretrained_network(wav2vec2_folder, clips, tmp_path):
+    featurizer = ASTWFeaturizer.from_weights(wav2vec2_folder, device="cpu")
+    assert featurizer.sample_rate == 16000
+    expected = featurizer.fit_transform(clips[:3])
+    result = skastw("embed", *clips[:3], "--weights", wav2vec2_folder, "--jobs", 2, "-o", tmp_path / "out.csv")
+    assert result.exit_code == 0, result.exception
+    table = pd.read_csv(tmp_path / "out.csv")
+    np.testing.assert_allclose(table.iloc[:, 1:-1], expected, atol=1e-5)
+
+    options = ["--weights", wav2vec2_folder, "--window", 0.05]
+    again = [skastw("embed", *clips, *options, "-o", tmp_path / "parts") for _ in range(2)]
+    assert [result.exit_code for result in again] == [1, 1], "two files fail"
+    assert len(read(tmp_path / "parts")) == 9 * 3 + 2
+
+    result = skastw("embed", clips[0], "--weights", wav2vec2_folder, "-m", "model")
+    assert "Expected --model or --weights, and not both" in result.stderr
+    result = skastw("embed", clips[0], "--weights", wav2vec2_folder, "--batch-size", 2, "-o", tmp_path / "b.csv")
+    assert "Got --batch-size with --weights" in result.stderr
+    assert "Did you mean weights='microsoft/wavlm-base'?" in str(
+        skastw("embed", clips[0], "--weights", "wavlm-base").exception
+    )
 
 
 def test_shards_of_a_command_write_one_data_set(model, clips, tmp_path, whole):

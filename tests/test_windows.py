@@ -1,5 +1,6 @@
 """Long recordings: pieces make the whole, windows cover it to its end, and each is predicted as a clip of its own."""
 
+import copy
 import os
 import subprocess
 import sys
@@ -11,13 +12,15 @@ import pytest
 import soundfile
 
 from helpers import tone_sequence
-from skastw import ASTWClassifier
+from skastw import ASTWClassifier, ASTWFeaturizer
 from skastw.analysis import label_track, labelled_windows
+from skastw.analysis.tables import window_positions
 from skastw.analysis.windows import cut_windows
 from skastw.audio import isolated_decoding, load_waveform, stream_waveform
 from skastw.datasets import make_tones
 from skastw.encoders import ParallelCNNEncoder
 from skastw.errors import ClipError, ClipValueError
+from skastw.features import Frozen
 from skastw.network.inference import ROUNDING
 
 RATE = 8000
@@ -240,9 +243,56 @@ def test_windows_need_a_front_end_and_a_fit(clf):
         ASTWClassifier().predict_windows([tone_sequence(0)], window=1)
 
 
+# ------------------------------------------------------------------ embeddings
+
+
+def embedders():
+    """Return featurizers that give a table: statistics of log-mel frames, and the outputs of a frozen network."""
+    frozen = Frozen(encoder=TINY, features="log_mel")
+    params = [{"output": "statistics"}, {"output": "embedding", "features": frozen, "pooling": "max"}]
+    return [ASTWFeaturizer(sample_rate=RATE, **chosen).fit([tone_sequence(0)]) for chosen in params]
+
+
+def test_each_window_has_the_embedding_of_a_clip_of_its_own(clf):
+    recordings = [tone_sequence(0, 1, 2, 1), tone_sequence(0)[:3000]]
+    for model in (clf, *embedders()):
+        table = model.transform_windows(recordings, window=0.5, hop=0.4)
+        assert table.columns.tolist() == ["clip", "start", "end", *model.get_feature_names_out()]
+        assert table["clip"].tolist() == [0] * 10 + [1]
+        assert table[["start", "end"]].to_numpy()[-2:].tolist() == [[3.5, 4.0], [0.0, 0.375]]
+        windows = [
+            recordings[clip][round(start * RATE) : round(end * RATE)]
+            for clip, start, end in table[["clip", "start", "end"]].itertuples(index=False)
+        ]
+        np.testing.assert_allclose(table.iloc[:, 3:], model.transform(windows), atol=1e-4)
+        assert window_positions(table).tolist() == [0] * 10 + [1]
+
+
+def test_embeddings_of_windows_leave_out_clips_that_cannot_be_read(clf, tmp_path):
+    good = write(tmp_path / "good.wav", tone_sequence(0), RATE)
+    clips = ["lost.wav", str(good), "missing.wav"]
+    for model in (clf, *embedders()):
+        with pytest.raises(ClipError, match=r"lost\.wav.*no such file"):
+            model.transform_windows(clips, window=0.25)
+        model = copy.copy(model).set_params(on_error="ignore")
+        table = model.transform_windows(clips, window=0.25)
+        assert [clip.index for clip in model.failed_] == [0, 2]
+        assert window_positions(table).tolist() == [0, *[1] * 7, 2]
+        assert table.iloc[[0, -1], 1:].isna().all(axis=None)
+        assert table.iloc[1:-1].notna().all(axis=None)
+
+
+def test_windows_of_frames_and_of_no_length_are_errors(clf):
+    with pytest.raises(AttributeError, match="output='frames'"):
+        ASTWFeaturizer(sample_rate=RATE).fit([tone_sequence(0)]).transform_windows([tone_sequence(0)], window=1)
+    for model in (clf, *embedders()):
+        with pytest.raises(ValueError, match="hop=0, expected seconds"):
+            model.transform_windows([tone_sequence(0)], window=1, hop=0)
+
+
 MEMORY = """
 import resource, sys
-from skastw import ASTWClassifier
+from skastw import ASTWClassifier, ASTWFeaturizer
 clf = ASTWClassifier.from_pretrained(sys.argv[1])
 clf.predict_windows([sys.argv[2]], window=2.0, hop=2.0)  # what libraries take once
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

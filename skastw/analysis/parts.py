@@ -31,7 +31,7 @@ from skastw.core.checks import check_positive
 from skastw.core.optional import import_optional
 from skastw.core.parameters import take_params
 from skastw.core.text import unknown_value
-from skastw.errors import OutputError
+from skastw.errors import OutputError, plain
 from skastw.network.inference import InferenceParams, number_format
 from skastw.network.trained import fingerprint
 from skastw.storage.outputs import check_folder, new_file, scratch_folder, write_file
@@ -61,6 +61,8 @@ class _Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     clips_sha256: _Sha256
     block: _Positive
     format: Literal["csv", "parquet"]
+    window: float | None = None
+    hop: float | None = None
 
 
 class _Record(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -80,9 +82,9 @@ class Written:
     path : str
         The folder of the parts, or the file.
     clips : int
-        Number of rows, including earlier calls; with ``shard``, of this shard only.
+        Number of clips, including earlier calls; with ``shard``, of this shard only.
     failed : int
-        Number of rows with a text in the column ``error``.
+        Number of clips with a text in the column ``error``.
     """
 
     path: str
@@ -100,6 +102,8 @@ def write_parts(
     block: int = BLOCK,
     shard: tuple[int, int] = (1, 1),
     progress: Progress | None = None,
+    window: float | None = None,
+    hop: float | None = None,
 ) -> Written:
     """Write a table of clips as a folder of parts, and continue an earlier run into the same folder.
 
@@ -109,7 +113,7 @@ def write_parts(
 
     Parameters
     ----------
-    estimator : fitted ASTWClassifier or ASTWRegressor
+    estimator : fitted ASTWClassifier, ASTWRegressor, or ASTWFeaturizer that gives a table
         It does not change. Clips that cannot be used get a row for any value of ``on_error``.
     X : sequence of clips, or one path
         A list of clips, not a 2-D array.
@@ -128,6 +132,9 @@ def write_parts(
     progress : callable, optional
         Function that is called after each part with the number of its clips and a bool, which is False if an earlier
         call computed the part.
+    window, hop : float, optional
+        Only with embeddings: length of windows along each clip, and step from a window to the next (s), by default half
+        a window. The table then has a row for each window.
 
     Returns
     -------
@@ -163,7 +170,7 @@ def write_parts(
     (8, 0)
     """
     clips = as_clips(X)
-    manifest = _manifest_of(estimator, clips, content, form, block)
+    manifest = _manifest_of(estimator, clips, content, form, block, window, hop)
     check_table(check_folder(folder) / _part(manifest, 0))
     with _opened(Path(folder), manifest, shard):
         return _write_missing(estimator, clips, Path(folder), manifest, shard, progress)
@@ -177,6 +184,8 @@ def write_in_parts(
     content: str = "predictions",
     block: int = BLOCK,
     progress: Progress | None = None,
+    window: float | None = None,
+    hop: float | None = None,
 ) -> Written:
     """Write a table of clips as one file, and continue an earlier run that was stopped.
 
@@ -185,7 +194,7 @@ def write_in_parts(
 
     Parameters
     ----------
-    estimator, X, content, block, progress
+    estimator, X, content, block, progress, window, hop
         See :func:`write_parts`.
     path : path
         File name that ends in ``.csv`` or ``.parquet``. An existing file is replaced at the end.
@@ -215,7 +224,8 @@ def write_in_parts(
     """
     check_table(path)
     clips = as_clips(X)
-    manifest = _manifest_of(estimator, clips, content, Path(path).suffix.lower().removeprefix("."), block)
+    form = Path(path).suffix.lower().removeprefix(".")
+    manifest = _manifest_of(estimator, clips, content, form, block, window, hop)
     folder = check_folder(f"{os.fspath(path)}.parts")
 
     with _opened(folder, manifest, (1, 1)):
@@ -250,27 +260,47 @@ def clips_in_shard(n_clips: int, block: int = BLOCK, shard: tuple[int, int] = (1
     return sum(min(block, n_clips - start) for start in starts)
 
 
-def _manifest_of(estimator: Any, clips: Sequence[Any], content: str, form: str, block: int) -> _Manifest:
+def _manifest_of(
+    estimator: Any,
+    clips: Sequence[Any],
+    content: str,
+    form: str,
+    block: int,
+    window: float | None,
+    hop: float | None,
+) -> _Manifest:
     if not clips:
         raise ValueError("Got no clips, expected at least one.")
     for name, value, known in (("content", content, _CONTENTS), ("form", form, _JOIN)):
         if value not in known:
             raise ValueError(unknown_value(name, value, known))
     check_positive(block=block)
+    if hop is not None and window is None:
+        raise ValueError(f"Got hop={plain(hop)!r} with window=None, expected window with it.")
+    if window is not None and content != "embeddings":
+        raise ValueError(f"Got window={plain(window)!r} with content={content!r}, expected content='embeddings'.")
 
-    params = take_params(InferenceParams, estimator)
+    clip, *columns = _CONTENTS[content][1](estimator)
     manifest = {
         "content": content,
-        "columns": _CONTENTS[content][1](estimator),
-        "model": fingerprint(estimator.trained_),
-        "precision": number_format(params),
-        "tta": params.tta,
+        "columns": [clip, *columns] if window is None else [clip, "start", "end", *columns],
+        **_model_of(estimator),
+        "window": window,
+        "hop": hop,
         "clips": len(clips),
         "clips_sha256": _clips_sha256(clips),
         "block": block,
         "format": form,
     }
     return check(manifest, _Manifest, "manifest", OutputError)
+
+
+def _model_of(estimator: Any) -> dict[str, Any]:
+    """Return the part of the manifest that describes the model and how it computes."""
+    if not hasattr(estimator, "trained_"):
+        return {"model": estimator.fingerprint(), "precision": "float32", "tta": 1}
+    params = take_params(InferenceParams, estimator)
+    return {"model": fingerprint(estimator.trained_), "precision": number_format(params), "tta": params.tta}
 
 
 def _clips_sha256(clips: Sequence[Any]) -> str:
@@ -397,7 +427,8 @@ def _write_missing(
                 note(record, False)
 
     tables, _ = _CONTENTS[manifest.content]
-    for table in tables(estimator, clips, block=manifest.block, blocks=missing()):
+    windows = {} if manifest.window is None else {"window": manifest.window, "hop": manifest.hop}
+    for table in tables(estimator, clips, block=manifest.block, blocks=missing(), **windows):
         name = _part(manifest, table.index[0] // manifest.block)
         note(_write_part(folder, name, table), True)
     return Written(str(folder), sum(record.clips for record in records), sum(record.failed for record in records))
@@ -416,7 +447,7 @@ def _write_part(folder: Path, name: str, table: DataFrame) -> _Record:
     content = io.BytesIO()
     write_rows(table, content, Path(name).suffix)
     digest = hashlib.sha256(content.getbuffer()).hexdigest()
-    record = _Record(sha256=digest, clips=len(table), failed=int(table["error"].notna().sum()))
+    record = _Record(sha256=digest, clips=table.index.nunique(), failed=int(table["error"].notna().sum()))
 
     write_file(folder / name, content.getvalue())
     write_file(folder / _RECORDS / f"{name}.json", json.dumps(structs.asdict(record)))

@@ -6,6 +6,7 @@ import copy
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -115,22 +116,35 @@ def prediction_tables(
 
 
 def embedding_tables(
-    estimator: Any, X: Any, *, block: int = BLOCK, blocks: Iterable[int] | None = None
+    estimator: Any,
+    X: Any,
+    *,
+    block: int = BLOCK,
+    blocks: Iterable[int] | None = None,
+    window: float | None = None,
+    hop: float | None = None,
 ) -> Iterator[DataFrame]:
-    """Yield the embeddings of clips in blocks of clips, so that memory does not grow with their number.
+    """Yield the embeddings of clips, or of windows along them, in blocks of clips.
+
+    Memory does not grow with the number of clips.
 
     Parameters
     ----------
-    estimator : fitted ASTWClassifier or ASTWRegressor
+    estimator : fitted ASTWClassifier, ASTWRegressor, or ASTWFeaturizer that gives a table
     X, block, blocks
         See :func:`prediction_tables`.
+    window, hop : float, optional
+        Length of the windows, and step from a window to the next (s), by default half a window. Without ``window``,
+        there is one row for each clip.
 
     Yields
     ------
     DataFrame
-        Columns of :func:`embedding_table`, and ``error`` as in :func:`prediction_tables`.
+        Columns of :func:`embedding_table`, and ``error`` as in :func:`prediction_tables`. With ``window``, ``start``
+        and ``end`` (s) follow ``clip``, and all windows of a clip have its position in X as index.
     """
-    return _tables(_embeddings, estimator, X, block, blocks)
+    table_of = _embeddings if window is None else partial(_window_embeddings, window=window, hop=hop)
+    return _tables(table_of, estimator, X, block, blocks)
 
 
 def _tables(
@@ -153,7 +167,7 @@ def _tables(
         table["error"] = pd.Series(index=table.index, dtype="string")
         for clip in lenient.failed_:
             table.loc[clip.index, "error"] = readable(clip.reason)
-        yield table.set_index(pd.RangeIndex(start, start + len(table)))
+        yield table.set_index(table.index + start)
 
 
 def _predictions(classifier: Any, clips: Sequence[Any], names: list[Any]) -> DataFrame:
@@ -181,6 +195,33 @@ def _embeddings(estimator: Any, clips: Sequence[Any], names: list[Any]) -> DataF
     table = pd.DataFrame(estimator.transform(clips), columns=estimator.get_feature_names_out())
     table.insert(0, "clip", names)
     return table
+
+
+def _window_embeddings(
+    estimator: Any, clips: Sequence[Any], names: list[Any], *, window: float, hop: float | None
+) -> DataFrame:
+    table = estimator.transform_windows(clips, window=window, hop=hop)
+    positions = window_positions(table)
+    return table.assign(clip=[names[i] for i in positions]).set_index(positions)
+
+
+def window_positions(table: pd.DataFrame) -> np.ndarray:
+    """Return the position of the clip of each row of a table of windows, in which only first windows start at 0.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Result of ``predict_windows`` without ``aggregate``, or of ``transform_windows``.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skastw.analysis.tables import window_positions
+    >>> window_positions(pd.DataFrame({"start": [0.0, 0.5, 1.0, float("nan"), 0.0]})).tolist()
+    [0, 0, 0, 1, 2]
+    """
+    begins = (table["start"] == 0) | table["start"].isna()
+    return begins.to_numpy().cumsum() - 1
 
 
 def labelled_windows(windows: DataFrame, *, min_probability: float = 0.0) -> DataFrame:

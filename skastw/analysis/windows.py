@@ -1,6 +1,6 @@
-"""Long recordings: windows along a clip, and a table of their predictions."""
+"""Long recordings: windows along a clip, and tables of their predictions and embeddings."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from numbers import Real
 from typing import Any
@@ -14,7 +14,7 @@ from skastw.core.text import unknown_value
 from skastw.data.failures import FailedClip, FailedClips, report_failures
 from skastw.data.frames import blocks
 from skastw.errors import ClipError, plain
-from skastw.network.inference import InferenceParams, predict
+from skastw.network.inference import InferenceParams, embed, predict
 from skastw.network.trained import Trained
 
 #: Samples in the windows that are predicted at a time: 32 MiB.
@@ -103,16 +103,107 @@ def window_table(
     ClipError
         For the first clip that cannot be read, if ``on_error`` is ``"raise"``.
     """
-    if trained.components.precomputed:
-        raise ValueError("Got features='precomputed', expected a front end: windows are cut from clips.")
     if aggregate not in (None, *AGGREGATES):
         raise ValueError(unknown_value("aggregate", aggregate, [None, *AGGREGATES]))
-    sample_rate = trained.components.sample_rate
+    targets, reading = trained.targets, _reading(params)
+
+    def compute(waveforms: list[np.ndarray]) -> np.ndarray:
+        return targets.finish(predict(trained, waveforms, reading)[0]).numpy()
+
+    labels = [f"{label} (label)" if label in RENAMED.values() else label for label in targets.labels]
+    table, failed = table_of_windows(
+        clips, compute, labels, _sample_rate(trained), window=window, hop=hop, on_error=params.on_error
+    )
+    return (table if aggregate is None else _aggregated(table, aggregate)).reset_index(drop=True), failed
+
+
+def embedding_window_table(
+    trained: Trained, clips: Sequence[Any], params: InferenceParams, *, window: float, hop: float | None = None
+) -> tuple[pd.DataFrame, list[FailedClip]]:
+    """Return the embeddings of the windows of clips, in memory that does not depend on the clips' lengths.
+
+    Parameters
+    ----------
+    trained : Trained
+    clips, params, window, hop
+        See :func:`window_table`.
+
+    Returns
+    -------
+    table : DataFrame
+        As that of :func:`window_table`, with the columns ``embedding_0``, ``embedding_1``, ... of the embedding.
+    failed : list of FailedClip
+        The clips that cannot be read.
+
+    Raises
+    ------
+    ValueError, ClipError
+        See :func:`window_table`.
+    """
+    reading = _reading(params)
+    names = [f"embedding_{i}" for i in range(trained.model.head.in_features)]
+
+    def compute(waveforms: list[np.ndarray]) -> np.ndarray:
+        return embed(trained, waveforms, reading)[0].numpy()
+
+    table, failed = table_of_windows(
+        clips, compute, names, _sample_rate(trained), window=window, hop=hop, on_error=params.on_error
+    )
+    return table.reset_index(drop=True), failed
+
+
+def table_of_windows(
+    clips: Sequence[Any],
+    compute: Callable[[list[np.ndarray]], np.ndarray],
+    columns: list[Any],
+    sample_rate: int,
+    *,
+    window: float,
+    hop: float | None = None,
+    on_error: str = "raise",
+) -> tuple[pd.DataFrame, FailedClips]:
+    """Return values of the windows of clips, in memory that does not depend on the clips' lengths.
+
+    Parameters
+    ----------
+    clips : sequence of clips
+    compute : callable
+        Takes a list of waveforms (n,), and returns an array of shape (n_waveforms, n_columns), float32.
+    columns : list
+        Names of the values.
+    sample_rate : int
+        Sampling rate of the waveforms (Hz).
+    window, hop : float
+        See :func:`window_table`.
+    on_error : {"raise", "warn", "ignore"}
+        Policy for clips that cannot be read.
+
+    Returns
+    -------
+    table : DataFrame
+        As that of :func:`window_table`, with the position of the clip as index.
+    failed : list of FailedClip
+        The clips that cannot be read.
+
+    Raises
+    ------
+    ValueError
+        If ``window`` or ``hop`` is shorter than a sample.
+    ClipError
+        For the first clip that cannot be read, if ``on_error`` is ``"raise"``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skastw.analysis.windows import table_of_windows
+    >>> def loudest(waveforms):
+    ...     return np.array([[np.abs(waveform).max()] for waveform in waveforms], dtype=np.float32)
+    >>> table, failed = table_of_windows([np.linspace(0, 0.5, 8001)], loudest, ["level"], 8000, window=0.5)
+    >>> table[["start", "end"]].to_numpy()[:3].tolist(), round(float(table["level"].iloc[-1]), 3)
+    ([[0.0, 0.5], [0.25, 0.75], [0.5, 1.0]], 0.5)
+    """
     size = _samples("window", window, sample_rate)
     step = _samples("hop", window / 2 if hop is None else hop, sample_rate)
-    # overlapping windows would fill cache_dir with many copies of the same frames
-    reading = replace(params, verbose=0, on_error="raise", cache_dir=None)
-
     rows: list[tuple[int, float, float]] = []
     failed = FailedClips()
 
@@ -124,16 +215,23 @@ def window_table(
                     yield waveform
             except ClipError as error:
                 failed.append(FailedClip.from_error(error))
-                failed[-1].check(params.on_error)
+                failed[-1].check(on_error)
 
-    targets = trained.targets
-    probabilities = [
-        targets.finish(predict(trained, block, reading)[0]).numpy() for block in blocks(windows(), _BLOCK, n_bytes=len)
-    ]
-    report_failures(failed, len(clips), params.on_error)
-    unread = [clip.index for clip in failed]
-    table = _as_table(rows, probabilities, clips, trained.targets.labels, failed=unread)
-    return (table if aggregate is None else _aggregated(table, aggregate)).reset_index(drop=True), failed
+    values = [compute(block) for block in blocks(windows(), _BLOCK, n_bytes=len)]
+    report_failures(failed, len(clips), on_error)
+    return _as_table(rows, values, clips, columns, failed=[clip.index for clip in failed]), failed
+
+
+def _sample_rate(trained: Trained) -> int:
+    if trained.components.precomputed:
+        raise ValueError("Got features='precomputed', expected a front end: windows are cut from clips.")
+    return trained.components.sample_rate
+
+
+def _reading(params: InferenceParams) -> InferenceParams:
+    """Return the parameters with which windows are read."""
+    # overlapping windows would fill cache_dir with many copies of the same frames
+    return replace(params, verbose=0, on_error="raise", cache_dir=None)
 
 
 def _samples(name: str, seconds: Any, sample_rate: int) -> int:
@@ -145,15 +243,14 @@ def _samples(name: str, seconds: Any, sample_rate: int) -> int:
 
 def _as_table(
     rows: list[tuple[int, float, float]],
-    probabilities: list[np.ndarray],
+    values: list[np.ndarray],
     clips: Sequence[Any],
-    labels: Sequence[Any],
+    columns: list[Any],
     *,
     failed: list[int],
 ) -> pd.DataFrame:
     """Return the table with the positions of the clips as its index."""
-    columns = [f"{label} (label)" if label in RENAMED.values() else label for label in labels]
-    scores = np.concatenate([np.zeros((0, len(labels)), dtype=np.float32), *probabilities])
+    scores = np.concatenate([np.zeros((0, len(columns)), dtype=np.float32), *values])
     times = pd.DataFrame(rows, columns=["clip", "start", "end"]).astype({"clip": int, "start": float, "end": float})
     times = times.set_index("clip").rename_axis(None)
     table = pd.concat([times, pd.DataFrame(scores, columns=columns, index=times.index)], axis=1)

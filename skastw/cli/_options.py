@@ -81,35 +81,65 @@ def clip_options(command: Command) -> Command:
     The clips need no labels. The classifier leaves out unreadable clips. The output, a file or None, is checked: it can
     be written, and is not one of the clips.
     """
+    return _clip_options(command, model_option)
+
+
+def embedding_clip_options(command: Command) -> Command:
+    """Do the same as :func:`clip_options`, also with weights of a pretrained network in the place of the classifier."""
+    either = click.option(
+        "--model",
+        "-m",
+        type=click.Path(),
+        metavar="DIR_OR_REPO",
+        help="Folder of a saved model, or repository on the Hub.",
+    )
+    weights = click.option(
+        "--weights",
+        metavar="DIR_OR_REPO",
+        help="Pretrained network of transformers, instead of a model; see skastw pretrained.",
+    )
+    return _clip_options(command, lambda wrapped: either(weights(wrapped)))
+
+
+def _clip_options(command: Command, which: Callable[[Command], Command]) -> Command:
 
     @functools.wraps(command)
     def wrapped(
         *,
         files: tuple[str, ...],
         data: Any,
-        model: str,
+        model: str | None,
         revision: str | None,
         device: str,
         output: str | None,
+        weights: str | None = None,
         **rest: Any,
     ) -> Any:
-        from skastw import ASTWClassifier
+        from skastw import ASTWClassifier, ASTWFeaturizer
         from skastw.cli._output import check_output, verbosity
         from skastw.runs import find_clips, table_of, unlabelled_clips
 
         if (data is None) == (not files):
             raise click.UsageError("Expected FILE... or --data, and not both.")
+        if (model is None) == (weights is None):
+            raise click.UsageError("Expected --model or --weights, and not both.")
         check_output(output, files if files else table_of(data))
 
-        classifier = ASTWClassifier.from_pretrained(model, revision=revision, device=device)
+        classifier: Any
+        if model is not None:
+            classifier = ASTWClassifier.from_pretrained(model, revision=revision, device=device)
+        else:
+            classifier = ASTWFeaturizer.from_weights(str(weights), revision=revision, device=device)
         classifier.set_params(on_error="ignore", verbose=verbosity())
 
         clips = find_clips(files) if files else unlabelled_clips(data)
         check_output(output, clips)
+        if weights is not None:
+            classifier.fit(clips)
         return command(clips=clips, classifier=classifier, output=output, **rest)
 
     files = click.argument("files", nargs=-1, type=click.Path(), metavar="[FILE...]")
-    return files(model_option(revision(device(_source_options(_CLIPS, wrapped)))))
+    return files(which(revision(device(_source_options(_CLIPS, wrapped)))))
 
 
 def _source_options(options: Options, command: Command) -> Command:

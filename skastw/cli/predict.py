@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from skastw.cli._options import Command, cache_dir, clip_options
+from skastw.cli._options import Command, cache_dir, clip_options, embedding_clip_options
 from skastw.cli._output import (
     FILE_SUFFIXES,
     is_folder,
@@ -119,17 +119,20 @@ def _in_parts(content: str, command: Command) -> Command:
 
         verbose = 0 if quiet or output is not None else verbosity()
         chosen = {"n_jobs": jobs, "cache_dir": cache_dir, "batch_size": batch_size, "verbose": verbose}
+        if batch_size is not None and not hasattr(classifier, "batch_size"):
+            raise click.UsageError("Got --batch-size with --weights, which computes each clip alone.")
         classifier.set_params(**{name: value for name, value in chosen.items() if value is not None})
         if output is None:
             command(clips=clips, classifier=classifier, **rest)
             return
 
+        windows = {name: rest[name] for name in ("window", "hop") if rest.get(name) is not None}
         size = {} if block is None else {"block": block}
         write: Callable[..., Any] = write_in_parts
         if is_folder(output):
             write = functools.partial(write_parts, form=form or "csv", shard=shard)
         with progress(clips_in_shard(len(clips), shard=shard, **size), content, quiet=quiet) as advance:
-            written = write(classifier, clips, output, content=content, progress=advance, **size)
+            written = write(classifier, clips, output, content=content, progress=advance, **size, **windows)
 
         print_line(written.path)
         if written.failed:
@@ -276,20 +279,32 @@ def _write_labels(
 
 
 @click.command()
-@clip_options
+@embedding_clip_options
 @functools.partial(_in_parts, "embeddings")
+@click.option("--window", "-w", type=float, metavar="SECONDS", help="Length of windows; by default whole clips.")
+@click.option(
+    "--hop", type=float, metavar="SECONDS", help="Time from one window to the next; by default half a window."
+)
 @_as_json
-def embed(*, clips: list[Any], classifier: Any, as_json: bool) -> None:
-    """Write the embeddings of clips, one row for each clip.
+def embed(*, clips: list[Any], classifier: Any, window: float | None, hop: float | None, as_json: bool) -> None:
+    """Write the embeddings of clips, one row for each clip or, with --window, for each window.
 
-    Without --output, they are printed as CSV. With it, they are written in parts, as by predict.
+    Without --output, they are printed as CSV. With it, they are written in parts, as by predict. With --weights, they
+    are those of a pretrained network, without a trained model.
 
     \b
     skastw embed *.wav --model exports/animals --output embeddings.parquet
+    skastw embed nights/ --model exports/owls --window 3 --output embeddings/ --format parquet
+    skastw embed *.wav --weights openai/whisper-tiny --revision main --output embeddings.csv
     """
     from skastw.analysis.tables import embedding_table
 
-    table = embedding_table(classifier, clips)
+    if window is not None:
+        table = classifier.transform_windows(clips, window=window, hop=hop)
+    elif hop is not None:
+        raise click.UsageError("Got --hop, expected --window with it.")
+    else:
+        table = embedding_table(classifier, clips)
     if as_json:
         _print_rows(table)
     else:

@@ -48,14 +48,22 @@ def list_(task: str | None, license_: str | None, max_size: float | None, as_jso
 
     most = None if max_size is None else max_size * 1e6
     table = list_pretrained(task=task, license=license_, max_parameters=most)
+    checkpoints = [_facts(table, name) for name in table.index]
     if as_json:
-        for name in table.index:
-            print_json(_facts(table, name))
+        for facts in checkpoints:
+            print_json(facts)
         return
 
     rows = [
-        (str(row.Index), row.task, f"{row.parameters / 1e6:.0f} M", f"{row.sample_rate} Hz", row.license, row.encoder)
-        for row in table.itertuples()
+        (
+            facts["name"],
+            facts["task"],
+            f"{facts['parameters'] / 1e6:.0f} M",
+            f"{facts['sample_rate']} Hz",
+            facts["license"],
+            facts["encoder"],
+        )
+        for facts in checkpoints
     ]
     print_table([("name", "task", "parameters", "sample rate", "licence", "encoder"), *rows], "<<>><<")
 

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 #: Columns of the table, in their order.
-_COLUMNS = ("task", "encoder", "model_type", "parameters", "sample_rate", "license", "repository", "revision")
-_COLUMNS += ("file", "bytes", "sha256", "url", "title", "citation", "source")
+_COLUMNS = [
+    *("task", "encoder", "model_type", "parameters", "sample_rate", "license", "repository", "revision"),
+    *("file", "bytes", "sha256", "url", "title", "citation", "source"),
+]
 
 
 def list_pretrained(
@@ -63,7 +65,7 @@ def list_pretrained(
         and license in (None, known.license)
         and (max_parameters is None or known.parameters <= max_parameters)
     }
-    table = pd.DataFrame.from_dict(chosen, orient="index").reindex(columns=list(_COLUMNS))
+    table = pd.DataFrame.from_dict(chosen, orient="index").reindex(columns=_COLUMNS)
     return table.astype({"bytes": "Int64"}).rename_axis("name")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -120,6 +121,26 @@ class TransformersEncoder(LibraryEncoder):
         encoder._check_length(round(chunk_length * sample_rate))
         return encoder
 
+    def with_settings(self) -> tuple[Self, int, float]:
+        """Return the encoder with the settings of its checkpoint, and what waveforms its network takes.
+
+        Returns
+        -------
+        encoder : TransformersEncoder
+        sample_rate : int
+            Sampling rate (Hz).
+        longest : float
+            Longest clip (s); infinite without a limit.
+
+        Raises
+        ------
+        WeightsError, ComponentError
+            See :meth:`resolved`.
+        """
+        encoder = super().resolved(0, 0.0)  # without the checks of these numbers
+        _, _, inputs = encoder._settings()
+        return encoder, inputs["sampling_rate"], encoder._longest(inputs["sampling_rate"])
+
     def build(self, n_features: int, max_frames: int) -> WaveformNetwork:
         """Return the module; see :class:`~skastw.encoders.Encoder`."""
         if n_features != 1:
@@ -171,8 +192,13 @@ class TransformersEncoder(LibraryEncoder):
         _, max_samples = self._sizes()
         if max_samples is not None and n_samples > max_samples:
             rate = inputs["sampling_rate"]
-            longest = int(100 * max_samples / rate) / 100
+            longest = self._longest(rate)
             raise ComponentError(
                 f"Got chunks of {n_samples / rate:g} s, but {self._what(family)} takes at most {longest:g} s: set "
                 f"chunk_length={longest:g}."
             )
+
+    def _longest(self, sample_rate: int) -> float:
+        """Return the length of the longest clip that the network takes (s), in hundredths of a second."""
+        _, max_samples = self._sizes()
+        return math.inf if max_samples is None else int(100 * max_samples / sample_rate) / 100

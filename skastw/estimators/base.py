@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
+import pandas as pd
 import torch
 from msgspec import structs
 from sklearn.base import TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
+from skastw.analysis.windows import embedding_window_table
 from skastw.artifact.onnx import write_onnx
 from skastw.artifact.pretrained import Loaded, load, push, save, with_front_end
 from skastw.artifact.weight_storage import WeightStorage
@@ -454,6 +456,45 @@ class AudioEstimator(
         ndarray of shape (n_clips, n_embedding), float32
         """
         return self._run(embed, X)[1].numpy()
+
+    def transform_windows(self, X: Any, *, window: float, hop: float | None = None) -> pd.DataFrame:
+        """Return the embeddings of windows along each clip, to search, map or cluster the parts of long recordings.
+
+        Parameters
+        ----------
+        X : as in :meth:`transform`
+            Files are decoded in pieces, so that the use of memory does not depend on their length.
+        window : float
+            Length of a window (s).
+        hop : float, optional
+            Time between the starts of consecutive windows (s); by default half a window. The last window ends where
+            the clip ends. A clip that is shorter than a window is one window.
+
+        Returns
+        -------
+        DataFrame
+            Columns ``clip`` (file, with the times of a part of it, or position in X), ``start`` and ``end`` (s), and
+            ``embedding_0``, ``embedding_1``, ... :meth:`transform` returns the same embedding for a window that is
+            passed as a clip.
+
+        Raises
+        ------
+        ValueError
+            If ``window`` or ``hop`` is shorter than one sample or not a number.
+        ClipError
+            If a clip cannot be read and ``on_error="raise"``. Otherwise it gets one row of NaN.
+
+        Examples
+        --------
+        >>> from skastw import ASTWClassifier
+        >>> from skastw.datasets import make_tones
+        >>> X, y = make_tones(n_clips=8, n_classes=2, random_state=0)
+        >>> clf = ASTWClassifier(epochs=1, encoder="stacked_cnn", val_split=None).fit(X, y)
+        >>> table = clf.transform_windows(X[:1], window=0.2)
+        >>> table.columns[:4].tolist()
+        ['clip', 'start', 'end', 'embedding_0']
+        """
+        return self._run(partial(embedding_window_table, window=window, hop=hop), X)[1]
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Return the names of the values of an embedding: ``embedding_0``, ``embedding_1``, ...

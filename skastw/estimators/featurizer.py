@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+import copy
+import hashlib
+import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from numbers import Integral
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+import pandas as pd
 import torch
 from sklearn.base import TransformerMixin
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from skastw.analysis.windows import table_of_windows
 from skastw.core.component import ComponentParams, component_names, component_to_config, resolve_component
 from skastw.core.parameters import integers, param, parameters, take_params
 from skastw.core.sklearn_private import StrOptions, fit_context
 from skastw.data.cache import FrameCacheParams
 from skastw.data.extraction import ReadParams, check_clips, read_frames
 from skastw.data.failures import POLICIES, FailedClip, FailedClips, report_failures
+from skastw.encoders import TransformersEncoder
 from skastw.errors import ComponentError, plain
 from skastw.estimators.arguments import ExplainedArguments, Replaced
-from skastw.features import Features, FeaturesModule, Precomputed
+from skastw.features import Features, FeaturesModule, Frozen, Precomputed
 from skastw.features.statistics import frame_statistics, statistic_names
 from skastw.pooling import Pooling, PoolingModule
 from skastw.training.transfer import build_front_end
@@ -119,6 +126,38 @@ class ASTWFeaturizer(ExplainedArguments, TransformerMixin, ComponentParams, Fram
 
     save = Replaced("clf.save_pretrained(folder, featurizer=...) of the classifier that takes its frames, or pickle it")
 
+    @classmethod
+    def from_weights(cls, weights: str | os.PathLike[str], *, revision: str | None = None, **params: Any) -> Self:
+        """Return a featurizer that gives the embeddings of a pretrained network of transformers, without training.
+
+        Parameters
+        ----------
+        weights, revision
+            See :class:`~skastw.encoders.TransformersEncoder`.
+        **params
+            Other parameters of the featurizer, such as ``pooling`` and ``device``.
+
+        Returns
+        -------
+        ASTWFeaturizer
+            With the sampling rate of the network, and chunks of at most 30 s.
+
+        Raises
+        ------
+        WeightsError
+            If the weights cannot be read.
+
+        Examples
+        --------
+        >>> from skastw import ASTWFeaturizer
+        >>> featurizer = ASTWFeaturizer.from_weights("user/net", revision="main")  # doctest: +SKIP
+        >>> featurizer.fit_transform(["dog.wav", "cat.wav"]).shape  # doctest: +SKIP
+        (2, 768)
+        """
+        encoder, sample_rate, longest = TransformersEncoder(weights=weights, revision=revision).with_settings()
+        features = Frozen(encoder=encoder, chunk_length=min(longest, 30.0))
+        return cls(**{"features": features, "sample_rate": sample_rate, "output": "embedding", **params})
+
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float32"]
@@ -187,6 +226,57 @@ class ASTWFeaturizer(ExplainedArguments, TransformerMixin, ComponentParams, Fram
         return _as_array(items) if self.output == "frames" else np.stack(items)
 
     @available_if(_makes_a_table)
+    def transform_windows(self, X: Any, *, window: float, hop: float | None = None) -> pd.DataFrame:
+        """Return the statistics or embeddings of windows along each clip.
+
+        Parameters
+        ----------
+        X : as in :meth:`transform`
+            Files are decoded in pieces, so that the use of memory does not depend on their length.
+        window : float
+            Length of a window (s).
+        hop : float, optional
+            Time between the starts of consecutive windows (s); by default half a window. The last window ends where
+            the clip ends. A clip that is shorter than a window is one window.
+
+        Returns
+        -------
+        DataFrame
+            Columns ``clip`` (file, with the times of a part of it, or position in X), ``start`` and ``end`` (s), and
+            the names of :meth:`get_feature_names_out`. A clip that cannot be read gets one row of NaN, unless
+            ``on_error="raise"``.
+
+        Raises
+        ------
+        ValueError
+            If ``window`` or ``hop`` is shorter than one sample or not a number.
+        ClipError
+            If a clip cannot be used and ``on_error="raise"``.
+
+        Examples
+        --------
+        >>> from skastw import ASTWFeaturizer
+        >>> from skastw.datasets import make_tones
+        >>> clips, y = make_tones(n_clips=4, random_state=0)
+        >>> featurizer = ASTWFeaturizer(output="embedding").fit(clips)
+        >>> featurizer.transform_windows(clips[:1], window=0.2).columns[:4].tolist()
+        ['clip', 'start', 'end', 'embedding_0']
+        """
+        check_is_fitted(self, "n_bands_")
+        clips = check_clips(self, X, reset=False)
+        _, module = self.front_end()
+        # overlapping windows would fill cache_dir with many copies of the same frames
+        reading = copy.copy(self).set_params(on_error="raise", cache_dir=None, verbose=0)
+
+        names = self._row(module.n_features).names
+        table, failed = table_of_windows(
+            clips, reading.transform, names, self.sample_rate, window=window, hop=hop, on_error=self.on_error
+        )
+        if self.on_error != "raise":
+            self.failed_ = failed
+        return table.reset_index(drop=True)
+
+    @available_if(_makes_a_table)
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Return the column names of the table that ``output="statistics"`` or ``"embedding"`` gives.
 
@@ -218,6 +308,16 @@ class ASTWFeaturizer(ExplainedArguments, TransformerMixin, ComponentParams, Fram
             return built
         features = features.resolved(self.sample_rate, 0.0)  # a frozen encoder has a chunk length of its own
         return features, build_front_end(features, self.sample_rate)
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of everything that the output depends on: parameters and weights of the front end."""
+        features, module = self.front_end()
+        settings = [component_to_config(features), self.sample_rate, self.output, repr(self.pooling)]
+        digest = hashlib.sha256(json.dumps(settings, default=repr).encode())
+        for name, tensor in module.state_dict().items():
+            digest.update(name.encode())
+            digest.update(tensor.contiguous().numpy().data)
+        return digest.hexdigest()
 
     def _row(self, n_features: int) -> _Row:
         """Return how frames of ``n_features`` values become one item of the output."""
