@@ -74,3 +74,10 @@ def test_a_search_with_a_cache_decodes_each_clip_once():
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
     assert [line.split()[-3] for line in result.stdout.splitlines()[1:4]] == ["5000", "50", "0"]
+
+
+@pytest.mark.slow
+def test_a_frozen_network_has_the_outputs_of_transformers():
+    command = [sys.executable, FOLDER / "frozen.py", "--clips", "10", "--layers", "2", "--target", "3"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
