@@ -63,8 +63,8 @@ class ModelParams:
     augment: str | Augment | list[Any] | None = param(
         default="spec_augment",
         valid=[str, Augment, "array-like", None],
-        doc="Augmentation of the training batches, or a list of augmentations, which are applied in this order: "
-        f"{_names('augment')}. None switches augmentation off.",
+        doc="Augmentation of the training batches, or a list of augmentations, which are applied in this order, first "
+        f"to waveforms, then to frames: {_names('augment')}. None switches augmentation off.",
     )
     normalization: str | Normalization = param(
         default="none",
