@@ -568,6 +568,13 @@ def test_weight_norm_has_had_two_pairs_of_names(checkpoint):
     torch.testing.assert_close(loaded(checkpoint).state_dict(), expected)
 
 
+def test_a_folder_with_a_file_of_torch_is_converted(checkpoint, saved, tmp_path, monkeypatch):
+    monkeypatch.setenv("SKASTW_CACHE", str(tmp_path / "cache"))
+    torch.save(load_file(checkpoint / "model.safetensors"), checkpoint / "pytorch_model.bin")
+    (checkpoint / "model.safetensors").unlink()
+    torch.testing.assert_close(loaded(checkpoint).state_dict(), loaded(saved("wav2vec2")[2]).state_dict())
+
+
 def test_code_of_a_repository_is_never_used(checkpoint):
     rewrite(checkpoint / "config.json", auto_map={"AutoModel": "evil.Model"}, _name_or_path="elsewhere/evil")
     (checkpoint / "evil.py").write_text("raise SystemExit('executed')")
@@ -592,8 +599,9 @@ def damage(folder, how):
     file = folder / "model.safetensors"
     if how == "pickle":
         torch.save(weights, file)
-    elif how == "only a pickle":
-        file.rename(folder / "pytorch_model.bin")
+    elif how == "only a program":
+        file.unlink()
+        torch.save({**weights, "run": Path("evil")}, folder / "pytorch_model.bin")
     elif how == "cut":
         file.write_bytes(file.read_bytes()[:-100])
     elif how == "another network":
@@ -622,7 +630,7 @@ def damage(folder, how):
         ("shape", r"k_proj.weight of shape \[16, 8\], expected \[16, 16\]"),
         ("nan", "NaN.*k_proj.weight"),
         ("pickle", "torch.save"),
-        ("only a pickle", r"no file .*model.safetensors.*torch.save"),
+        ("only a program", r"cannot be converted.*Nothing in it was executed"),
         ("cut", "damaged"),
         ("another network", "lack "),
         ("unknown network", "model_type='nemo'.*wav2vec2"),
