@@ -6,6 +6,7 @@ import os
 import pickle
 import shutil
 import struct
+import sys
 import warnings
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from skastw.core.batching import pad
 from skastw.datasets import make_tones
 from skastw.encoders import TransformersEncoder
 from skastw.encoders._families import FAMILIES
-from skastw.errors import ComponentError, ExportError, WeightsError
+from skastw.errors import ComponentError, ExportError, MissingDependencyError, WeightsError
 from skastw.features import Frozen
 from skastw.storage.checkpoints import open_checkpoint, read_tensors
 from test_hub import Client
@@ -426,6 +427,12 @@ def test_a_network_needs_samples_and_settings():
         TransformersEncoder().build(1, 1000)
 
 
+def test_the_extra_is_named_if_transformers_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(MissingDependencyError, match=r"'transformers'.*\[pretrained\]"):
+        small_network("wav2vec2").build(1, 70)
+
+
 @pytest.mark.parametrize(("name", "layer"), [("clap_audio_model", 0), ("clap_audio_model", "weighted"), ("wavlm", 3)])
 def test_a_layer_that_a_network_does_not_have_is_refused(name, layer):
     with pytest.raises(ComponentError, match=f"layer={layer!r}.*expected"):
@@ -700,6 +707,14 @@ def test_a_repository_is_loaded_once_and_then_offline(hub_server, client, saved)
     pinned = client.ask("frames_of_encoder", "lab/w2v", CLIPS[0].tolist(), revision=commit)
     assert pinned.value["frames"] == expected
     assert len(hub_server.seen) == n_requests
+
+    hub_server.stop()
+    try:
+        assert client.ask("frames_of_encoder", "lab/w2v", CLIPS[0].tolist(), revision=commit).value == pinned.value
+        other = client.ask("frames_of_encoder", "lab/other", CLIPS[0].tolist(), revision=commit)
+        assert (other.error, "cannot be reached" in other.message) == ("WeightsError", True), other.message
+    finally:
+        hub_server.start()
 
 
 def test_half_a_download_is_repaired_or_named(hub_server, client, saved):
