@@ -6,6 +6,7 @@ import os
 import pickle
 import shutil
 import struct
+import sys
 import warnings
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from skastw.core.batching import pad
 from skastw.datasets import make_tones
 from skastw.encoders import TransformersEncoder
 from skastw.encoders._families import FAMILIES
-from skastw.errors import ComponentError, ExportError, WeightsError
+from skastw.errors import ComponentError, ExportError, MissingDependencyError, WeightsError
 from skastw.features import Frozen
 from skastw.storage.checkpoints import open_checkpoint, read_tensors
 from test_hub import Client
@@ -426,6 +427,12 @@ def test_a_network_needs_samples_and_settings():
         TransformersEncoder().build(1, 1000)
 
 
+def test_the_extra_is_named_if_transformers_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(MissingDependencyError, match=r"'transformers'.*\[pretrained\]"):
+        small_network("wav2vec2").build(1, 70)
+
+
 @pytest.mark.parametrize(("name", "layer"), [("clap_audio_model", 0), ("clap_audio_model", "weighted"), ("wavlm", 3)])
 def test_a_layer_that_a_network_does_not_have_is_refused(name, layer):
     with pytest.raises(ComponentError, match=f"layer={layer!r}.*expected"):
@@ -568,6 +575,13 @@ def test_weight_norm_has_had_two_pairs_of_names(checkpoint):
     torch.testing.assert_close(loaded(checkpoint).state_dict(), expected)
 
 
+def test_a_folder_with_a_file_of_torch_is_converted(checkpoint, saved, tmp_path, monkeypatch):
+    monkeypatch.setenv("SKASTW_CACHE", str(tmp_path / "cache"))
+    torch.save(load_file(checkpoint / "model.safetensors"), checkpoint / "pytorch_model.bin")
+    (checkpoint / "model.safetensors").unlink()
+    torch.testing.assert_close(loaded(checkpoint).state_dict(), loaded(saved("wav2vec2")[2]).state_dict())
+
+
 def test_code_of_a_repository_is_never_used(checkpoint):
     rewrite(checkpoint / "config.json", auto_map={"AutoModel": "evil.Model"}, _name_or_path="elsewhere/evil")
     (checkpoint / "evil.py").write_text("raise SystemExit('executed')")
@@ -592,8 +606,9 @@ def damage(folder, how):
     file = folder / "model.safetensors"
     if how == "pickle":
         torch.save(weights, file)
-    elif how == "only a pickle":
-        file.rename(folder / "pytorch_model.bin")
+    elif how == "only a program":
+        file.unlink()
+        torch.save({**weights, "run": Path("evil")}, folder / "pytorch_model.bin")
     elif how == "cut":
         file.write_bytes(file.read_bytes()[:-100])
     elif how == "another network":
@@ -622,7 +637,7 @@ def damage(folder, how):
         ("shape", r"k_proj.weight of shape \[16, 8\], expected \[16, 16\]"),
         ("nan", "NaN.*k_proj.weight"),
         ("pickle", "torch.save"),
-        ("only a pickle", r"no file .*model.safetensors.*torch.save"),
+        ("only a program", r"cannot be converted.*Nothing in it was executed"),
         ("cut", "damaged"),
         ("another network", "lack "),
         ("unknown network", "model_type='nemo'.*wav2vec2"),
@@ -692,6 +707,14 @@ def test_a_repository_is_loaded_once_and_then_offline(hub_server, client, saved)
     pinned = client.ask("frames_of_encoder", "lab/w2v", CLIPS[0].tolist(), revision=commit)
     assert pinned.value["frames"] == expected
     assert len(hub_server.seen) == n_requests
+
+    hub_server.stop()
+    try:
+        assert client.ask("frames_of_encoder", "lab/w2v", CLIPS[0].tolist(), revision=commit).value == pinned.value
+        other = client.ask("frames_of_encoder", "lab/other", CLIPS[0].tolist(), revision=commit)
+        assert (other.error, "cannot be reached" in other.message) == ("WeightsError", True), other.message
+    finally:
+        hub_server.start()
 
 
 def test_half_a_download_is_repaired_or_named(hub_server, client, saved):
