@@ -109,7 +109,7 @@ def load_recipe(recipe: str | os.PathLike[str], *, weights: str | os.PathLike[st
                 f"Got weights={plain(weights)!r} with recipe={name!r}, whose encoder has no weights of a checkpoint, "
                 "expected a recipe such as 'frozen' or 'finetune'."
             )
-        encoder.set_params(weights=weights)
+        encoder.set_params(weights=os.fspath(weights))
     return Recipe(Path(name).stem, page.description, params)
 
 
