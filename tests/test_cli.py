@@ -422,6 +422,18 @@ def test_training_prints_scores_and_leaves_a_model_and_a_report(trained):
     assert {"report.html", "model", "run.yaml"} <= {path.name for path in place.iterdir()}
 
 
+def test_training_on_the_outputs_of_a_pretrained_network(tones, wav2vec2_folder, tmp_path):
+    options = ["--recipe", "frozen", "--weights", wav2vec2_folder, "-p", "epochs=1", "-p", "min_steps=0", "--quiet"]
+    result = skastw("train", "--data", tones, *options, "--output", tmp_path / "out")
+    assert result.returncode == 0, result.stderr
+    params = yaml.safe_load((tmp_path / "out" / "run.yaml").read_text())["params"]
+    assert params["encoder"]["transformers"]["weights"] == str(wav2vec2_folder)
+    assert "Pretrained weights" in (tmp_path / "out" / "model" / "README.md").read_text()
+    result = skastw("train", "--data", tones, "--recipe", "tiny", "--weights", "user/net", "-o", tmp_path / "other")
+    assert "weights" in result.stderr
+    assert result.returncode == 1
+
+
 def test_a_run_file_says_the_same(trained, tmp_path):
     result = skastw("train", trained[1] / "run.yaml", "--output", tmp_path / "again", "--json")
     assert result.returncode == 0, result.stderr

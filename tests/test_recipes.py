@@ -22,6 +22,21 @@ from skastw.recipes import Recipe, load_recipe, plain_params, recipe_names, reso
 BRIEF = {"epochs": 1, "min_steps": 0, "device": "cpu"}
 
 
+#: Recipes that need a checkpoint.
+TEMPLATES = ["finetune", "frozen"]
+
+
+@pytest.fixture
+def from_recipe(request):
+    """Return a function that makes a classifier from a recipe, with weights if it needs them."""
+
+    def make(name):
+        weights = request.getfixturevalue("wav2vec2_folder") if name in TEMPLATES else None
+        return ASTWClassifier.from_recipe(name, weights=weights)
+
+    return make
+
+
 def write(tmp_path, text, name="mine.yaml"):
     path = tmp_path / name
     path.write_text(text, encoding="utf-8")
@@ -42,29 +57,31 @@ def test_there_are_recipes():
 
 
 @pytest.mark.parametrize("name", recipe_names())
-def test_a_packaged_recipe_is_described_and_makes_valid_estimators(name):
+def test_a_packaged_recipe_is_described_and_makes_valid_estimators(name, from_recipe):
     recipe = load_recipe(name)
     assert isinstance(recipe, Recipe)
     assert recipe.name == name
     assert re.fullmatch(r"[A-Z].{20,150}\.", recipe.description), recipe.description
-    estimator = ASTWClassifier.from_recipe(name)
     for param, value in recipe.params.items():
-        assert repr(getattr(estimator, param)) == repr(value)
+        assert repr(getattr(ASTWClassifier.from_recipe(name), param)) == repr(value)
+    estimator = from_recipe(name)
     estimator._validate_params()
     resolve_components(estimator)
     assert params_of(clone(estimator)) == params_of(estimator)
 
 
 @pytest.mark.parametrize("name", recipe_names())
-def test_the_parameters_of_a_recipe_survive_saving(name, tmp_path):
+def test_the_parameters_of_a_recipe_survive_saving(name, from_recipe, tmp_path):
     clips, y = make_tones(n_clips=12, n_classes=2, duration=(0.1, 0.2), random_state=0)
-    estimator = ASTWClassifier.from_recipe(name).set_params(**BRIEF)
+    estimator = from_recipe(name).set_params(**BRIEF)
     if name == "astw":
         estimator.set_params(encoder=ASTWEncoder(d_model=16, num_heads=2, num_layers=1))
     estimator.fit(clips, y)
     again = ASTWClassifier.from_pretrained(estimator.save_pretrained(tmp_path / "model"), device="cpu")
     for param, value in estimator.get_params(deep=False).items():
         loaded = getattr(again, param)
+        if name in TEMPLATES and param in ("features", "encoder"):
+            continue  # the fitted ones have the settings of the checkpoint
         if param in ("features", "normalization", "encoder", "pooling"):
             resolved = getattr(resolve_components(estimator), param)
             assert (type(loaded), loaded.get_params()) == (type(resolved), resolved.get_params())
@@ -78,6 +95,34 @@ def test_the_parameters_of_a_recipe_survive_saving(name, tmp_path):
 
 def test_the_default_recipe_is_the_default():
     assert params_of(ASTWClassifier.from_recipe("astw")) == params_of(ASTWClassifier())
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_template_takes_weights_in_any_way_and_says_that_it_needs_them(name, from_recipe, wav2vec2_folder):
+    clips, y = make_tones(n_clips=8, n_classes=2, random_state=0)
+    with pytest.raises(ComponentError, match="expected weights="):
+        ASTWClassifier.from_recipe(name).fit(clips, y)
+    assert load_recipe(name, weights="user/net").params["encoder"].weights == "user/net"
+    changed = ASTWClassifier.from_recipe(name).set_params(encoder__weights=str(wav2vec2_folder))
+    assert params_of(changed) == params_of(from_recipe(name))
+
+
+def test_a_frozen_network_is_standardised_and_a_finetuned_one_is_trained_at_its_top(from_recipe):
+    clips, y = make_tones(n_clips=8, n_classes=2, random_state=0)
+    frozen, tuned = (from_recipe(name).set_params(**BRIEF).fit(clips, y) for name in ("frozen", "finetune"))
+    assert (frozen.features_.name, frozen.trained_.components.encoder.name) == ("frozen", "identity")
+    trained = {name for name, weight in frozen.model_.named_parameters() if weight.requires_grad}
+    assert {name.split(".")[0] for name in trained} == {"head"}
+
+    assert (tuned.trained_.components.encoder.train, tuned.batch_size) == ("top-4", 8)
+    assert set(tuned.history_[0]) >= {"adam_lr", "pretrained_lr"}
+    assert frozen.augment_ == tuned.augment_ == []
+
+
+def test_recipes_of_other_networks_take_no_weights():
+    for name in ("tiny", "astw"):
+        with pytest.raises(RecipeError, match=f"weights='user/net' with recipe='{name}', .* such as 'frozen'"):
+            load_recipe(name, weights="user/net")
 
 
 def test_a_recipe_makes_a_new_object_each_time():

@@ -262,8 +262,8 @@ def _as_table(
         table = pd.concat([table, missing]).sort_index(kind="stable")
 
     names = clip_names(clips)
-    table.insert(0, "clip", [names[i] for i in table.index])
-    return table
+    named = pd.DataFrame({"clip": [names[i] for i in table.index]}, index=table.index)
+    return pd.concat([named, table], axis=1)
 
 
 def _aggregated(table: pd.DataFrame, how: str) -> pd.DataFrame:

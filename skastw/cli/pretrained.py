@@ -32,7 +32,9 @@ def pretrained() -> None:
 
 
 @pretrained.command("list")
-@click.option("--task", type=click.Choice(["speech", "speaker", "emotion", "sounds"]), help="Only for this task.")
+@click.option(
+    "--task", type=click.Choice(["speech", "speaker", "emotion", "sounds", "images"]), help="Only for this task."
+)
 @click.option("--licence", "license_", metavar="LICENCE", help="Only with this licence, such as apache-2.0.")
 @click.option(
     "--max-size", type=click.FloatRange(0), metavar="MILLIONS", help="Only with at most so many million parameters."
@@ -59,7 +61,7 @@ def list_(task: str | None, license_: str | None, max_size: float | None, as_jso
             facts["name"],
             facts["task"],
             f"{facts['parameters'] / 1e6:.0f} M",
-            f"{facts['sample_rate']} Hz",
+            _rate(facts) or "any",
             facts["license"],
             facts["encoder"],
         )
@@ -90,7 +92,7 @@ def info(name: str, as_json: bool) -> None:
     lines = {
         **{key: facts[key] for key in ("name", "title", "task", "encoder", "model_type")},
         "parameters": f"{facts['parameters']:,}",
-        "sample rate": f"{facts['sample_rate']} Hz",
+        "sample rate": _rate(facts),
         "licence": facts["license"],
         "repository": facts.get("repository"),
         "revision": facts.get("revision", unpinned),
@@ -102,6 +104,10 @@ def info(name: str, as_json: bool) -> None:
     }
     print_pairs({key: value for key, value in lines.items() if value is not None})
     click.echo(f"\n{code}")
+
+
+def _rate(facts: dict[str, Any]) -> str | None:
+    return f"{facts['sample_rate']} Hz" if "sample_rate" in facts else None
 
 
 def _facts(table: Any, name: str) -> dict[str, Any]:

@@ -34,6 +34,11 @@ from skastw.cli._output import (
 @split_options
 @recipe_option()
 @click.option(
+    "--weights",
+    metavar="DIR_OR_REPO",
+    help="Checkpoint for the recipes frozen and finetune; see skastw pretrained.",
+)
+@click.option(
     "--param", "-p", "params", multiple=True, metavar="NAME=VALUE", help="Set a parameter, in YAML; may be repeated."
 )
 @click.option("--output", "-o", type=click.Path(), metavar="DIR", help="Folder for the model and the reports.")
@@ -47,6 +52,7 @@ def train(
     data: dict[str, Any] | None,
     split: dict[str, Any] | None,
     recipe: str | None,
+    weights: str | None,
     params: tuple[str, ...],
     output: str | None,
     overwrite: bool,
@@ -64,6 +70,7 @@ def train(
     skastw train run.yaml
     skastw train --data sounds/ --recipe small --param epochs=20 --output exports/sounds
     skastw train --data esc50:animals --test-fold 1 --output exports/animals
+    skastw train --data sounds/ --recipe frozen --weights openai/whisper-tiny --output exports/sounds
     """
     if run_file is None and (data is None or output is None):
         raise click.UsageError("Expected a run file, or --data and --output.")
@@ -71,6 +78,8 @@ def train(
 
     if cache_dir is not None:
         params += (f"cache_dir={json.dumps(cache_dir)}",)
+    if weights is not None:
+        params += (f"encoder__weights={json.dumps(weights)}",)
     plan = plan_run(run_file, data=data, split=split, recipe=recipe, params=params, output=output)
     result = run(plan, verbose=0 if quiet else verbosity() or 2, overwrite=overwrite)
     for warning in result.description.warnings:

@@ -34,7 +34,7 @@ def list_pretrained(
 
     Parameters
     ----------
-    task : {"speech", "speaker", "emotion", "sounds"}, optional
+    task : {"speech", "speaker", "emotion", "sounds", "images"}, optional
         Only checkpoints that were trained for this task.
     license : str, optional
         Only checkpoints with this licence, for example ``"apache-2.0"``.
@@ -66,7 +66,7 @@ def list_pretrained(
         and (max_parameters is None or known.parameters <= max_parameters)
     }
     table = pd.DataFrame.from_dict(chosen, orient="index").reindex(columns=_COLUMNS)
-    return table.astype({"bytes": "Int64"}).rename_axis("name")
+    return table.astype({"bytes": "Int64", "sample_rate": "Int64"}).rename_axis("name")
 
 
 def fetch_pretrained(name: str) -> str:
@@ -132,6 +132,7 @@ def code_of(name: str) -> str:
     else:
         names += ", fetch_pretrained"
 
+    rate = f", sample_rate={known.sample_rate}" if known.sample_rate else ""
     length = f", chunk_length={known.chunk_length}" if known.chunk_length else ""
     front_end = [] if known.imports == [] else [f"front_end = {known.features}"]
     features = "front_end" if front_end else known.features
@@ -142,7 +143,7 @@ def code_of(name: str) -> str:
         "",
         *front_end,
         f"encoder = {known.encoder}(weights={weights})",
-        f"clf = ASTWClassifier(features={features}, encoder=encoder, sample_rate={known.sample_rate}{length})",
+        f"clf = ASTWClassifier(features={features}, encoder=encoder{rate}{length})",
     ]
     return "\n".join(lines)
 

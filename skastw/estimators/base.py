@@ -140,13 +140,15 @@ class AudioEstimator(
     load = Replaced("from_pretrained(folder)")
 
     @classmethod
-    def from_recipe(cls, recipe: str | os.PathLike[str]) -> Self:
+    def from_recipe(cls, recipe: str | os.PathLike[str], *, weights: str | os.PathLike[str] | None = None) -> Self:
         """Return an estimator with the parameters of a recipe; ``set_params`` can change them.
 
         Parameters
         ----------
         recipe : str or path
             A name in :func:`skastw.recipes.recipe_names`, or a YAML file; see :func:`skastw.recipes.load_recipe`.
+        weights : str or path, optional
+            Checkpoint for the encoder of recipes such as ``"frozen"`` and ``"finetune"``.
 
         Returns
         -------
@@ -156,7 +158,7 @@ class AudioEstimator(
         Raises
         ------
         RecipeError
-            If the recipe is unknown, or sets a parameter that this estimator does not have.
+            If the recipe is unknown, sets a parameter that this estimator does not have, or takes no ``weights``.
 
         Examples
         --------
@@ -164,7 +166,7 @@ class AudioEstimator(
         >>> ASTWClassifier.from_recipe("small").set_params(epochs=10).epochs
         10
         """
-        params = load_recipe(recipe).params
+        params = load_recipe(recipe, weights=weights).params
         estimator = cls()
         unknown = sorted(set(params) - set(estimator.get_params(deep=False)))
         if unknown:

@@ -14,7 +14,7 @@ from msgspec import Meta
 from skastw.augment import Augment
 from skastw.core.component import KINDS, Component, component_base, component_from_config, resolve_component
 from skastw.core.text import did_you_mean, looked_in
-from skastw.errors import RecipeError
+from skastw.errors import RecipeError, plain
 from skastw.storage.files import parse_yaml, read_page
 from skastw.storage.schema import check
 
@@ -67,7 +67,7 @@ def recipe_names() -> list[str]:
     return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
 
 
-def load_recipe(recipe: str | os.PathLike[str]) -> Recipe:
+def load_recipe(recipe: str | os.PathLike[str], *, weights: str | os.PathLike[str] | None = None) -> Recipe:
     """Read a recipe.
 
     A recipe is a YAML mapping with ``params`` and an optional ``description``. A component is written as its name, or
@@ -78,6 +78,8 @@ def load_recipe(recipe: str | os.PathLike[str]) -> Recipe:
     ----------
     recipe : str or path
         A name from :func:`recipe_names`, or the path of a ``.yaml`` file.
+    weights : str or path, optional
+        Checkpoint for the encoder, which recipes such as ``"frozen"`` and ``"finetune"`` need.
 
     Returns
     -------
@@ -86,7 +88,7 @@ def load_recipe(recipe: str | os.PathLike[str]) -> Recipe:
     Raises
     ------
     RecipeError
-        If the recipe does not exist, or the file is not a recipe.
+        If the recipe does not exist, the file is not a recipe, or its encoder does not take ``weights``.
     ComponentError
         If a component or one of its parameters is unknown.
 
@@ -99,7 +101,16 @@ def load_recipe(recipe: str | os.PathLike[str]) -> Recipe:
     name = os.fspath(recipe)
     content = parse_yaml(recipe_text(recipe), name, RecipeError, expected="a mapping with 'description' and 'params'")
     page = check(content, _Page, name, RecipeError)
-    return Recipe(Path(name).stem, page.description, resolve_params(page.params, name))
+    params = resolve_params(page.params, name)
+    if weights is not None:
+        encoder = params.get("encoder")
+        if "weights" not in ({} if encoder is None else encoder.get_params(deep=False)):
+            raise RecipeError(
+                f"Got weights={plain(weights)!r} with recipe={name!r}, whose encoder has no weights of a checkpoint, "
+                "expected a recipe such as 'frozen' or 'finetune'."
+            )
+        encoder.set_params(weights=os.fspath(weights))
+    return Recipe(Path(name).stem, page.description, params)
 
 
 def recipe_text(recipe: str | os.PathLike[str]) -> str:

@@ -25,14 +25,14 @@ class KnownCheckpoint(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     Attributes
     ----------
     title : str
-    task : {"speech", "speaker", "emotion", "sounds"}
+    task : {"speech", "speaker", "emotion", "sounds", "images"}
         What the network was trained for.
     encoder, model_type : str
         Class that loads the weights, and kind of the network.
     parameters, bytes : int
         Number of values, and size of the file.
-    sample_rate : int
-        Sampling rate of the waveforms (Hz).
+    sample_rate : int or None
+        Sampling rate of the waveforms (Hz); None for images.
     chunk_length : float or None
         Longest clip of a network with a limit (s).
     license, citation : str
@@ -51,14 +51,14 @@ class KnownCheckpoint(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """
 
     title: Text
-    task: Literal["speech", "speaker", "emotion", "sounds"]
+    task: Literal["speech", "speaker", "emotion", "sounds", "images"]
     encoder: Text
     model_type: Text
     parameters: Annotated[int, Meta(ge=1)]
-    sample_rate: Annotated[int, Meta(ge=1000)]
     license: Text
     citation: Text
     source: Annotated[list[Text], Meta(min_length=1)]
+    sample_rate: Annotated[int, Meta(ge=1000)] | None = None
     repository: str | None = None
     revision: _Hash | None = None
     url: str | None = None
