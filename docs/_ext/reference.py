@@ -41,6 +41,7 @@ GROUPS: dict[str, tuple[str, list[str]]] = {
     "Building blocks": (
         "For authors of components: the data between the parts of a model, and the training loop.",
         [
+            "skastw.core.component",
             "skastw.core.batching",
             "skastw.core.functional",
             "skastw.core.decibels",

@@ -20,6 +20,8 @@ from skastw.core.sklearn_private import InvalidParameterError, boxes_in_a_row
 from skastw.core.text import did_you_mean
 from skastw.errors import ComponentError, plain
 
+__all__ = ["Component"]
+
 #: Every kind of component, in the order of a clip's path through the model, and the module that defines it.
 KINDS = {
     "features": "skastw.features",

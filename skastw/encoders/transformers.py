@@ -26,18 +26,20 @@ class TransformersEncoder(LibraryEncoder):
     It needs ``features="waveform"``, and computes the input of the network itself, with the settings of the checkpoint.
     Each clip has the outputs that the network gives for it alone: padding does not change them.
 
-    ==============================  =============================  ====================================================
-    ``model_type`` of a checkpoint  networks                       output frames
-    ==============================  =============================  ====================================================
-    ``wav2vec2``, ``hubert``,       wav2vec 2.0, HuBERT, WavLM,    50 each second
-    ``wavlm``, ``unispeech-sat``,   UniSpeech-SAT, data2vec-audio
+    ===================================  ==============================  ==============================================
+    ``model_type`` of a checkpoint       networks                        output frames
+    ===================================  ==============================  ==============================================
+    ``wav2vec2``, ``hubert``,            wav2vec 2.0, HuBERT, WavLM,     50 each second
+    ``wavlm``, ``unispeech-sat``,        UniSpeech-SAT, data2vec-audio
     ``data2vec-audio``
-    ``wav2vec2-bert``               w2v-BERT 2.0                   50 each second
-    ``whisper``                     the encoder of Whisper         50 each second; takes clips of up to 30 s
-    ``audio-spectrogram-            AST                            10 each second: the mean of the patches, and that of
-    transformer``                                                  the class tokens; takes clips of up to 10.24 s
-    ``clap``, ``clap_audio_model``  the audio network of CLAP      3.2 each second; takes clips of up to 10 s at 48 kHz
-    ==============================  =============================  ====================================================
+    ``wav2vec2-bert``                    w2v-BERT 2.0                    50 each second
+    ``whisper``                          the encoder of Whisper          50 each second; takes clips of up to 30 s
+    ``audio-spectrogram-transformer``    AST                             10 each second: the mean of the patches, and
+                                                                         that of the class tokens; takes clips of up to
+                                                                         10.24 s
+    ``clap``, ``clap_audio_model``       the audio network of CLAP       3.2 each second; takes clips of up to 10 s at
+                                                                         48 kHz
+    ===================================  ==============================  ==============================================
 
     Only safetensors and JSON are read. Code and pickles in a repository are never used. ``fit`` adds ``config``,
     ``preprocessor`` and ``source`` to the encoder of the fitted model. A saved folder contains the weights, so it loads

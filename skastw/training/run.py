@@ -54,7 +54,7 @@ class Run:
         Prepared augmentations of waveforms, applied before the front end. None means that the data sets contain frames
         and not waveforms.
     pretrained : mapping of Tensor to float, optional
-        See :func:`skastw.training.optim.build_optimizers`.
+        Weights that have a learning rate of their own, and the factor of each.
     generators : sequence of Generators, optional
         Generators for dropout, one for each type of device; by default new ones with the seed in ``settings``.
 
