@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ DTYPES = {None: None, "float16": torch.float16}
 #: Whether weights that were not trained are in the folder, or only the names of their repository, commit and SHA-256.
 FROZEN = ("stored", "reference")
 _PREFIX = "features."
+_COMMIT = re.compile("[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,8 @@ def storage_from_config(config: Mapping[str, Any]) -> WeightStorage:
 def _check_commits(components: Components) -> None:
     """Raise ArtifactError unless the front end has weights, and all of them come from a commit of a repository."""
     sources = components.features.sources()
-    missing = next((source for source in sources if not {"commit", "sha256"} <= source.keys()), None)
+    pinned = [bool(_COMMIT.fullmatch(source.get("commit", ""))) and "sha256" in source for source in sources]
+    missing = next((source for source, is_pinned in zip(sources, pinned, strict=True) if not is_pinned), None)
     if not sources or missing is not None:
         found = f"weights from {plain(missing['weights'])!r}" if missing else "a front end without pretrained weights"
         raise ArtifactError(

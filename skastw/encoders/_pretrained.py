@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from abc import abstractmethod
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Self
 
 from sklearn.base import clone
@@ -12,7 +13,9 @@ from torch import Tensor
 
 from skastw.core.parameters import Layers, param, parameters, reals
 from skastw.core.sklearn_private import StrOptions
+from skastw.core.text import looked_in
 from skastw.encoders._base import Encoder
+from skastw.errors import WeightsError
 from skastw.storage.checkpoints import Checkpoint, open_checkpoint, read_tensors
 
 
@@ -61,6 +64,8 @@ class PretrainedEncoder(Encoder):
         """Return the checkpoint, downloaded if necessary; raise WeightsError if it cannot be read."""
         assert self.weights is not None
         known = self.source or {}
+        if known and "commit" not in known and not Path(self.weights).exists():  # it never was on the Hub
+            raise WeightsError(f"The weights {os.fspath(self.weights)!r} do not exist{looked_in(Path(self.weights))}.")
         return open_checkpoint(self.weights, known.get("commit", self.revision), sha256=known.get("sha256"))
 
     def resolved(self, sample_rate: int, chunk_length: float) -> Self:

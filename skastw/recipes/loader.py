@@ -104,7 +104,7 @@ def load_recipe(recipe: str | os.PathLike[str], *, weights: str | os.PathLike[st
     params = resolve_params(page.params, name)
     if weights is not None:
         encoder = params.get("encoder")
-        if "weights" not in ({} if encoder is None else encoder.get_params(deep=False)):
+        if encoder is None or "weights" not in encoder.get_params(deep=False):
             raise RecipeError(
                 f"Got weights={plain(weights)!r} with recipe={name!r}, whose encoder has no weights of a checkpoint, "
                 "expected a recipe such as 'frozen' or 'finetune'."
