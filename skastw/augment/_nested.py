@@ -31,7 +31,7 @@ class NestedAugment(ItemAugment):
         return [resolve_component(Augment, item) for item in self.augmentations]
 
     def check_params(self) -> None:
-        """Check the parameters, also of the parts; see :class:`~skastw.core.component.Component`."""
+        """Check the parameters, and that the parts can be combined."""
         super().check_params()
         parts, name = self.parts(), type(self).__name__
         if not parts:

@@ -36,16 +36,16 @@ def resample_by(waveform: Tensor, speed: Tensor, n_samples: int) -> Tensor:
     """
     size = fft_size(waveform.shape[1] + 1024)  # the padding separates the end from the start
     n_bins = size // 2 + 1
-    speed = speed.double().to(waveform.device)[:, None]
+    speed = speed.double()[:, None]  # on the CPU, because some devices have no float64
 
     # keep the band that is below both Nyquist frequencies, and count bins for negative frequencies too
-    share = torch.arange(n_bins, device=waveform.device) / (n_bins - 1) * speed.clamp(min=1)
+    share = torch.arange(n_bins) / (n_bins - 1) * speed.clamp(min=1)
     response = (1 + torch.cos(math.pi * ((share - _PASSED) / (1 - _PASSED)).clamp(min=0, max=1))).to(waveform)
     response[:, 0] = 1
     spectrum = torch.fft.rfft(waveform, size) * response
 
     # exp(2πi kn speed / size) is a product of three chirps, since 2kn = k² + n² - (n - k)²
-    place = torch.arange(max(n_bins, n_samples), device=waveform.device).double()
+    place = torch.arange(max(n_bins, n_samples)).double()
     turns = (place.square() * (speed / (2 * size))).frac()
     chirp = _from_polar(torch.ones_like(waveform[:, :1]), 2 * math.pi * turns.to(waveform))
 

@@ -32,7 +32,7 @@ class WaveformAugment(ItemAugment):
     p: float = param(default=0.5, valid=[reals(0, 1)], doc="Probability that an item is changed.")
 
     def check_params(self) -> None:
-        """Check the parameters, also the order of limits; see :class:`~skastw.core.component.Component`."""
+        """Check the parameters, and the order of limits."""
         super().check_params()
         params = self.get_params(deep=False)
         for name in (name for name in params if name.startswith("min_")):

@@ -43,7 +43,7 @@ class OneOf(NestedAugment):
     )
 
     def check_params(self) -> None:
-        """Check the parameters; see :class:`~skastw.core.component.Component`."""
+        """Check the parameters, and that the weights fit."""
         super().check_params()
         if self.weights is None:
             return
