@@ -985,7 +985,7 @@ def test_weights_that_could_not_be_loaded_are_not_saved(folder, monkeypatch):
             write_artifact(folder, Artifact({"head.bias": tensor}, {"library": "skastw"}, {}, {}, {}, ""))
         holds_only(folder, OLD)
 
-    refused(torch.ones(2, dtype=torch.float16), "'head.bias' are float16, expected one of float32, float64, int64")
+    refused(torch.ones(2, dtype=torch.bfloat16), "'head.bias' are bfloat16, expected one of float32, float64, int64")
     monkeypatch.setattr(weights, "MAX_WEIGHT_BYTES", weights.MAX_HEADER_BYTES + 10)
     refused(torch.ones(3), "The weights take 12 bytes, more than the limit of 4194314 for a file")
 
