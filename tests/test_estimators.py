@@ -265,7 +265,7 @@ def test_a_mistyped_parameter_brings_the_one_that_was_meant(given, said):
 def test_wrong_parameters_are_named(tone_clips):
     clips, y = tone_clips
     cases = [
-        ({"pooling": "avg"}, "pooling='avg', expected one of 'attentive_stats', 'max', 'mean'"),
+        ({"pooling": "avg"}, "pooling='avg', expected one of 'attentive_stats', 'first', 'last', 'max', 'mean'"),
         ({"encoder": "transformer"}, "expected one of 'astw'"),
         ({"encoder": MaxPooling()}, "encoder"),
         ({"encoder": ASTWEncoder(d_model=10, num_heads=3)}, "d_model=10, expected a multiple of num_heads=3"),

@@ -236,7 +236,7 @@ def step(options: argparse.Namespace) -> Iterator[Row]:
 
     n_frames = 376
     model = default_model().train()
-    optimizers = build_optimizers(model, OptimizerParams())
+    optimizers = build_optimizers(model, OptimizerParams()).values()
     frames, targets = torch.randn(BATCH, n_frames, 80), torch.randint(8, (BATCH,))
     lengths = torch.full((BATCH,), n_frames) - torch.arange(BATCH)
 
