@@ -73,3 +73,11 @@ def test_clips_that_cannot_be_read_keep_their_place(run):
     assert found["failed"]["path"].tolist() == ["empty.wav", "notes.wav", "lost.wav"]
     assert found["failed"]["reason"].str.len().min() > 5
     np.testing.assert_array_equal(np.isnan(found["probabilities"]).any(axis=1), [False] * 6 + [True] * 3)
+
+
+def test_sounds_of_new_classes_are_found_and_grouped(run):
+    found = run("7_similar_sounds")
+    assert not set(found["names"]) & set(found["digits"][found["learned"]])
+    assert (found["voices"][found["nearest"][:, 0]] != found["voices"]).all()
+    assert found["same_digit"] > 0.8  # guessing reaches 0.2
+    assert found["agreement"] > 0.4  # random groups reach 0
