@@ -235,7 +235,7 @@ def test_estimators_are_cloned_pickled_and_shown_with_their_parameters(cls):
 def test_parameters_of_the_machine_do_not_travel(cls, tmp_path):
     unsaved = param_names(cls, saved=False)
     assert set(unsaved) == {
-        *("cache", "cache_dir", "cache_size", "checkpoint_dir", "device", "init_from", "n_jobs", "verbose"),
+        *("cache", "cache_dir", "cache_size", "checkpoint_dir", "device", "init_from", "init_train", "n_jobs", "verbose"),
         "warm_start",
     }
     y = Y if cls is ASTWClassifier else Y.astype(float)
@@ -264,7 +264,7 @@ def test_settings_of_a_run_need_what_has_no_default():
         TrainingSettings, estimator, batch_size=3, device="cpu", precision="float32", seed=1, verbose=0
     )
     assert (settings.epochs, settings.batch_size, settings.seed) == (7, 3, 1)
-    assert peak_rates(settings) == {"adam_lr": 3e-4}
+    assert peak_rates(settings) == {"adam_lr": 3e-4, "pretrained_lr": 1e-4}
 
 
 @pytest.mark.parametrize(
