@@ -53,8 +53,8 @@ def list_pretrained(
     --------
     >>> from skastw.encoders import list_pretrained
     >>> table = list_pretrained(task="sounds", max_parameters=100e6)
-    >>> table.loc["ast-audioset", ["parameters", "license"]].tolist()
-    [86600000, 'bsd-3-clause']
+    >>> table["parameters"]["ast-audioset"].item(), table["license"]["ast-audioset"]
+    (86600000, 'bsd-3-clause')
     """
     import pandas as pd
 
