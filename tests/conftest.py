@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from helpers import INT16, torch_seed
+from helpers import INT16, TEMPLATES, torch_seed
 from hub_server import HubServer
 from skastw import ASTWClassifier
 from skastw.datasets import make_tones
@@ -87,6 +87,17 @@ def wav2vec2_folder(tmp_path_factory):
     settings = {"sampling_rate": 16000, "do_normalize": True, "feature_size": 1}
     (folder / "preprocessor_config.json").write_text(json.dumps(settings))
     return folder
+
+
+@pytest.fixture
+def from_recipe(request):
+    """Return a function that makes a classifier from a recipe, with weights if it needs them."""
+
+    def make(name):
+        weights = request.getfixturevalue("wav2vec2_folder") if name in TEMPLATES else None
+        return ASTWClassifier.from_recipe(name, weights=weights)
+
+    return make
 
 
 # ------------------------------------------------------------------ servers

@@ -207,6 +207,9 @@ def small_image_network(name, **params):
     return ImageEncoder(config={"model_type": name, "num_channels": 1, **IMAGE_NETWORKS[name]}, **params)
 
 
+#: Recipes that need the weights of a checkpoint.
+TEMPLATES = ["finetune", "frozen"]
+
 #: Components that need arguments, by kind and name, for the tests that all components of a kind must pass.
 EXAMPLES = {
     ("features", "frozen"): Frozen(encoder=CNN10Encoder(width=4), features="log_mel"),

@@ -235,7 +235,17 @@ def test_estimators_are_cloned_pickled_and_shown_with_their_parameters(cls):
 def test_parameters_of_the_machine_do_not_travel(cls, tmp_path):
     unsaved = param_names(cls, saved=False)
     assert set(unsaved) == {
-        *("cache", "cache_dir", "cache_size", "checkpoint_dir", "device", "init_from", "init_train", "n_jobs", "verbose"),
+        *(
+            "cache",
+            "cache_dir",
+            "cache_size",
+            "checkpoint_dir",
+            "device",
+            "init_from",
+            "init_train",
+            "n_jobs",
+            "verbose",
+        ),
         "warm_start",
     }
     y = Y if cls is ASTWClassifier else Y.astype(float)

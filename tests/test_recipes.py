@@ -11,6 +11,7 @@ import pytest
 import yaml
 from sklearn.base import clone
 
+from helpers import TEMPLATES
 from skastw import ASTWClassifier, ASTWRegressor
 from skastw.datasets import make_tones
 from skastw.encoders import ASTWEncoder
@@ -20,21 +21,6 @@ from skastw.recipes import Recipe, load_recipe, plain_params, recipe_names, reso
 
 #: Parameters that make one step of training; what is left is the recipe's.
 BRIEF = {"epochs": 1, "min_steps": 0, "device": "cpu"}
-
-
-#: Recipes that need a checkpoint.
-TEMPLATES = ["finetune", "frozen"]
-
-
-@pytest.fixture
-def from_recipe(request):
-    """Return a function that makes a classifier from a recipe, with weights if it needs them."""
-
-    def make(name):
-        weights = request.getfixturevalue("wav2vec2_folder") if name in TEMPLATES else None
-        return ASTWClassifier.from_recipe(name, weights=weights)
-
-    return make
 
 
 def write(tmp_path, text, name="mine.yaml"):

@@ -14,9 +14,8 @@ def clips_of(durations, seed=0):
     return [rng.normal(size=int(RATE * seconds)).astype(np.float32) * 0.1 for seconds in durations]
 
 
-def quick(recipe):
-    """Return the recipe's classifier with one short pass, on networks small enough for a test."""
-    clf = ASTWClassifier.from_recipe(recipe)
+def quick(clf):
+    """Return a recipe's classifier with one short pass, on networks small enough for a test."""
     sizes = {"encoder__width": 8, "encoder__d_model": 32, "encoder__num_heads": 2, "encoder__num_layers": 1}
     known = clf.get_params()
     clf.set_params(**{name: value for name, value in sizes.items() if name in known})
@@ -36,10 +35,10 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("recipe", recipe_names())
-def test_a_recipe_takes_small_and_odd_data(recipe, case):
+def test_a_recipe_takes_small_and_odd_data(recipe, case, from_recipe):
     durations, y = CASES[case]
     clips = clips_of(durations)
-    clf = quick(recipe).fit(clips, y)
+    clf = quick(from_recipe(recipe)).fit(clips, y)
     probabilities = clf.predict_proba(clips)
     assert probabilities.shape == (len(clips), len(np.unique(y)))
     assert np.isfinite(probabilities).all()
@@ -51,6 +50,7 @@ def test_few_clips_get_enough_steps(recipe):
     params = load_recipe(recipe).params
     if "min_steps" not in params:
         pytest.skip("the recipe trains by epochs")
-    clf = ASTWClassifier.from_recipe(recipe).set_params(encoder="resnet", encoder__width=4, min_steps=30, epochs=1)
+    brief = {"features": "log_mel", "encoder": "resnet", "encoder__width": 4, "min_steps": 30, "epochs": 1}
+    clf = ASTWClassifier.from_recipe(recipe).set_params(**brief)
     clf.fit(clips_of([0.2] * 10), np.arange(10) % 2)
     assert clf.n_epochs_ == 30
