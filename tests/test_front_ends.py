@@ -182,6 +182,7 @@ PANNS = {"n_mels": 64, "n_fft": 1024, "hop_length": 320, "fmin": 50.0, "fmax": 1
 )
 def test_mel_spectrograms_are_those_of_librosa(sample_rate, settings, n_samples):
     words = {**MelSpectrogram().get_params(), **settings}
+    assert words.pop("level") is None
     scale, offset = words.pop("scale"), words.pop("offset")
     words |= {"htk": words.pop("mel_scale") == "htk", "norm": {"none": None}.get(words["norm"], words["norm"])}
     waveform = white_noise(n_samples)
@@ -433,3 +434,17 @@ def test_settings_of_the_learned_filter_bank_that_do_not_fit_together_are_named(
         LEAF(fmin=9000.0).build(16000)
     with pytest.raises(ComponentError, match=r"win_length=8000 with hop_length=1: .* hop_length of 8 or more"):
         LEAF(win_length=8000, hop_length=1).build(16000)
+
+
+def test_a_mel_spectrogram_does_not_depend_on_the_level_of_the_clip_if_it_is_given():
+    module = MelSpectrogram(scale="power", level=-30.0).build(16000)
+    noise = torch.from_numpy(white_noise(4000))
+    loud, quiet, padded = module.extract([noise, 0.01 * noise, noise])
+    torch.testing.assert_close(loud, quiet, rtol=1e-4, atol=0)
+    together, lengths = module(torch.nn.functional.pad(noise, (0, 999))[None], torch.tensor([4000]))
+    torch.testing.assert_close(together[0, : int(lengths[0])], padded)
+
+    scaled = noise * 10 ** (-30 / 20) / noise.square().mean().sqrt()
+    [expected] = MelSpectrogram(scale="power").build(16000).extract([scaled])
+    torch.testing.assert_close(loud, expected, rtol=1e-4, atol=0)
+    assert module.extract([torch.zeros(500)])[0].isfinite().all()

@@ -30,8 +30,8 @@ from skastw import ASTWClassifier, ASTWFeaturizer
 from skastw.encoders import RNNEncoder
 from skastw.features import Frozen, MelSpectrogram, OnnxFeatures
 
-#: The front end of Resemblyzer: the power of 40 mel bands.
-MEL_POWER = MelSpectrogram(n_fft=400, hop_length=160, n_mels=40, scale="power")
+#: The front end of Resemblyzer: the power of 40 mel bands, of clips at the level of its training clips.
+MEL_POWER = MelSpectrogram(n_fft=400, hop_length=160, n_mels=40, scale="power", level=-30.0)
 #: Parameters of all networks here: those of the recipe ``frozen``, with the weights of the last epoch.
 PROBE = {
     "augment": None,

@@ -32,7 +32,7 @@ class MelSpectrogram(MelFeatures):
     model        settings
     ===========  ==========================================================================================
     PANNs        ``n_mels=64, n_fft=1024, hop_length=320, fmin=50, fmax=14000, pad_mode="reflect"``, at 32 kHz
-    Resemblyzer  ``n_mels=40, n_fft=400, hop_length=160, scale="power"``, at 16 kHz
+    Resemblyzer  ``n_mels=40, n_fft=400, hop_length=160, scale="power", level=-30.0``, at 16 kHz
     ===========  ==========================================================================================
 
     Parameters
@@ -85,6 +85,13 @@ class MelSpectrogram(MelFeatures):
         doc='Value that is added before the logarithm of ``scale="log"``.',
     )
 
+    level: float | None = param(
+        default=None,
+        valid=[reals(-100, 20), None],
+        doc="Level to which each clip is scaled before (dB): the root of its mean square, relative to 1. None keeps "
+        "the level of the clip.",
+    )
+
     def build(self, sample_rate: int) -> FeaturesModule:
         """Return the module; see :class:`~skastw.features.Features`."""
         return _MelSpectrogramModule(self, sample_rate)
@@ -112,6 +119,10 @@ class _MelSpectrogramModule(FeaturesModule):
 
     def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         n_fft, hop_length = self.params.n_fft, self.params.hop_length
+        if self.params.level is not None:
+            mean_square = waveform.square().sum(dim=1, keepdim=True) / lengths[:, None].to(waveform.device)
+            waveform = waveform * 10 ** (self.params.level / 20) * mean_square.clamp(min=1e-10).rsqrt()
+
         windows = librosa_windows(waveform, lengths, n_fft, hop_length, self.params.pad_mode)
         n_frames = n_librosa_windows(lengths, n_fft, hop_length)
         return trim(in_slabs(windows, self._mel), n_frames), n_frames
