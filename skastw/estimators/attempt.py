@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +42,8 @@ class Attempt:
         Where the weights come from.
     data : Data or None
     run : Run or None
+    built_front_end : FeaturesModule or None
+        See :attr:`front_end`.
     finished : bool
         Whether training has ended; the network of the run then has the weights that are kept.
     """
@@ -57,16 +58,19 @@ class Attempt:
     data: Data | None = None
     run: Run | None = None
     finished: bool = False
+    built_front_end: FeaturesModule | None = None
 
     @property
     def seed(self) -> int:
         """The seed of this run. Each call of ``partial_fit`` has another seed."""
         return (self.drawn_seed + (self.before.record.n_epochs if self.before else 0)) % 2**31
 
-    @cached_property
+    @property
     def front_end(self) -> FeaturesModule:
-        """The built front end, with its weights."""
-        return self.start.build_front_end(self.components, (self.seed + 1) % 2**31)
+        """The front end with its weights, which is built when it is needed for the first time."""
+        if self.built_front_end is None:
+            self.built_front_end = self.start.build_front_end(self.components, (self.seed + 1) % 2**31)
+        return self.built_front_end
 
     def check_clips(self, estimator: Any, X: Any, *, reset: bool) -> Sequence[Any]:
         """Return X as clips; see :func:`skastw.data.extraction.check_clips`. The estimator does not change."""
