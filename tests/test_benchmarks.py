@@ -1,10 +1,13 @@
 """The benchmark suite: its plain references compute what the library computes, and its counts are right."""
 
+import importlib
 import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -81,3 +84,20 @@ def test_a_frozen_network_has_the_outputs_of_transformers():
     command = [sys.executable, FOLDER / "frozen.py", "--clips", "10", "--layers", "2", "--target", "3"]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+#: Folders of the data sets, and of ``pretrained.pt`` of the package Resemblyzer.
+DATA, VOICES = (os.environ.get(name) for name in ("SKASTW_DATA", "SKASTW_RESEMBLYZER"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (DATA and VOICES), reason="set SKASTW_DATA and SKASTW_RESEMBLYZER to folders")
+@pytest.mark.parametrize(("protocol", "least"), [("r4", 0.78), ("esc10", 0.77)])
+def test_a_frozen_voice_encoder_recognises_emotions_and_sounds(monkeypatch, tmp_path, protocol, least):
+    monkeypatch.syspath_prepend(FOLDER)
+    pretrained = importlib.import_module("pretrained")
+    chosen = pretrained.load_protocol(protocol, Path(DATA))
+    model = pretrained.logistic(Path(VOICES) / "pretrained.pt", str(tmp_path), seed=0)
+    predicted = pretrained.predictions(chosen, model)
+    right = [predicted[fold] == chosen.labels[test] for fold, (_, test) in chosen.folds.items()]
+    assert np.concatenate(right).mean() >= least

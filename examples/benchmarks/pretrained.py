@@ -117,7 +117,7 @@ def finetune(weights: Path, cache: str, seed: int) -> Any:
     if weights.is_dir():
         raise SystemExit("ONNX models are frozen: choose the ways logistic and probe.")
     encoder = RNNEncoder(weights=weights, train="all")
-    params = {**PROBE, "normalization": "none", "epochs": 15, "pretrained_lr": 3e-4}
+    params = {**PROBE, "normalization": "none", "augment": ["random_crop", "spec_augment"], "pretrained_lr": 1e-3}
     return ASTWClassifier(features=MEL_POWER, encoder=encoder, cache_dir=cache, random_state=seed, **params)
 
 
