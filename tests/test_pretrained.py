@@ -207,6 +207,33 @@ def test_states_of_training_do_not_repeat_weights_that_never_change(checkpoint, 
     assert_same_state(again.model_.state_dict(), clf.model_.state_dict())
 
 
+class StopInSecondEpoch(Augment):
+    """An augmentation of frames that ends the process in the second epoch."""
+
+    def prepare(self, extract, sample_rate):
+        calls = []
+
+        def transform(batch, generator):
+            calls.append(1)
+            if len(calls) == 4:  # three batches in an epoch
+                raise SystemExit
+            return batch
+
+        return transform
+
+    def apply(self, batch, generator):
+        raise AssertionError
+
+
+def test_what_was_reached_is_kept_with_frozen_weights(checkpoint):
+    clf = probe(network(checkpoint), augment=[StopInSecondEpoch()], epochs=3, val_split=None)
+    with pytest.raises(SystemExit) as stopped:
+        clf.fit(CLIPS, Y)
+    assert stopped.value.trained.record.n_epochs == 1
+    clf.trained_ = stopped.value.trained
+    assert np.isfinite(clf.predict_proba(CLIPS)).all()
+
+
 # ------------------------------------------------------------------ the folder
 
 

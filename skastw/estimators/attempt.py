@@ -13,7 +13,7 @@ from skastw.data.extraction import check_clips
 from skastw.data.failures import FailedClip, FailedClips
 from skastw.features import FeaturesModule
 from skastw.network.components import Components
-from skastw.network.model import AudioModel
+from skastw.network.model import AudioModel, load_trained_state
 from skastw.network.trained import Trained
 from skastw.targets import Targets
 from skastw.training import Monitor, Run, TrainingSettings, start_run, train, trained_from
@@ -104,7 +104,7 @@ class Attempt:
         if self.run is None or self.data is None or not self.run.best["epoch"]:
             return None
         if model is None and not self.finished:  # an exception outside the loop, such as SystemExit
-            self.run.model.load_state_dict(self.run.best["weights"])
+            load_trained_state(self.run.model, self.run.best["weights"])
         seed = self.before.record.seed if self.before else self.drawn_seed
         return trained_from(self.run, self.data, self.components, seed=seed, params=self.params, model=model)
 

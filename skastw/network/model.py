@@ -20,6 +20,7 @@ __all__ = [
     "convert",
     "count_parameters",
     "frames_in_chunk",
+    "load_trained_state",
     "load_weights",
     "trained_state",
 ]
@@ -156,6 +157,24 @@ def trained_state(model: AudioModel) -> dict[str, Tensor]:
     if not any(weight.requires_grad for weight in model.features.parameters()):
         fixed |= {f"features.{name}" for name in model.features.state_dict()}
     return {name: value for name, value in model.state_dict().items() if name not in fixed}
+
+
+def load_trained_state(model: AudioModel, state: Mapping[str, Tensor]) -> None:
+    """Give ``model`` the weights and buffers of :func:`trained_state`, and keep the others.
+
+    Parameters
+    ----------
+    model : AudioModel
+    state : mapping of str to Tensor
+
+    Raises
+    ------
+    RuntimeError
+        If ``state`` lacks a tensor, or has one that the model does not have.
+    """
+    changing = trained_state(model).keys()
+    fixed = {name: value for name, value in model.state_dict().items() if name not in changing}
+    model.load_state_dict({**fixed, **state})
 
 
 def build_model(

@@ -18,7 +18,7 @@ from skastw.data.dataset import Data
 from skastw.data.frames import FrameSet
 from skastw.errors import TrainingError
 from skastw.network.inference import embed_clips
-from skastw.network.model import AudioModel
+from skastw.network.model import AudioModel, load_trained_state
 from skastw.training.checkpoint import save_state
 from skastw.training.optim import peak_rates, warmup_cosine
 from skastw.training.run import Loss, Run
@@ -86,7 +86,7 @@ def train(run: Run, data: Data, *, monitor: Monitor | None = None, checkpoint: P
     bar.close()
 
     if run.best["epoch"]:
-        run.model.load_state_dict(run.best["weights"], strict=False)
+        load_trained_state(run.model, run.best["weights"])
     run.model.eval()
     _score_classes(run, data.valid)
     return run

@@ -24,7 +24,7 @@ from skastw.errors import ComponentError
 from skastw.features import FeaturesModule, Waveform
 from skastw.network.components import Components
 from skastw.network.inference import frames_of
-from skastw.network.model import AudioModel, convert, trained_state
+from skastw.network.model import AudioModel, convert, load_trained_state, trained_state
 from skastw.network.trained import ClassScores, Trained, TrainingRecord
 from skastw.targets import Targets
 from skastw.training.average import MovingAverage
@@ -153,10 +153,10 @@ class Run:
         """Continue from a state that :meth:`state_dict` returned."""
         self.epoch, self.done, self.best = state["epoch"], state["done"], state["best"]
         self.history = list(state["history"])
-        self.model.load_state_dict(state["model"], strict=False)
+        load_trained_state(self.model, state["model"])
         self.average.steps = state["average"]["steps"]
         if self.average.model is not self.model:
-            self.average.model.load_state_dict(state["average"]["model"], strict=False)
+            load_trained_state(self.average.model, state["average"]["model"])
         self.load_momenta(state["optimizers"])
 
         self.rng.bit_generator.state = state["shuffle"]
