@@ -780,6 +780,21 @@ def test_a_transform_is_described_by_its_names_and_parameters():
     assert clone(component).transform.transforms[1].min_factor == 0.5
 
 
+@pytest.mark.parametrize("value", [b"text", range(3), torch.ones(2), slice(1), type])
+def test_an_argument_without_a_description_is_named_by_its_type(value):
+    component = Audiomentations(transform=Quieter(min_factor=value))
+    described = json.loads(component.saved_params()["settings"])["params"]["min_factor"]
+    assert described == {"name": type(value).__name__, "params": {}}
+
+
+def test_the_description_of_a_transform_inside_itself_ends():
+    transform = Quieter()
+    transform.min_factor = transform
+    settings = Audiomentations(transform=transform).saved_params()["settings"]
+    assert settings.count("Quieter") > 1
+    assert '"..."' in settings
+
+
 def test_without_a_transform_nothing_can_be_trained():
     with pytest.raises(ComponentError, match=r"it is None\. Pass Audiomentations\(transform=\.\.\.\)"):
         transform_of(Audiomentations())
