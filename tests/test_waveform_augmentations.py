@@ -401,9 +401,11 @@ def test_reverberation_keeps_the_length_and_the_level():
         assert power(after) == pytest.approx(power(before), rel=1e-4)
 
 
-def test_a_silent_impulse_response_is_refused_by_name():
+def test_a_silent_impulse_response_and_an_empty_list_are_refused():
     with pytest.raises(ComponentError, match=r"'b\.wav' is silent"):
         transform_of(WaveformReverb(paths=["a.wav", "b.wav"]), [ROOM, torch.zeros(100)])
+    with pytest.raises(ComponentError, match=r"paths=\[\].*at least one audio file, or None"):
+        transform_of(WaveformReverb(paths=[]))
 
 
 # ------------------------------------------------------------------ recorders, lines and codecs
