@@ -621,7 +621,7 @@ def test_an_item_is_mixed_once_at_most(first, second):
     assert torch.equal(twice.shares[before], once.shares[before])
 
 
-@enrol("component", [component for component in AUGMENTS if "p" in component.get_params()])
+@enrol("component", AUGMENTS)
 def test_an_augmentation_of_probability_zero_changes_nothing(component):
     batch = training_batch(component)
     for seed in range(3):

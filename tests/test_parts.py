@@ -519,7 +519,7 @@ def windows_of(model, clips, **how):
 @pytest.mark.parametrize("form", ["csv", "parquet"])
 def test_windows_are_written_in_parts_and_a_stopped_run_continues(clf, clips, tmp_path, monkeypatch, form):
     pytest.importorskip("pyarrow")
-    how = {"window": 0.05, "hop": 0.04}
+    how = {"window": np.float64(0.05), "hop": 0.04}
     chosen = {"content": "embeddings", "block": BLOCK, "form": form, **how}
     with monkeypatch.context() as patch:
         fail_at(patch, 2, KeyboardInterrupt())
@@ -547,9 +547,11 @@ def test_windows_are_written_in_parts_and_a_stopped_run_continues(clf, clips, tm
     [
         ({"hop": 1.0, "content": "embeddings"}, "Got hop=1.0 with window=None, expected window"),
         ({"window": 1.0}, "Got window=1.0 with content='predictions', expected content='embeddings'"),
+        ({"window": 0.0, "content": "embeddings"}, "Got window=0.0, expected seconds, and at least one sample"),
+        ({"window": 1.0, "hop": "1", "content": "embeddings"}, "Got hop='1', expected seconds"),
     ],
 )
-def test_windows_are_of_embeddings(clf, clips, tmp_path, options, message):
+def test_wrong_windows_leave_no_folder(clf, clips, tmp_path, options, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         write_parts(clf, clips, tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()

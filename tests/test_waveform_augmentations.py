@@ -401,9 +401,11 @@ def test_reverberation_keeps_the_length_and_the_level():
         assert power(after) == pytest.approx(power(before), rel=1e-4)
 
 
-def test_a_silent_impulse_response_is_refused_by_name():
+def test_a_silent_impulse_response_and_an_empty_list_are_refused():
     with pytest.raises(ComponentError, match=r"'b\.wav' is silent"):
         transform_of(WaveformReverb(paths=["a.wav", "b.wav"]), [ROOM, torch.zeros(100)])
+    with pytest.raises(ComponentError, match=r"paths=\[\].*at least one audio file, or None"):
+        transform_of(WaveformReverb(paths=[]))
 
 
 # ------------------------------------------------------------------ recorders, lines and codecs
@@ -778,6 +780,21 @@ def test_a_transform_is_described_by_its_names_and_parameters():
     assert json.loads(config["params"]["settings"]) == {"name": "Compose", "params": described}
     assert "Compose" in repr(component)
     assert clone(component).transform.transforms[1].min_factor == 0.5
+
+
+@pytest.mark.parametrize("value", [b"text", range(3), torch.ones(2), slice(1), type])
+def test_an_argument_without_a_description_is_named_by_its_type(value):
+    component = Audiomentations(transform=Quieter(min_factor=value))
+    described = json.loads(component.saved_params()["settings"])["params"]["min_factor"]
+    assert described == {"name": type(value).__name__, "params": {}}
+
+
+def test_the_description_of_a_transform_inside_itself_ends():
+    transform = Quieter()
+    transform.min_factor = transform
+    settings = Audiomentations(transform=transform).saved_params()["settings"]
+    assert settings.count("Quieter") > 1
+    assert '"..."' in settings
 
 
 def test_without_a_transform_nothing_can_be_trained():

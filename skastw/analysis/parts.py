@@ -26,6 +26,7 @@ from skastw.analysis.tables import (
     prediction_tables,
     write_rows,
 )
+from skastw.analysis.windows import n_samples
 from skastw.audio import as_clips, clip_path
 from skastw.core.checks import check_positive
 from skastw.core.optional import import_optional
@@ -280,13 +281,17 @@ def _manifest_of(
     if window is not None and content != "embeddings":
         raise ValueError(f"Got window={plain(window)!r} with content={content!r}, expected content='embeddings'.")
 
+    sample_rate = estimator.sample_rate_ if hasattr(estimator, "trained_") else estimator.sample_rate
+    windows = {name: seconds for name, seconds in (("window", window), ("hop", hop)) if seconds is not None}
+    for name, seconds in windows.items():
+        n_samples(name, seconds, sample_rate)
+
     clip, *columns = _CONTENTS[content][1](estimator)
     manifest = {
         "content": content,
         "columns": [clip, *columns] if window is None else [clip, "start", "end", *columns],
         **_model_of(estimator),
-        "window": window,
-        "hop": hop,
+        **{name: float(seconds) for name, seconds in windows.items()},
         "clips": len(clips),
         "clips_sha256": _clips_sha256(clips),
         "block": block,

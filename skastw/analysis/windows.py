@@ -202,8 +202,8 @@ def table_of_windows(
     >>> table[["start", "end"]].to_numpy()[:3].tolist(), round(float(table["level"].iloc[-1]), 3)
     ([[0.0, 0.5], [0.25, 0.75], [0.5, 1.0]], 0.5)
     """
-    size = _samples("window", window, sample_rate)
-    step = _samples("hop", window / 2 if hop is None else hop, sample_rate)
+    size = n_samples("window", window, sample_rate)
+    step = n_samples("hop", window / 2 if hop is None else hop, sample_rate)
     rows: list[tuple[int, float, float]] = []
     failed = FailedClips()
 
@@ -234,7 +234,27 @@ def _reading(params: InferenceParams) -> InferenceParams:
     return replace(params, verbose=0, on_error="raise", cache_dir=None)
 
 
-def _samples(name: str, seconds: Any, sample_rate: int) -> int:
+def n_samples(name: str, seconds: Any, sample_rate: int) -> int:
+    """Return the number of samples in ``seconds``, the length or step of windows with the name ``name``.
+
+    Parameters
+    ----------
+    name : str
+    seconds : float
+    sample_rate : int
+        Hz.
+
+    Raises
+    ------
+    ValueError
+        If this is not a number, or shorter than a sample.
+
+    Examples
+    --------
+    >>> from skastw.analysis.windows import n_samples
+    >>> n_samples("window", 0.5, 16000)
+    8000
+    """
     valid = isinstance(seconds, Real) and not isinstance(seconds, bool) and np.isfinite(float(seconds))
     if not valid or round(seconds * sample_rate) < 1:
         raise ValueError(f"Got {name}={plain(seconds)!r}, expected seconds, and at least one sample.")

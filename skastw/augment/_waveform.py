@@ -24,7 +24,7 @@ _TINY = 1e-20
 class WaveformAugment(ItemAugment):
     """Base of augmentations of waveforms; :meth:`prepare` of a subclass returns :meth:`on_waveforms`.
 
-    The two parameters ``min_*`` and ``max_*`` are the limits of a uniform distribution.
+    Two parameters ``min_*`` and ``max_*`` are the limits of a random value.
     """
 
     stage = "waveform"

@@ -6,6 +6,7 @@ import inspect
 import json
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,8 @@ from skastw.core.parameters import param, parameters, reals
 from skastw.core.text import without_folders
 from skastw.errors import ComponentError, plain
 
-#: Largest number of items of a list in a description.
-_MAX_ITEMS = 100
+#: Largest number of items of a list in a description, and of levels of values inside others.
+_MAX_ITEMS, _MAX_LEVELS = 100, 20
 
 
 @parameters
@@ -115,19 +116,29 @@ def _title(transform: Any) -> str:
     return f"{name}({inner})" if inner else name
 
 
-def _described(value: Any) -> Any:
+def _described(value: Any, n_levels: int = _MAX_LEVELS) -> Any:
     """Return an argument of a transform as a JSON value: another transform as its name and arguments."""
+    if not n_levels:
+        return "..."
     value = plain(value)
     if isinstance(value, str | int | float | None):
         return value
     if isinstance(value, os.PathLike):
         return os.fspath(value)
+
+    described = partial(_described, n_levels=n_levels - 1)
     if isinstance(value, list | tuple | set):
         items = list(value)
-        return [*map(_described, items[:_MAX_ITEMS]), *["..."] * (len(items) > _MAX_ITEMS)]
+        return [*map(described, items[:_MAX_ITEMS]), *["..."] * (len(items) > _MAX_ITEMS)]
     if isinstance(value, dict):
-        return {str(key): _described(item) for key, item in value.items()}
-
-    names = () if inspect.isroutine(value) else inspect.signature(type(value)).parameters
-    params = {name: _described(getattr(value, name)) for name in names if hasattr(value, name)}
+        return {str(key): described(item) for key, item in value.items()}
+    params = {name: described(getattr(value, name)) for name in _arguments(value) if hasattr(value, name)}
     return {"name": _title(value).partition("(")[0], "params": params}
+
+
+def _arguments(value: Any) -> list[str]:
+    """Return the names of the arguments that the object was made with; none are known of some compiled types."""
+    try:
+        return [] if inspect.isroutine(value) else list(inspect.signature(type(value)).parameters)
+    except ValueError:
+        return []

@@ -65,6 +65,8 @@ class WaveformReverb(WaveformAugment):
 
     def prepare(self, extract: Callable[[Sequence[str]], list[Tensor]], sample_rate: int) -> Transform:
         """Read the impulse responses; see :class:`~skastw.augment.Augment`."""
+        if self.paths is not None and not self.paths:
+            raise ComponentError("Got WaveformReverb(paths=[]), expected at least one audio file, or None.")
         recordings = extract([str(path) for path in self.paths]) if self.paths else []
         for path, recording in zip(self.paths or [], recordings, strict=True):
             if not recording.any():
