@@ -29,18 +29,31 @@ from sklearn.preprocessing import StandardScaler
 from skastw import ASTWClassifier, ASTWFeaturizer
 from skastw.encoders import RNNEncoder
 from skastw.features import Frozen, MelSpectrogram, OnnxFeatures
+from skastw.pooling import AttentiveStatsPooling
 
 #: The front end of Resemblyzer: the power of 40 mel bands, of clips at the level of its training clips.
 MEL_POWER = MelSpectrogram(n_fft=400, hop_length=160, n_mels=40, scale="power", level=-30.0)
-#: Parameters of all networks here: those of the recipe ``frozen``, with the weights of the last epoch.
+#: Parameters of the probe, which were chosen on the protocol ``choice``. The weights of the last epoch are kept.
 PROBE = {
     "augment": None,
     "normalization": "per_bin",
-    "pooling": "attentive_stats",
+    "pooling": AttentiveStatsPooling(hidden=16),
     "muon_lr": None,
-    "adam_lr": 1e-3,
+    "adam_lr": 5e-3,
+    "weight_decay": 0.1,
     "label_smoothing": 0.1,
     "val_split": None,
+    "epochs": 15,
+}
+#: Parameters of fine-tuning, of which none were chosen on data.
+FINETUNE = {
+    **PROBE,
+    "augment": ["random_crop", "spec_augment"],
+    "normalization": "none",
+    "pooling": "attentive_stats",
+    "adam_lr": 1e-3,
+    "pretrained_lr": 1e-3,
+    "weight_decay": 0.01,
     "epochs": 30,
 }
 
@@ -117,8 +130,7 @@ def finetune(weights: Path, cache: str, seed: int) -> Any:
     if weights.is_dir():
         raise SystemExit("ONNX models are frozen: choose the ways logistic and probe.")
     encoder = RNNEncoder(weights=weights, train="all")
-    params = {**PROBE, "normalization": "none", "augment": ["random_crop", "spec_augment"], "pretrained_lr": 1e-3}
-    return ASTWClassifier(features=MEL_POWER, encoder=encoder, cache_dir=cache, random_state=seed, **params)
+    return ASTWClassifier(features=MEL_POWER, encoder=encoder, cache_dir=cache, random_state=seed, **FINETUNE)
 
 
 #: Functions that take the weights, the folder of the cache and a seed, and return a model.
