@@ -30,9 +30,9 @@ from skastw import ASTWClassifier, ASTWFeaturizer
 from skastw.encoders import RNNEncoder
 from skastw.features import Frozen, MelSpectrogram, OnnxFeatures
 
-#: The front end of Resemblyzer: the power of 40 mel bands, of clips at the level of its training clips.
+#: The front end of Resemblyzer: the power of 40 mel bands, of clips at the level of its code.
 MEL_POWER = MelSpectrogram(n_fft=400, hop_length=160, n_mels=40, scale="power", level=-30.0)
-#: Parameters of all networks here: those of the recipe ``frozen``, with the weights of the last epoch.
+#: Parameters of all networks here. All training clips are trained on, and the last epoch counts.
 PROBE = {
     "augment": None,
     "normalization": "per_bin",
