@@ -110,6 +110,8 @@ def test_the_table_has_every_checkpoint_and_can_be_filtered():
     assert 0 < len(small) < len(table)
     assert small["parameters"].max() <= 50e6
     assert list_pretrained(license="none").empty
+    with pytest.raises(WeightsError, match=r"Got task='speach', expected one of .*; did you mean 'speech'"):
+        list_pretrained(task="speach")
 
 
 # ------------------------------------------------------------------ the commands
@@ -195,6 +197,7 @@ def test_the_repository_that_was_meant_is_suggested(weights):
         TransformersEncoder(weights=weights).checkpoint()
     assert "'microsoft/wavlm-base-plus'" in suggested_weights("microsft/wavlm-base-plus")
     assert KNOWN["panns-cnn14"].url in suggested_weights("panns_cnn14")
+    assert "'BEATs_iter3_plus_AS2M.pt' of Bencr/beats-checkpoints?" in suggested_weights("beats_iter3_plus")
 
 
 def test_other_names_get_no_suggestion(tmp_path):

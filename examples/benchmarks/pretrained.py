@@ -31,7 +31,7 @@ from skastw.encoders import RNNEncoder
 from skastw.features import Frozen, MelSpectrogram, OnnxFeatures
 from skastw.pooling import AttentiveStatsPooling
 
-#: The front end of Resemblyzer: the power of 40 mel bands, of clips at the level of its training clips.
+#: The front end of Resemblyzer: the power of 40 mel bands, of clips at the level of its code.
 MEL_POWER = MelSpectrogram(n_fft=400, hop_length=160, n_mels=40, scale="power", level=-30.0)
 #: Parameters of the probe, which were chosen on the protocol ``choice``. The weights of the last epoch are kept.
 PROBE = {

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
+from skastw.core.text import unknown_value
 from skastw.core.warn import warn_user
 from skastw.errors import ArtifactError, HubError, WeightsError
 from skastw.storage import hub
-from skastw.storage.checkpoints import CONFIG, TORCH_WEIGHTS, WEIGHTS, Checkpoint, open_checkpoint
+from skastw.storage.checkpoints import CONFIG, Checkpoint, open_checkpoint
 from skastw.storage.known_checkpoints import KnownCheckpoint, known_checkpoint, known_checkpoints
 from skastw.storage.torch_files import cache_folder
 
@@ -49,6 +50,11 @@ def list_pretrained(
         ``file``, ``bytes``, ``sha256``, ``url`` of a file that is not on the Hub, ``title``, ``citation``, and
         ``source``, the pages with these facts. Facts that are not published are missing.
 
+    Raises
+    ------
+    WeightsError
+        If the task is unknown.
+
     Examples
     --------
     >>> from skastw.encoders import list_pretrained
@@ -57,6 +63,10 @@ def list_pretrained(
     (86600000, 'bsd-3-clause')
     """
     import pandas as pd
+
+    tasks = sorted({known.task for known in known_checkpoints().values()})
+    if task is not None and task not in tasks:
+        raise WeightsError(unknown_value("task", task, tasks))
 
     chosen = {
         name: structs.asdict(known)
@@ -101,7 +111,7 @@ def fetch_pretrained(name: str) -> str:
     skastw.errors.WeightsError: Got name='wavlm-basis', expected one of ...; did you mean 'wavlm-base'?
     """
     known = known_checkpoint(name)
-    path, checkpoint = _fetched(known) if _is_folder(known) else _file(name, known)
+    path, checkpoint = _fetched(known) if known.is_folder else _file(name, known)
     if known.sha256 is None:
         warn_user(f"No SHA-256 of {name!r} is published. This download has {checkpoint.source['sha256']}.")
     return str(path)
@@ -127,7 +137,7 @@ def code_of(name: str) -> str:
     """
     known = known_checkpoint(name)
     names, weights = known.encoder, f'fetch_pretrained("{name}")'
-    if _is_folder(known):
+    if known.is_folder:
         weights = f'"{known.repository}"' + (f', revision="{known.revision}"' if known.revision else "")
     else:
         names += ", fetch_pretrained"
@@ -146,11 +156,6 @@ def code_of(name: str) -> str:
         f"clf = ASTWClassifier(features={features}, encoder=encoder{rate}{length})",
     ]
     return "\n".join(lines)
-
-
-def _is_folder(known: KnownCheckpoint) -> bool:
-    """Return whether ``weights`` takes the repository, and not a file of it."""
-    return known.repository is not None and known.file in (WEIGHTS, TORCH_WEIGHTS)
 
 
 def _fetched(known: KnownCheckpoint) -> tuple[Path, Checkpoint]:

@@ -69,6 +69,11 @@ class KnownCheckpoint(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     features: str = '"waveform"'
     imports: list[str] = []
 
+    @property
+    def is_folder(self) -> bool:
+        """Whether ``weights`` takes the repository, and not one file of it."""
+        return self.repository is not None and self.file in ("model.safetensors", "pytorch_model.bin")
+
 
 @functools.cache
 def known_checkpoints() -> Mapping[str, KnownCheckpoint]:
@@ -147,5 +152,5 @@ def suggested_weights(weights: str | os.PathLike[str]) -> str:
         return ""
     name = names[near[0]]
     known = known_checkpoints()[name]
-    where = f" Did you mean weights={known.repository!r}?" if known.repository else f" {known.title} is {known.url}."
-    return f"{where} See skastw pretrained info {name}."
+    meant = f"weights={known.repository!r}" if known.is_folder else f"{known.file!r} of {known.url or known.repository}"
+    return f" Did you mean {meant}? See skastw pretrained info {name}."
