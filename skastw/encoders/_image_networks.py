@@ -30,7 +30,7 @@ from torch.nn import functional as F
 from skastw.core.batching import frame_mask, is_padded, trim
 from skastw.encoders._base import EncoderModule
 from skastw.encoders._conv2d import BatchNorm, Mask, apply_mask, time_mask
-from skastw.encoders._families import Family, build_network, keep_checkpoint_names
+from skastw.encoders._families import Family, attention_names, build_network, keep_checkpoint_names
 from skastw.errors import ComponentError
 from skastw.storage.schema import Finite, check
 
@@ -41,11 +41,6 @@ _MAX_STRIDE = 1024
 _Values = Annotated[list[Finite], Meta(min_length=1, max_length=64, description="a list of numbers")]
 _INPUTS = {"image_mean": [0.5], "image_std": [0.5]}
 _BLOCKS = r"(encoder\.)?(stages\.\d+\.layers|layers\.\d+\.blocks|blocks|layers?)\.\d+"
-_DENSE = (
-    (r"\.mlp\.fc1\.", ".intermediate.dense."),
-    (r"\.mlp\.fc2\.", ".output.dense."),
-    (r"\.attention\.o_proj\.", ".attention.output.dense."),
-)
 _PATCHES = (
     "num_channels",
     "image_size",
@@ -133,13 +128,7 @@ _ALL = (
         "num_attention_heads",
         "intermediate_size",
         unused=r"embeddings\.mask_token",
-        renamed=(
-            (r"^layers\.", "encoder.layer."),
-            (r"\.attention\.q_proj\.", ".attention.attention.query."),
-            (r"\.attention\.k_proj\.", ".attention.attention.key."),
-            (r"\.attention\.v_proj\.", ".attention.attention.value."),
-            *_DENSE,
-        ),
+        renamed=((r"^layers\.", "encoder.layer."), *attention_names("attention")),
     ),
     _family(
         "swin",
@@ -152,13 +141,7 @@ _ALL = (
         "mlp_ratio",
         "drop_path_rate",
         unused=r"embeddings\.mask_token|.*\.relative_position_index",
-        renamed=(
-            (r"\.attention\.q_proj\.", ".attention.self.query."),
-            (r"\.attention\.k_proj\.", ".attention.self.key."),
-            (r"\.attention\.v_proj\.", ".attention.self.value."),
-            (r"\.attention\.relative_position_bias\.", ".attention.self."),
-            *_DENSE,
-        ),
+        renamed=((r"\.attention\.relative_position_bias\.", ".attention.self."), *attention_names("self")),
     ),
 )
 IMAGE_FAMILIES = {family.name: family for family in _ALL}
