@@ -263,6 +263,8 @@ def test_settings_that_a_file_leaves_out_are_those_of_the_published_code(tmp_pat
         ({"layer_norm_first": True}, {}, "layer_norm_first=True, expected False"),
         ({"activation_fn": "relu"}, {}, "activation_fn='relu', expected 'gelu'"),
         ({}, {"patch_embedding.weight": None}, "not those of BEATs"),
+        ({}, {"patch_embedding.weight": torch.ones(2)}, "not those of BEATs"),
+        ({}, {"encoder.layers.0.fc1.weight": torch.ones(8, 0)}, "not those of BEATs"),
         ({}, {"encoder.layers.1.fc2.bias": None}, r"encoder\.layers\.1\.fc2\.bias of shape None, expected \(12,\)"),
         ({}, {"extra.weight": torch.ones(2)}, r"extra\.weight of shape \(2,\), expected None"),
         ({}, {"layer_norm.weight": torch.tensor([1.0, math.nan])}, "'layer_norm.weight' hold NaN"),

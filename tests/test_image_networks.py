@@ -14,7 +14,8 @@ from helpers import IMAGE_NETWORKS, random_frames, small_image_network, torch_se
 from skastw import ASTWClassifier
 from skastw.datasets import make_tones
 from skastw.encoders import IdentityEncoder, ImageEncoder
-from skastw.encoders._image_networks import ARCHITECTURES, IMAGE_FAMILIES, scaled
+from skastw.encoders._image_families import ARCHITECTURES, IMAGE_FAMILIES
+from skastw.encoders._image_networks import scaled
 from skastw.errors import ComponentError, WeightsError
 from skastw.features import Frozen, LogMel
 

@@ -68,6 +68,9 @@ def test_a_file_without_recurrent_layers_and_one_with_others_are_refused(tmp_pat
     _, content = voice_encoder()
     with pytest.raises(WeightsError, match="no recurrent layer of torch"):
         loaded(saved(tmp_path / "linear.pt", {"linear.weight": torch.ones(2, 2)}))
+    for shape in [(), (4,), (0, 0), (5, 2), (4, 1, 1)]:
+        with pytest.raises(WeightsError, match="no recurrent layer of torch"):
+            loaded(saved(tmp_path / "shape.pt", {"lstm.weight_hh_l0": torch.ones(shape)}))
     with pytest.raises(WeightsError, match=r"embed\.bias of shape \(6,\), expected \(5,\)"):
         loaded(saved(tmp_path / "voice.pt", content), embedding=5)
     content["model_state"]["attention.weight"] = torch.ones(2)

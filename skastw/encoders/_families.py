@@ -115,6 +115,18 @@ def _of_samples(name: str, stem: str, *settings: str, prefix: str = "", norm: st
     )
 
 
+def attention_names(place: str) -> tuple[tuple[str, str], ...]:
+    """Return ``renamed`` for blocks whose queries, keys and values are in ``place`` of the attention in checkpoints."""
+    return (
+        (r"\.attention\.q_proj\.", f".attention.{place}.query."),
+        (r"\.attention\.k_proj\.", f".attention.{place}.key."),
+        (r"\.attention\.v_proj\.", f".attention.{place}.value."),
+        (r"\.attention\.o_proj\.", ".attention.output.dense."),
+        (r"\.mlp\.fc1\.", ".intermediate.dense."),
+        (r"\.mlp\.fc2\.", ".output.dense."),
+    )
+
+
 _ALL = (
     _of_samples("wav2vec2", "Wav2Vec2", *_NORMS, "adapter_attn_dim"),
     _of_samples("hubert", "Hubert", *_NORMS, "adapter_attn_dim", "feat_proj_layer_norm", "conv_pos_batch_norm"),
@@ -191,15 +203,7 @@ _ALL = (
         ("audio_spectrogram_transformer.",),
         blocks="encoder.layer",
         norm="layernorm",
-        renamed=(
-            (r"^layers\.", "encoder.layer."),
-            (r"\.attention\.q_proj\.", ".attention.attention.query."),
-            (r"\.attention\.k_proj\.", ".attention.attention.key."),
-            (r"\.attention\.v_proj\.", ".attention.attention.value."),
-            (r"\.attention\.o_proj\.", ".attention.output.dense."),
-            (r"\.mlp\.fc1\.", ".intermediate.dense."),
-            (r"\.mlp\.fc2\.", ".output.dense."),
-        ),
+        renamed=((r"^layers\.", "encoder.layer."), *attention_names("attention")),
     ),
     Family(
         "clap_audio_model",

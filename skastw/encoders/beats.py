@@ -204,20 +204,22 @@ def _sizes(specs: Mapping[str, TensorSpec], name: str) -> dict[str, int]:
         d_ff, d_model = shapes[f"{layer}.fc1.weight"]
         num_buckets, num_heads = shapes[f"{layer}.self_attn.relative_attention_bias.weight"]
         _, group_width, conv_width = shapes.get(f"{_CONV}.weight_v") or shapes[_RENAMED["weight_v"]]
-    except (KeyError, ValueError):
+        ff_mult, conv_groups = d_ff // d_model, d_model // group_width
+    except (KeyError, ValueError, ZeroDivisionError):
         raise WeightsError(
-            f"The weights {name!r} are not those of BEATs: they have no {_PATCHES} or no first layer."
+            f"The weights {name!r} are not those of BEATs: {_PATCHES} or weights of the first layer are missing, or "
+            "have another shape."
         ) from None
     return {
         "embedding": embedding,
         "patch_frames": patch_frames,
         "patch_bins": patch_bins,
         "d_model": d_model,
-        "ff_mult": d_ff // d_model,
+        "ff_mult": ff_mult,
         "num_heads": num_heads,
         "num_buckets": num_buckets,
         "num_layers": sum(key.endswith(".fc1.weight") for key in shapes),
-        "conv_groups": d_model // group_width,
+        "conv_groups": conv_groups,
         "conv_width": conv_width,
     }
 

@@ -10,7 +10,8 @@ from skastw.core.parameters import param, parameters
 from skastw.core.shapes import ShapesOnly
 from skastw.core.sklearn_private import StrOptions
 from skastw.encoders._families import read_settings
-from skastw.encoders._image_networks import ARCHITECTURES, IMAGE_FAMILIES, ImageNetwork, image_stride, read_image_inputs
+from skastw.encoders._image_families import ARCHITECTURES, IMAGE_FAMILIES, image_stride, read_image_inputs
+from skastw.encoders._image_networks import ImageNetwork
 from skastw.encoders._library import LibraryEncoder
 from skastw.errors import ComponentError
 

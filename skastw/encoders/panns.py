@@ -66,7 +66,7 @@ class _PANNEncoder(RoundedEncoder):
     def defined_by(self, checkpoint: Checkpoint, sample_rate: int) -> dict[str, Any]:
         """Check the sample rate; see :class:`~skastw.encoders.PretrainedEncoder`."""
         bank = checkpoint.specs.get("logmel_extractor.melW")
-        trained_at = sample_rate if bank is None else _SAMPLE_RATES.get(bank.shape[0], sample_rate)
+        trained_at = sample_rate if bank is None else _SAMPLE_RATES.get(next(iter(bank.shape), 0), sample_rate)
         if trained_at != sample_rate:
             raise ComponentError(
                 f"Got sample_rate={sample_rate} for the weights {checkpoint.name!r}, expected {trained_at}."

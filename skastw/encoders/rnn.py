@@ -47,7 +47,7 @@ class RNNEncoder(PretrainedEncoder):
 
     Notes
     -----
-    ``weights`` may be a file of recurrent layers of torch, followed by a linear layer of the name ``linear`` or not.
+    ``weights`` may be a file of recurrent layers of torch, with or without a linear layer named ``linear`` behind them.
     Kind, number and width of the layers then come from the file. An example is the voice encoder of Resemblyzer,
     ``pretrained.pt``, on the power of 40 mel bands at 16 kHz. Its embedding of a part of a clip is that of the last
     frame, ``embedding=256`` with ``pooling="last"``, scaled to length 1.
@@ -95,13 +95,13 @@ class RNNEncoder(PretrainedEncoder):
     def defined_by(self, checkpoint: Checkpoint, sample_rate: int) -> dict[str, Any]:
         """Return the sizes of the layers of a checkpoint; see :class:`~skastw.encoders.PretrainedEncoder`."""
         found = {match[2]: spec.shape for name, spec in checkpoint.specs.items() if (match := _WEIGHT.fullmatch(name))}
-        rows, hidden = found.get("weight_hh_l0", (0, 1))
-        if rows not in (number * hidden for number in _BY_ROWS):
+        *rows, hidden = found.get("weight_hh_l0") or [0]
+        if rows not in [[number * hidden] for number in _BY_ROWS] or hidden == 0:
             raise WeightsError(
                 f"The weights {checkpoint.name!r} contain no recurrent layer of torch, expected 'weight_hh_l0'."
             )
         return {
-            "cell": _BY_ROWS[rows // hidden],
+            "cell": _BY_ROWS[rows[0] // hidden],
             "hidden": hidden,
             "num_layers": sum(bool(re.fullmatch(r"weight_hh_l\d+", name)) for name in found),
             "bidirectional": "weight_hh_l0_reverse" in found,

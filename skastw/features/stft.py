@@ -192,7 +192,7 @@ class _STFTModule(_SpectrumModule):
         self.scale = params.scale
 
     def values(self, windows: Tensor) -> Tensor:
-        return self.scaled(magnitude(torch.fft.rfft(windows * self.window)))
+        return self.scaled(torch.fft.rfft(windows * self.window).abs())
 
     def scaled(self, magnitudes: Tensor) -> Tensor:
         return 20 * magnitudes.clamp(min=_FLOOR).log10() if self.scale == "db" else magnitudes
@@ -201,7 +201,7 @@ class _STFTModule(_SpectrumModule):
 class _STFTPhaseModule(_STFTModule):
     def values(self, windows: Tensor) -> Tensor:
         spectrum = torch.fft.rfft(windows * self.window)
-        magnitudes = magnitude(spectrum)
+        magnitudes = spectrum.abs()
         length = magnitudes.clamp(min=_FLOOR)
         return torch.cat([spectrum.real / length, spectrum.imag / length, self.scaled(magnitudes)], dim=1)
 
@@ -222,19 +222,6 @@ class _GroupDelayModule(_SpectrumModule):
         x, y = torch.fft.rfft(windows), torch.fft.rfft(windows * self.position)
         delay = (x.real * y.real + x.imag * y.imag) / (x.real.square() + x.imag.square() + _EPS)
         return delay if self.limits is None else delay.clamp(*self.limits)
-
-
-def magnitude(spectrum: Tensor) -> Tensor:
-    """Return the magnitudes of a complex ``spectrum``.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skastw.features.stft import magnitude
-    >>> magnitude(torch.tensor([3 + 4j])).tolist()
-    [5.0]
-    """
-    return (spectrum.real.square() + spectrum.imag.square()).sqrt()
 
 
 def emphasized(waveform: Tensor, lengths: Tensor, coefficient: float) -> Tensor:
