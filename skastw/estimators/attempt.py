@@ -104,7 +104,7 @@ class Attempt:
         if self.run is None or self.data is None or not self.run.best["epoch"]:
             return None
         if model is None and not self.finished:  # an exception outside the loop, such as SystemExit
-            self.run.model.load_state_dict(self.run.best["weights"])
+            self.run.model.load_state_dict(self.run.best["weights"], strict=False)
         seed = self.before.record.seed if self.before else self.drawn_seed
         return trained_from(self.run, self.data, self.components, seed=seed, params=self.params, model=model)
 
@@ -121,6 +121,9 @@ class Attempt:
         assert self.run is not None
         trained, momenta = self.trained(), None
         if self.run.settings.constant_lr:
-            states = [{n: {k: v.cpu() for k, v in m.items()} for n, m in state.items()} for state in self.run.momenta]
+            states = {
+                name: {n: {k: v.cpu() for k, v in m.items()} for n, m in state.items()}
+                for name, state in self.run.momenta.items()
+            }
             momenta = (trained, states)
         return {"trained_": trained, "failed_": self.failed, **self.n_features, "_momenta": momenta}
