@@ -424,3 +424,78 @@ def test_loading_reads_no_checkpoint(checkpoint, tmp_path, monkeypatch):
     clf.save_pretrained(folder)
     monkeypatch.setattr("skastw.encoders._pretrained.open_checkpoint", lambda *args, **kwargs: pytest.fail("was read"))
     np.testing.assert_array_equal(ASTWClassifier.from_pretrained(folder).predict(CLIPS), clf.predict(CLIPS))
+
+
+# ------------------------------------------------------------------ one fit after another
+
+
+def test_each_of_several_networks_starts_from_the_checkpoint(checkpoint, weights):
+    clf = probe(network(checkpoint, train="all"), epochs=1, pretrained_lr=0.0).fit(CLIPS, Y)
+    clf.set_params(n_models=2).fit(CLIPS, Y)  # the model of the first fit has one network
+    for encoder in clf.model_.encoder:
+        torch.testing.assert_close(encoder.blocks[0].first.conv.weight, weights["blocks.0.first.conv.weight"])
+
+
+def test_an_exit_keeps_the_best_weights_of_a_probe(checkpoint):
+    calls = []
+
+    class Exit(Augment):
+        def apply(self, batch, generator):
+            calls.append(1)
+            if len(calls) > 5:
+                raise SystemExit
+            return batch
+
+    with pytest.raises(SystemExit) as stopped:
+        probe(network(checkpoint), augment=[Exit()], epochs=9).fit(CLIPS, Y)
+    assert stopped.value.trained.record.n_epochs >= 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_weights_that_are_fetched_get_the_number_format_of_the_network(repository, tmp_path, weights, dtype):
+    halves = {name: value.to(dtype) if value.is_floating_point() else value for name, value in weights.items()}
+    save_file(halves, tmp_path / "snapshots" / COMMIT / "model.safetensors")
+    clf = probe(network(repository), epochs=1).fit(CLIPS, Y)
+    clf.save_pretrained(tmp_path / "model", frozen="reference")
+    loaded = ASTWClassifier.from_pretrained(tmp_path / "model")
+    assert {weight.dtype for weight in loaded.model_.parameters()} == {torch.float32}
+    np.testing.assert_array_equal(loaded.predict_proba(CLIPS), clf.predict_proba(CLIPS))
+
+
+def test_training_further_keeps_to_the_layers_of_init_train(fitted_folder):
+    folder, before = fitted_folder
+    clf = probe(CNN10Encoder(width=4), pooling="attentive_stats", init_from=folder, init_train="none")
+    for _ in range(2):
+        clf.partial_fit(CLIPS, Y, classes=[0, 1])
+    clf.set_params(warm_start=True).fit(CLIPS, Y)
+    state = clf.model_.state_dict()
+    assert {name for name in before if not torch.equal(state[name], before[name])} == {"head.weight", "head.bias"}
+
+
+def test_runs_that_train_other_layers_have_other_checkpoints(fitted_folder, tmp_path):
+    folder, _ = fitted_folder
+    for train in ("none", "all"):
+        params = {"init_from": folder, "init_train": train, "checkpoint_dir": tmp_path / "runs"}
+        probe(CNN10Encoder(width=4), pooling="attentive_stats", epochs=1, **params).fit(CLIPS, Y)
+    assert len(list((tmp_path / "runs").iterdir())) == 2
+
+
+def test_momenta_belong_to_their_optimiser(checkpoint):
+    clf = probe(network(checkpoint, train="top-1"), muon_lr=None)
+    clf.partial_fit(CLIPS, Y, classes=[0, 1])
+    clf.set_params(muon_lr=0.01, pretrained_lr=None).partial_fit(CLIPS, Y)
+    assert np.isfinite(clf.predict_proba(CLIPS)).all()
+
+
+def test_a_start_from_another_sample_rate_has_the_front_end_of_the_new_one(tmp_path):
+    folder = probe(RNNEncoder(hidden=4), epochs=1).fit(CLIPS, Y).save_pretrained(tmp_path / "start")
+    clf = probe(RNNEncoder(hidden=4), epochs=1, init_from=folder, sample_rate=8000).fit(CLIPS, Y)
+    loaded = ASTWClassifier.from_pretrained(clf.save_pretrained(tmp_path / "model"))
+    np.testing.assert_array_equal(loaded.predict_proba(CLIPS), clf.predict_proba(CLIPS))
+
+
+def test_a_warm_start_uses_the_front_end_of_the_parameters(tmp_path):
+    clf = probe(RNNEncoder(hidden=4), epochs=1, warm_start=True).fit(CLIPS, Y)
+    clf.set_params(features="pcen").fit(CLIPS, Y)
+    loaded = ASTWClassifier.from_pretrained(clf.save_pretrained(tmp_path / "model"))
+    np.testing.assert_array_equal(loaded.predict_proba(CLIPS), clf.predict_proba(CLIPS))

@@ -193,3 +193,39 @@ def test_a_cache_folder_keeps_waveforms(tmp_path, monkeypatch):
     first = fitted(**params)
     monkeypatch.setattr(extraction, "load_mono", lambda *args, **kwargs: pytest.fail("a clip was decoded again"))
     assert same_weights(first, fitted(**params))
+
+
+class Dropped(Scaled):
+    """Log-mel frames times a learned number, with dropout."""
+
+    def build(self, sample_rate):
+        return _Dropped(LogMel().build(sample_rate))
+
+
+class _Dropped(_Scaled):
+    def forward(self, waveform, lengths):
+        frames, lengths = super().forward(waveform, lengths)
+        return nn.functional.dropout(frames, 0.5, self.training), lengths
+
+
+def test_validation_runs_the_front_end_in_evaluation_mode():
+    clf = fitted(features=Dropped(), normalization="per_bin", keep="last", patience=None, muon_lr=0.0, adam_lr=0.0)
+    losses = [row["val_loss"] for row in clf.history_]
+    assert losses[0] == losses[1]
+
+
+def test_batches_of_waveforms_have_similar_lengths():
+    BATCHES.clear()
+    clips = [np.resize(CLIPS[0], 4000 * 2 ** (i // 4)) for i in range(16)]
+    ASTWClassifier(
+        encoder=SMALL_RNN, epochs=1, batch_size=4, augment=[Recorded()], val_split=None, chunk_length=0.1
+    ).fit(clips, Y)
+    assert [len(set(batch.lengths.tolist())) for batch in BATCHES] == [1, 1, 1, 1]
+
+
+def test_weights_that_stay_fixed_keep_their_number_format(tmp_path):
+    params = {"features": "leaf", "precision": "float64", "epochs": 1}
+    folder = fitted(**params).save_pretrained(tmp_path / "start")
+    clf = fitted(**params, init_from=folder, init_train="none").partial_fit(CLIPS, Y)
+    loaded = ASTWClassifier.from_pretrained(clf.save_pretrained(tmp_path / "model"))
+    np.testing.assert_array_equal(loaded.predict_proba(CLIPS), clf.predict_proba(CLIPS))

@@ -98,11 +98,11 @@ class WeightStorage:
             If the repository cannot be read, or its weights have changed.
         """
         formats = {name: value.dtype for name, value in model.state_dict().items()}
-        tensors = {name: value.to(formats[name]) for name, value in stored.items()}
+        tensors = dict(stored)
         if self.frozen == "reference":
             _check_commits(components)
             tensors |= {_PREFIX + name: value for name, value in components.features.initial_weights().items()}
-        return tensors
+        return {name: value.to(formats.get(name, value.dtype)) for name, value in tensors.items()}
 
     def _own(self, model: AudioModel) -> dict[str, Tensor]:
         """Return the tensors of ``model`` that are stored, in their format."""

@@ -121,6 +121,9 @@ class Attempt:
         assert self.run is not None
         trained, momenta = self.trained(), None
         if self.run.settings.constant_lr:
-            states = [{n: {k: v.cpu() for k, v in m.items()} for n, m in state.items()} for state in self.run.momenta]
+            states = {
+                name: {n: {k: v.cpu() for k, v in m.items()} for n, m in state.items()}
+                for name, state in self.run.momenta.items()
+            }
             momenta = (trained, states)
         return {"trained_": trained, "failed_": self.failed, **self.n_features, "_momenta": momenta}

@@ -116,7 +116,7 @@ class AudioEstimator(
     # attributes of fitted estimators, not parameters
     trained_: Trained = field(init=False)
     failed_: list[FailedClip] = field(init=False)
-    _momenta: tuple[Trained, list[dict[str, Any]]] | None = field(init=False)  # of the last partial_fit
+    _momenta: tuple[Trained, dict[str, Any]] | None = field(init=False)  # of the last partial_fit
 
     _learns: ClassVar[str]  # kinds of targets that fit accepts: of a "classifier" or of a "regressor"
 
@@ -285,7 +285,7 @@ class AudioEstimator(
         self._validate_params()
         before: Trained | None = vars(self).get("trained_")
         with self._attempt(before) as attempt:
-            attempt.start = Start(before) if before else self._starting_point(attempt.components)
+            attempt.start = self._further(before) if before else self._starting_point(attempt.components)
             targets = learn()
             clips = attempt.check_clips(self, X, reset=before is None)
             labelled = self._labelled(clips, targets, y, sample_weight)
@@ -297,7 +297,7 @@ class AudioEstimator(
             run = attempt.run = attempt.start_run(targets, settings, loss=self._loss(targets))
             if before is not None:
                 run.history = list(before.record.history)
-                model, momenta = vars(self).get("_momenta") or (None, [])
+                model, momenta = vars(self).get("_momenta") or (None, {})
                 if model is before:  # not if fit, from_pretrained or an assignment set trained_
                     run.load_momenta(copy.deepcopy(momenta))
             attempt.train(run, data)
@@ -342,12 +342,16 @@ class AudioEstimator(
         """Return where the weights come from: ``warm_start``, ``init_from``, a checkpoint, or random numbers."""
         fitted: Trained | None = vars(self).get("trained_")
         if self.warm_start and fitted is not None:
-            return Start(fitted)
+            return self._further(fitted)
         if self.init_from is None:
             return Start(fitted=fitted)
         start = load(self.init_from, lambda loaded: loaded.trained)
         check_front_end(start, components.features)
         return Start(start, self.init_train)
+
+    def _further(self, fitted: Trained) -> Start:
+        """Return the start from a fitted model; weights from ``init_from`` that were not trained stay as they are."""
+        return Start(fitted, "all" if self.init_from is None else self.init_train)
 
     def _labelled(
         self, clips: Sequence[Any], targets: Targets, y: Any, sample_weight: Any, groups: Any = None
@@ -437,7 +441,13 @@ class AudioEstimator(
                 "that is started again has another seed."
             )
 
-        settings = [type(self).__name__, __version__, attempt.components.to_config(), attempt.params]
+        settings = [
+            type(self).__name__,
+            __version__,
+            attempt.components.to_config(),
+            attempt.params,
+            attempt.start.train,
+        ]
         run = hashlib.sha256(json.dumps([*settings, data.fingerprint], default=repr).encode())
         start = attempt.start.trained
         for tensor in () if start is None else start.model.state_dict().values():

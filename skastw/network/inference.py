@@ -238,6 +238,7 @@ def frames_of(model: AudioModel, waveforms: Iterable[Tensor]) -> Iterator[Tensor
     Parameters
     ----------
     model : AudioModel
+        Network, which is set to evaluation mode.
     waveforms : iterable of Tensors of shape (N_i, 1)
         Frames of the front end ``waveform``.
 
@@ -246,6 +247,7 @@ def frames_of(model: AudioModel, waveforms: Iterable[Tensor]) -> Iterator[Tensor
     Tensor of shape (T_i, F), float32
     """
     device = model.head.weight.device
+    model.eval()
     for waveform in waveforms:
         with torch.no_grad():
             frames, _ = model.frames(waveform[None, :, 0].to(device), torch.tensor([len(waveform)]))

@@ -66,9 +66,8 @@ class MovingAverage(Generic[M]):
     def __init__(self, model: M, decay: float | None) -> None:
         self.decay = decay
         fixed = {id(weight): weight for weight in model.parameters() if not weight.requires_grad}
-        self.model = (
-            model if decay is None else copy.deepcopy(model, fixed)
-        )  # both share the weights that do not change
+        # both models share the weights that do not change
+        self.model = model if decay is None else copy.deepcopy(model, fixed)
         self.steps = 0
         self._pairs = list(zip(self.model.state_dict().values(), model.state_dict().values(), strict=True))
 

@@ -95,7 +95,8 @@ def train(run: Run, data: Data, *, monitor: Monitor | None = None, checkpoint: P
 def _train_epoch(run: Run, train_set: FrameSet) -> tuple[float, dict[str, float]]:
     """Train on each batch once; return the mean loss and the learning rates of the last step."""
     model, settings = run.model.train(), run.settings
-    batches = shuffled_buckets(train_set.lengths(model.max_frames), settings.batch_size, run.rng)
+    longest = model.max_frames if run.waveform_transforms is None else train_set.longest  # whole clips are in samples
+    batches = shuffled_buckets(train_set.lengths(longest), settings.batch_size, run.rng)
     losses = []
 
     for step, indices in enumerate(batches, start=run.epoch * len(batches)):

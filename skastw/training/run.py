@@ -166,17 +166,17 @@ class Run:
                 generator.set_state(state["dropout"][generator.device.type])
 
     @property
-    def momenta(self) -> list[dict[str, Any]]:
-        """The state of each optimiser, by the index of the weight."""
-        states = [optimizer.state_dict()["state"] for optimizer in self.optimizers.values()]
-        return [{str(number): values for number, values in state.items()} for state in states]
+    def momenta(self) -> dict[str, Any]:
+        """The state of each optimiser by its name, as a dict by the index of the weight."""
+        states = {name: optimizer.state_dict()["state"] for name, optimizer in self.optimizers.items()}
+        return {name: {str(number): values for number, values in state.items()} for name, state in states.items()}
 
-    def load_momenta(self, momenta: list[dict[str, Any]]) -> None:
-        """Continue from the state of optimisers; ignore it if their number differs."""
-        if len(momenta) != len(self.optimizers):
+    def load_momenta(self, momenta: Mapping[str, Any]) -> None:
+        """Continue from the state of optimisers; ignore it if there were other optimisers."""
+        if momenta.keys() != self.optimizers.keys():
             return
-        for optimizer, momentum in zip(self.optimizers.values(), momenta, strict=True):
-            state = {int(number): values for number, values in momentum.items()}
+        for name, optimizer in self.optimizers.items():
+            state = {int(number): values for number, values in momenta[name].items()}
             optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 

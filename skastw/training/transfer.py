@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any
 
 import torch
@@ -44,7 +45,7 @@ class Start:
         """Return the front end of a network with its weights; random weights are drawn with ``seed``."""
         features = components.features
         if self.trained is not None and not components.precomputed:
-            return copy.deepcopy(self.trained.model.features)
+            return _further(self.trained, features, components.sample_rate, seed)
 
         same = self.fitted is not None and _is_same(features, self.fitted.components.features)
         fitted = self.fitted.model.features if self.fitted and same else None
@@ -64,7 +65,7 @@ class Start:
         else:
             same = self.fitted is not None and _is_same(encoder, self.fitted.components.encoder)
             fitted = _encoders(self.fitted.model) if self.fitted and same else [None] * len(modules)
-            for module, earlier in zip(modules, fitted, strict=False):
+            for module, earlier in zip(modules, cycle(fitted), strict=False):  # their number may have changed
                 load_weights(module, starting_weights(encoder, earlier), encoder)
 
         factors: dict[Tensor, float] = {}
@@ -101,10 +102,24 @@ def build_front_end(
     WeightsError
         If a checkpoint cannot be read.
     """
+    module = _built(features, sample_rate, seed)
+    load_weights(module, starting_weights(features, fitted), features)
+    return module
+
+
+def _built(features: Features, sample_rate: int, seed: int) -> FeaturesModule:
     import_compiler()  # otherwise the first operation under OwnDraws imports it
     with OwnDraws(seeded_generators(seed, torch.device("cpu"))):
-        module = features.build(sample_rate)
-    load_weights(module, starting_weights(features, fitted), features)
+        return features.build(sample_rate)
+
+
+def _further(start: Trained, features: Features, sample_rate: int, seed: int) -> FeaturesModule:
+    """Return a front end with the weights of ``start``, whose front end or sample rate may be another one."""
+    theirs = start.components
+    if not features.trainable and theirs.sample_rate == sample_rate and _is_same(features, theirs.features):
+        return copy.deepcopy(start.model.features)  # quicker than to build a large encoder again
+    module = _built(features, sample_rate, seed)
+    load_weights(module, start.model.features.state_dict(), features)
     return module
 
 
