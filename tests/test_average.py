@@ -310,3 +310,16 @@ def test_training_on_mixtures_learns(tones):
         encoder=ASTWEncoder(d_model=32, num_heads=2, num_layers=1),
     )
     assert clf.score(clips[40:], y[40:]) >= 0.8
+
+
+def test_weights_that_are_not_trained_are_neither_copied_nor_written():
+    layers = torch.nn.Sequential(torch.nn.Linear(2, 2).requires_grad_(False), torch.nn.Linear(2, 2))
+    average = MovingAverage(layers, 0.5)
+    fixed = layers[0].weight
+    before = fixed._version
+    with torch.no_grad():
+        layers[1].weight.add_(1.0)
+    average.update()
+    assert average.model[0].weight is fixed
+    assert fixed._version == before
+    assert not torch.equal(average.model[1].weight, layers[1].weight)

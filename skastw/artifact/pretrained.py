@@ -20,7 +20,7 @@ from skastw.core.shapes import ShapesOnly
 from skastw.core.text import readable
 from skastw.core.version import __version__
 from skastw.core.warn import warn_user
-from skastw.errors import ArtifactError
+from skastw.errors import ArtifactError, WeightsError
 from skastw.network.components import Components, ModelParams, components_from_config, named_components
 from skastw.network.model import AudioModel, convert, count_parameters, frames_in_chunk
 from skastw.network.trained import Trained, TrainingRecord
@@ -115,12 +115,14 @@ def load(
         If the folder is incomplete or inconsistent.
     HubError
         If the repository cannot be read.
+    WeightsError
+        If frozen weights that are not in the folder cannot be read.
     """
 
     def read(folder: Path) -> T:
         try:
             return build(from_documents(read_artifact(folder)))
-        except ArtifactError:
+        except (ArtifactError, WeightsError):
             raise
         except (KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
             reason = " ".join(str(error).split())

@@ -69,7 +69,8 @@ class MovingAverage(Generic[M]):
         # both models share the weights that do not change
         self.model = model if decay is None else copy.deepcopy(model, fixed)
         self.steps = 0
-        self._pairs = list(zip(self.model.state_dict().values(), model.state_dict().values(), strict=True))
+        pairs = zip(self.model.state_dict().values(), model.state_dict().values(), strict=True)
+        self._pairs = [(mean, value) for mean, value in pairs if mean.data_ptr() != value.data_ptr()]
 
     @torch.no_grad()
     def update(self) -> None:
