@@ -684,7 +684,7 @@ def test_a_file_is_no_checkpoint_because_of_its_name(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "card", ["", "---\nlicense: [\n", "---\nlicense: other\nlicense_name: my-own\n---\n", "license: mit\n"]
+    "card", ["", "---\nlicense: [\n", "---\nlicense: other \nlicense_name: my-own # ours\n---\n", "license: mit\n"]
 )
 def test_the_licence_is_that_of_the_metadata(card, checkpoint):
     (checkpoint / "README.md").write_text(card)
