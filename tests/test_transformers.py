@@ -477,6 +477,12 @@ def test_settings_that_make_no_network_are_refused(setting, value):
         ("clap_audio_model", "preprocessor", {"max_length_s": 60000, "sampling_rate": 60000}),
         ("wav2vec2-bert", "config", {"position_embeddings_type": "rotary"}),
         ("wav2vec2-bert", "preprocessor", {"stride": 3}),
+        ("wav2vec2-bert", "preprocessor", {"stride": "x"}),
+        ("whisper", "preprocessor", {"n_fft": None}),
+        ("clap_audio_model", "preprocessor", {"frequency_min": [50]}),
+        ("clap_audio_model", "preprocessor", {"max_length_s": 1e300}),
+        ("clap_audio_model", "config", {"patch_stride": [4]}),
+        ("audio-spectrogram-transformer", "preprocessor", {"std": 0}),
     ],
 )
 def test_settings_that_need_absurd_memory_or_do_not_fit_are_refused(name, where, change):
@@ -678,7 +684,7 @@ def test_a_file_is_no_checkpoint_because_of_its_name(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "card", ["", "---\nlicense: [\n", "---\nlicense: other\nlicense_name: my-own\n---\n", "license: mit\n"]
+    "card", ["", "---\nlicense: [\n", "---\nlicense: other \nlicense_name: my-own # ours\n---\n", "license: mit\n"]
 )
 def test_the_licence_is_that_of_the_metadata(card, checkpoint):
     (checkpoint / "README.md").write_text(card)

@@ -25,6 +25,13 @@ _Size = Annotated[int, Meta(ge=0, le=_MAX_SIZE, description=f"an integer of 0 to
 _Word = Annotated[str, Meta(max_length=64, description="a short text")]
 _Sizes = Annotated[list[_Size], Meta(max_length=64, description="a short list of integers")]
 _Setting = bool | _Size | Finite | _Word | _Sizes | None
+#: Types of the settings of a front end, by the types of their defaults.
+_INPUTS: dict[type, Any] = {
+    bool: bool,
+    int: Annotated[int, Meta(ge=1, le=2**20, description=f"an integer of 1 to {2**20}")],
+    float: Annotated[float, Meta(ge=-1e6, le=1e6, description="a number of -1e6 to 1e6")],
+    str: _Word,
+}
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,7 @@ class Family:
     fixed : mapping
         Settings that are the same for all networks, such as no masking of the input in training.
     inputs : mapping
-        Settings of the front end that are kept, and their defaults.
+        Settings of the front end that are kept, and their defaults, whose types they must have.
     prefixes : tuple of str
         Beginnings of the names of weights in checkpoints that have more than this network. Others are dropped.
     blocks, norm : str
@@ -234,10 +241,10 @@ _ALL = (
         {
             "sampling_rate": 48000,
             "hop_length": 480,
-            "max_length_s": 10,
+            "max_length_s": 10.0,
             "fft_window_size": 1024,
-            "frequency_min": 0,
-            "frequency_max": 14000,
+            "frequency_min": 0.0,
+            "frequency_max": 14000.0,
             "truncation": "fusion",
             "padding": "repeatpad",
         },
@@ -322,7 +329,13 @@ def read_inputs(family: Family, document: Mapping[str, Any]) -> dict[str, Any]:
     ComponentError
         If a setting is not valid.
     """
-    return {**family.inputs, **_checked(document, tuple(family.inputs), "preprocessor")}
+    inputs = dict(family.inputs)
+    for name, default in family.inputs.items():
+        if name in document:
+            inputs[name] = check(document[name], _INPUTS[type(default)], "preprocessor", ComponentError, place=name)
+    if inputs.get("std", 1.0) <= 0:
+        raise ComponentError(f"Got preprocessor with std={inputs['std']}, expected a positive number.")
+    return inputs
 
 
 def _checked(document: Mapping[str, Any], names: Iterable[str], what: str) -> dict[str, Any]:

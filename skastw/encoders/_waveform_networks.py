@@ -495,7 +495,11 @@ def _checked_length(n_samples: int, n_fft: int) -> int:
 
 
 def _pair(value: Any) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else tuple(value)
+    """Return the sizes over frequency and time of ``patch_stride``, an integer or two."""
+    sizes = value if isinstance(value, list) else [value, value]
+    if len(sizes) != 2 or not all(isinstance(size, int) for size in sizes):
+        raise ComponentError(f"Got config with patch_stride={value!r:.100}, expected an integer or two.")
+    return sizes[0], sizes[1]
 
 
 NETWORKS: dict[str, type[WaveformNetwork]] = {

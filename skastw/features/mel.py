@@ -35,6 +35,8 @@ class MelSpectrogram(MelFeatures):
     Resemblyzer  ``n_mels=40, n_fft=400, hop_length=160, scale="power", level=-30.0``, at 16 kHz
     ===========  ==========================================================================================
 
+    Resemblyzer itself only raises the level of quieter clips; ``level`` also lowers that of louder ones.
+
     Parameters
     ----------
     {parameters}
@@ -84,12 +86,11 @@ class MelSpectrogram(MelFeatures):
         valid=[reals(0, 1e6, closed="right")],
         doc='Value that is added before the logarithm of ``scale="log"``.',
     )
-
     level: float | None = param(
         default=None,
         valid=[reals(-100, 20), None],
-        doc="Level to which each clip is scaled before (dB): the root of its mean square, relative to 1. None keeps "
-        "the level of the clip.",
+        doc="Level to which each clip is scaled before the transform (dB): the root of its mean square, relative to 1. "
+        "None keeps the level of the clip.",
     )
 
     def build(self, sample_rate: int) -> FeaturesModule:

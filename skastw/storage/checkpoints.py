@@ -236,8 +236,7 @@ def _license(card: Path) -> str | None:
     with open(card, "rb") as file:
         text = read_limited(file, str(card), max_bytes=_MAX_JSON_BYTES).decode("utf-8", errors="replace")
     metadata = re.match(r"---\s*\n(.*?)\n---\s*(?:\n|$)", text, flags=re.DOTALL)
-    names = (
-        dict(re.findall(r"^(license|license_name):[ ]*['\"]?([\w. -]+)", metadata[1], re.MULTILINE)) if metadata else {}
-    )
+    lines = metadata[1] if metadata else ""
+    names = dict(re.findall(r"^(license|license_name):[ ]*['\"]?([\w. -]*\w)", lines, re.MULTILINE))
     license_, own = names.get("license"), names.get("license_name")
     return own if license_ in (None, "other") and own else license_

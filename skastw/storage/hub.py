@@ -474,8 +474,8 @@ def _explain_refusal(refusal: Any, endpoint: str, repo: str, name: str, revision
         ),
         (
             isinstance(refusal, errors.EntryNotFoundError),
-            f"it has no {name}{why}, so it is not a model that push_to_hub uploaded, or somebody changed it. Check the "
-            "name and the revision, or push the model again.",
+            f"it has no {name}{why}, so it is not the expected kind of model, or somebody changed it. Check the name "
+            "and the revision, or push the model again if it is yours.",
         ),
         (
             status == 401 and signed,
