@@ -266,7 +266,11 @@ def _load_model(stored: StoredArtifact, components: Components, n_outputs: int, 
         model.features = components.features.build(components.sample_rate)
     convert(model, components.dtype)
     stored.weights.check(storage.expected(model))
-    model.load_state_dict(storage.restored(model, stored.weights.read(), components), assign=True)
+    tensors = storage.restored(model, stored.weights.read(), components)
+    try:
+        model.load_state_dict(tensors, assign=True)
+    except WeightsError as error:  # a component refuses what the folder holds
+        raise ArtifactError(f"The weights of the folder cannot be used: {error}") from error
     return model.eval()
 
 
