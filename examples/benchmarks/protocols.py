@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
+import pandas as pd
 
 from skastw.datasets import fetch_dataset, load_spoken_digits
 
 __all__ = ["PROTOCOLS", "Protocol", "load_protocol"]
+
+Mask: TypeAlias = "pd.Series[bool]"
 
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 #: Six folds of four whole actors.
 ACTORS = ((1, 11, 20, 21), (4, 10, 12, 14), (8, 9, 19, 23), (3, 5, 7, 24), (2, 15, 16, 18), (6, 13, 17, 22))
 #: Emotions of R4, and the other four, on which the recipes were developed.
 FOUR, OTHER_FOUR = ("neutral", "calm", "angry", "surprised"), ("happy", "sad", "fearful", "disgust")
+#: Actors of nEMO for reporting, and for choosing.
+NEMO_TESTED, NEMO_CHOICE = ("KS0", "MK0", "MP0", "SM0", "TP0"), ("EB0", "IC0", "KD0", "WR0")
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,44 @@ def _digits(data_dir: Path) -> Protocol:
     return Protocol("digits", np.asarray(clips.data), np.asarray(clips.target), groups, folds)
 
 
+def _table(name: str, folder: Path, folds: Callable[[pd.DataFrame], dict[str, tuple[Mask, Mask]]]) -> Protocol:
+    """Return the clips of a ``metadata.csv``; ``folds`` returns for each fold which rows train and which test."""
+    table = pd.read_csv(folder / "metadata.csv", dtype={"label": str, "group": str})
+    audio = np.array([str(folder / file) for file in table["file"]])
+    splits = {fold: (np.flatnonzero(train), np.flatnonzero(test)) for fold, (train, test) in folds(table).items()}
+    return Protocol(name, audio, table["label"].to_numpy(str), table["group"].to_numpy(str), splits)
+
+
+def _esc50(table: pd.DataFrame) -> dict[str, tuple[Mask, Mask]]:
+    return {str(fold): (table["fold"] != fold, table["fold"] == fold) for fold in range(1, 6)}
+
+
+def _esc50_choice(table: pd.DataFrame) -> dict[str, tuple[Mask, Mask]]:
+    """Return splits of the clips that are not part of ESC-10 into three training folds and two test folds."""
+    other, splits = ~table["esc10"], {}
+    for pair in combinations(range(1, 6), 2):
+        tested = table["fold"].isin(pair)
+        splits["-".join(map(str, pair))] = (other & ~tested, other & tested)
+    return splits
+
+
+def _nemo(table: pd.DataFrame) -> dict[str, tuple[Mask, Mask]]:
+    return {actor: (table["group"] != actor, table["group"] == actor) for actor in NEMO_TESTED}
+
+
+def _nemo_choice(table: pd.DataFrame) -> dict[str, tuple[Mask, Mask]]:
+    chosen = table["group"].isin(NEMO_CHOICE)
+    return {actor: (chosen & (table["group"] != actor), table["group"] == actor) for actor in NEMO_CHOICE}
+
+
+def _keywords(table: pd.DataFrame) -> dict[str, tuple[Mask, Mask]]:
+    return {"test": (table["split"] != "test", table["split"] == "test")}
+
+
+def _keywords_val(table: pd.DataFrame) -> dict[str, tuple[Mask, Mask]]:
+    return {"val": (table["split"] == "train", table["split"] == "val")}
+
+
 #: Functions that take the folder of the recordings, which are downloaded if missing, and return a protocol.
 PROTOCOLS = {
     "r4-21": lambda data_dir: _by_actor("r4-21", data_dir, FOUR, {"21-22-23-24": (21, 22, 23, 24)}),
@@ -102,6 +147,12 @@ PROTOCOLS = {
     "esc10-inner": _esc10_inner,
     "digits": _digits,
     "choice": _choice,
+    "esc50": lambda data_dir: _table("esc50", data_dir / "esc50_16k", _esc50),
+    "esc50-choice": lambda data_dir: _table("esc50-choice", data_dir / "esc50_16k", _esc50_choice),
+    "nemo": lambda data_dir: _table("nemo", data_dir / "nemo", _nemo),
+    "nemo-choice": lambda data_dir: _table("nemo-choice", data_dir / "nemo", _nemo_choice),
+    "keywords": lambda data_dir: _table("keywords", data_dir / "arabic_commands", _keywords),
+    "keywords-val": lambda data_dir: _table("keywords-val", data_dir / "arabic_commands", _keywords_val),
 }
 
 
