@@ -38,18 +38,19 @@ def three_digits():
     return np.array(clips.data)[chosen], clips.target[chosen], clips.groups[chosen]
 
 
-def test_the_default_model_is_the_one_that_was_announced():
+def test_the_defaults():
     clf = ASTWClassifier()
     assert clf.get_params(deep=False) == {
         "sample_rate": 16000,
         "chunk_length": 30.0,
         "features": "log_mel",
-        "augment": "spec_augment",
-        "normalization": "none",
+        "augment": "auto",
+        "normalization": "per_bin",
         "encoder": "astw",
         "pooling": "mean",
+        "side": None,
         "n_models": 1,
-        "epochs": 30,
+        "epochs": None,
         "min_steps": 0,
         "batch_size": 16,
         "muon_lr": 0.01,
@@ -59,7 +60,10 @@ def test_the_default_model_is_the_one_that_was_announced():
         "warmup_ratio": 0.1,
         "label_smoothing": 0.1,
         "class_weight": None,
-        "ema_decay": None,
+        "ema_decay": 0.99,
+        "solver": "gradient",
+        "C": 1.0,
+        "side_share": 0.5,
         "val_split": 0.2,
         "patience": 30,
         "keep": "best",
@@ -253,7 +257,7 @@ def test_names_of_components_stand_for_objects_in_grids():
         ("n-models", "did you mean 'n_models'"),
         ("encoder.d_model", "did you mean 'encoder__d_model'"),
         ("encoder__dmodel", "ASTWEncoder has no parameter 'dmodel'; did you mean 'd_model'"),
-        ("learning_rate", "expected one of adam_lr, .*muon_lr"),
+        ("learning_rate", "expected one of C, adam_lr, .*muon_lr"),
     ],
 )
 def test_a_mistyped_parameter_brings_the_one_that_was_meant(given, said):

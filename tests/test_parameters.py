@@ -26,6 +26,7 @@ from skastw.estimators.base import AudioEstimator
 from skastw.network.inference import InferenceParams
 from skastw.training import TrainingParams, TrainingSettings
 from skastw.training.optim import peak_rates
+from skastw.training.settings import DEFAULT_EPOCHS, DEFAULT_STEPS
 
 TINY = ASTWEncoder(d_model=8, num_heads=2, num_layers=1, ff_mult=2)
 CLIPS, Y = make_tones(n_clips=8, n_classes=2, duration=(0.1, 0.2), random_state=0)
@@ -252,7 +253,7 @@ def test_parameters_of_the_machine_do_not_travel(cls, tmp_path):
     estimator = cls(encoder=TINY, epochs=1, val_split=None, device="cpu", n_jobs=2, cache="disk", adam_lr=0.002)
     folder = Path(estimator.fit(CLIPS, y).save_pretrained(tmp_path / "model"))
     stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))["params"]
-    components = {"features", "augment", "normalization", "encoder", "pooling"}
+    components = {"features", "augment", "normalization", "encoder", "pooling", "side"}
     assert stored.keys() == estimator.get_params(deep=False).keys() - set(unsaved) - components
     loaded = cls.from_pretrained(folder)
     assert (loaded.n_jobs, loaded.cache, loaded.adam_lr, loaded.val_split) == (None, "auto", 0.002, None)
@@ -284,8 +285,14 @@ def test_settings_last_for_so_many_steps(min_steps, n_clips, epochs):
     settings = TrainingSettings(
         epochs=2, min_steps=min_steps, batch_size=4, device="cpu", precision="float32", seed=1, verbose=0
     )
-    assert settings.lasting(n_clips).epochs == epochs
-    assert settings.epochs == 2
+    assert settings.lasting(n_clips).n_epochs == epochs
+    assert (settings.epochs, settings.n_epochs) == (2, 2)
+
+
+@pytest.mark.parametrize(("n_clips", "epochs"), [(1, DEFAULT_STEPS), (4 * DEFAULT_STEPS, DEFAULT_EPOCHS), (8, 550)])
+def test_without_a_number_of_epochs_a_small_data_set_gets_more_of_them(n_clips, epochs):
+    settings = TrainingSettings(batch_size=4, device="cpu", precision="float32", seed=1, verbose=0)
+    assert settings.lasting(n_clips).n_epochs == epochs
 
 
 # ------------------------------------------------------------------ a parameter of one's own

@@ -79,8 +79,42 @@ def test_the_parameters_of_a_recipe_survive_saving(name, from_recipe, tmp_path):
     np.testing.assert_array_equal(again.predict_proba(clips), estimator.predict_proba(clips))
 
 
-def test_the_default_recipe_is_the_default():
-    assert params_of(ASTWClassifier.from_recipe("astw")) == params_of(ASTWClassifier())
+def test_the_announced_recipe_names_each_number_of_the_announcement():
+    clf = ASTWClassifier.from_recipe("astw")
+    features = clf.features.get_params()
+    assert (clf.sample_rate, clf.chunk_length, clf.normalization.name, clf.pooling.name) == (
+        16000,
+        30.0,
+        "none",
+        "mean",
+    )
+    assert [features[name] for name in ("n_mels", "n_fft", "hop_length", "win_length")] == [80, 400, 160, None]
+    assert (features["fmin"], features["fmax"]) == (0.0, None)
+    assert (
+        clf.encoder.get_params().items()
+        >= {
+            "d_model": 384,
+            "num_heads": 6,
+            "num_layers": 8,
+            "ff_mult": 4,
+            "dropout": 0.1,
+        }.items()
+    )
+    [masks] = clf.augment
+    assert (masks.freq_masks, masks.freq_width, masks.time_masks, masks.time_width) == (2, 8, 2, 20)
+    assert (clf.muon_lr, clf.adam_lr, clf.weight_decay, clf.warmup_ratio) == (0.01, 3e-4, 0.01, 0.1)
+    assert (clf.label_smoothing, clf.val_split, clf.patience, clf.keep) == (0.1, 0.2, 30, "best")
+    assert (clf.ema_decay, clf.random_state, clf.n_models, clf.side, clf.solver) == (None, 42, 1, None, "gradient")
+
+
+def test_the_defaults_keep_the_numbers_of_the_announcement():
+    announced, default = ASTWClassifier.from_recipe("astw"), ASTWClassifier()
+    ours, theirs = params_of(default), params_of(announced)
+    changed = {name for name in ours if ours[name] != theirs[name] and name not in ("features", "encoder", "pooling")}
+    assert changed == {"augment", "ema_decay", "epochs", "normalization"}
+    for kind in ("features", "encoder", "pooling"):
+        ours, theirs = (getattr(resolve_components(clf), kind) for clf in (default, announced))
+        assert repr(ours) == repr(theirs)
 
 
 @pytest.mark.parametrize("name", TEMPLATES)

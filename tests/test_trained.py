@@ -23,7 +23,7 @@ from skastw import ASTWClassifier, ASTWRegressor
 from skastw.artifact.folder import seal
 from skastw.augment import Background
 from skastw.data.dataset import Labelled, hold_out, make_frame_set
-from skastw.data.extraction import ReadParams, read_frames
+from skastw.data.extraction import ReadParams, read_frames, read_with_side
 from skastw.data.split import SplitParams
 from skastw.datasets import make_tones
 from skastw.encoders import ASTWEncoder
@@ -274,9 +274,9 @@ def test_a_prediction_comes_from_one_model_whatever_is_fitted_meanwhile(fitted, 
 
     def meanwhile(*args, **params):
         estimator.trained_ = replace(trained, model=network, targets=targets)
-        return read_frames(*args, **params)
+        return read_with_side(*args, **params)
 
-    monkeypatch.setattr(inference, "read_frames", meanwhile)
+    monkeypatch.setattr(inference, "read_with_side", meanwhile)
     np.testing.assert_array_equal(outputs(estimator), old)
     assert estimator.trained_ is not trained
     assert np.abs(outputs(estimator) - old).max() > 10

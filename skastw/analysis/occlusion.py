@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import product
 from typing import Any
 
@@ -16,7 +15,7 @@ from skastw.core.checks import check_positive
 from skastw.core.device import resolve_device
 from skastw.core.templates import summary
 from skastw.core.text import did_you_mean, unknown_value
-from skastw.data.extraction import read_frames
+from skastw.data.extraction import read_with_side
 from skastw.data.frames import FrameStore, blocks
 from skastw.errors import plain
 from skastw.network.inference import InferenceParams, check_outputs, embed_clips, number_format, on_device
@@ -135,14 +134,22 @@ def explain(
     device = resolve_device(params.device)
     model = on_device(trained.model, device)
     reading = replace(params, on_error="raise")
-    [(_, frames, _)] = read_frames(
-        [clip], [0], components.features, components.sample_rate, reading, n_features=trained.model.features.n_features
+    [outcome] = read_with_side(
+        [clip],
+        [0],
+        components.features,
+        components.side,
+        components.sample_rate,
+        reading,
+        n_features=trained.model.features.n_features,
     )
+    frames = outcome.result
     assert isinstance(frames, Tensor)
     n_times, n_bands = min(n_times, len(frames)), min(n_bands, frames.shape[1])
     logits, occluded = occluded_logits(
         model,
         frames,
+        side=outcome.side,
         n_times=n_times,
         n_bands=n_bands,
         fill=fill,
@@ -184,6 +191,7 @@ def occluded_logits(
     model: AudioModel,
     frames: Tensor,
     *,
+    side: Tensor | None = None,
     n_times: int,
     n_bands: int,
     fill: str = "clip",
@@ -202,6 +210,8 @@ def occluded_logits(
     model : AudioModel
     frames : Tensor of shape (T, F)
         Frames of one clip.
+    side : Tensor of shape (S,), optional
+        Side vector of the clip, if the model takes one. It does not change when frames are hidden.
     n_times, n_bands : int
         Number of parts in time and frequency, at most T and F.
     fill : {"clip", "band"}
@@ -239,9 +249,12 @@ def occluded_logits(
     """
     mean = frames.mean(dim=FILLS[fill], keepdim=True).expand(1, frames.shape[1])
     chunks = split_evenly(len(frames), model.max_frames)
-    embed = partial(
-        embed_clips, model, batch_size=batch_size, device=device or torch.device("cpu"), precision=precision
-    )
+    settings: dict[str, Any] = {"batch_size": batch_size, "device": device or torch.device("cpu")}
+
+    def embed(store: FrameStore) -> Tensor:
+        vectors = None if side is None else side.expand(len(store), -1)
+        return embed_clips(model, store, vectors, precision=precision, **settings)
+
     embedded = embed(FrameStore(frames[start:stop] for start, stop in chunks))
 
     # each patch hides frames of one chunk or of several
@@ -268,9 +281,8 @@ def occluded_logits(
             patch, chunk = next(where)
             means[patch] += (version - embedded[chunk]) / len(chunks)
 
-    head = model.head
-    rows = torch.cat([embedded.mean(dim=0, keepdim=True), means])
-    logits = head(rows.to(head.weight.device, head.weight.dtype)).cpu()
+    rows, weight = torch.cat([embedded.mean(dim=0, keepdim=True), means]), model.head.weight
+    logits = model.outputs(rows.to(weight.device, weight.dtype)).cpu()
     return logits[0], logits[1:].view(n_times, n_bands, -1)
 
 

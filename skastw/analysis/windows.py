@@ -141,7 +141,7 @@ def embedding_window_table(
         See :func:`window_table`.
     """
     reading = _reading(params)
-    names = [f"embedding_{i}" for i in range(trained.model.head.in_features)]
+    names = [f"embedding_{i}" for i in range(trained.model.n_embedding)]
 
     def compute(waveforms: list[np.ndarray]) -> np.ndarray:
         return embed(trained, waveforms, reading)[0].numpy()

@@ -32,7 +32,7 @@ from typing import Any
 
 from torch import Tensor
 
-from skastw.core.component import KINDS
+from skastw.core.component import SLOTS
 from skastw.core.optional import how_to_install
 from skastw.core.text import looked_in
 from skastw.core.warn import warn_user
@@ -372,7 +372,7 @@ def describe_model(folder: str | os.PathLike[str]) -> dict[str, Any]:
         "task": stored.labels.get("task"),
         "labels": stored.labels.get("labels"),
         "sample_rate": params.get("sample_rate"),
-        "components": {kind: config.get(kind) for kind in KINDS if kind != "augment"},
+        "components": {slot: config[slot] for slot in SLOTS if slot != "augment" and slot in config},
         "augment": config.get("augment"),
         "params": params,
         "n_parameters": config.get("n_parameters"),

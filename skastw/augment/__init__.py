@@ -2,16 +2,18 @@
 
 from typing import TYPE_CHECKING, Any
 
-from skastw.augment._base import Augment, Transform
+from skastw.augment._base import AUTO, Augment, Transform, listed_augmentations
 from skastw.augment._nested import NestedAugment
 from skastw.augment._waveform import WaveformAugment
 from skastw.core.component import export_named
 
 __all__ = [
+    "AUTO",
     "Augment",
     "NestedAugment",
     "Transform",
     "WaveformAugment",
+    "listed_augmentations",
     *export_named(__name__, __path__, Augment, globals()),
 ]
 

@@ -4,15 +4,17 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from skastw.core.batching import Batch, round_length_down
-from skastw.core.component import Component
+from skastw.core.component import Component, resolve_component
 from skastw.core.parameters import param, parameters, reals
 
+#: The augmentations that ``augment="auto"`` stands for, for frames that are log-mel (True) and for others (False).
+AUTO = {True: ("resized_crop", "frequency_warp", "gain", "spec_augment"), False: ("spec_augment",)}
 #: Function that augments a batch of training clips.
 Transform = Callable[[Batch, torch.Generator], Batch]
 
@@ -59,6 +61,37 @@ class Augment(Component):
             Sampling rate of the model (Hz).
         """
         return self.apply
+
+
+def listed_augmentations(augment: Any, *, log_mel: bool) -> list[Augment]:
+    """Return the augmentations that the parameter ``augment`` of an estimator is, lists, or stands for.
+
+    Parameters
+    ----------
+    augment : str, Augment, list of these, or None
+        ``"auto"`` stands for the augmentations in :data:`AUTO`.
+    log_mel : bool
+        Whether they get log-mel frames.
+
+    Returns
+    -------
+    list of Augment
+
+    Raises
+    ------
+    ComponentError
+        If an augmentation is unknown.
+
+    Examples
+    --------
+    >>> from skastw.augment import listed_augmentations
+    >>> [item.name for item in listed_augmentations("auto", log_mel=True)]
+    ['resized_crop', 'frequency_warp', 'gain', 'spec_augment']
+    """
+    if isinstance(augment, str) and augment == "auto":
+        augment = AUTO[log_mel]
+    items = augment if isinstance(augment, list | tuple) else [augment]
+    return [resolve_component(Augment, item) for item in items if item is not None]
 
 
 @parameters

@@ -30,6 +30,8 @@ KINDS = {
     "encoder": "skastw.encoders",
     "pooling": "skastw.pooling",
 }
+#: The parameters of an estimator that hold components, and the kind of each.
+SLOTS = {**{kind: kind for kind in KINDS}, "side": "features"}
 #: Largest number of levels of components that are parameters of a component.
 MAX_DEPTH = 3
 #: The base class of each kind, and the components of each kind by name.
@@ -196,11 +198,11 @@ class ComponentParams(_Parameters):
         dict of str to value
         """
         params = super().get_params(deep=deep)
-        for kind in KINDS.keys() & params.keys() if deep else ():
-            value = params[kind]
+        for slot in SLOTS.keys() & params.keys() if deep else ():
+            value, kind = params[slot], SLOTS[slot]
             if isinstance(value, str) and value in component_names(kind):
                 named = resolve_component(component_base(kind), value)
-                params |= {f"{kind}__{key}": setting for key, setting in named.get_params().items()}
+                params |= {f"{slot}__{key}": setting for key, setting in named.get_params().items()}
         return params
 
     def set_params(self, **params: Any) -> Self:
@@ -214,17 +216,17 @@ class ComponentParams(_Parameters):
         -------
         self
         """
-        for kind in KINDS.keys() & set(self._get_param_names()):
-            value = params.get(kind, getattr(self, kind))
-            if isinstance(value, str) and any(key.startswith(f"{kind}__") for key in params):
-                params[kind] = resolve_component(component_base(kind), value)
+        for slot in SLOTS.keys() & set(self._get_param_names()):
+            value = params.get(slot, getattr(self, slot))
+            if isinstance(value, str) and any(key.startswith(f"{slot}__") for key in params):
+                params[slot] = resolve_component(component_base(SLOTS[slot]), value)
         return super().set_params(**params)
 
     def _sk_visual_block_(self) -> Any:
         """Return the HTML diagram of the estimator: one box for each component."""
         objects = []
-        for kind in (kind for kind in KINDS if kind in self._get_param_names()):
-            value = getattr(self, kind)
+        for slot, kind in SLOTS.items():
+            value = getattr(self, slot, None)
             for item in value if isinstance(value, list | tuple) else [value]:
                 if isinstance(item, component_base(kind)) or item in component_names(kind):
                     objects.append(resolve_component(component_base(kind), item))

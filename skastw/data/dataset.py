@@ -183,6 +183,7 @@ def make_frame_set(
     frames, positions = FrameStore(limit=limit), []
     failed = FailedClips()
     cancelled: list[tuple[int, str | None]] = []
+    sides: list[torch.Tensor] = []
 
     for outcome in outcomes:
         if isinstance(outcome.result, FailedClip):
@@ -190,6 +191,7 @@ def make_frame_set(
             continue
         frames.append(outcome.result)
         positions.append(outcome.position)
+        sides += [] if outcome.side is None else [outcome.side]
         if outcome.cancelled:
             cancelled.append((outcome.position, clip_path(labelled.clips[outcome.position])))
 
@@ -200,4 +202,4 @@ def make_frame_set(
     targets = torch.from_numpy(labelled.targets)[kept]
     targets = targets.to(dtype) if targets.is_floating_point() else targets
     weights = torch.from_numpy(labelled.weights)[kept].to(dtype)
-    return FrameSet(frames, targets, weights, kept), failed
+    return FrameSet(frames, targets, weights, kept, torch.stack(sides) if sides else None), failed

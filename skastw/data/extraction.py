@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from contextvars import copy_context
+from dataclasses import replace
 from functools import partial
 from itertools import chain, repeat
 from numbers import Integral
@@ -20,7 +21,7 @@ from torch import Tensor
 from skastw.audio import as_clips, is_array_input
 from skastw.audio.clips import MAX_AMPLITUDE, MIN_MONO_SHARE, UnreadableClip, load_mono, naming_clip, unreadable_reason
 from skastw.core.device import is_out_of_memory, resolve_device
-from skastw.core.parameters import param, parameters
+from skastw.core.parameters import param, parameters, take_params
 from skastw.core.progress import ProgressBar
 from skastw.core.sklearn_private import StrOptions
 from skastw.core.warn import HeldWarning, hold_warnings, issue_held, n_held, warn_user
@@ -79,11 +80,14 @@ class Outcome(NamedTuple):
         Frames of the clip, or the reason why it cannot be used.
     cancelled : bool
         Whether the channels of the clip cancel each other in their mean. Such a clip is used, with a warning.
+    side : Tensor of shape (S,), optional
+        Side vector of the clip.
     """
 
     position: int
     result: Tensor | FailedClip
     cancelled: bool = False
+    side: Tensor | None = None
 
 
 def check_clips(estimator: Any, X: Any, *, reset: bool) -> Sequence[Any]:
@@ -188,6 +192,50 @@ def read_frames(
             if isinstance(outcome.result, FailedClip):
                 outcome.result.check(settings.on_error)
             yield outcome
+
+
+def read_with_side(
+    clips: Sequence[Any],
+    index: Iterable[int],
+    features: Features,
+    side: Features | None,
+    sample_rate: int,
+    settings: ReadParams,
+    **built: Any,
+) -> Generator[Outcome, None, None]:
+    """Yield the outcome of each clip with its side vector, the single frame of the front end ``side``.
+
+    Parameters
+    ----------
+    clips, index, features, sample_rate, settings
+        As :func:`read_frames` takes them.
+    side : Features or None
+        Front end that gives one frame for each clip. None yields the outcomes of :func:`read_frames`.
+    **built
+        Further arguments of :func:`read_frames`.
+
+    Yields
+    ------
+    Outcome
+        In the order of ``index``.
+    """
+    if side is None:
+        yield from read_frames(clips, index, features, sample_rate, settings, **built)
+        return
+    index = list(index)
+    outcomes = read_frames(clips, index, features, sample_rate, settings, **built)
+
+    quiet = replace(take_params(ReadParams, settings), verbose=0)
+    vectors = read_frames(clips, index, side, sample_rate, quiet)
+    with closing(outcomes), closing(vectors):
+        for outcome in outcomes:
+            vector, _ = hold_warnings(next, vectors)  # the same clip caused the same warnings a moment ago
+            if isinstance(outcome.result, FailedClip):
+                yield outcome
+            elif isinstance(vector.result, FailedClip):
+                yield outcome._replace(result=vector.result)
+            else:
+                yield outcome._replace(side=vector.result[0])
 
 
 def extract_frames(

@@ -191,12 +191,15 @@ class FrameSet:
     weights : Tensor of shape (n,), float32
     positions : ndarray of shape (n,), int
         Positions of the clips in X; by default 0, 1, ...
+    side : Tensor of shape (n, S), float32, optional
+        Side vector of each clip.
     """
 
     frames: FrameStore
     targets: Tensor
     weights: Tensor
     positions: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    side: Tensor | None = None
 
     def __post_init__(self) -> None:
         if not len(self.positions):
@@ -207,7 +210,9 @@ class FrameSet:
 
     def subset(self, index: np.ndarray) -> "FrameSet":
         """Return the data set of the items at ``index``."""
-        return FrameSet(self.frames.subset(index), self.targets[index], self.weights[index], self.positions[index])
+        side = None if self.side is None else self.side[index]
+        frames, targets, weights = self.frames.subset(index), self.targets[index], self.weights[index]
+        return FrameSet(frames, targets, weights, self.positions[index], side)
 
     def lengths(self, max_frames: int) -> np.ndarray:
         """Return the number of frames of each item in a batch, at most ``max_frames``."""

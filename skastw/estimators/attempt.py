@@ -93,7 +93,7 @@ class Attempt:
         self.finished = True
 
         if isinstance(run.stopped, KeyboardInterrupt) and run.best["epoch"]:
-            epochs = run.settings.epochs
+            epochs = run.settings.n_epochs
             at = f"Training was interrupted in epoch {min(run.epoch + 1, epochs)} of {epochs}"
             warn_user(f"{at}; the weights of epoch {run.best['epoch']} are kept.")
         elif run.stopped is not None:

@@ -24,7 +24,7 @@ from skastw.analysis.windows import embedding_window_table
 from skastw.artifact.onnx import write_onnx
 from skastw.artifact.pretrained import Loaded, load, push, save, with_front_end
 from skastw.artifact.weight_storage import WeightStorage
-from skastw.core.component import KINDS, ComponentParams
+from skastw.core.component import SLOTS, ComponentParams
 from skastw.core.device import resolve_device
 from skastw.core.parameters import Layers, check_params, param, param_names, parameters, take_params
 from skastw.core.sklearn_private import (
@@ -38,7 +38,7 @@ from skastw.core.text import did_you_mean
 from skastw.core.version import __version__
 from skastw.core.warn import warn_user
 from skastw.data.dataset import CACHES, CacheParams, Data, Labelled, hold_out, make_frame_set
-from skastw.data.extraction import check_clips, read_frames
+from skastw.data.extraction import check_clips, read_with_side
 from skastw.data.failures import FailedClip, FailedClips
 from skastw.data.frames import FrameSet
 from skastw.data.split import SplitParams
@@ -270,7 +270,7 @@ class AudioEstimator(
                 X,
                 y,
                 metadata={name: value for name, value in metadata.items() if value is not None},
-                max_epochs=settings.epochs,
+                max_epochs=settings.n_epochs,
                 reconstruct=attempt.copy,
             )
             attempt.train(run, data, monitor=callbacks, checkpoint=checkpoint)
@@ -283,6 +283,12 @@ class AudioEstimator(
         ``learn`` returns the targets: new ones in the first call, and the targets of the first call afterwards.
         """
         self._validate_params()
+        if self.side is not None or self.solver == "lbfgs":
+            got = f"side={plain(self.side)!r} and solver={self.solver!r}"
+            raise ValueError(
+                f"Got {got} with partial_fit, expected side=None and solver='gradient', because exact fits need all "
+                "clips at once: call fit."
+            )
         before: Trained | None = vars(self).get("trained_")
         with self._attempt(before) as attempt:
             attempt.start = self._further(before) if before else self._starting_point(attempt.components)
@@ -293,7 +299,9 @@ class AudioEstimator(
             train_set, attempt.failed = self._frame_set(attempt, labelled, labelled.used, width)
             data = attempt.data = Data(train_set, None, "trained in instalments")
 
-            settings = replace(self._settings(attempt.seed), epochs=1, constant_lr=True, patience=None, ema_decay=None)
+            settings = replace(
+                self._settings(attempt.seed), n_epochs=1, constant_lr=True, patience=None, ema_decay=None
+            )
             run = attempt.run = attempt.start_run(targets, settings, loss=self._loss(targets))
             if before is not None:
                 run.history = list(before.record.history)
@@ -406,10 +414,11 @@ class AudioEstimator(
     ) -> tuple[FrameSet, list[FailedClip]]:
         """Return the data set of the usable clips at ``index``, and a list of the other clips."""
         components = attempt.components
-        outcomes = read_frames(
+        outcomes = read_with_side(
             labelled.clips,
             index,
             components.stored,
+            components.side,
             components.sample_rate,
             self,
             front_end=None if components.in_step else attempt.front_end,
@@ -520,7 +529,7 @@ class AudioEstimator(
         ndarray of shape (n_embedding,) of str
         """
         check_is_fitted(self)
-        return np.array([f"embedding_{i}" for i in range(self.model_.head.in_features)], dtype=object)
+        return np.array([f"embedding_{i}" for i in range(self.model_.n_embedding)], dtype=object)
 
     def _outputs(self, X: Any) -> tuple[Any, torch.Tensor]:
         """Return the targets, and the outputs of the network for each clip, shape (n_clips, K)."""
@@ -764,7 +773,7 @@ class AudioEstimator(
         """Return the fitted estimator of a model that was read from a folder."""
         if loaded.estimator != cls.__name__:
             raise ArtifactError(f"The folder contains a model of {loaded.estimator!r}, expected {cls.__name__!r}.")
-        unknown = sorted(set(loaded.params) - {*KINDS, *cls._saved_params()})
+        unknown = sorted(set(loaded.params) - {*SLOTS, *cls._saved_params()})
         if unknown:
             raise ArtifactError(f"config.json has the parameters {unknown[:5]}, which {cls.__name__} does not save.")
 
@@ -810,7 +819,7 @@ class AudioEstimator(
         A subclass may have further parameters in its ``__init__``. They are saved too, and must be JSON values.
         """
         added = [name for name in cls._get_param_names() if name not in param_names(cls)]
-        return [name for name in param_names(cls, saved=True) if name not in KINDS] + added
+        return [name for name in param_names(cls, saved=True) if name not in SLOTS] + added
 
     def _params_to_save(self) -> dict[str, Any]:
         """Return the parameters that are saved with a model as JSON values, without the components."""

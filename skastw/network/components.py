@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 import torch
 
-from skastw.augment import Augment
+from skastw.augment import AUTO, Augment, listed_augmentations
 from skastw.core.component import (
-    KINDS,
+    SLOTS,
     Component,
     component_base,
     component_from_config,
@@ -61,13 +61,14 @@ class ModelParams:
         '``"precomputed"``, X contains frames instead of clips, for example from :class:`ASTWFeaturizer`.',
     )
     augment: str | Augment | list[Any] | None = param(
-        default="spec_augment",
+        default="auto",
         valid=[str, Augment, "array-like", None],
         doc="Augmentation of the training batches, or a list of augmentations, which are applied in this order, first "
-        f"to waveforms, then to frames: {_names('augment')}. None switches augmentation off.",
+        f"to waveforms, then to frames: {_names('augment')}. None switches augmentation off. "
+        f'``"auto"`` stands for {", ".join(AUTO[True])} with log-mel frames, and for spec_augment with others.',
     )
     normalization: str | Normalization = param(
-        default="none",
+        default="per_bin",
         valid=[str, Normalization],
         doc='Normalization of the frames before the encoder: ``"per_bin"`` standardises each bin by its mean and '
         'standard deviation in the training clips, ``"per_clip"`` each clip by its own, ``"relaxed"`` averages the two '
@@ -83,6 +84,13 @@ class ModelParams:
         default="mean",
         valid=[str, Pooling],
         doc=f"Pooling of the vectors of a clip into one embedding: {_names('pooling')}.",
+    )
+    side: str | Features | None = param(
+        default=None,
+        valid=[str, Features, None],
+        doc='Front end that gives one vector for each clip, such as ``"descriptors"`` or ``"statistics"``. A linear '
+        "layer on this side vector is fitted to the training clips, and its outputs are averaged with those of the "
+        "network; see ``side_share``. None has no side vector.",
     )
     n_models: int = param(
         default=1,
@@ -104,6 +112,8 @@ class Components:
         Sampling rate of the waveforms (Hz).
     chunk_length : float
         Longest part of a clip that the encoder processes at once (s).
+    side : Features or None
+        Front end of the side vector.
     n_models : int
         Number of networks that are trained side by side.
     dtype : torch.dtype
@@ -115,6 +125,7 @@ class Components:
     normalization: Normalization
     encoder: Encoder
     pooling: Pooling
+    side: Features | None
     sample_rate: int
     chunk_length: float
     n_models: int
@@ -122,8 +133,9 @@ class Components:
 
     @property
     def parts(self) -> dict[str, Component]:
-        """The components of the network by kind, in the order in which a clip passes them."""
-        return {kind: getattr(self, kind) for kind in KINDS if kind != "augment"}
+        """The components of the network by the parameter that holds each, in the order in which a clip passes them."""
+        parts = {slot: getattr(self, slot) for slot in SLOTS if slot != "augment"}
+        return {slot: part for slot, part in parts.items() if part is not None}
 
     @property
     def precomputed(self) -> bool:
@@ -141,7 +153,12 @@ class Components:
         return Waveform() if self.in_step else self.features
 
     def build(
-        self, n_outputs: int, front_end: FeaturesModule | None = None, n_features: int | None = None
+        self,
+        n_outputs: int,
+        front_end: FeaturesModule | None = None,
+        n_features: int | None = None,
+        *,
+        with_side: bool = True,
     ) -> AudioModel:
         """Return a new network, whose weights are drawn from torch's random generator.
 
@@ -152,6 +169,8 @@ class Components:
             The built front end; by default a new one.
         n_features : int, optional
             Number of values in a frame, for precomputed frames.
+        with_side : bool, default=True
+            Whether to add the linear layer on the side vector, which is fitted separately.
         """
         return build_model(
             self.features,
@@ -164,6 +183,7 @@ class Components:
             front_end=front_end,
             n_features=n_features,
             n_models=self.n_models,
+            side=self.side if with_side else None,
         )
 
     @property
@@ -176,13 +196,13 @@ class Components:
 
         Saved models are published.
         """
-        parts: dict[str, Any] = {kind: _published(part) for kind, part in self.parts.items()}
+        parts: dict[str, Any] = {slot: _published(part) for slot, part in self.parts.items()}
         return replace(self, **parts, augment=tuple(map(_published, self.augment)))
 
     def to_config(self) -> dict[str, Any]:
-        """Return the components as JSON values, by kind."""
+        """Return the components as JSON values, by the parameter that holds each."""
         augment = [component_to_config(item) for item in self.augment]
-        return {**{kind: component_to_config(part) for kind, part in self.parts.items()}, "augment": augment}
+        return {**{slot: component_to_config(part) for slot, part in self.parts.items()}, "augment": augment}
 
 
 def _published(component: C) -> C:
@@ -211,7 +231,12 @@ def components_from_config(config: dict[str, Any]) -> dict[str, Any]:
         raise ArtifactError(f"config.json has augment: {listed!r:.80}, expected a list.")
     if len(listed) > MAX_AUGMENTATIONS:
         raise ArtifactError(f"config.json has {len(listed)} augmentations, expected at most {MAX_AUGMENTATIONS}.")
-    parts = {kind: component_from_config(component_base(kind), config[kind]) for kind in KINDS if kind != "augment"}
+    slots = {slot: kind for slot, kind in SLOTS.items() if slot in config or slot != "side"}
+    parts = {
+        slot: component_from_config(component_base(kind), config[slot])
+        for slot, kind in slots.items()
+        if slot != "augment"
+    }
     return {**parts, "augment": [component_from_config(Augment, item) for item in listed]}
 
 
@@ -251,7 +276,7 @@ def resolve_components(params: ModelParams, dtype: torch.dtype = torch.float32) 
         components = replace(components, features=frozen, encoder=IdentityEncoder())
 
     rate, chunk_length = components.sample_rate, components.chunk_length
-    parts: dict[str, Any] = {kind: part.resolved(rate, chunk_length) for kind, part in components.parts.items()}
+    parts: dict[str, Any] = {slot: part.resolved(rate, chunk_length) for slot, part in components.parts.items()}
     return _checked(replace(components, **parts))
 
 
@@ -270,18 +295,21 @@ def named_components(params: ModelParams, dtype: torch.dtype = torch.float32) ->
     ComponentError
         If a component is unknown or has a parameter that is not valid.
     """
-    listed = params.augment if isinstance(params.augment, list | tuple) else [params.augment]
+    log_mel = resolve_component(Features, params.features).log_mel
+    listed = listed_augmentations(params.augment, log_mel=log_mel)
     if len(listed) > MAX_AUGMENTATIONS:
         raise ComponentError(
             f"Got {len(listed)} augmentations, expected at most {MAX_AUGMENTATIONS}: remove repeated ones."
         )
 
+    named = {slot: getattr(params, slot) for slot in SLOTS if slot != "augment"}
     parts: dict[str, Any] = {
-        kind: resolve_component(component_base(kind), getattr(params, kind)) for kind in KINDS if kind != "augment"
+        slot: None if value is None and slot == "side" else resolve_component(component_base(SLOTS[slot]), value)
+        for slot, value in named.items()
     }
     components = Components(
         **parts,
-        augment=tuple(resolve_component(Augment, item) for item in listed if item is not None),
+        augment=tuple(listed),
         sample_rate=plain(params.sample_rate),
         chunk_length=plain(params.chunk_length),
         n_models=plain(params.n_models),
@@ -298,6 +326,12 @@ def _checked(components: Components) -> Components:
         raise ComponentError(
             "Got an augmentation of waveforms with features='precomputed', expected a front end, because the frames in "
             "X cannot be computed again; remove the augmentation."
+        )
+    if components.side is not None and (components.precomputed or not components.side.one_frame):
+        got = f"side={components.side.name!r} with features={components.features.name!r}"
+        raise ComponentError(
+            f"Got {got}, expected a side front end with one frame for each clip, such as 'descriptors', beside a front "
+            "end that takes clips."
         )
     for augmentation in components.augment:
         if augmentation.log_mel and not components.features.log_mel:

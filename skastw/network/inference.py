@@ -15,7 +15,7 @@ from skastw.core.batching import Batch, pad, round_length, sorted_buckets, split
 from skastw.core.device import PRECISIONS, autocast, resolve_device
 from skastw.core.parameters import integers, param, parameters
 from skastw.core.sklearn_private import StrOptions
-from skastw.data.extraction import ReadParams, ahead, read_frames
+from skastw.data.extraction import ReadParams, ahead, read_frames, read_with_side
 from skastw.data.failures import FailedClip, FailedClips, report_failures
 from skastw.data.frames import FrameStore, blocks, clip_digests, clips_sha256
 from skastw.errors import PredictionError
@@ -96,10 +96,11 @@ def embed(trained: Trained, clips: Sequence[Any], params: InferenceParams) -> tu
     settings: dict[str, Any] = {"batch_size": params.batch_size, "device": device, "precision": number_format(params)}
     transforms = [augmentation.apply for augmentation in components.augment if augmentation.test_time]
 
-    outcomes = read_frames(
+    outcomes = read_with_side(
         clips,
         range(len(clips)),
         components.features,
+        components.side,
         components.sample_rate,
         params,
         front_end=(model if device.type == "cuda" else trained.model).features,
@@ -107,16 +108,18 @@ def embed(trained: Trained, clips: Sequence[Any], params: InferenceParams) -> tu
     )
     in_blocks = blocks(outcomes, _BLOCK, n_bytes=lambda outcome: getattr(outcome.result, "nbytes", 0))
 
-    embeddings = torch.full((len(clips), model.head.in_features), torch.nan, dtype=model.head.weight.dtype)
+    embeddings = torch.full((len(clips), model.n_embedding), torch.nan, dtype=model.head.weight.dtype)
     failed = FailedClips()
     for block in ahead(in_blocks) if len(clips) > 1 else in_blocks:
-        failed += [result for _, result, _ in block if isinstance(result, FailedClip)]
-        frames = {position: result for position, result, _ in block if isinstance(result, Tensor)}
+        failed += [outcome.result for outcome in block if isinstance(outcome.result, FailedClip)]
+        frames = {outcome.position: outcome.result for outcome in block if isinstance(outcome.result, Tensor)}
         if not frames:
             continue
+        sides = [outcome.side for outcome in block if outcome.side is not None]
+        side = torch.stack(sides) if sides else None
         stores = [FrameStore(frames.values())]
         stores += [FrameStore(varied(stores[0], transforms, seed)) for seed in range(1, params.tta) if transforms]
-        versions = [embed_clips(model, store, **settings) for store in stores]
+        versions = [embed_clips(model, store, side, **settings) for store in stores]
         embeddings[list(frames)] = torch.stack(versions).mean(dim=0)
 
     usable = np.setdiff1d(np.arange(len(clips)), [clip.index for clip in failed])
@@ -140,7 +143,7 @@ def predict(trained: Trained, clips: Sequence[Any], params: InferenceParams) -> 
     """
     embeddings, failed = embed(trained, clips, params)
     with torch.inference_mode():
-        outputs = trained.model.head(embeddings)
+        outputs = trained.model.outputs(embeddings)
     usable = np.flatnonzero(embeddings.isfinite().all(dim=1))  # the other clips were left out
     check_outputs(outputs[usable], usable)
     return outputs, failed
@@ -256,7 +259,13 @@ def frames_of(model: AudioModel, waveforms: Iterable[Tensor]) -> Iterator[Tensor
 
 @torch.inference_mode()
 def embed_clips(
-    model: AudioModel, frames: FrameStore, *, batch_size: int, device: torch.device, precision: str = "float32"
+    model: AudioModel,
+    frames: FrameStore,
+    side: Tensor | None = None,
+    *,
+    batch_size: int,
+    device: torch.device,
+    precision: str = "float32",
 ) -> Tensor:
     """Return the embeddings of clips of any length, computed in batches of similar lengths.
 
@@ -269,6 +278,8 @@ def embed_clips(
     model : AudioModel
         Network, which is set to evaluation mode.
     frames : FrameStore
+    side : Tensor of shape (n_clips, S), optional
+        Side vectors, if the model takes them.
     batch_size : int
         Number of chunks in a batch.
     device : torch.device
@@ -306,7 +317,11 @@ def embed_clips(
         clips = torch.tensor([chunks[i][0] for i in bucket])
         embeddings.index_add_(0, clips, embedded)
         counts.index_add_(0, clips, torch.ones(len(clips), 1))
-    return embeddings / counts
+    embeddings /= counts
+    if model.side is None:
+        return embeddings
+    assert side is not None
+    return torch.cat([embeddings, model.side(side.to(device)).cpu()], dim=1)
 
 
 def varied(frames: Iterable[Tensor], transforms: Sequence[Transform], seed: int) -> Iterator[Tensor]:

@@ -16,6 +16,7 @@ from skastw.pooling import Pooling, PoolingModule
 
 __all__ = [
     "AudioModel",
+    "SideModule",
     "build_model",
     "convert",
     "count_parameters",
@@ -24,6 +25,44 @@ __all__ = [
     "load_weights",
     "trained_state",
 ]
+
+#: Largest absolute value of a standardised side vector.
+MOST_DEVIATIONS = 5.0
+
+
+class SideModule(nn.Module):
+    """A linear layer on the side vector of a clip, whose outputs are averaged with those of the network.
+
+    Parameters
+    ----------
+    features : FeaturesModule
+        Front end that gives one frame for each clip: the side vector, of S values.
+    n_outputs : int
+
+    Attributes
+    ----------
+    mean, scale : Tensor of shape (S,)
+        Mean and standard deviation of the training clips.
+    share : Tensor of shape ()
+        Share of this layer in the outputs, from 0 to 1.
+    """
+
+    mean: Tensor
+    scale: Tensor
+    share: Tensor
+
+    def __init__(self, features: FeaturesModule, n_outputs: int) -> None:
+        super().__init__()
+        self.features = features
+        self.linear = nn.Linear(features.n_features, n_outputs)
+        self.register_buffer("mean", torch.zeros(features.n_features))
+        self.register_buffer("scale", torch.ones(features.n_features))
+        self.register_buffer("share", torch.tensor(0.5))
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Standardise side vectors (B, S); values of more than :data:`MOST_DEVIATIONS` deviations are cut off."""
+        vectors = vectors.to(self.mean.dtype)
+        return ((vectors - self.mean) / self.scale).clamp(-MOST_DEVIATIONS, MOST_DEVIATIONS)
 
 
 class AudioModel(nn.Module):
@@ -43,6 +82,8 @@ class AudioModel(nn.Module):
         Number of logits.
     max_frames : int
         Largest number of frames that the encoder processes at once.
+    side : SideModule, optional
+        Linear layer on the side vector. The embedding of a clip then ends with its standardised side vector.
 
     Examples
     --------
@@ -67,6 +108,7 @@ class AudioModel(nn.Module):
         poolings: Sequence[PoolingModule],
         n_outputs: int,
         max_frames: int,
+        side: SideModule | None = None,
     ) -> None:
         super().__init__()
         self.features = features
@@ -76,6 +118,12 @@ class AudioModel(nn.Module):
         self.pooling: Any = poolings[0] if self.n_models == 1 else nn.ModuleList(poolings)
         self.head = nn.Linear(sum(pooling.n_outputs for pooling in poolings), n_outputs)
         self.max_frames = max_frames
+        self.side = side
+
+    @property
+    def n_embedding(self) -> int:
+        """Number of values in the embedding of a clip."""
+        return self.head.in_features + (0 if self.side is None else self.side.linear.in_features)
 
     def train(self, mode: bool = True) -> "AudioModel":
         """Set the mode of all parts; parts whose weights are not trained stay in evaluation mode.
@@ -106,8 +154,15 @@ class AudioModel(nn.Module):
         models = zip(self.encoder, self.pooling, strict=True)
         return torch.cat([pooling(*encoder(frames, lengths)).to(dtype) for encoder, pooling in models], dim=1)
 
+    def outputs(self, embeddings: Tensor) -> Tensor:
+        """Turn embeddings of clips (B, n_embedding), with the standardised side vectors, into logits."""
+        if self.side is None:
+            return self.head(embeddings)
+        own, side = embeddings.split([self.head.in_features, self.side.linear.in_features], dim=1)
+        return torch.lerp(self.head(own), self.side.linear(side), self.side.share)
+
     def classify(self, frames: Tensor, lengths: Tensor) -> Tensor:
-        """Turn frames (B, T, F) of lengths (B,) into logits (B, n_outputs)."""
+        """Turn frames (B, T, F) of lengths (B,) into logits (B, n_outputs), without the side vector."""
         return self.head(self.embed(frames, lengths)).to(self.head.weight.dtype)
 
     def classify_each(self, frames: Tensor, lengths: Tensor) -> list[Tensor]:
@@ -121,7 +176,11 @@ class AudioModel(nn.Module):
 
     def forward(self, waveform: Tensor, lengths: Tensor) -> Tensor:
         """Turn waveforms (B, N) of lengths (B,) into logits (B, n_outputs)."""
-        return self.classify(*self.frames(waveform, lengths))
+        embeddings = self.embed(*self.frames(waveform, lengths))
+        if self.side is not None:
+            vectors, _ = self.side.features(waveform, lengths)
+            embeddings = torch.cat([embeddings, self.side(vectors[:, 0])], dim=1)
+        return self.outputs(embeddings).to(self.head.weight.dtype)
 
 
 def convert(model: AudioModel, dtype: torch.dtype) -> AudioModel:
@@ -129,6 +188,8 @@ def convert(model: AudioModel, dtype: torch.dtype) -> AudioModel:
     model.to(dtype)
     if not any(weight.requires_grad for weight in model.features.parameters()):
         model.features.float()
+    if model.side is not None:
+        model.side.features.float()
     return model
 
 
@@ -189,6 +250,7 @@ def build_model(
     front_end: FeaturesModule | None = None,
     n_features: int | None = None,
     n_models: int = 1,
+    side: Features | None = None,
 ) -> AudioModel:
     """Build a new network from components; its weights are drawn from torch's random generator.
 
@@ -207,6 +269,8 @@ def build_model(
         Number of values in a frame, for precomputed frames.
     n_models : int, default=1
         Number of encoders side by side, each with its own weights.
+    side : Features, optional
+        Front end that gives one frame for each clip: the side vector.
 
     Returns
     -------
@@ -222,7 +286,8 @@ def build_model(
     for _ in range(n_models):
         encoders.append(encoder.build(front_end.n_features, max_frames))
         poolings.append(pooling.build(encoders[-1].n_outputs))
-    return AudioModel(front_end, scale, encoders, poolings, n_outputs, max_frames)
+    beside = None if side is None else SideModule(side.build(sample_rate), n_outputs)
+    return AudioModel(front_end, scale, encoders, poolings, n_outputs, max_frames, beside)
 
 
 def frames_in_chunk(features: Features, sample_rate: int, chunk_length: float) -> int:

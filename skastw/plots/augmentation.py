@@ -10,7 +10,7 @@ from sklearn.base import clone
 from sklearn.utils import check_random_state
 from torch import Tensor
 
-from skastw.augment import Augment, NestedAugment, Transform
+from skastw.augment import Augment, NestedAugment, Transform, listed_augmentations
 from skastw.core.batching import Batch, pad
 from skastw.core.checks import check_positive
 from skastw.core.component import resolve_component
@@ -162,15 +162,14 @@ class AugmentationDisplay:
         pyplot(cls)
         check_positive(n_versions=n_versions)
 
-        listed = augment if isinstance(augment, list | tuple) else [augment]
-        augmentations = [resolve_component(Augment, item) for item in listed if item is not None]
+        features = resolve_component(Features, features)
+        augmentations = listed_augmentations(augment, log_mel=features.log_mel)
         for item in augmentations:
             item.check_params()
         augmentations = [item for item in augmentations if partner is not None or not item.mixes]
         if not augmentations:
             raise ValueError(f"Got augment={augment!r}, expected one that works on a single clip, or a partner to mix.")
 
-        features = resolve_component(Features, features)
         clips = [item for item in (clip, partner) if item is not None]
         seed = int(check_random_state(random_state).randint(2**31 - 1))
 

@@ -5,27 +5,27 @@ import os
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
 from msgspec import Meta
 
 from skastw.augment import Augment
-from skastw.core.component import KINDS, Component, component_base, component_from_config, resolve_component
+from skastw.core.component import SLOTS, Component, component_base, component_from_config, resolve_component
 from skastw.core.text import did_you_mean, looked_in
 from skastw.errors import RecipeError, plain
 from skastw.storage.files import parse_yaml, read_page
 from skastw.storage.schema import check
 
-_KINDS = {kind: component_base(kind) for kind in KINDS if kind != "augment"}
+_KINDS = {slot: component_base(kind) for slot, kind in SLOTS.items() if slot != "augment"}
 _Spec = Annotated[
     str | Annotated[dict[str, Any], Meta(min_length=1, max_length=1)],
     Meta(description="a name, or one name with its parameters"),
 ]
 #: The parameters that stand for components; the other parameters are checked by the estimator.
 _COMPONENTS = msgspec.defstruct(
-    "_COMPONENTS", [*((kind, _Spec, "") for kind in _KINDS), ("augment", list[_Spec] | None, None)]
+    "_COMPONENTS", [*((kind, _Spec, "") for kind in _KINDS), ("augment", list[_Spec] | Literal["auto"] | None, None)]
 )
 
 
@@ -179,7 +179,7 @@ def resolve_params(params: dict[str, Any], name: str) -> dict[str, Any]:
     """
     check(params, _COMPONENTS, name, RecipeError)
     resolved = params | {kind: _component(base, params[kind], name) for kind, base in _KINDS.items() if kind in params}
-    if params.get("augment") is not None:
+    if isinstance(params.get("augment"), list):
         resolved["augment"] = [_component(Augment, spec, name) for spec in params["augment"]]
     return resolved
 
@@ -223,11 +223,11 @@ def plain_params(params: dict[str, Any]) -> dict[str, Any]:
     >>> plain_params({"encoder": RNNEncoder(hidden=8), "epochs": 3})["encoder"]["rnn"]["hidden"]
     8
     """
-    kinds = {kind: base for kind, base in _KINDS.items() if kind in params}
+    kinds = {kind: base for kind, base in _KINDS.items() if params.get(kind) is not None}
     plain = params | {kind: _as_mapping(resolve_component(base, params[kind])) for kind, base in kinds.items()}
 
     augment = params.get("augment")
-    if augment is not None:
+    if augment is not None and augment != "auto":
         items = augment if isinstance(augment, list | tuple) else [augment]
         plain["augment"] = [_as_mapping(resolve_component(Augment, item)) for item in items if item is not None]
     return json.loads(json.dumps(plain, default=_as_yaml))  # tuples become lists

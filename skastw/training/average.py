@@ -16,7 +16,7 @@ class AverageParams:
     """Parameters of the average of the weights."""
 
     ema_decay: float | None = param(
-        default=None,
+        default=0.99,
         valid=[reals(0, 1, closed="neither"), None],
         doc="Decay of an exponential moving average of the weights, which spans about the last ``1 / (1 - "
         "ema_decay)`` steps. The model gets the averaged weights instead of the weights after the last step. None "

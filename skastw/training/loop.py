@@ -20,6 +20,7 @@ from skastw.errors import TrainingError
 from skastw.network.inference import embed_clips
 from skastw.network.model import AudioModel, load_trained_state
 from skastw.training.checkpoint import save_state
+from skastw.training.linear import fit_linear
 from skastw.training.optim import peak_rates, warmup_cosine
 from skastw.training.run import Loss, Run
 from skastw.training.settings import TrainingSettings
@@ -58,16 +59,16 @@ def train(run: Run, data: Data, *, monitor: Monitor | None = None, checkpoint: P
     """
     settings = run.settings
     bar = ProgressBar(
-        total=settings.epochs, initial=run.epoch, desc="training", unit="epoch", disable=settings.verbose != 1
+        total=settings.n_epochs, initial=run.epoch, desc="training", unit="epoch", disable=settings.verbose != 1
     )
 
     try:
-        while run.epoch < settings.epochs and not run.done:
+        while run.epoch < settings.n_epochs and not run.done:
             began = time.perf_counter()
             if monitor is not None:
                 monitor.begin_epoch()
 
-            loss, rates = _train_epoch(run, data.train)
+            loss, rates = _fit_head(run, data.train) if settings.solver == "lbfgs" else _train_epoch(run, data.train)
             scores = {} if data.valid is None else _validate(run, data.valid)
             row = {"epoch": len(run.history) + 1, "loss": loss, **scores}
             run.history.append({**row, **rates, "seconds": time.perf_counter() - began})
@@ -87,6 +88,7 @@ def train(run: Run, data: Data, *, monitor: Monitor | None = None, checkpoint: P
 
     if run.best["epoch"]:
         load_trained_state(run.model, run.best["weights"])
+    run.model.side = None if run.side is None else run.side.to(settings.device)
     run.model.eval()
     _score_classes(run, data.valid)
     return run
@@ -100,7 +102,7 @@ def _train_epoch(run: Run, train_set: FrameSet) -> tuple[float, dict[str, float]
     losses = []
 
     for step, indices in enumerate(batches, start=run.epoch * len(batches)):
-        rates = _learning_rates(run, step, settings.epochs * len(batches))
+        rates = _learning_rates(run, step, settings.n_epochs * len(batches))
         for name, optimizer in run.optimizers.items():
             for group in optimizer.param_groups:
                 group["lr"] = rates[name] * group.get("factor", 1.0)
@@ -114,6 +116,26 @@ def _train_epoch(run: Run, train_set: FrameSet) -> tuple[float, dict[str, float]
     if not math.isfinite(total):
         raise _not_finite(run, sums[:, 0], batches, train_set)
     return total / weight, rates
+
+
+def _fit_head(run: Run, train_set: FrameSet) -> tuple[float, dict[str, float]]:
+    """Fit the head exactly to the embeddings of the training clips; return the mean loss, and no learning rates."""
+    model, settings = run.model, run.settings
+    parts = {name.partition(".")[0] for name, weight in model.named_parameters() if weight.requires_grad} - {"head"}
+    if parts:
+        raise ValueError(
+            f"Got solver='lbfgs' with weights to train in {', '.join(sorted(parts))}, expected only the head to have "
+            "such weights, as with encoder='identity'; set solver='gradient', or freeze these parts."
+        )
+
+    embeddings = _embeddings(run, model, train_set)
+    layer = fit_linear(
+        embeddings, train_set.targets, train_set.weights, run.targets.loss, run.targets.n_outputs, settings.C
+    )
+    model.head.load_state_dict(layer.state_dict())
+
+    losses = run.targets.loss(_outputs(run, model, train_set), train_set.targets)
+    return float((losses * train_set.weights).sum() / train_set.weights.sum()), {}
 
 
 def _augmented(run: Run, train_set: FrameSet, indices: np.ndarray) -> Batch:
@@ -182,7 +204,10 @@ def _learning_rates(run: Run, step: int, total_steps: int) -> dict[str, float]:
 
 def _validate(run: Run, valid_set: FrameSet) -> dict[str, float]:
     """Return the loss and the scores on the validation clips."""
-    outputs = _outputs(run, run.average.model, valid_set)
+    return _scores(run, _outputs(run, run.average.model, valid_set), valid_set)
+
+
+def _scores(run: Run, outputs: Tensor, valid_set: FrameSet) -> dict[str, float]:
     losses = run.targets.loss(outputs, valid_set.targets)
     loss = (losses * valid_set.weights).sum() / valid_set.weights.sum()
     scores = run.targets.scores(outputs, valid_set.targets, valid_set.weights)
@@ -190,17 +215,22 @@ def _validate(run: Run, valid_set: FrameSet) -> dict[str, float]:
 
 
 def _outputs(run: Run, model: AudioModel, valid_set: FrameSet) -> Tensor:
-    """Return the outputs of the network for each validation clip, shape (n, K), on the CPU."""
+    """Return the outputs of the network for each clip, shape (n, K), on the CPU."""
+    with torch.inference_mode():
+        return model.outputs(_embeddings(run, model, valid_set).to(run.settings.device)).cpu()
+
+
+def _embeddings(run: Run, model: AudioModel, frame_set: FrameSet) -> Tensor:
+    """Return the embedding of each clip, shape (n, D), on the CPU."""
     settings = run.settings
-    embeddings = embed_clips(
+    return embed_clips(
         model,
-        run.valid_frames(model, valid_set),
+        run.whole_frames(model, frame_set),
+        frame_set.side,
         batch_size=settings.batch_size,
         device=settings.device,
         precision=settings.precision,
     )
-    with torch.inference_mode():
-        return model.head(embeddings.to(settings.device)).cpu()
 
 
 def _score_classes(run: Run, valid_set: FrameSet | None) -> None:
@@ -210,6 +240,7 @@ def _score_classes(run: Run, valid_set: FrameSet | None) -> None:
         return
     try:
         outputs = _outputs(run, run.model, valid_set)
+        run.joined_scores = {} if run.side is None else _scores(run, outputs, valid_set)
         run.class_scores = run.targets.class_scores(outputs, valid_set.targets, valid_set.weights)
     except (Exception, KeyboardInterrupt) as error:  # keep the weights in any case
         run.stopped = out_of_memory(error, batch_size=run.settings.batch_size) or error
@@ -222,13 +253,13 @@ def _show(bar: ProgressBar, run: Run, row: dict[str, Any]) -> None:
     bar.update()
     if run.settings.verbose > 1:
         text = ", ".join(f"{name} {value}" for name, value in numbers.items())
-        ProgressBar.write(f"epoch {run.epoch + 1} of {run.settings.epochs}: {text}", file=sys.stderr)
+        ProgressBar.write(f"epoch {run.epoch + 1} of {run.settings.n_epochs}: {text}", file=sys.stderr)
 
 
 def _not_finite(run: Run, losses: Tensor, batches: list[np.ndarray], train_set: FrameSet) -> TrainingError:
     """Return the error for the first step whose loss was not finite."""
     first = int((~losses.isfinite()).nonzero()[0])
-    rates = _learning_rates(run, run.epoch * len(batches) + first, run.settings.epochs * len(batches))
+    rates = _learning_rates(run, run.epoch * len(batches) + first, run.settings.n_epochs * len(batches))
     peaks = peak_rates(run.settings)
     words = " and ".join(f"{name}={rate:.2g} (of {peaks[name]})" for name, rate in rates.items())
     best = run.best["epoch"]

@@ -24,10 +24,11 @@ from skastw.errors import ComponentError
 from skastw.features import FeaturesModule, Waveform
 from skastw.network.components import Components
 from skastw.network.inference import frames_of
-from skastw.network.model import AudioModel, convert, load_trained_state, trained_state
+from skastw.network.model import AudioModel, SideModule, convert, load_trained_state, trained_state
 from skastw.network.trained import ClassScores, Trained, TrainingRecord
 from skastw.targets import Targets
 from skastw.training.average import MovingAverage
+from skastw.training.linear import fit_side
 from skastw.training.optim import build_optimizers
 from skastw.training.settings import TrainingSettings
 from skastw.training.transfer import Start
@@ -57,13 +58,15 @@ class Run:
         Weights that have a learning rate of their own, and the factor of each.
     generators : sequence of Generators, optional
         Generators for dropout, one for each type of device; by default new ones with the seed in ``settings``.
+    side : SideModule, optional
+        Linear layer on the side vectors, which the network gets at the end of training.
 
     Attributes
     ----------
     epoch : int
         Number of epochs that this run has trained.
     done : bool
-        Whether training has stopped before ``settings.epochs``.
+        Whether training has stopped before ``settings.n_epochs``.
     history : list of dict
         Losses, scores, learning rates and seconds of each epoch.
     best : dict
@@ -72,6 +75,8 @@ class Run:
         Exception that ended training.
     class_scores : list of dict, or None
         Scores of each class on the validation clips, with the weights that were kept.
+    joined_scores : dict
+        Validation loss and scores with the side vector, whose names in ``history`` start with ``val_``.
     """
 
     def __init__(
@@ -85,7 +90,9 @@ class Run:
         waveform_transforms: Sequence[Transform] | None = None,
         pretrained: Mapping[Tensor, float] | None = None,
         generators: Sequence[torch.Generator] | None = None,
+        side: SideModule | None = None,
     ) -> None:
+        self.side = side
         self.model, self.targets, self.settings = model, targets, settings
         self.loss = loss or targets.loss
         self.transforms, self.waveform_transforms = transforms, waveform_transforms
@@ -96,21 +103,25 @@ class Run:
         self.generator = torch.Generator().manual_seed(settings.seed)
         self.generators = generators or seeded_generators(settings.seed, settings.device)
         self._borrows = draws_globally(model)
-        self._valid_frames: FrameStore | None = None
+        self._whole_frames: tuple[FrameSet, FrameStore] | None = None
 
         self.epoch, self.done = 0, False
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] = {"epoch": 0, "score": [-math.inf, -math.inf], "weights": {}}
         self.stopped: Exception | KeyboardInterrupt | None = None
         self.class_scores: list[dict[str, Any]] | None = None
+        self.joined_scores: dict[str, float] = {}
 
-    def valid_frames(self, model: AudioModel, valid_set: FrameSet) -> FrameStore:
-        """Return the frames of the validation clips; those of a front end that is not trained are computed once."""
+    def whole_frames(self, model: AudioModel, frame_set: FrameSet) -> FrameStore:
+        """Return the frames of whole clips; those of a front end that is not trained are computed once."""
         if self.waveform_transforms is None:
-            return valid_set.frames
-        if self._valid_frames is None or any(weight.requires_grad for weight in model.features.parameters()):
-            self._valid_frames = FrameStore(frames_of(model, valid_set.frames), limit=MEMORY_LIMIT)
-        return self._valid_frames
+            return frame_set.frames
+        known, frames = self._whole_frames or (None, None)
+        if known is not frame_set or any(weight.requires_grad for weight in model.features.parameters()):
+            frames = FrameStore(frames_of(model, frame_set.frames), limit=MEMORY_LIMIT)
+            self._whole_frames = frame_set, frames
+        assert frames is not None
+        return frames
 
     def draws(self) -> AbstractContextManager[None]:
         """Return a context in which dropout draws from the generators of this run."""
@@ -210,7 +221,10 @@ def start_run(
     import_compiler()  # otherwise the first operation under OwnDraws imports it
     with OwnDraws(generators):
         n_features = data.train.frames[0].shape[1] if components.precomputed else None
-        model = components.build(targets.n_outputs, front_end, n_features)
+        model = components.build(targets.n_outputs, front_end, n_features, with_side=False)
+        side = components.side and fit_side(
+            components.side.build(components.sample_rate), data.train, targets, settings
+        )
     model = convert(model, components.dtype)  # before weights are copied, not to round them
     pretrained = start.give(model, components, targets)
     if start.trained is None:
@@ -231,6 +245,7 @@ def start_run(
         waveform_transforms=by_stage["waveform"] if components.in_step else None,
         pretrained=pretrained,
         generators=generators,
+        side=side,
     )
 
 
@@ -277,7 +292,8 @@ def trained_from(
     """
     best_epoch = run.best["epoch"]
     best = run.history[best_epoch - 1]
-    validation = {name.removeprefix("val_"): value for name, value in best.items() if name.startswith("val_")}
+    scores = {**best, **run.joined_scores}
+    validation = {name.removeprefix("val_"): value for name, value in scores.items() if name.startswith("val_")}
 
     class_scores = run.class_scores or []
     validation |= run.targets.averages(class_scores)
@@ -299,12 +315,14 @@ def trained_from(
         seed=seed,
         batch_size=run.settings.batch_size,
         n_epochs=len(run.history),
-        max_epochs=None if run.settings.constant_lr else run.settings.epochs,  # partial_fit has no maximum
+        max_epochs=None if run.settings.constant_lr else run.settings.n_epochs,  # partial_fit has no maximum
         interrupted=isinstance(run.stopped, KeyboardInterrupt),
         best_epoch=best_epoch,
         validation=validation or None,
         per_class=per_class or None,
         history=list(run.history),
     )
-    network = (run.model if model is None else model).cpu().eval()
+    network = run.model if model is None else model
+    network.side = run.side
+    network = network.cpu().eval()
     return Trained(components, network, run.targets, record, dict(params))

@@ -9,23 +9,28 @@ import torch
 from skastw.core.parameters import integers, param, parameters
 from skastw.core.sklearn_private import StrOptions
 from skastw.training.average import AverageParams
+from skastw.training.linear import LinearParams
 from skastw.training.optim import OptimizerParams
+
+#: Number of epochs, and of training steps, that ``epochs=None`` trains at least.
+DEFAULT_EPOCHS, DEFAULT_STEPS = 30, 1100
 
 
 @parameters
-class TrainingParams(OptimizerParams, AverageParams):
+class TrainingParams(OptimizerParams, AverageParams, LinearParams):
     """Parameters of training."""
 
-    epochs: int = param(
-        default=30,
-        valid=[integers(1)],
-        doc="Maximum number of epochs, that is, of passes over the training clips.",
+    epochs: int | None = param(
+        default=None,
+        valid=[integers(1), None],
+        doc="Maximum number of epochs, that is, of passes over the training clips. None stands for "
+        f"{DEFAULT_EPOCHS}, or for as many as {DEFAULT_STEPS} training steps take, whichever is more: a small data set "
+        "needs more epochs than a large one.",
     )
     min_steps: int = param(
         default=0,
         valid=[integers(0)],
-        doc="If ``epochs`` epochs have fewer training steps than this, the number of epochs is raised. A data set of "
-        "twenty clips needs more epochs than a data set of a thousand clips.",
+        doc="If ``epochs`` epochs have fewer training steps than this, the number of epochs is raised.",
     )
     patience: int | None = param(
         default=30,
@@ -53,6 +58,8 @@ class TrainingSettings(TrainingParams):
         See ``skastw.core.device.autocast``.
     seed : int
     verbose : int
+    n_epochs : int
+        Maximum number of epochs for the clips of the run, by default ``epochs``; see :meth:`lasting`.
     constant_lr : bool
         Whether to keep the peak learning rates, as ``partial_fit`` does.
     """
@@ -62,9 +69,16 @@ class TrainingSettings(TrainingParams):
     precision: str
     seed: int
     verbose: int
+    n_epochs: int = 0
     constant_lr: bool = False
 
+    def __post_init__(self) -> None:
+        self.n_epochs = self.n_epochs or self.epochs or DEFAULT_EPOCHS
+
     def lasting(self, n_clips: int) -> Self:
-        """Return the settings with enough epochs for ``min_steps`` steps on ``n_clips`` clips."""
+        """Return the settings with the number of epochs for ``n_clips`` training clips."""
+        if self.solver == "lbfgs":
+            return replace(self, n_epochs=1, ema_decay=None)
         steps = math.ceil(n_clips / self.batch_size)
-        return replace(self, epochs=max(self.epochs, math.ceil(self.min_steps / steps)))
+        epochs = max(DEFAULT_EPOCHS, math.ceil(DEFAULT_STEPS / steps)) if self.epochs is None else self.epochs
+        return replace(self, n_epochs=max(epochs, math.ceil(self.min_steps / steps)))

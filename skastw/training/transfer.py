@@ -211,7 +211,8 @@ def transfer_weights(start: Trained, model: AudioModel, targets: Targets) -> Non
     ArtifactError
         If the networks do not match. The message names the first weight that differs.
     """
-    own, weights = model.state_dict(), start.model.state_dict()
+    own = model.state_dict()  # the side vector is fitted again
+    weights = {name: value for name, value in start.model.state_dict().items() if not name.startswith("side.")}
     transferred = own.keys() | {name for name in weights if name in own or not name.startswith("features.")}
     if (start.targets.name, start.targets.to_json()) != (targets.name, targets.to_json()):
         transferred -= {name for name in transferred if name.startswith("head.")}
