@@ -1,7 +1,7 @@
 """Scores of a model on new clips, with confidence intervals and reports."""
 
+from skastw.analysis.scores import SCORES, class_scores, part_scores, score_intervals, total_scores
 from skastw.evaluation.evaluation import Evaluation, evaluate, evaluate_predictions
-from skastw.evaluation.scores import SCORES, class_scores, part_scores, score_intervals, total_scores
 
 __all__ = [
     "SCORES",

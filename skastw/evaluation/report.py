@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skastw.analysis.scores import SCORES
 from skastw.artifact.folder import CONFIG, LABELS
 from skastw.core.optional import import_optional
 from skastw.core.templates import render
 from skastw.core.text import listed, readable, readable_values
 from skastw.errors import OutputError
-from skastw.evaluation.scores import SCORES
 from skastw.plots._canvas import shortened
 from skastw.storage.outputs import check_file, check_folder, write_file
 
