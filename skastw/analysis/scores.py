@@ -8,8 +8,9 @@ from sklearn.metrics import precision_recall_fscore_support
 from sklearn.preprocessing import OneHotEncoder
 from sklearn.utils import check_random_state
 
-#: Names of the scores of all clips.
-SCORES = ("accuracy", "macro_f1", "uar")
+#: Names of the scores of all clips, and how texts call them.
+SCORE_NAMES = {"accuracy": "accuracy", "macro_f1": "macro-F1", "uar": "UAR"}
+SCORES = tuple(SCORE_NAMES)
 #: Resamples in memory at a time.
 _BLOCK = 100
 
