@@ -137,6 +137,13 @@ def as_table(frame: DataFrame, names: Mapping[str, str], index: str | None = Non
     }
 
 
+def in_words(value: Any) -> str:
+    """Return a value of JSON as text for a page."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {in_words(item)}" for key, item in value.items())
+    return "; ".join(map(in_words, value)) if isinstance(value, list | tuple) else str(value)
+
+
 def write_results(
     folder: str | os.PathLike[str], contents: Mapping[str, bytes | str], pictures: Iterable[str] = ()
 ) -> str:

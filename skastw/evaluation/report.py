@@ -19,6 +19,7 @@ from skastw.evaluation.pages import (
     as_table,
     check_results,
     import_matplotlib,
+    in_words,
     new_figure,
     write_results,
 )
@@ -151,7 +152,7 @@ def _page(evaluation: Evaluation, title: str, about: Mapping[str, Any], pictures
         title=title,
         evaluation=evaluation,
         scores=[(SCORE_NAMES[name], getattr(evaluation, name), evaluation.intervals.get(name)) for name in SCORES],
-        about={name: words for name, value in about.items() if (words := _in_words(value))},
+        about={name: words for name, value in about.items() if (words := in_words(value))},
         classes=as_table(evaluation.tested.sort_values("recall", kind="stable"), _NAMES, "class"),
         groups=None if groups is None else as_table(groups, _NAMES, "group"),
         folds=None if evaluation.per_fold is None else as_table(evaluation.per_fold, _NAMES, "fold"),
@@ -160,9 +161,3 @@ def _page(evaluation: Evaluation, title: str, about: Mapping[str, Any], pictures
         failed=[(clip.index, readable(clip.path or ""), readable(clip.reason)) for clip in evaluation.failed],
         pictures=pictures,
     )
-
-
-def _in_words(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key}: {_in_words(item)}" for key, item in value.items())
-    return "; ".join(map(_in_words, value)) if isinstance(value, list | tuple) else str(value)

@@ -150,7 +150,13 @@ class ParetoDisplay:
             self.points_.append(ax.errorbar(self.costs[i], self.scores[i], yerr=errors, **look))
 
         if len(self.costs) and (self.costs > 0).all():
+            from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
             ax.set_xscale("log")
+            wide = self.costs.max() > 300 * self.costs.min()
+            ax.xaxis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 3.0)))
+            ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            ax.xaxis.set_minor_formatter(NullFormatter())
         ax.set(xlabel=self.cost, ylabel=self.score)
         ax.grid(color="0.93")
         ax.set_axisbelow(True)
