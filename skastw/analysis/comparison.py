@@ -37,7 +37,7 @@ from skastw.audio import as_clips, is_array_input
 from skastw.core.progress import ProgressBar, ProgressLines
 from skastw.core.text import listed, unknown_value
 from skastw.core.version import __version__
-from skastw.core.warn import warn_user
+from skastw.core.warn import ignored_warnings, warn_user
 from skastw.errors import DataError, SkastwError, plain
 from skastw.network.model import count_parameters
 from skastw.storage.outputs import check_folder, write_file
@@ -124,12 +124,15 @@ def make_splits(y: np.ndarray, groups: np.ndarray | None = None, cv: Any = None,
     >>> make_splits(y, speakers, cv=([0, 1, 2, 3], [4, 5, 6, 7]))["1"][1].tolist()
     [4, 5, 6, 7]
     """
+    if groups is not None and len(groups) != len(y):
+        raise ValueError(f"Got {len(groups)} groups for {len(y)} labels in y, expected one a clip.")
     codes = np.arange(len(y)) if groups is None else np.unique(groups, return_inverse=True)[1]
     if cv is None or isinstance(cv, Integral):
         crossing = StratifiedKFold if groups is None else StratifiedGroupKFold
         cv = crossing(5 if cv is None else int(cv), shuffle=True, random_state=random_state)
     if hasattr(cv, "split"):
-        cv = cv.split(np.zeros(len(y)), y, None if groups is None else codes)
+        with ignored_warnings("The groups parameter is ignored"):
+            cv = list(cv.split(np.zeros(len(y)), y, None if groups is None else codes))
     elif _is_one_split(cv):
         cv = [cv]
 
@@ -155,7 +158,7 @@ def make_splits(y: np.ndarray, groups: np.ndarray | None = None, cv: Any = None,
 
 
 def _is_one_split(cv: Any) -> bool:
-    return isinstance(cv, Sequence) and len(cv) == 2 and all(len(side) and np.ndim(side[0]) == 0 for side in cv)
+    return isinstance(cv, Sequence) and len(cv) == 2 and all(not len(side) or np.ndim(side[0]) == 0 for side in cv)
 
 
 def _positions(side: Any) -> np.ndarray:

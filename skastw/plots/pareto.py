@@ -135,7 +135,8 @@ class ParetoDisplay:
         -------
         self
         """
-        ax = one_panel(type(self), ax)
+        rows = min(len(self.names), 25)  # of the legend
+        ax = one_panel(type(self), ax, size=(1.3 if len(self.names) > rows else 1.0, max(1.0, 0.045 * rows)))
         self.ax_, self.figure_ = ax, ax.figure
 
         (self.line_,) = ax.plot(
@@ -161,5 +162,5 @@ class ParetoDisplay:
         ax.grid(color="0.93")
         ax.set_axisbelow(True)
         if self.names:
-            legend(ax, self.points_, self.names)
+            legend(ax, [point.lines[0] for point in self.points_], self.names)
         return self
