@@ -188,7 +188,7 @@ def test_wrong_usage_is_explained(arguments):
 
 
 COMMANDS = {"train", "evaluate", "predict", "windows", "embed", "describe", "recipes", "info", "export", "push"}
-COMMANDS |= {"demo", "bench", "completion", "pretrained"}
+COMMANDS |= {"demo", "bench", "completion", "pretrained", "compare"}
 
 
 def test_help_and_version():

@@ -238,7 +238,7 @@ def test_groups_reach_fit_and_the_inner_splits_of_a_search():
 
 
 def test_a_search_that_ignores_groups_is_named():
-    models = {"mixing": GridSearchCV(SVC(), {"C": [1, 10]}, cv=2)}
+    models = {"mixing": make_pipeline(GridSearchCV(SVC(), {"C": [1, 10]}, cv=2))}
     with pytest.warns(UserWarning, match="The inner splits of 'mixing' ignore groups"):
         quick(models)
     quick(models, groups=None)

@@ -187,8 +187,7 @@ def with_params(model: Any, **values: Any) -> Any:
     3
     """
     model = clone(model, safe=False)
-    names = {name: name.rpartition("__")[2] for name in _params(model)}
-    changes = {name: values[last] for name, last in names.items() if last in values}
+    changes = {name: values[_last(name)] for name in _params(model) if _last(name) in values}
     return model.set_params(**changes) if changes else model
 
 
@@ -196,9 +195,14 @@ def _params(model: Any) -> dict[str, Any]:
     return model.get_params(deep=True) if hasattr(model, "get_params") else {}
 
 
+def _last(name: str) -> str:
+    """Return the last part of the name of a nested parameter."""
+    return name.rpartition("__")[2]
+
+
 def is_random(model: Any) -> bool:
     """Return whether a model, or a part of it, has the parameter ``random_state``."""
-    return any(name.rpartition("__")[2] == "random_state" for name in _params(model))
+    return any(_last(name) == "random_state" for name in _params(model))
 
 
 def run_models(
@@ -318,8 +322,14 @@ def _check_arguments(
 
 def _warn_about_searches(models: Mapping[str, Any], y: np.ndarray, groups: np.ndarray | None) -> None:
     """Warn about searches whose inner splits would mix groups."""
-    searches = {} if groups is None else {name: model.cv for name, model in models.items() if hasattr(model, "cv")}
-    mixing = [name for name, cv in searches.items() if not _takes_groups(check_cv(cv, y, classifier=True), "split")]
+    if groups is None:
+        return
+    inner = {name: [value for key, value in _params(m).items() if _last(key) == "cv"] for name, m in models.items()}
+    mixing = [
+        name
+        for name, splitters in inner.items()
+        if not all(_takes_groups(check_cv(cv, y, classifier=True), "split") for cv in splitters)
+    ]
     if mixing:
         warn_user(
             f"The inner splits of {listed(map(repr, mixing))} ignore groups, so parameters are chosen on groups that "
