@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import random
 from contextlib import contextmanager
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -248,6 +249,29 @@ def torch_seed(seed):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
+
+
+# ------------------------------------------------------------------ pages
+
+
+class Page(HTMLParser):
+    """What a page holds: text, tags, and everything that an attribute could load."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.loaded, self.words = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.loaded += [value for name, value in attrs if name in ("src", "href", "action", "data", "srcset")]
+        assert not [name for name, _ in attrs if name.startswith("on")]
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+HOSTILE = "<script>alert('1')</script> & \"$x^2$\" \u202e"
 
 
 # ------------------------------------------------------------------ processes

@@ -23,7 +23,7 @@ from skastw import ASTWClassifier, __version__
 from skastw.analysis import label_files
 from skastw.artifact.folder import describe_model, read_files
 from skastw.cli import main
-from skastw.cli.completion import SETS, complete_data, complete_recipe
+from skastw.cli.completion import SETS, complete_data, complete_model, complete_recipe
 from skastw.datasets import dataset_names, describe_audio, load_audio_folder, load_spoken_digits, make_tones
 from skastw.encoders import ASTWEncoder, ResNetEncoder
 from skastw.errors import DataError
@@ -188,7 +188,7 @@ def test_wrong_usage_is_explained(arguments):
 
 
 COMMANDS = {"train", "evaluate", "predict", "windows", "embed", "describe", "recipes", "info", "export", "push"}
-COMMANDS |= {"demo", "bench", "completion", "pretrained"}
+COMMANDS |= {"demo", "bench", "completion", "pretrained", "compare"}
 
 
 def test_help_and_version():
@@ -625,6 +625,45 @@ def interrupted(monkeypatch):
     monkeypatch.setattr(training_loop, "_step", stopped)
 
 
+QUICK = "description: a first look\nparams: {epochs: 1, min_steps: 0, encoder: {resnet: {width: %d}}}\n"
+
+
+def test_models_are_compared_and_the_same_command_goes_on(tones, tmp_path):
+    files = [tmp_path / "narrow.yaml", tmp_path / "wide.yaml"]
+    for width, file in zip((4, 8), files, strict=True):
+        file.write_text(QUICK % width)
+    place = tmp_path / "out"
+    command = ["compare", *files, "--data", tones, "--groups", "parent", "--folds", 2, "--output", place]
+    result = skastw(*command)
+    assert result.returncode == 0, result.stderr
+    assert "compare: 4 of 4 folds" in result.stderr
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("2 models on 24 clips, 4 groups, 2 splits, 1 seed; the best is '")
+    assert {line.split()[0] for line in lines[-3:-1]} == {"narrow", "wide"}
+    assert lines[-1] == f"wrote {place / 'comparison.html'}"
+
+    times = {record: record.stat().st_mtime_ns for record in (place / "folds").iterdir()}
+    assert len(times) == 4
+    refused = skastw(*command)
+    assert (refused.returncode, "contains earlier results" in refused.stderr) == (1, True)
+    again = skastw(*command, "--overwrite", "--json", "--reference", "wide", "--score", "accuracy")
+    printed = json.loads(again.stdout)
+    assert (printed["reference"], printed["score"], printed["n_groups"]) == ("wide", "accuracy", 4)
+    assert times == {record: record.stat().st_mtime_ns for record in (place / "folds").iterdir()}
+
+
+def test_a_model_that_fails_does_not_hide_the_others(tones, tmp_path):
+    (tmp_path / "quick.yaml").write_text(QUICK % 4)
+    (tmp_path / "no_leap.yaml").write_text("params: {epochs: 1, min_steps: 0, init_from: no/such/model}")
+    names = [tmp_path / "no_leap.yaml", tmp_path / "quick.yaml"]
+    result = skastw(
+        "compare", *names, "--data", tones, "--groups", "parent", "--test-groups", "session_0,session_2", "-q"
+    )
+    assert result.returncode == 1
+    assert "skastw: no_leap, seed 0, split session_0, session_2: " in result.stderr
+    assert result.stdout.splitlines()[-2].startswith("quick")
+
+
 def test_ctrl_c_saves_what_was_learned_and_says_so(tones, tmp_path, interrupted):
     options = ["--groups", "parent", "--test-groups", "session_1", *SMALL, "-p", "epochs=9", "-p", "batch_size=9"]
     result = skastw("train", "--data", tones, *options, "-o", tmp_path / "out", "--json")
@@ -758,6 +797,7 @@ def test_recipes_sets_and_files_are_completed(tmp_path, monkeypatch):
     assert completed(complete_recipe, "") == [("file", ""), *names, *own]
     assert completed(complete_recipe, "smal") == [("file", "smal"), ("plain", "small"), ("plain", "small_owls.yaml")]
     assert completed(complete_recipe, "[") == [("file", "[")]
+    assert completed(complete_model, "tin") == [("file", "tin"), ("plain", "tiny")]
     assert completed(complete_data, "esc") == [("file", "esc"), ("plain", "esc50")]
 
 

@@ -3,7 +3,6 @@
 import json
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 from itertools import pairwise
 
 import numpy as np
@@ -15,6 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
+from helpers import HOSTILE, Page
 from skastw import ASTWClassifier, ASTWFeaturizer
 from skastw.data.failures import FailedClip
 from skastw.datasets import make_tones
@@ -243,26 +243,6 @@ def test_an_interval_without_width_says_that_groups_are_few(tmp_path):
 
 
 # ------------------------------------------------------------------ on disk
-
-
-class Page(HTMLParser):
-    """What a page holds: text, tags, and everything that an attribute could load."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.loaded, self.words = [], [], []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.loaded += [value for name, value in attrs if name in ("src", "href", "action", "data", "srcset")]
-        assert not [name for name, _ in attrs if name.startswith("on")]
-
-    def handle_data(self, data):
-        self.words.append(data)
-
-
-HOSTILE = "<script>alert('1')</script> & \"$x^2$\" \u202e"
 
 
 @pytest.fixture(scope="module")

@@ -81,3 +81,13 @@ def test_sounds_of_new_classes_are_found_and_grouped(run):
     assert (found["voices"][found["nearest"][:, 0]] != found["voices"]).all()
     assert found["same_digit"] > 0.8  # guessing reaches 0.2
     assert found["agreement"] > 0.4  # random groups reach 0
+
+
+def test_the_models_are_ranked_and_the_small_ones_stand_out(run):
+    found = run("8_compare")
+    comparison = found["comparison"]
+    assert comparison.table.index[-1] == "guessing"
+    assert comparison.tests.loc["guessing", "p_t_test_holm"] < 0.01
+    assert comparison.table["uar"].iloc[0] > 0.6  # guessing reaches 0.1
+    assert found["display"].best[0] == "guessing"
+    assert found["display"].best[-1] == comparison.table.index[0]

@@ -2,6 +2,7 @@
 
 import sys
 from itertools import pairwise
+from types import SimpleNamespace
 
 import matplotlib
 
@@ -27,6 +28,7 @@ from skastw.plots import (
     GroupScoresDisplay,
     LearningCurvesDisplay,
     OcclusionDisplay,
+    ParetoDisplay,
     SpectrogramDisplay,
     WindowPredictionsDisplay,
 )
@@ -78,6 +80,14 @@ def predictions(names=MANY, n=600, seed=0):
     return y_true, np.where(rng.random(n) < (group + 1) / len(names), y_true, (y_true + 1) % 4), names[group]
 
 
+def comparison(names=MANY):
+    rng = np.random.default_rng(0)
+    scores, costs = rng.random(len(names)), 10 ** rng.normal(size=(5, len(names)))
+    table = pd.DataFrame({"uar": scores, "uar_low": scores - 0.1, "uar_high": scores + 0.1}, index=names)
+    table[["fit_seconds", "predict_seconds", "latency", "n_parameters", "n_bytes"]] = costs.T
+    return SimpleNamespace(table=table, score="uar")
+
+
 #: Each display, of few and of many classes.
 DRAW = {
     "spectrogram": lambda clf, ax=None: SpectrogramDisplay.from_estimator(clf, CLIPS[0], ax=ax),
@@ -89,6 +99,8 @@ DRAW = {
     "embedding-50": lambda clf, ax=None: EmbeddingDisplay.from_embeddings(*points(), ax=ax),
     "occlusion": lambda clf, ax=None: OcclusionDisplay.from_estimator(clf, CLIPS[0], n_times=3, n_bands=4, ax=ax),
     "groups": lambda clf, ax=None: GroupScoresDisplay.from_estimator(clf, CLIPS, NAMES[Y], NAMES[Y], ax=ax),
+    "pareto": lambda clf, ax=None: ParetoDisplay.from_comparison(comparison(MANY[:3]), ax=ax),
+    "pareto-50": lambda clf, ax=None: ParetoDisplay.from_comparison(comparison(), cost="latency", ax=ax),
     "groups-50": lambda clf, ax=None: GroupScoresDisplay.from_predictions(*predictions(), ax=ax),
 }
 
@@ -566,3 +578,30 @@ def test_saliency_lies_over_the_spectrogram(clf):
     low, high = display.image_.get_clim()
     assert low == -high
     assert above.get_title() == f"{NAMES[1]}: probability {display.occlusion.probability:.2f}"
+
+
+# ------------------------------------------------------------------ comparisons
+
+
+def test_the_best_models_are_surpassed_by_none():
+    scores, costs = np.array([0.7, 0.9, 0.9, 0.6, 0.8]), np.array([1.0, 5.0, 5.0, 0.5, 7.0])
+    assert ParetoDisplay(list("abcde"), scores, costs).best == ["d", "a", "b"]
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        scores, costs = rng.integers(5, size=12) / 5, rng.integers(1, 5, size=12) * 1.0
+        best = {int(name) for name in ParetoDisplay([str(i) for i in range(12)], scores, costs).best}
+        for i in range(12):
+            ahead = (scores >= scores[i]) & (costs <= costs[i]) & ((scores > scores[i]) | (costs < costs[i]))
+            assert not (i in best and ahead.any())
+            assert any(scores[j] >= scores[i] and costs[j] <= costs[i] for j in best)
+
+
+def test_models_without_a_score_or_this_cost_are_left_out():
+    result = comparison(np.array(["a", "b", "c"]))
+    result.table.loc["a", "uar"] = result.table.loc["b", "n_bytes"] = np.nan
+    display = ParetoDisplay.from_comparison(result)
+    assert display.names == ["c"]
+    np.testing.assert_allclose(display.costs, result.table.loc[["c"], "n_bytes"] / 1e6)
+    assert ParetoDisplay.from_comparison(result, cost="latency").names == ["b", "c"]
+    with pytest.raises(ValueError, match="Got cost='size', expected one of"):
+        ParetoDisplay.from_comparison(result, cost="size")

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal
 
-import joblib
 from filelock import FileLock, Timeout
 from msgspec import Meta, Struct, structs
 from pandas import DataFrame
@@ -21,13 +20,13 @@ from pandas import DataFrame
 from skastw.analysis.tables import (
     BLOCK,
     check_table,
-    clip_names,
+    clips_sha256,
     embedding_tables,
     prediction_tables,
     write_rows,
 )
 from skastw.analysis.windows import n_samples
-from skastw.audio import as_clips, clip_path
+from skastw.audio import as_clips
 from skastw.core.checks import check_positive
 from skastw.core.optional import import_optional
 from skastw.core.parameters import take_params
@@ -293,7 +292,7 @@ def _manifest_of(
         **_model_of(estimator),
         **{name: float(seconds) for name, seconds in windows.items()},
         "clips": len(clips),
-        "clips_sha256": _clips_sha256(clips),
+        "clips_sha256": clips_sha256(clips),
         "block": block,
         "format": form,
     }
@@ -306,15 +305,6 @@ def _model_of(estimator: Any) -> dict[str, Any]:
         return {"model": estimator.fingerprint(), "precision": "float32", "tta": 1}
     params = take_params(InferenceParams, estimator)
     return {"model": fingerprint(estimator.trained_), "precision": number_format(params), "tta": params.tta}
-
-
-def _clips_sha256(clips: Sequence[Any]) -> str:
-    """Return a hash of the names and the absolute paths of clips, or of the content of clips that are not files."""
-    digest = hashlib.sha256()
-    for name, path in zip(clip_names(clips), map(clip_path, clips), strict=True):
-        where = joblib.hash(clips[int(name)]) if path is None else os.path.abspath(path)
-        digest.update(f"{name}\n{where}\n".encode("utf-8", "surrogatepass"))
-    return digest.hexdigest()
 
 
 def _prediction_columns(classifier: Any) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -10,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
+import joblib
 import numpy as np
 import pandas as pd
 from pandas import DataFrame
@@ -504,3 +506,23 @@ def _name(clip: Any, position: int) -> str | int:
     times = [clip.get(side) if isinstance(clip, Mapping) else None for side in ("start", "end")]
     start, end = ("" if time is None else f"{time:.12g}" for time in times)
     return readable(path) + (f"#t={start}{',' * bool(end)}{end}" if start or end else "")
+
+
+def clips_sha256(clips: Sequence[Any]) -> str:
+    """Return a hash of the names and the absolute paths of clips, or of the content of clips that are not files.
+
+    Parameters
+    ----------
+    clips : sequence of clips
+
+    Examples
+    --------
+    >>> from skastw.analysis.tables import clips_sha256
+    >>> clips_sha256(["owl.wav"]) == clips_sha256(["wren.wav"])
+    False
+    """
+    digest = hashlib.sha256()
+    for name, path in zip(clip_names(clips), map(clip_path, clips), strict=True):
+        where = joblib.hash(clips[int(name)]) if path is None else os.path.abspath(path)
+        digest.update(f"{name}\n{where}\n".encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from skastw.cli._output import INTERRUPTED, in_one_line, print_warning
+from skastw.cli.compare import compare
 from skastw.cli.completion import completion
 from skastw.cli.models import demo, export, info, push
 from skastw.cli.predict import embed, predict, windows
@@ -36,6 +37,7 @@ class _Commands(click.Group):
     commands=[
         train,
         evaluate,
+        compare,
         predict,
         windows,
         embed,

@@ -20,6 +20,11 @@ def complete_recipe(_: click.Context, __: click.Parameter, incomplete: str) -> l
     return _names_or_files([*names, *own], incomplete)
 
 
+def complete_model(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the names of recipes, baselines and YAML files that begin with ``incomplete``."""
+    return complete_recipe(context, parameter, incomplete)
+
+
 def complete_data(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Return the names of data sets that begin with ``incomplete``, and let the shell add files and folders."""
     return _names_or_files(SETS, incomplete)

@@ -132,12 +132,13 @@ def evaluate(
         raise click.UsageError("Expected --data with a folder, a table or the name of a public data set.")
     from skastw import ASTWClassifier
     from skastw.evaluation import evaluate as score
-    from skastw.evaluation.report import check_report
+    from skastw.evaluation.pages import check_results
+    from skastw.evaluation.report import FILES
     from skastw.runs import check_outside, load_clips, table_of
 
     if output is not None:
         check_outside(output, data)
-        check_report(output, overwrite=overwrite, inputs=table_of(data))
+        check_results(output, FILES, overwrite=overwrite, inputs=table_of(data))
 
     classifier = ASTWClassifier.from_pretrained(model, revision=revision, device=device)
     classifier.set_params(on_error="ignore", verbose=verbosity(), cache_dir=cache_dir)

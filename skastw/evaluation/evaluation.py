@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from pandas import DataFrame
 from sklearn.metrics import confusion_matrix
-from sklearn.utils import check_consistent_length, column_or_1d
-from sklearn.utils.multiclass import type_of_target, unique_labels
+from sklearn.utils import check_consistent_length
+from sklearn.utils.multiclass import unique_labels
 
+from skastw.analysis.scores import SCORES, class_scores, part_scores, score_intervals, total_scores
 from skastw.analysis.tables import clip_names
 from skastw.audio import as_clips, is_array_input
 from skastw.core.parameters import take_params
@@ -24,9 +25,8 @@ from skastw.data.extraction import check_clips
 from skastw.data.failures import FailedClip, FailedClips, left_out
 from skastw.errors import DataError, plain
 from skastw.estimators.classifier import ASTWClassifier
-from skastw.evaluation.scores import SCORES, class_scores, part_scores, score_intervals, total_scores
 from skastw.network.inference import InferenceParams, was_trained_on
-from skastw.targets.checks import check_complete, check_label_texts, check_label_types, group_array, numpy_targets
+from skastw.targets.checks import group_array, label_array
 
 #: Classes in the short table of an evaluation, and letters of their names.
 _SHOWN, _LONGEST = 6, 40
@@ -285,7 +285,7 @@ def evaluate_predictions(
     >>> result.per_class.loc["dog", "precision"].round(3)
     np.float64(0.667)
     """
-    truth, predicted = _labels_of(y_true, "y_true"), _labels_of(y_pred, "y_pred")
+    truth, predicted = label_array(y_true, "y_true"), label_array(y_pred, "y_pred")
     optional = {"probability": probabilities, "group": group_array(groups), "fold": folds}
     columns = {name: np.asarray(values) for name, values in optional.items() if values is not None}
     names = readable_values(list(range(len(truth)) if clips is None else clips))
@@ -366,7 +366,7 @@ def evaluate(
     np.int64(20)
     """
     clips = X if is_array_input(X) else as_clips(X)
-    truth, classes = _labels_of(y, "y"), getattr(estimator, "classes_", None)
+    truth, classes = label_array(y, "y"), getattr(estimator, "classes_", None)
     groups = group_array(groups)
     _check_known(truth, classes)
 
@@ -388,7 +388,7 @@ def evaluate(
 
     result = evaluate_predictions(
         truth[read],
-        _labels_of(predicted[read], "the predictions"),
+        label_array(predicted[read], "the predictions"),
         groups=None if groups is None else groups[read],
         clips=names[read].tolist(),
         probabilities=None if probabilities is None else probabilities[read],
@@ -435,20 +435,6 @@ def _predict(estimator: Any, X: Any) -> tuple[np.ndarray, np.ndarray | None]:
         probabilities = estimator.predict_proba(X)
         return estimator.classes_[probabilities.argmax(axis=1)], probabilities.max(axis=1)
     return np.asarray(estimator.predict(X)), None
-
-
-def _labels_of(values: Any, name: str) -> np.ndarray:
-    check_complete(values, name)
-    values = numpy_targets(values)
-    check_label_types(values, name)
-    kind = type_of_target(values, input_name=name)
-    if kind not in ("binary", "multiclass"):
-        raise ValueError(f"Got {name} of type {kind!r}, expected one label a clip: strings, integers or booleans.")
-    labels = column_or_1d(values)
-    check_label_texts(np.unique(labels))
-    if not len(labels):
-        raise ValueError(f"Got no labels in {name}, expected at least one clip to score.")
-    return labels
 
 
 def _brackets(interval: tuple[float, float] | None) -> str:

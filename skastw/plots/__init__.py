@@ -5,6 +5,7 @@ from skastw.plots.embedding import EmbeddingDisplay
 from skastw.plots.group_scores import GroupScoresDisplay
 from skastw.plots.learning_curves import LearningCurvesDisplay
 from skastw.plots.occlusion import OcclusionDisplay
+from skastw.plots.pareto import ParetoDisplay
 from skastw.plots.spectrogram import SpectrogramDisplay
 from skastw.plots.window_predictions import WindowPredictionsDisplay
 
@@ -14,6 +15,7 @@ __all__ = [
     "GroupScoresDisplay",
     "LearningCurvesDisplay",
     "OcclusionDisplay",
+    "ParetoDisplay",
     "SpectrogramDisplay",
     "WindowPredictionsDisplay",
 ]

@@ -20,7 +20,8 @@ from skastw.core.warn import warn_user
 from skastw.errors import ArtifactError, OutputError, RunError, SkastwError, TrainingError, plain
 from skastw.estimators.classifier import ASTWClassifier
 from skastw.evaluation import Evaluation, evaluate, evaluate_predictions
-from skastw.evaluation.report import check_report
+from skastw.evaluation.pages import check_results
+from skastw.evaluation.report import FILES
 from skastw.network.components import resolve_components
 from skastw.recipes import plain_params, recipe_names, resolve_params
 from skastw.runs.file import Run, load_run
@@ -144,7 +145,7 @@ def _check_output(plan: Run, *, overwrite: bool) -> None:
     """Raise unless the results of a run can be written to its output folder."""
     check_outside(plan.output, plan.data)
     folder, inputs = Path(plan.output), [*table_of(plan.data), plan.recipe]
-    check_report(folder, overwrite=overwrite, inputs=inputs, others=[MODEL_FOLDER, RUN_FILE])
+    check_results(folder, FILES, overwrite=overwrite, inputs=inputs, others=[MODEL_FOLDER, RUN_FILE])
     check_folder(folder / MODEL_FOLDER)
     check_target(folder / MODEL_FOLDER)
 

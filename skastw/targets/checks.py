@@ -5,6 +5,8 @@ from numbers import Real
 from typing import Any
 
 import numpy as np
+from sklearn.utils import column_or_1d
+from sklearn.utils.multiclass import type_of_target
 
 from skastw.core.text import did_you_mean, listed, readable, readable_values
 from skastw.errors import DataError, plain
@@ -220,6 +222,43 @@ def check_label_texts(classes: np.ndarray) -> None:
     for label in classes.tolist():
         if readable(str(label)) != str(label):
             raise DataError(f"y holds the label {label!r}, expected text that UTF-8 can hold: rename the class.")
+
+
+def label_array(values: Any, name: str) -> np.ndarray:
+    """Return labels as an array, one label for each clip.
+
+    Parameters
+    ----------
+    values : array-like of shape (n,)
+    name : str
+        Name of the argument in the error message.
+
+    Raises
+    ------
+    DataError, ValueError
+        If a label is missing, the labels have several types, or there is not one label for each clip.
+
+    Examples
+    --------
+    >>> from skastw.targets.checks import label_array
+    >>> label_array(["cat", "dog"], "y").tolist()
+    ['cat', 'dog']
+    >>> label_array([0.5, 1.5], "y")
+    Traceback (most recent call last):
+        ...
+    ValueError: Got y of type 'continuous', expected one label a clip: strings, integers or booleans.
+    """
+    check_complete(values, name)
+    values = numpy_targets(values)
+    check_label_types(values, name)
+    kind = type_of_target(values, input_name=name)
+    if kind not in ("binary", "multiclass"):
+        raise ValueError(f"Got {name} of type {kind!r}, expected one label a clip: strings, integers or booleans.")
+    labels = column_or_1d(values)
+    check_label_texts(np.unique(labels))
+    if not len(labels):
+        raise ValueError(f"Got no labels in {name}, expected at least one clip to score.")
+    return labels
 
 
 def group_array(groups: Any) -> np.ndarray | None:

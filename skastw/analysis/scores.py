@@ -8,8 +8,9 @@ from sklearn.metrics import precision_recall_fscore_support
 from sklearn.preprocessing import OneHotEncoder
 from sklearn.utils import check_random_state
 
-#: Names of the scores of all clips.
-SCORES = ("accuracy", "macro_f1", "uar")
+#: Names of the scores of all clips, and how texts call them.
+SCORE_NAMES = {"accuracy": "accuracy", "macro_f1": "macro-F1", "uar": "UAR"}
+SCORES = tuple(SCORE_NAMES)
 #: Resamples in memory at a time.
 _BLOCK = 100
 
@@ -121,6 +122,45 @@ def score_intervals(
     >>> round(low, 2), round(high, 2)
     (0.84, 0.96)
     """
+    resampled = resampled_scores(y_true, y_pred, groups=groups, n_bootstrap=n_bootstrap, random_state=random_state)
+    return {name: interval_of(values) for name, values in resampled.items()}
+
+
+def interval_of(values: np.ndarray) -> tuple[float, float]:
+    """Return the interval that contains 95 % of resampled values, without 2.5 % at each end."""
+    low, high = np.percentile(values, [2.5, 97.5]).tolist()
+    return low, high
+
+
+def resampled_scores(
+    y_true: np.ndarray,
+    y_pred: np.ndarray,
+    *,
+    groups: np.ndarray | None = None,
+    n_bootstrap: int = 2000,
+    random_state: Any = 0,
+) -> dict[str, np.ndarray]:
+    """Return the scores of bootstrap resamples.
+
+    Parameters
+    ----------
+    y_true, y_pred, groups, n_bootstrap, random_state
+        See :func:`score_intervals`. With groups, calls with the same groups and the same integer ``random_state`` draw
+        the same resamples, so that the scores of two models can be compared resample by resample.
+
+    Returns
+    -------
+    dict of str to ndarray of shape (n_bootstrap,)
+        Empty if ``n_bootstrap`` is 0 or all clips are of one group.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skastw.analysis.scores import resampled_scores
+    >>> truth, speakers = np.array(["cat", "dog"] * 4), np.repeat(["ann", "bob", "cid", "dee"], 2)
+    >>> resampled_scores(truth, truth, groups=speakers, n_bootstrap=3)["uar"]
+    array([1., 1., 1.])
+    """
     rng = check_random_state(random_state)
     cells, cell, counts = _cells(y_true, y_pred)
     per_group = None
@@ -140,8 +180,7 @@ def score_intervals(
             resampled = rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=size) @ per_group
         blocks.append(_scores_of_counts(resampled, cells))
 
-    values = {name: np.concatenate([scores[name] for scores in blocks]) for name in SCORES}
-    return {name: tuple(np.percentile(values[name], [2.5, 97.5]).tolist()) for name in SCORES}
+    return {name: np.concatenate([scores[name] for scores in blocks]) for name in SCORES}
 
 
 def _cells(y_true: np.ndarray, y_pred: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
