@@ -54,8 +54,6 @@ class Features(Component):
     trainable: ClassVar[bool] = False
     #: Whether frames are log powers of frequency bands on the scale of :mod:`skastw.core.decibels`.
     log_mel: ClassVar[bool] = False
-    #: Whether a clip has one frame, whatever its length: a row of statistics of the whole clip.
-    one_frame: ClassVar[bool] = False
 
     @abstractmethod
     def build(self, sample_rate: int) -> FeaturesModule:

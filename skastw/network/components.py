@@ -327,7 +327,9 @@ def _checked(components: Components) -> Components:
             "Got an augmentation of waveforms with features='precomputed', expected a front end, because the frames in "
             "X cannot be computed again; remove the augmentation."
         )
-    if components.side is not None and (components.precomputed or not components.side.one_frame):
+    if components.side is not None and (
+        components.precomputed or components.side.frames_per_second(components.sample_rate) > 0
+    ):
         got = f"side={components.side.name!r} with features={components.features.name!r}"
         raise ComponentError(
             f"Got {got}, expected a side front end with one frame for each clip, such as 'descriptors', beside a front "

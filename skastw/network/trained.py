@@ -65,6 +65,32 @@ class TestScores(Struct, frozen=True, kw_only=True):
     per_class: list[ClassScores] = []
 
 
+class SelectionRow(Struct, frozen=True, kw_only=True):
+    """Scores of a candidate on inner splits of the training clips, from which a model was selected.
+
+    Attributes
+    ----------
+    model : str
+        Name of the candidate.
+    accuracy, macro_f1, uar, log_loss : float, optional
+        Scores of the out-of-fold predictions; None if the candidate did not fit the budget.
+    seconds : float
+        Time of its folds (s).
+    selected : bool
+    status : str
+        ``"complete"``, or the reason why there are no scores.
+    """
+
+    model: str
+    accuracy: _Number | None = None
+    macro_f1: _Number | None = None
+    uar: _Number | None = None
+    log_loss: _Number | None = None
+    seconds: _Number
+    selected: bool = False
+    status: str = "complete"
+
+
 class TrainingRecord(Struct, frozen=True, kw_only=True):
     """Data, scores and history of a training run: the content of ``metrics.json``.
 
@@ -98,6 +124,8 @@ class TrainingRecord(Struct, frozen=True, kw_only=True):
         Scores of each class on the validation clips.
     test : TestScores or None
         Scores on held-out test clips.
+    selection : list of SelectionRow
+        The candidates, if the model was selected from several.
     history : list of dict
         Losses, scores, learning rates and seconds of each epoch.
     """
@@ -117,6 +145,7 @@ class TrainingRecord(Struct, frozen=True, kw_only=True):
     validation: dict[str, _Number] | None = None
     per_class: list[ClassScores] | None = None
     test: TestScores | None = None
+    selection: list[SelectionRow] = []
     history: Annotated[list[dict[str, _Number]], Meta(min_length=1, description="a row of numbers for each epoch")]
 
     def __post_init__(self) -> None:
