@@ -89,45 +89,44 @@ def select(
 ) -> Selection:
     """Train the candidates on each split, and select the one, or the mixture of two, with the best score.
 
-        The first candidate is always trained. Another one is left out if its expected time, with a last fit on all clips,
-        exceeds the rest of the budget. The expected time comes from its cost and the time of earlier candidates, and after
-        its first split from the time of this split.
+    The first candidate is always trained. Another one is left out if its expected time, with a last fit on all clips,
+    exceeds the rest of the budget. The expected time comes from its cost and the time of earlier candidates, and after
+    its first split from the time of this split.
 
-        Parameters
-        ----------
-        candidates : sequence of Candidate
-            In the order in which they are trained.
-        X, y, groups
-            Clips, labels and, optionally, groups.
-        splits : dict
-            See :func:`skastw.analysis.comparison.make_splits`.
-        mixed : sequence of pairs of str
-            Names of candidates whose mixtures are candidates too; each with all :data:`SHARES`.
-        score : {"uar", "accuracy", "macro_f1"}
-            Score of the out-of-fold predictions, together for all splits. Of equal scores, the lower log loss wins.
-        budget : float, optional
-            Seconds for all folds and the last fit; None is no limit.
-        seed : int
-            ``random_state`` of the candidates.
-        verbose : int
-            1 shows a progress bar, 2 writes lines.
+    Parameters
+    ----------
+    candidates : sequence of Candidate
+        In the order in which they are trained.
+    X, y, groups
+        Clips, labels and, optionally, groups.
+    splits : dict
+        See :func:`skastw.analysis.comparison.make_splits`.
+    mixed : sequence of pairs of str
+        Names of candidates whose mixtures are candidates too; each with all :data:`SHARES`.
+    score : {"uar", "accuracy", "macro_f1"}
+        Score of the out-of-fold predictions, together for all splits. Of equal scores, the lower log loss wins.
+    budget : float, optional
+        Seconds for all folds and the last fit; None is no limit.
+    seed : int
+        ``random_state`` of the candidates.
+    verbose : int
+        1 shows a progress bar, 2 writes lines.
 
-        Returns
-        -------
-        Selection
+    Returns
+    -------
+    Selection
 
-        Examples
-        --------
-        >>> import numpy as np
-    from msgspec import structs
-        >>> from sklearn.dummy import DummyClassifier
-        >>> from sklearn.neighbors import KNeighborsClassifier
-        >>> from skastw.analysis.comparison import make_splits
-        >>> from skastw.analysis.selection import Candidate, select
-        >>> X, y = np.arange(20.0)[:, None], np.repeat(["low", "high"], 10)
-        >>> candidates = [Candidate("guess", DummyClassifier()), Candidate("near", KNeighborsClassifier(1))]
-        >>> str(select(candidates, X, y, splits=make_splits(y, cv=2)).best)
-        'near'
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.dummy import DummyClassifier
+    >>> from sklearn.neighbors import KNeighborsClassifier
+    >>> from skastw.analysis.comparison import make_splits
+    >>> from skastw.analysis.selection import Candidate, select
+    >>> X, y = np.arange(20.0)[:, None], np.repeat(["low", "high"], 10)
+    >>> candidates = [Candidate("guess", DummyClassifier()), Candidate("near", KNeighborsClassifier(1))]
+    >>> str(select(candidates, X, y, splits=make_splits(y, cv=2)).best)
+    'near'
     """
     began, classes = time.perf_counter(), np.unique(y)
     tested = np.sort(np.concatenate([test for _, test in splits.values()]))
