@@ -317,14 +317,14 @@ def compare(
     >>> compare(models, table, y, cv=2, n_bootstrap=0).table["uar"].to_dict()
     {'neighbours': 1.0, 'guess': 0.5}
     """
-    labels, groups = label_array(y, "y"), group_array(groups)
-    for name, known in (("score", SCORES), ("reference", None if reference is None else list(named_models(models)))):
-        value = {"score": score, "reference": reference}[name]
-        if known is not None and value not in known:
-            raise ValueError(unknown_value(name, value, known))  # before hours of training
+    named, labels, groups = named_models(models), label_array(y, "y"), group_array(groups)
+    if score not in SCORES:  # before hours of training
+        raise ValueError(unknown_value("score", score, SCORES))
+    if reference is not None and reference not in named:
+        raise ValueError(unknown_value("reference", reference, named))
 
     folds, predictions = run_models(
-        named_models(models),
+        named,
         X,
         labels,
         splits=make_splits(labels, groups, cv, random_state),
