@@ -274,8 +274,8 @@ def run_models(
         joblib.delayed(_run_fold)(
             fold,
             with_params(models[fold.model], random_state=fold.seed),
-            [_take(values, fold.train) for values in (X, y, groups)],
-            _take(X, fold.test),
+            [take_rows(values, fold.train) for values in (X, y, groups)],
+            take_rows(X, fold.test),
             on_error,
         )
         for fold in missing
@@ -343,7 +343,7 @@ def _takes_groups(consumer: Any, method: str) -> bool:
         return bool(get_routing_for_object(consumer).consumes(method, ["groups"]))
 
 
-def _take(values: Any, index: np.ndarray) -> Any:
+def take_rows(values: Any, index: np.ndarray) -> Any:
     """Return the items of an array, a table, a list or None at some positions."""
     if values is None:
         return None
@@ -373,12 +373,12 @@ def _words(fold: _Fold) -> str:
 
 def _measured(fold: _Fold, model: Any, training: list[Any], X_test: Any) -> _Record:
     began = time.perf_counter()
-    _fit(model, *training)
+    fit_with_groups(model, *training)
     fitted = time.perf_counter()
     predicted = label_array(model.predict(X_test), "the predictions")
     ended = time.perf_counter()
 
-    one, latencies = _take(X_test, np.array([0])), []
+    one, latencies = take_rows(X_test, np.array([0])), []
     for _ in range(_ROUNDS):
         start = time.perf_counter()
         model.predict(one)
@@ -397,7 +397,7 @@ def _measured(fold: _Fold, model: Any, training: list[Any], X_test: Any) -> _Rec
     )
 
 
-def _fit(model: Any, X: Any, y: np.ndarray, groups: np.ndarray | None) -> None:
+def fit_with_groups(model: Any, X: Any, y: np.ndarray, groups: np.ndarray | None) -> None:
     """Fit a model, with groups if it takes them: for its inner splits, or for its validation clips."""
     if groups is not None and hasattr(model, "get_metadata_routing") and _takes_groups(model, "fit"):
         with config_context(enable_metadata_routing=True):  # so that a search or a pipeline passes them on
