@@ -50,7 +50,7 @@ from skastw.storage.files import open_inside
 #: Version of the computation. Raise it if a change of skastw gives other frames for the same clip.
 VERSION = 1
 #: Packages that decode, resample and compute: another version may give other frames.
-_PACKAGES = ("av", "numpy", "onnxruntime", "soundfile", "soxr", "torch")
+_PACKAGES = ("av", "numpy", "onnxruntime", "opensmile", "soundfile", "soxr", "torch")
 
 #: The hashes of the weights of front ends, and the tensors that they belong to.
 _HASHED: WeakKeyDictionary[FeaturesModule, tuple[Any, list[Any]]] = WeakKeyDictionary()

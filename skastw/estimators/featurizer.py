@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from numbers import Integral
+from operator import itemgetter
 from typing import Any, Self
 
 import numpy as np
@@ -30,26 +31,31 @@ from skastw.data.failures import POLICIES, FailedClip, FailedClips, report_failu
 from skastw.encoders import TransformersEncoder
 from skastw.errors import ComponentError, plain
 from skastw.estimators.arguments import ExplainedArguments, Replaced
-from skastw.features import Features, FeaturesModule, Frozen, Precomputed
+from skastw.features import Features, FeaturesModule, Frozen, LogMel, Precomputed
 from skastw.features.statistics import frame_statistics, statistic_names
 from skastw.pooling import Pooling, PoolingModule
 from skastw.training.transfer import build_front_end
 
+#: Outputs that are the single frame of each clip which the front end of the same name gives.
+_ROWS = ("descriptors", "egemaps", "compare")
+#: Outputs with a row for each clip.
+_TABLES = ("statistics", "embedding", *_ROWS)
 #: Names of front ends, for the documentation.
 _FRONT_ENDS = ", ".join(f'``"{name}"``' for name in component_names("features") if name != Precomputed.name)
 
 
 def _makes_a_table(featurizer: ASTWFeaturizer) -> bool:
-    if featurizer.output in ("statistics", "embedding"):
+    if featurizer.output in _TABLES:
         return True
     raise AttributeError(
-        f"Got output={plain(featurizer.output)!r}: only output='statistics' and 'embedding' have named columns."
+        f"Got output={plain(featurizer.output)!r}, expected one of {', '.join(map(repr, _TABLES))}, because only a table "
+        "has named columns."
     )
 
 
 @parameters
 class ASTWFeaturizer(ExplainedArguments, TransformerMixin, ComponentParams, FrameCacheParams):
-    """Turn clips into frames for a network, or into a table of statistics or embeddings for other models.
+    """Turn clips into frames for a network, or into a table of descriptors or embeddings for other models.
 
     ``make_pipeline(ASTWFeaturizer(), ASTWClassifier(features="precomputed"))`` trains the same network as the
     classifier alone. ``make_pipeline(ASTWFeaturizer(output="statistics"), StandardScaler(), SVC())`` is a classical
@@ -95,11 +101,14 @@ class ASTWFeaturizer(ExplainedArguments, TransformerMixin, ComponentParams, Fram
     )
     output: str = param(
         default="frames",
-        valid=[StrOptions({"frames", "statistics", "embedding"})],
-        doc='``"frames"`` returns an array of shape (n_frames, n_features) for each clip. ``"statistics"`` returns one '
-        "row per clip: for each band and for 20 cepstral coefficients, the mean, the standard deviation and the "
-        'standard deviation of the change from frame to frame. ``"embedding"`` returns one row per clip: its frames, '
-        "pooled.",
+        valid=[StrOptions({"frames", *_TABLES})],
+        doc='``"frames"`` returns an array of shape (n_frames, n_features) for each clip. The others return one row per '
+        'clip. ``"statistics"``: for each band and for 20 cepstral coefficients, the mean, the standard deviation and '
+        'the standard deviation of the change from frame to frame. ``"embedding"``: the frames, pooled. '
+        '``"descriptors"``: pitch, level, timbre and rhythm; pass '
+        ":class:`~skastw.features.Descriptors` as ``features`` to choose families of them. "
+        '``"egemaps"`` and ``"compare"``: the feature sets of openSMILE, with the extra ``opensmile``, whose licence '
+        "is for research only.",
     )
     pooling: str | Pooling = param(
         default="mean",
@@ -184,7 +193,7 @@ class ASTWFeaturizer(ExplainedArguments, TransformerMixin, ComponentParams, Fram
         return self
 
     def transform(self, X: Any) -> Any:
-        """Return the frames, the statistics or the embedding of each clip.
+        """Return the frames or the row of each clip.
 
         Parameters
         ----------
@@ -196,7 +205,7 @@ class ASTWFeaturizer(ExplainedArguments, TransformerMixin, ComponentParams, Fram
             With ``output="frames"``. If all clips have the same number of frames, the shape is
             (n_clips, n_frames, n_features); otherwise it is (n_clips,) with dtype object.
         ndarray of shape (n_clips, n_columns), float32
-            With ``output="statistics"`` or ``"embedding"``.
+            With the other outputs.
 
         Raises
         ------
@@ -227,7 +236,7 @@ class ASTWFeaturizer(ExplainedArguments, TransformerMixin, ComponentParams, Fram
 
     @available_if(_makes_a_table)
     def transform_windows(self, X: Any, *, window: float, hop: float | None = None) -> pd.DataFrame:
-        """Return the statistics or embeddings of windows along each clip.
+        """Return the rows of windows along each clip, for every output except ``"frames"``.
 
         Parameters
         ----------
@@ -278,7 +287,7 @@ class ASTWFeaturizer(ExplainedArguments, TransformerMixin, ComponentParams, Fram
 
     @available_if(_makes_a_table)
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """Return the column names of the table that ``output="statistics"`` or ``"embedding"`` gives.
+        """Return the column names of the table that every output except ``"frames"`` gives.
 
         Parameters
         ----------
@@ -325,6 +334,8 @@ class ASTWFeaturizer(ExplainedArguments, TransformerMixin, ComponentParams, Fram
             return _Row([], lambda frames: frames, np.empty((0, n_features), dtype=np.float32))
         if self.output == "statistics":
             names, of = statistic_names(n_features), frame_statistics
+        elif self.output in _ROWS:
+            names, of = self.resolve_features().value_names(self.sample_rate) or [], itemgetter(0)
         else:
             pooling = resolve_component(Pooling, self.pooling)
             pooling.check_params()
@@ -355,6 +366,13 @@ class ASTWFeaturizer(ExplainedArguments, TransformerMixin, ComponentParams, Fram
             the output.
         """
         features = resolve_component(Features, self.features)
+        if self.output in _ROWS and features.name != self.output:
+            if self.features != LogMel.name:
+                raise ComponentError(
+                    f"Got output={self.output!r} with features={features.name!r}, expected the front end "
+                    f"{self.output!r}: leave features out, or set it to {self.output!r} or an object with its parameters."
+                )
+            features = resolve_component(Features, self.output)
         features.check_params()
         if isinstance(features, Precomputed):
             raise ComponentError("Got features='precomputed', expected a front end that takes clips.")

@@ -8,8 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from skastw.core.component import Component
+from skastw.core.batching import pad
+from skastw.core.component import Component, component_to_config
 from skastw.core.parameters import integers, param, parameters
+from skastw.errors import ExportError
 
 
 class FeaturesModule(nn.Module):
@@ -61,7 +63,7 @@ class Features(Component):
 
     @abstractmethod
     def frames_per_second(self, sample_rate: int) -> float:
-        """Return the frame rate (Hz)."""
+        """Return the frame rate (Hz); 0 if a clip of any length has one frame."""
 
     @property
     def n_lost(self) -> int:
@@ -70,6 +72,10 @@ class Features(Component):
 
     def frequencies(self, sample_rate: int) -> np.ndarray | None:
         """Return the centre frequency (Hz) of each bin, shape (F,), or None if bins do not stand for frequencies."""
+        return None
+
+    def value_names(self, sample_rate: int) -> list[str] | None:
+        """Return the names of the F values in a frame, or None if they have no names."""
         return None
 
     def to_preprocessor(self, sample_rate: int, chunk_length: float) -> dict[str, Any]:
@@ -114,3 +120,35 @@ class STFTFeatures(HopFeatures):
         valid=[integers(2, 65536), None],
         doc="Length of the window in samples, which is centred in ``n_fft``; None stands for ``n_fft``.",
     )
+
+
+class WholeClipModule(FeaturesModule):
+    """Base of built front ends that give one frame for each clip, computed from the whole clip."""
+
+    @abstractmethod
+    def row(self, waveform: Tensor) -> Tensor:
+        """Return the values (F,) of a clip (N,)."""
+
+    def extract(self, waveforms: Sequence[Tensor]) -> list[Tensor]:
+        """Return the frames (1, F) of several clips, computed one after another."""
+        return [self.row(waveform)[None] for waveform in waveforms]
+
+    def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the frames (B, 1, F) of waveforms (B, N); see :class:`Features`."""
+        if torch.compiler.is_compiling():
+            raise ExportError("a front end with one frame for each clip is computed by code that ONNX cannot express")
+        return pad(self.extract([item[:length] for item, length in zip(waveform, lengths.tolist(), strict=True)]))
+
+
+@parameters
+class WholeClipFeatures(Features):
+    """Base of front ends that give one frame for each clip, a row of values that describe it as a whole."""
+
+    def frames_per_second(self, sample_rate: int) -> float:
+        """Return 0: a clip has one frame, however long it is. It is therefore never cut into chunks."""
+        return 0.0
+
+    def to_preprocessor(self, sample_rate: int, chunk_length: float) -> dict[str, Any]:
+        """Return the parameters, and the names of the values."""
+        params = component_to_config(self)["params"]
+        return {**super().to_preprocessor(sample_rate, chunk_length), **params, "values": self.value_names(sample_rate)}

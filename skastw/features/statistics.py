@@ -1,14 +1,90 @@
-"""Summary statistics of frames: one row for each clip, for classical models."""
+"""Summary statistics of log-mel frames: one row for each clip."""
+
+from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from skastw.core.component import Component, component_base, resolve_component
+from skastw.core.parameters import param, parameters
+from skastw.errors import ComponentError
+from skastw.features._base import FeaturesModule, WholeClipFeatures, WholeClipModule
+from skastw.features.precomputed import Precomputed
 
 #: Statistics over time of each value of a frame.
 STATISTICS = ("mean", "std", "delta_std")
 #: Number of cepstral coefficients whose statistics are computed, in addition to the log-mel bands.
 N_MFCC = 20
+
+
+@parameters
+class Statistics(WholeClipFeatures):
+    """Summary statistics of log-mel frames: one frame for each clip.
+
+    The values are those of ``ASTWFeaturizer(output="statistics")``; see :func:`frame_statistics`. As a front end with
+    ``encoder="identity"``, ``normalization="per_bin"`` and ``augment=None``, they make a linear model that is saved as a
+    network. Padding a clip does not change its frame.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastw.features import Statistics
+    >>> module = Statistics().build(16000)
+    >>> frames, lengths = module(torch.zeros(2, 16000), torch.tensor([16000, 8000]))
+    >>> tuple(frames.shape), lengths.tolist()
+    ((2, 1, 300), [1, 1])
+    """
+
+    name = "statistics"
+
+    features: Any = param(
+        default="log_mel", valid=[str, Component], doc="Log-mel front end, whose frames are summarised."
+    )
+
+    def frames(self) -> Any:
+        """Return the front end of the frames as a component.
+
+        Raises
+        ------
+        ComponentError
+            If it does not compute log-mel frames from clips.
+        """
+        features: Any = resolve_component(component_base("features"), self.features)
+        if not features.log_mel or isinstance(features, Precomputed):
+            raise ComponentError(
+                f"Got Statistics(features={features.name!r}), expected a log-mel front end such as 'log_mel', because "
+                "the statistics describe log-mel bands and their cepstra."
+            )
+        return features
+
+    def value_names(self, sample_rate: int) -> list[str]:
+        """Return the names of the values; see :func:`statistic_names`."""
+        return statistic_names(self.frames().build(sample_rate).n_features)
+
+    def build(self, sample_rate: int) -> FeaturesModule:
+        """Return the module; see :class:`~skastw.features.Features`."""
+        return _StatisticsModule(self.frames().build(sample_rate))
+
+
+class _StatisticsModule(WholeClipModule):
+    def __init__(self, features: FeaturesModule) -> None:
+        super().__init__()
+        self.features = features
+        self.n_features = len(statistic_names(features.n_features))
+
+    def row(self, waveform: Tensor) -> Tensor:
+        return self.extract([waveform])[0][0]
+
+    def extract(self, waveforms: Sequence[Tensor]) -> list[Tensor]:
+        return [frame_statistics(frames)[None] for frames in self.features.extract(waveforms)]
 
 
 def frame_statistics(frames: Tensor) -> Tensor:
