@@ -378,10 +378,14 @@ def _measured(fold: _Fold, model: Any, training: list[Any], X_test: Any) -> _Rec
     predicted = label_array(model.predict(X_test), "the predictions")
     ended = time.perf_counter()
 
-    one, latencies = take_rows(X_test, np.array([0])), []
+    # a search ships its best model; a cache of frames would answer without the work
+    shipped, latencies = getattr(model, "best_estimator_", model), []
+    uncached = {name: None for name in _params(shipped) if _last(name) == "cache_dir"}
+    if uncached:
+        shipped.set_params(**uncached)
     for _ in range(_ROUNDS):
         start = time.perf_counter()
-        model.predict(one)
+        shipped.predict(take_rows(X_test, np.array([0])))
         latencies.append(time.perf_counter() - start)
 
     return _Record(
@@ -392,8 +396,8 @@ def _measured(fold: _Fold, model: Any, training: list[Any], X_test: Any) -> _Rec
         fit_seconds=fitted - began,
         predict_seconds=(ended - fitted) / len(predicted),
         latency=float(np.median(latencies)),
-        n_parameters=_count_parameters(model),
-        n_bytes=_count_bytes(model),
+        n_parameters=_count_parameters(shipped),
+        n_bytes=_count_bytes(shipped),
     )
 
 
@@ -420,7 +424,6 @@ def _count_parameters(model: Any) -> int | None:
 
 def _count_bytes(model: Any) -> int | None:
     """Return the size of a model on disk: of its saved folder, or of its pickle; None if it has neither."""
-    model = getattr(model, "best_estimator_", model)
     if hasattr(model, "save_pretrained"):
         with contextlib.suppress(SkastwError), tempfile.TemporaryDirectory() as folder:
             model.save_pretrained(Path(folder) / "model")
