@@ -344,7 +344,21 @@ def _takes_groups(consumer: Any, method: str) -> bool:
 
 
 def take_rows(values: Any, index: np.ndarray) -> Any:
-    """Return the items of an array, a table, a list or None at some positions."""
+    """Return the items of a container at some positions.
+
+    Parameters
+    ----------
+    values : array, table, list or None
+        None is returned as it is.
+    index : ndarray of positions
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skastw.analysis.comparison import take_rows
+    >>> take_rows(["a.wav", "b.wav", "c.wav"], np.array([2, 0]))
+    ['c.wav', 'a.wav']
+    """
     if values is None:
         return None
     if hasattr(values, "iloc"):
@@ -399,7 +413,16 @@ def _measured(fold: _Fold, model: Any, training: list[Any], X_test: Any) -> _Rec
 
 
 def fit_with_groups(model: Any, X: Any, y: np.ndarray, groups: np.ndarray | None) -> None:
-    """Fit a model, with groups if it takes them: for its inner splits, or for its validation clips."""
+    """Fit a model, with groups if it takes them: for its inner splits, or for its validation clips.
+
+    Parameters
+    ----------
+    model : estimator
+        Is fitted in place.
+    X, y : clips and labels
+    groups : ndarray of shape (n_clips,), or None
+        Speaker or recording of each clip.
+    """
     if groups is not None and hasattr(model, "get_metadata_routing") and _takes_groups(model, "fit"):
         with config_context(enable_metadata_routing=True):  # so that a search or a pipeline passes them on
             model.fit(X, y, groups=groups)
