@@ -23,10 +23,11 @@ from skastw import ASTWClassifier, __version__
 from skastw.analysis import label_files
 from skastw.artifact.folder import describe_model, read_files
 from skastw.cli import main
-from skastw.cli.completion import SETS, complete_data, complete_model, complete_recipe
+from skastw.cli.completion import BASELINES, SETS, complete_data, complete_model, complete_recipe
 from skastw.datasets import dataset_names, describe_audio, load_audio_folder, load_spoken_digits, make_tones
 from skastw.encoders import ASTWEncoder, ResNetEncoder
 from skastw.errors import DataError
+from skastw.estimators.baselines import baseline_names
 from skastw.network.model import count_parameters
 from skastw.recipes import load_recipe, recipe_names
 from skastw.training import loop as training_loop
@@ -798,11 +799,13 @@ def test_recipes_sets_and_files_are_completed(tmp_path, monkeypatch):
     assert completed(complete_recipe, "smal") == [("file", "smal"), ("plain", "small"), ("plain", "small_owls.yaml")]
     assert completed(complete_recipe, "[") == [("file", "[")]
     assert completed(complete_model, "tin") == [("file", "tin"), ("plain", "tiny")]
+    assert completed(complete_model, "statist") == [("file", "statist"), ("plain", "statistics-svm")]
     assert completed(complete_data, "esc") == [("file", "esc"), ("plain", "esc50")]
 
 
-def test_the_sets_that_are_completed_are_those_there_are():
+def test_the_sets_and_baselines_that_are_completed_are_those_there_are():
     assert list(SETS) == dataset_names()
+    assert list(BASELINES) == baseline_names()
 
 
 def test_files_are_completed_where_files_are_meant():

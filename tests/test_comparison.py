@@ -20,11 +20,12 @@ from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
 from helpers import HOSTILE, Page
-from skastw import ASTWClassifier
+from skastw import ASTWClassifier, ASTWFeaturizer
 from skastw.analysis.comparison import make_splits, with_params
 from skastw.analysis.ranking import rank_models
 from skastw.analysis.significance import bootstrap_p, corrected_t_test, exact_mcnemar, holm
 from skastw.errors import DataError
+from skastw.estimators.baselines import baseline_names, make_baseline
 from skastw.evaluation import compare, evaluate_predictions, total_scores
 from skastw.evaluation.compare import named_models
 from skastw.evaluation.comparison_page import FILES
@@ -78,7 +79,7 @@ def test_the_corrected_t_test_has_the_value_of_its_formula():
 
 
 @pytest.mark.parametrize(
-    ("values", "expected"), [([0.0, 0.0], (0.0, 1.0)), ([0.1, 0.1], (np.inf, 0.0)), ([0.3], (np.nan, np.nan))]
+    ("values", "expected"), [([0.0, 0.0], (0.0, 1.0)), ([0.1, 0.1], (np.nan, np.nan)), ([0.3], (np.nan, np.nan))]
 )
 def test_the_corrected_t_test_of_constant_or_single_differences(values, expected):
     assert corrected_t_test(values, ratio=0.25) == pytest.approx(expected, nan_ok=True)
@@ -389,9 +390,24 @@ def test_recipes_stand_for_models(tmp_path):
     assert list(named) == ["small", "mine"]
     assert named["mine"].get_params().keys() == ASTWClassifier.from_recipe("tiny").get_params().keys()
     assert list(named_models("tiny")) == ["tiny"]
-    models = {"a": "tiny", "b": SVC()}
+    models = {"a": "tiny", "b": SVC(), "c": "statistics-svm"}
     assert isinstance(named_models(models)["a"], ASTWClassifier)
     assert named_models(models)["b"] is models["b"]
+    assert named_models(models)["c"]["featurizer"].output == "statistics"
+    assert list(named_models(baseline_names())) == baseline_names()
+
+
+def test_a_cache_does_not_hide_the_latency(tone_clips, tmp_path, monkeypatch):
+    clips, y = tone_clips
+    settings = []
+    transform = ASTWFeaturizer.transform
+    monkeypatch.setattr(
+        ASTWFeaturizer, "transform", lambda self, X: settings.append((len(X), self.cache_dir)) or transform(self, X)
+    )
+    baseline = with_params(make_baseline("statistics-svm"), cache_dir=str(tmp_path))
+    compare({"baseline": baseline}, clips, y, cv=2, n_bootstrap=0)
+    assert {cache for n, cache in settings if n == 1} == {None}
+    assert {cache for n, cache in settings if n > 1} == {str(tmp_path)}
 
 
 def test_a_network_is_compared_with_its_costs(tone_clips, fitted_classifier, tmp_path):

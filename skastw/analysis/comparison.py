@@ -344,7 +344,21 @@ def _takes_groups(consumer: Any, method: str) -> bool:
 
 
 def take_rows(values: Any, index: np.ndarray) -> Any:
-    """Return the items of an array, a table, a list or None at some positions."""
+    """Return the items of a container at some positions.
+
+    Parameters
+    ----------
+    values : array, table, list or None
+        None is returned as it is.
+    index : ndarray of positions
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skastw.analysis.comparison import take_rows
+    >>> take_rows(["a.wav", "b.wav", "c.wav"], np.array([2, 0]))
+    ['c.wav', 'a.wav']
+    """
     if values is None:
         return None
     if hasattr(values, "iloc"):
@@ -377,6 +391,7 @@ def _measured(fold: _Fold, model: Any, training: list[Any], X_test: Any) -> _Rec
     fitted = time.perf_counter()
     predicted = label_array(model.predict(X_test), "the predictions")
     ended = time.perf_counter()
+    model = _shipped(model)
 
     one, latencies = take_rows(X_test, np.array([0])), []
     for _ in range(_ROUNDS):
@@ -398,7 +413,16 @@ def _measured(fold: _Fold, model: Any, training: list[Any], X_test: Any) -> _Rec
 
 
 def fit_with_groups(model: Any, X: Any, y: np.ndarray, groups: np.ndarray | None) -> None:
-    """Fit a model, with groups if it takes them: for its inner splits, or for its validation clips."""
+    """Fit a model, with groups if it takes them: for its inner splits, or for its validation clips.
+
+    Parameters
+    ----------
+    model : estimator
+        Is fitted in place.
+    X, y : clips and labels
+    groups : ndarray of shape (n_clips,), or None
+        Speaker or recording of each clip.
+    """
     if groups is not None and hasattr(model, "get_metadata_routing") and _takes_groups(model, "fit"):
         with config_context(enable_metadata_routing=True):  # so that a search or a pipeline passes them on
             model.fit(X, y, groups=groups)
@@ -406,6 +430,13 @@ def fit_with_groups(model: Any, X: Any, y: np.ndarray, groups: np.ndarray | None
         model.fit(X, y, groups=groups)
     else:
         model.fit(X, y)
+
+
+def _shipped(model: Any) -> Any:
+    """Return a fitted model as it would be used: the best model of a search, without a cache that knows the clips."""
+    model = getattr(model, "best_estimator_", model)
+    uncached = {name: None for name in _params(model) if _last(name) == "cache_dir"}
+    return model.set_params(**uncached) if uncached else model
 
 
 def _count_parameters(model: Any) -> int | None:
@@ -420,7 +451,6 @@ def _count_parameters(model: Any) -> int | None:
 
 def _count_bytes(model: Any) -> int | None:
     """Return the size of a model on disk: of its saved folder, or of its pickle; None if it has neither."""
-    model = getattr(model, "best_estimator_", model)
     if hasattr(model, "save_pretrained"):
         with contextlib.suppress(SkastwError), tempfile.TemporaryDirectory() as folder:
             model.save_pretrained(Path(folder) / "model")

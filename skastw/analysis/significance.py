@@ -21,7 +21,8 @@ def corrected_t_test(differences: Sequence[float] | np.ndarray, ratio: float) ->
     Returns
     -------
     t, p : float
-        Statistic, and two-sided p-value with n_splits - 1 degrees of freedom; both NaN for fewer than two splits.
+        Statistic, and two-sided p-value with n_splits - 1 degrees of freedom. Both are NaN for fewer than two splits,
+        and for equal differences other than 0, whose variance cannot be estimated.
 
     References
     ----------
@@ -38,14 +39,12 @@ def corrected_t_test(differences: Sequence[float] | np.ndarray, ratio: float) ->
 
     values = np.asarray(differences, dtype=float)
     n = len(values)
-    if n < 2:
+    if n > 1 and np.allclose(values, 0, atol=1e-12):
+        return 0.0, 1.0
+    if n < 2 or np.allclose(values, values[0], rtol=0, atol=1e-12):
         return float("nan"), float("nan")
 
-    mean, variance = values.mean(), (1 / n + ratio) * values.var(ddof=1)
-    if np.isclose(variance, 0, atol=1e-20):
-        t = 0.0 if np.isclose(mean, 0) else float(np.copysign(np.inf, mean))
-    else:
-        t = float(mean / np.sqrt(variance))
+    t = float(values.mean() / np.sqrt((1 / n + ratio) * values.var(ddof=1)))
     return t, float(2 * stats.t.sf(abs(t), n - 1))
 
 

@@ -50,12 +50,15 @@ def compare(
 ) -> None:
     """Train and test recipes and classical baselines on the same splits, and test their differences.
 
-    A MODEL is the name of a recipe or a YAML file. By default, five folds test every clip once; groups stay together.
-    With --output, each complete fold is kept: the same command continues after an interruption. A model that fails in a
-    fold is listed on standard error, the others go on, and the exit status is then 1.
+    A MODEL is the name of a recipe (see skastw recipes), a YAML file, or the name of a baseline: statistics-svm,
+    descriptors-svm, descriptors-logistic, egemaps-svm or compare-svm.
+
+    By default, five folds test every clip once; groups stay together. With --output, each complete fold is kept: the
+    same command continues after an interruption. A model that fails in a fold is listed on standard error, the others
+    go on, and the exit status is then 1.
 
     \b
-    skastw compare tiny small --data sounds/ --output exports/comparison
+    skastw compare tiny small statistics-svm --data sounds/ --output exports/comparison
     skastw compare tiny mine.yaml --data clips.csv --group-column speaker --folds 5 --seeds 3 -o exports/comparison
     """
     if data is None:

@@ -9,6 +9,8 @@ from click.shell_completion import BashComplete, CompletionItem, FishComplete, Z
 
 #: The names for :func:`skastw.datasets.fetch_dataset`, which takes too long to import for the tab key.
 SETS = ("emodb", "esc50", "fsdd", "minds14", "ravdess", "speech_commands", "spoken_digits", "urbansound8k")
+#: The names for :func:`skastw.estimators.baselines.make_baseline`.
+BASELINES = ("statistics-svm", "descriptors-svm", "descriptors-logistic", "egemaps-svm", "compare-svm")
 _SHELLS = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
 
 
@@ -22,7 +24,7 @@ def complete_recipe(_: click.Context, __: click.Parameter, incomplete: str) -> l
 
 def complete_model(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Return the names of recipes, baselines and YAML files that begin with ``incomplete``."""
-    return complete_recipe(context, parameter, incomplete)
+    return [*complete_recipe(context, parameter, incomplete), *_named(BASELINES, incomplete)]
 
 
 def complete_data(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -31,8 +33,12 @@ def complete_data(_: click.Context, __: click.Parameter, incomplete: str) -> lis
 
 
 def _names_or_files(names: Sequence[str], incomplete: str) -> list[CompletionItem]:
-    items = [CompletionItem(name) for name in names if name.startswith(incomplete)]
-    return [CompletionItem(incomplete, type="file"), *items]  # in the other order, bash ignores the names
+    # in the other order, bash ignores the names
+    return [CompletionItem(incomplete, type="file"), *_named(names, incomplete)]
+
+
+def _named(names: Sequence[str], incomplete: str) -> list[CompletionItem]:
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
 @click.command()

@@ -17,6 +17,7 @@ from skastw.analysis.scores import SCORE_NAMES, SCORES, class_scores
 from skastw.core.templates import summary
 from skastw.core.text import aligned, listed, unknown_value
 from skastw.errors import plain
+from skastw.estimators.baselines import baseline_names, make_baseline
 from skastw.estimators.classifier import ASTWClassifier
 from skastw.recipes import recipe_names
 from skastw.targets.checks import group_array, label_array
@@ -235,8 +236,9 @@ def compare(
     Parameters
     ----------
     models : mapping of str to estimator or str, or iterable of str
-        Names, each with an object with ``fit`` and ``predict``, or with the name of a recipe or the path of its YAML
-        file. In an iterable, the recipes stand for themselves. The models are copied and stay as they are.
+        Names, each with an object with ``fit`` and ``predict``, or with the name of a recipe, the path of its YAML
+        file, or the name of a classical baseline (``"statistics-svm"``, ``"descriptors-svm"``, ...). In an iterable,
+        recipes and baselines stand for themselves. The models are copied and stay as they are.
     X : sequence of clips, or ndarray of shape (n_clips, n_values)
         Clips, or the rows of a table of features, as the models take them. All clips must be readable.
     y : array-like of shape (n_clips,)
@@ -317,14 +319,14 @@ def compare(
     >>> compare(models, table, y, cv=2, n_bootstrap=0).table["uar"].to_dict()
     {'neighbours': 1.0, 'guess': 0.5}
     """
-    labels, groups = label_array(y, "y"), group_array(groups)
-    for name, known in (("score", SCORES), ("reference", None if reference is None else list(named_models(models)))):
-        value = {"score": score, "reference": reference}[name]
-        if known is not None and value not in known:
-            raise ValueError(unknown_value(name, value, known))  # before hours of training
+    named, labels, groups = named_models(models), label_array(y, "y"), group_array(groups)
+    if score not in SCORES:  # before hours of training
+        raise ValueError(unknown_value("score", score, SCORES))
+    if reference is not None and reference not in named:
+        raise ValueError(unknown_value("reference", reference, named))
 
     folds, predictions = run_models(
-        named_models(models),
+        named,
         X,
         labels,
         splits=make_splits(labels, groups, cv, random_state),
@@ -356,7 +358,7 @@ def named_models(models: Mapping[str, Any] | Iterable[str | os.PathLike[str]]) -
     Raises
     ------
     ValueError
-        If a recipe is unknown, or two models have the same name.
+        If a recipe or baseline is unknown, or two models have the same name.
 
     Examples
     --------
@@ -376,11 +378,13 @@ def named_models(models: Mapping[str, Any] | Iterable[str | os.PathLike[str]]) -
 
 
 def make_model(name: str | os.PathLike[str]) -> Any:
-    """Return an unfitted model from the name of a recipe, or the path of a recipe file.
+    """Return an unfitted model from the name of a recipe or of a baseline, or the path of a recipe file.
 
     Parameters
     ----------
     name : str or path
+        One of :func:`skastw.recipes.recipe_names` or :func:`skastw.estimators.baselines.baseline_names`, or a YAML
+        file.
 
     Raises
     ------
@@ -390,10 +394,12 @@ def make_model(name: str | os.PathLike[str]) -> Any:
     Examples
     --------
     >>> from skastw.evaluation.compare import make_model
-    >>> make_model("tiny").encoder.name
-    'resnet'
+    >>> make_model("tiny").encoder.name, make_model("statistics-svm")["featurizer"].output
+    ('resnet', 'statistics')
     """
-    name, known = os.fspath(name), recipe_names()
+    name, known = os.fspath(name), [*recipe_names(), *baseline_names()]
+    if name in baseline_names():
+        return make_baseline(name)
     if name not in known and not name.endswith((".yaml", ".yml")):
         raise ValueError(unknown_value("model", name, known))
     return ASTWClassifier.from_recipe(name)

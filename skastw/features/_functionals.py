@@ -3,29 +3,39 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from skastw.features.mfcc import local_slopes
 
-#: Functionals of the values in some of the frames of a clip.
-FUNCTIONALS = ("mean", "std", "p05", "p25", "p50", "p75", "p95", "skew", "slope", "curve", "delta_std", "delta_abs")
-_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-#: Waves of the course of a value over a clip.
+_PERCENTILES = (5, 25, 50, 75, 95)
+#: Names of the functionals of the values in some of the frames of a clip.
+FUNCTIONALS = (
+    "mean",
+    "std",
+    *(f"p{percentile:02d}" for percentile in _PERCENTILES),
+    "skewness",
+    "slope",
+    "curvature",
+    "delta_std",
+    "delta_abs",
+)
+#: Number of cosines of the course of a value over a clip.
 N_WAVES = 5
 #: Fewest frames that are summarised on their own.
 _FEWEST = 5
 
 
-def summaries(values: Tensor, slopes: Tensor, chosen: Tensor, otherwise: Tensor) -> Tensor:
-    """Return :data:`FUNCTIONALS` of some frames, shape (12, L).
+def summaries(values: Tensor, changes: Tensor, chosen: Tensor, otherwise: Tensor) -> Tensor:
+    """Return :data:`FUNCTIONALS` of some of the frames, shape (12, L).
 
     Parameters
     ----------
     values : Tensor of shape (T, L)
-    slopes : Tensor of shape (T, L)
-        Change of each value per frame.
+    changes : Tensor of shape (T, L)
+        Change of each value per frame; see :func:`changes_of`.
     chosen : Tensor of shape (T,), bool
         The frames to summarise.
     otherwise : Tensor of shape (T,), bool
@@ -34,21 +44,21 @@ def summaries(values: Tensor, slopes: Tensor, chosen: Tensor, otherwise: Tensor)
     Returns
     -------
     Tensor of shape (12, L)
-        Mean, standard deviation, percentiles 5, 25, 50, 75 and 95, skewness, line and parabola that fit the values best
-        (their change from the middle to the end of the frames), standard deviation and mean magnitude of the slopes.
+        Mean, standard deviation, percentiles, and skewness of the values; the line and the parabola that fit them best
+        over time, as the change from the middle of the frames to their end; standard deviation and mean magnitude of
+        the changes.
     """
     chosen = chosen if int(chosen.sum()) >= _FEWEST else otherwise
-    x, dx = values[chosen], slopes[chosen]
+    x, dx = values[chosen], changes[chosen]
 
     mean, std = x.mean(dim=0), x.std(dim=0, correction=0)
-    quantiles = torch.quantile(x, torch.tensor(_QUANTILES), dim=0)
-    skew = ((x - mean) / std.clamp(min=1e-4)).pow(3).mean(dim=0).clamp(-10, 10)
+    skewness = ((x - mean) / std.clamp(min=1e-4)).pow(3).mean(dim=0).clamp(-10, 10)
 
     time = torch.linspace(-1, 1, len(x))[:, None] if len(x) > 1 else torch.zeros(1, 1)
     square = time.square() - time.square().mean()
-    slope, curve = ((t * x).mean(dim=0) / t.square().mean().clamp(min=1e-6) for t in (time, square))
-    changes = torch.stack([dx.std(dim=0, correction=0), dx.abs().mean(dim=0)])
-    return torch.cat([mean[None], std[None], quantiles, torch.stack([skew, slope, curve]), changes])
+    trends = [(curve * x).mean(dim=0) / curve.square().mean().clamp(min=1e-6) for curve in (time, square)]
+    of_changes = dx.std(dim=0, correction=0), dx.abs().mean(dim=0)
+    return torch.stack([mean, std, *percentiles(x, _PERCENTILES), skewness, *trends, *of_changes])
 
 
 def waves(values: Tensor, chosen: Tensor) -> Tensor:
@@ -58,18 +68,34 @@ def waves(values: Tensor, chosen: Tensor) -> Tensor:
     ----------
     values : Tensor of shape (T, L)
     chosen : Tensor of shape (T,), bool
-        At least one frame.
+        At least one is True.
     """
     index = torch.nonzero(chosen)[:, 0]
     course = values[index[0] : index[-1] + 1]
-    n = len(course)
-    order = torch.arange(1, N_WAVES + 1)[:, None]
-    return torch.cos(math.pi / n * order * (torch.arange(n) + 0.5)) @ course / n
+    order, time = torch.arange(1, N_WAVES + 1)[:, None], torch.arange(len(course)) + 0.5
+    return torch.cos(math.pi / len(course) * order * time) @ course / len(course)
 
 
-def with_slopes(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the values (T, L), and their change per frame."""
-    return values, local_slopes(values[None], torch.tensor([len(values)]))[0]
+def changes_of(values: Tensor) -> Tensor:
+    """Return the change per frame of values (T, L), from a line that is fitted to nine frames."""
+    return local_slopes(values[None], torch.tensor([len(values)]))[0]
+
+
+def percentiles(values: Tensor, wanted: Sequence[float]) -> Tensor:
+    """Return percentiles along the first axis, as ``numpy.percentile`` does; torch's function refuses long recordings.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastw.features._functionals import percentiles
+    >>> percentiles(torch.tensor([4.0, 1.0, 2.0]), [0, 25, 50]).tolist()
+    [1.0, 1.5, 2.0]
+    """
+    ordered = values.sort(dim=0).values
+    position = torch.tensor(wanted, dtype=torch.float64) / 100 * (len(values) - 1)
+    below, above = position.floor().long(), position.ceil().long()
+    weight = (position - below).to(values.dtype).view(-1, *[1] * (values.ndim - 1))
+    return torch.lerp(ordered[below], ordered[above], weight)
 
 
 def stretches(mask: Tensor) -> Tensor:

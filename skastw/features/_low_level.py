@@ -1,21 +1,23 @@
-"""Low-level descriptors: values that describe a short part of a sound, one row for each frame of a clip."""
+"""Low-level descriptors: values that describe a short part of a sound, one row for each frame of a clip.
+
+Those that librosa also computes have the same definitions here.
+"""
 
 from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from skastw.core.spectra import in_slabs, librosa_windows
-
-#: Lowest power.
-_FLOOR = 1e-10
+#: Lowest power, and largest distance below the maximum of the clip (dB).
+_FLOOR, _RANGE = 1e-10, 80.0
 #: Spectral contrast: edge of the lowest band (Hz), most bands above it, share of the bins that make a peak or a valley.
 _FIRST_EDGE, _MOST_BANDS, _QUANTILE = 200.0, 6, 0.02
-#: Shares of the magnitudes that lie below the roll-off frequencies.
+#: Shares of the sum of the magnitudes that lie below the roll-off frequencies.
 ROLL_OFFS = (0.25, 0.5, 0.85, 0.95)
+#: Names of the values of :func:`spectral_shape`.
+SHAPE = ("centroid", "bandwidth", *(f"rolloff{100 * share:.0f}" for share in ROLL_OFFS), "flatness")
 
 
 def decibels(power: Tensor) -> Tensor:
@@ -26,13 +28,20 @@ def decibels(power: Tensor) -> Tensor:
 def limited_decibels(power: Tensor) -> Tensor:
     """Return decibels, at least the maximum of the clip minus 80, as ``librosa.power_to_db`` does."""
     values = decibels(power)
-    return torch.maximum(values, values.max() - 80)
+    return torch.maximum(values, values.max() - _RANGE)
 
 
 def zero_crossing_rate(waveform: Tensor, n_fft: int, hop_length: int, n_frames: int) -> Tensor:
-    """Return the share of samples in each frame (T,) whose sign differs from the sample before.
+    """Return the share of samples in each frame whose sign differs from the sample before, shape (T,).
 
-    It is the same as ``librosa.feature.zero_crossing_rate``.
+    It is that of ``librosa.feature.zero_crossing_rate``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastw.features._low_level import zero_crossing_rate
+    >>> zero_crossing_rate(torch.tensor([1.0, -1.0] * 8), n_fft=8, hop_length=8, n_frames=2).tolist()
+    [0.375, 0.875]
     """
     sign = torch.where(waveform.abs() <= _FLOOR, 0.0, waveform).signbit()
     crossings = torch.cat([sign.new_zeros(1), sign[1:] != sign[:-1]])
@@ -44,49 +53,8 @@ def zero_crossing_rate(waveform: Tensor, n_fft: int, hop_length: int, n_frames: 
     return (count[last] - count[first]).float() / n_fft
 
 
-def contrast_edges(sample_rate: float) -> list[float]:
-    """Return the edges of the bands of spectral contrast (Hz): 0, 200, 400, ... below half the sample rate.
-
-    Examples
-    --------
-    >>> from skastw.features._low_level import contrast_edges
-    >>> contrast_edges(16000)
-    [0.0, 200.0, 400.0, 800.0, 1600.0, 3200.0, 6400.0]
-    """
-    edges = [_FIRST_EDGE * 2**i for i in range(_MOST_BANDS) if _FIRST_EDGE * 2**i < sample_rate / 2]
-    return [0.0, *edges]
-
-
-def peaks_and_valleys(magnitudes: Tensor, frequencies: Tensor, edges: list[float]) -> tuple[Tensor, Tensor]:
-    """Return the means of the largest and smallest magnitudes in each band, both of shape (T, n_bands).
-
-    Parameters
-    ----------
-    magnitudes : Tensor of shape (T, K)
-    frequencies : Tensor of shape (K,)
-        In Hz.
-    edges : list of float
-        Lower edges of the bands (Hz). The last band extends to the highest frequency.
-    """
-    peaks, valleys = [], []
-    for band, low in enumerate(edges):
-        high = edges[band + 1] if band + 1 < len(edges) else math.inf
-        inside = torch.nonzero((frequencies >= low) & (frequencies <= high))[:, 0]
-        first, last = (int(inside[0]), int(inside[-1]) + 1) if len(inside) else (0, 1)
-        first = max(0, first - 1) if band else first
-        n_extreme = max(1, round(_QUANTILE * (last - first)))
-        stop = last if math.isinf(high) else max(first + 1, last - 1)
-
-        part = magnitudes[:, first:stop]
-        peaks.append(part.topk(min(n_extreme, part.shape[1]), dim=1).values.mean(dim=1))
-        valleys.append(part.topk(min(n_extreme, part.shape[1]), dim=1, largest=False).values.mean(dim=1))
-    return torch.stack(peaks, dim=1), torch.stack(valleys, dim=1)
-
-
 def spectral_shape(magnitudes: Tensor, frequencies: Tensor) -> Tensor:
-    """Return centroid and bandwidth (Hz), the roll-offs (Hz) and the flatness (dB) of spectra, shape (T, 7).
-
-    They are those of librosa, except that the flatness is in decibels. Silence has the value 0 everywhere.
+    """Return the values :data:`SHAPE` of spectra, shape (T, 7): frequencies in Hz, and the flatness in decibels.
 
     Parameters
     ----------
@@ -94,8 +62,7 @@ def spectral_shape(magnitudes: Tensor, frequencies: Tensor) -> Tensor:
     frequencies : Tensor of shape (K,)
         In Hz.
     """
-    total = magnitudes.sum(dim=1, keepdim=True)
-    share = magnitudes / total.clamp(min=1e-30)
+    share = magnitudes / magnitudes.sum(dim=1, keepdim=True).clamp(min=1e-30)
     centroid = share @ frequencies[:, None]
     bandwidth = (share * (frequencies - centroid).square()).sum(dim=1, keepdim=True).sqrt()
 
@@ -106,3 +73,61 @@ def spectral_shape(magnitudes: Tensor, frequencies: Tensor) -> Tensor:
     power = magnitudes.square().clamp(min=_FLOOR)
     flatness = 10 * (power.log10().mean(dim=1, keepdim=True) - power.mean(dim=1, keepdim=True).log10())
     return torch.cat([centroid, bandwidth, roll_offs, flatness], dim=1)
+
+
+def contrast_edges(sample_rate: float) -> list[float]:
+    """Return the lower edges of the bands of spectral contrast (Hz): 0, 200, 400, ... below half the sample rate.
+
+    Examples
+    --------
+    >>> from skastw.features._low_level import contrast_edges
+    >>> contrast_edges(16000)
+    [0.0, 200.0, 400.0, 800.0, 1600.0, 3200.0, 6400.0]
+    """
+    edges = [_FIRST_EDGE * 2**octave for octave in range(_MOST_BANDS)]
+    return [0.0, *(edge for edge in edges if edge < sample_rate / 2)]
+
+
+def peaks_and_valleys(magnitudes: Tensor, frequencies: Tensor, edges: list[float]) -> tuple[Tensor, Tensor]:
+    """Return the mean of the largest and of the smallest magnitudes in each band, both of shape (T, n_bands).
+
+    Their ratio in decibels is ``librosa.feature.spectral_contrast``.
+
+    Parameters
+    ----------
+    magnitudes : Tensor of shape (T, K)
+    frequencies : Tensor of shape (K,)
+        In Hz.
+    edges : list of float
+        Lower edges of the bands (Hz). The last band extends to the highest frequency.
+    """
+    peaks, valleys = [], []
+    for band, (low, high) in enumerate(zip(edges, [*edges[1:], math.inf], strict=True)):
+        inside = torch.nonzero((frequencies >= low) & (frequencies <= high))[:, 0].tolist() or [0]
+        first, last = max(0, inside[0] - (band > 0)), inside[-1]  # the bin before the band is part of it
+        n_extreme = max(1, round(_QUANTILE * (last + 1 - first)))
+
+        part = magnitudes[:, first : last + 1 if math.isinf(high) else max(last, first + 1)]
+        peaks.append(part.topk(n_extreme, dim=1).values.mean(dim=1))
+        valleys.append(part.topk(n_extreme, dim=1, largest=False).values.mean(dim=1))
+    return torch.stack(peaks, dim=1), torch.stack(valleys, dim=1)
+
+
+def tonal_centroids(chroma: Tensor) -> Tensor:
+    """Return the position of each chroma vector on the circles of fifths, minor thirds and major thirds, shape (T, 6).
+
+    It is that of ``librosa.feature.tonnetz``.
+
+    Parameters
+    ----------
+    chroma : Tensor of shape (T, 12)
+
+    References
+    ----------
+    Harte, Sandler and Gasser, "Detecting harmonic change in musical audio", 2006.
+    """
+    steps = torch.tensor([7 / 6, 7 / 6, 3 / 2, 3 / 2, 2 / 3, 2 / 3])[:, None]  # of pi, for a semitone
+    quarter = torch.tensor([0.5, 0.0] * 3)[:, None]  # sine and cosine
+    radius = torch.tensor([1.0, 1.0, 1.0, 1.0, 0.5, 0.5])[:, None]
+    basis = radius * torch.cos(math.pi * (steps * torch.arange(12) - quarter))
+    return chroma / chroma.sum(dim=1, keepdim=True).clamp(min=_FLOOR) @ basis.T

@@ -1,10 +1,10 @@
-"""Descriptors of a clip: pitch, voicing, level, spectrum, cepstrum, chroma and rhythm, summarised in one row."""
+"""Descriptors of a clip: level, pitch, voicing, spectrum, cepstrum, chroma and rhythm, summarised in one row."""
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,186 +12,422 @@ from torch import Tensor
 
 from skastw.core.mel import mel_filter_bank
 from skastw.core.parameters import param, parameters, reals
-from skastw.core.spectra import centred_window, in_slabs, librosa_windows
-from skastw.core.text import did_you_mean
+from skastw.core.spectra import centred_window, in_slabs, librosa_windows, power_spectrum
+from skastw.core.text import unknown_value
 from skastw.errors import ComponentError, plain
 from skastw.features._base import FeaturesModule, WholeClipFeatures, WholeClipModule
-from skastw.features._functionals import FUNCTIONALS, N_WAVES, stretches, summaries, waves, with_slopes
+from skastw.features._functionals import FUNCTIONALS, changes_of, percentiles, stretches, summaries, waves
 from skastw.features._low_level import (
-    ROLL_OFFS,
+    SHAPE,
     contrast_edges,
     decibels,
     limited_decibels,
     peaks_and_valleys,
     spectral_shape,
+    tonal_centroids,
     zero_crossing_rate,
 )
 from skastw.features._pitch import track_pitch
 from skastw.features.statistics import cepstral_coefficients
 
-#: Families of descriptors, and those that are computed by default.
-FAMILIES = ("level", "pitch", "voicing", "spectrum", "mfcc", "mel", "chroma", "rhythm")
+#: Families of descriptors that are computed by default, and all families.
 DEFAULT_FAMILIES = ("level", "pitch", "voicing", "spectrum", "mfcc", "chroma", "rhythm")
+FAMILIES = (*DEFAULT_FAMILIES, "mel")
 
-#: Time between frames, and shortest windows of spectra and of chroma (s). The Fourier transforms have the next power of 2.
+#: Time between frames (s), and shortest window (s); the Fourier transforms have the next power of two. Those of chroma.
 _HOP, _WINDOW, _CHROMA_HOP, _CHROMA_WINDOW = 0.01, 0.032, 0.03, 0.128
-_N_MELS, _N_MFCC = 40, 26
-#: A frame is active if it is at most this far below the 95th percentile of the levels (dB), and above silence.
+_N_MELS, _N_MFCC = 40, 20
+#: A frame is active if it is at most this far below the 95th percentile of the levels, and above silence (dB).
 _ACTIVE_RANGE, _SILENCE = 35.0, -95.0
-#: Frames that are summarised.
-_SELECTIONS = ("active", "voiced", "unvoiced")
-#: Pitch that counts as 0 semitones (Hz), and the pitch of a clip without one (semitones).
-_REFERENCE, _NO_PITCH = 55.0, 20.0
-#: Rates of modulation (Hz), and groups of mel bands whose modulation is measured.
-_MODULATIONS, _N_GROUPS = (0.5, 1, 2, 4, 8, 16, 32, 50), 8
+#: Frequency that is 0 octaves (Hz), and lowest frequency on this scale. Pitch that is 0 semitones (Hz), and the pitch of
+#: clips without one (semitones).
+_OCTAVE_0, _LOWEST, _SEMITONE_0, _NO_PITCH = 1000.0, 50.0, 55.0, 20.0
+#: Edges of the bands of the modulation spectrum (Hz), groups of mel bands whose levels are modulated, and shortest
+#: Fourier transform of them (frames).
+_MODULATIONS, _N_GROUPS, _N_MODULATION_FFT = (0.5, 1, 2, 4, 8, 16, 32, 50), 8, 512
+#: Usual tempo, and lags between which the tempo is searched (frames).
+_USUAL_TEMPO, _LAGS = 120.0, (20, 200)
+#: Time that is added to durations before a division (s), and power that is added before a logarithm (dB squared).
+_SHORT, _WEAK = 0.1, 1e-2
 
 
 @parameters
 class Descriptors(WholeClipFeatures):
+    """Descriptors of pitch, voicing, level, spectrum and rhythm, summarised over the clip: one frame for each clip.
+
+    Short windows, one every 10 ms, give the low-level descriptors, with the definitions of librosa where it has them.
+    ``value_names(sample_rate)`` lists the values of a frame. The families are
+
+    ``"level"``
+        RMS in decibels; duration of the clip and of its active part; course of the level.
+    ``"pitch"``
+        Pitch in semitones above 55 Hz: percentiles, ranges, slopes; start and end, relative to the median; jitter,
+        shimmer and harmonics-to-noise ratio.
+    ``"voicing"``
+        Share, number and lengths of voiced stretches; periodicity.
+    ``"spectrum"``
+        Zero crossings, centroid, bandwidth, roll-offs (in octaves above 1000 Hz), flatness (dB), contrast in octave
+        bands (dB), flux.
+    ``"mfcc"``
+        20 mel-frequency cepstral coefficients, without the level.
+    ``"chroma"``
+        Mean and deviation of twelve pitch classes and of their tonal centroids.
+    ``"rhythm"``
+        Modulation spectrum of eight groups of bands and of the level (dB), tempo (beats per minute), events.
+    ``"mel"``
+        40 log-mel bands, relative to the power of the clip (dB).
+
+    The values of level, voicing, spectrum, mfcc and mel over time are summarised for three sets of frames: ``active``
+    (at most 35 dB below the loud ones), ``voiced`` (active, with a pitch) and ``unvoiced`` (active, without one). A set
+    with fewer than five frames is replaced by the active ones. The functionals are ``mean``, ``std``, percentiles
+    (``p05``, ...), ``skewness``, ``slope`` and ``curvature`` (trend over the frames), ``delta_std`` and ``delta_abs``
+    (change per frame). ``course_1`` to ``course_5`` are the cosine transform from the first to the last active frame.
+
+    A louder copy of a clip has other values that begin with ``rms``, and otherwise the same values. All values are finite.
+    Padding a clip does not change its frame. Combine it with ``normalization="per_bin"`` and ``augment=None``; with
+    ``encoder="identity"``, the model is linear.
+
+    Parameters
+    ----------
+    {parameters}
+
+    References
+    ----------
+    McFee et al., "librosa: Audio and Music Signal Analysis in Python", 2015.
+    Eyben, "Real-time Speech and Music Classification by Large Audio Feature Space Extraction", 2016.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastw.features import Descriptors
+    >>> tone = 0.1 * torch.sin(2 * torch.pi * 220 * torch.arange(16000) / 16000)
+    >>> pitch = Descriptors(families=["pitch"])
+    >>> frames, lengths = pitch.build(16000)(tone[None], torch.tensor([16000]))
+    >>> tuple(frames.shape), pitch.value_names(16000)[0], round(frames[0, 0, 0].item())
+    ((1, 1, 25), 'pitch_p05', 24)
+    """
+
     name = "descriptors"
 
     families: tuple[str, ...] | list[str] = param(
         default=DEFAULT_FAMILIES,
         valid=[tuple, list],
-        doc="Families of descriptors to compute, of " + ", ".join(f'``"{family}"``' for family in FAMILIES) + ".",
+        doc="Families of descriptors; all except ``mel`` by default.",
     )
     fmin: float = param(default=60.0, valid=[reals(20, 2000)], doc="Lowest pitch (Hz).")
     fmax: float = param(default=600.0, valid=[reals(40, 4000)], doc="Highest pitch (Hz).")
 
+    def check_params(self) -> None:
+        """Raise ComponentError if a parameter is not valid; see :class:`~skastw.core.component.Component`."""
+        super().check_params()
+        unknown = [family for family in self.families if family not in FAMILIES]
+        if unknown:
+            raise ComponentError(unknown_value("families", unknown[0], FAMILIES))
+        if not self.families:
+            raise ComponentError(f"Got families={plain(self.families)!r}, expected at least one of {FAMILIES}.")
+        if not self.fmin < self.fmax:
+            raise ComponentError(f"Got fmin={self.fmin} with fmax={self.fmax}, expected fmin below fmax.")
+
     def value_names(self, sample_rate: int) -> list[str]:
-        return self.build(sample_rate).names
+        """Return the names of the descriptors."""
+        return _DescriptorsModule(self, sample_rate).names
 
     def build(self, sample_rate: int) -> FeaturesModule:
+        """Return the module; see :class:`~skastw.features.Features`."""
         return _DescriptorsModule(self, sample_rate)
 
 
 class _DescriptorsModule(WholeClipModule):
+    """Built :class:`Descriptors`. It computes on the CPU: its tensors are small."""
+
     def __init__(self, params: Descriptors, sample_rate: int) -> None:
         super().__init__()
-        import librosa
-        self.params, self.sample_rate = params, sample_rate
-        self.hop_length, self.chroma_hop = max(1, round(_HOP * sample_rate)), max(1, round(_CHROMA_HOP * sample_rate))
+        params.check_params()
+        self.families, self.fmin, self.fmax = frozenset(params.families), params.fmin, params.fmax
+        self.sample_rate = sample_rate
+
+        self.hop_length, self.chroma_hop = (max(1, round(hop * sample_rate)) for hop in (_HOP, _CHROMA_HOP))
         self.n_fft, self.n_chroma_fft = (2 ** math.ceil(math.log2(s * sample_rate)) for s in (_WINDOW, _CHROMA_WINDOW))
+        self.window, self.chroma_window = (centred_window("hann", None, n) for n in (self.n_fft, self.n_chroma_fft))
+        self.frequencies = torch.arange(self.n_fft // 2 + 1) * sample_rate / self.n_fft
         self.edges = contrast_edges(sample_rate)
-        b = functools.partial(self.register_buffer, persistent=False)
-        b("window", centred_window("hann", None, self.n_fft))
-        b("chroma_window", centred_window("hann", None, self.n_chroma_fft))
-        b("frequencies", torch.arange(self.n_fft // 2 + 1) * sample_rate / self.n_fft)
-        b("filters", torch.from_numpy(mel_filter_bank(sample_rate, self.n_fft, _N_MELS).T.copy()))
-        chroma = librosa.filters.chroma(sr=sample_rate, n_fft=self.n_chroma_fft, tuning=0.0)
-        b("chroma_filters", torch.from_numpy(chroma.T.astype(np.float32).copy()))
-        self.names = list(self.columns(torch.zeros(sample_rate)))
+        self.mel_filters = torch.from_numpy(mel_filter_bank(sample_rate, self.n_fft, _N_MELS).T.copy())
+        self.chroma_filters = _chroma_filters(sample_rate, self.n_chroma_fft)
+
+        self.names = list(self.values(torch.zeros(1)))
         self.n_features = len(self.names)
 
-    def row(self, waveform):
-        return torch.stack([torch.as_tensor(v, dtype=torch.float32) for v in self.columns(waveform).values()])
+    def row(self, waveform: Tensor) -> Tensor:
+        values = self.values(waveform.detach().float().cpu())
+        return torch.tensor(list(values.values())).to(waveform.device)
 
-    def columns(self, waveform):
-        lengths = torch.tensor([len(waveform)])
-        frames = in_slabs(librosa_windows(waveform[None], lengths, self.n_fft, self.hop_length), self._frame)[0]
-        T = len(frames); k = len(self.edges)
-        level, shape, peaks, valleys, mel = frames.split([1, 3 + len(ROLL_OFFS), k, k, _N_MELS], dim=1)
-        mel = limited_decibels(mel)
-        z = zero_crossing_rate(waveform, self.n_fft, self.hop_length, T)[:, None]
-        pitch, strength = track_pitch(waveform, self.sample_rate, self.hop_length / self.sample_rate, T, self.params.fmin, self.params.fmax)
-        voiced = pitch > 0
+    def values(self, waveform: Tensor) -> dict[str, float]:
+        """Return the descriptors of a clip (N,) by name."""
+        clip = self.frames_of(waveform)
+        values = {**_of_curves(clip, self.families)}
+        if "level" in self.families:
+            values |= _of_level(clip)
+        if "pitch" in self.families:
+            values |= _of_pitch(clip)
+        if "voicing" in self.families:
+            values |= _of_voicing(clip)
+        if "chroma" in self.families:
+            values |= _of_chroma(self.chroma(waveform))
+        if "rhythm" in self.families:
+            values |= _of_modulation(clip) | _of_onsets(clip.onsets)
+        return values
+
+    def frames_of(self, waveform: Tensor) -> _Frames:
+        """Return the low-level descriptors of each frame."""
+        windows = librosa_windows(waveform[None], torch.tensor([len(waveform)]), self.n_fft, self.hop_length)
+        n_bands = len(self.edges)
+        parts = in_slabs(windows, self._of_windows)[0].split([1, len(SHAPE), n_bands, n_bands, _N_MELS], dim=1)
+        level, shape, peaks, valleys, mel_power = parts
+
+        mel = limited_decibels(mel_power)
+        rises = mel.diff(dim=0).clamp(min=0).mean(dim=1)
+        onsets = torch.cat([rises.new_zeros(1), rises])  # librosa.onset.onset_strength, not shifted
+
         level = level[:, 0]
-        active = level >= max(float(torch.quantile(level, 0.95)) - _ACTIVE_RANGE, _SILENCE)
-        active = active if active.any() else torch.ones_like(active)
-        rise = mel.diff(dim=0).clamp(min=0).mean(dim=1)
-        flux = torch.cat([rise.new_zeros(1), rise])[:, None]
+        n_frames = len(level)
+        crossings = zero_crossing_rate(waveform, self.n_fft, self.hop_length, n_frames)
+        hop = self.hop_length / self.sample_rate
+        pitch, periodicity = track_pitch(waveform, self.sample_rate, hop, n_frames, self.fmin, self.fmax)
 
-        curves = {}
-        total = decibels(10 ** (level / 10)).mean() if False else decibels((10 ** (level / 10)).mean())
-        curves["level"] = (["level"], (level - total)[:, None])
-        curves["voicing"] = (["periodicity"], strength[:, None])
-        hz = torch.log2(shape[:, :6].clamp(min=50) / 1000)
+        octaves = torch.log2(shape[:, :-1].clamp(min=_LOWEST) / _OCTAVE_0)
         contrast = limited_decibels(peaks) - limited_decibels(valleys)
-        curves["spectrum"] = (["zero_crossings", "centroid", "bandwidth", *(f"rolloff{round(100*r)}" for r in ROLL_OFFS), "flatness", *(f"contrast{i}" for i in range(k)), "flux"],
-            torch.cat([(z + 0.005).log2(), hz, shape[:, 6:], contrast, flux], dim=1))
-        curves["mfcc"] = ([f"mfcc{i:02d}" for i in range(1, _N_MFCC + 1)], cepstral_coefficients(mel, _N_MFCC + 1)[:, 1:])
-        curves["mel"] = ([f"mel{i:02d}" for i in range(_N_MELS)], mel - decibels((10 ** (mel / 10)).mean()))
-        curves = {f: c for f, c in curves.items() if f in self.params.families}
+        spectrum = [crossings[:, None].add(0.005).log2(), octaves, shape[:, -1:], contrast, onsets[:, None]]
+        return _Frames(
+            level=level,
+            pitch=pitch,
+            periodicity=periodicity,
+            spectrum=torch.cat(spectrum, dim=1),
+            mel=mel,
+            onsets=onsets,
+        )
 
-        out = {}
-        names = [(f, n) for f, (ns, _) in curves.items() for n in ns]
-        X, dX = with_slopes(torch.cat([v for _, v in curves.values()], dim=1))
-        for tag, sel in (("active", active), ("voiced", active & voiced), ("unvoiced", active & ~voiced), ):
-            for fn, vals in zip(FUNCTIONALS, summaries(X, dX, sel, active).tolist()):
-                for (f, n), v in zip(names, vals): out[(f, tag, fn, n)] = v
-        for kk, vals in enumerate(waves(X, active).tolist()):
-            for (f, n), v in zip(names, vals): out[(f, "shape", f"wave{kk+1}", n)] = v
-        F = self.params.families
-        if "level" in F:
-            out["level", "", "mean", "rms"] = level.mean().item(); out["level", "", "active", "rms"] = level[active].mean().item()
-            for q in (0.05, 0.5, 0.95): out["level", "", f"p{round(100*q):02d}", "rms"] = torch.quantile(level, q).item()
-            out["level", "", "x", "active_share"] = active.float().mean().item()
-            out["level", "", "x", "active_seconds"] = math.log(active.sum().item() * _HOP)
-            out["level", "", "x", "seconds"] = math.log(T * _HOP)
-        if "pitch" in F: self._pitch(out, pitch, level, strength)
-        if "voicing" in F: self._voicing(out, voiced, active)
-        if "chroma" in F: self._chroma(out, waveform)
-        if "rhythm" in F: self._rhythm(out, mel, level, flux[:, 0])
-        return out
+    def chroma(self, waveform: Tensor) -> Tensor:
+        """Return the energy of each pitch class, shape (T, 12)."""
+        lengths = torch.tensor([len(waveform)])
+        windows = librosa_windows(waveform[None], lengths, self.n_chroma_fft, self.chroma_hop)
+        return in_slabs(windows, lambda part: power_spectrum(part, self.chroma_window) @ self.chroma_filters)[0]
 
-    def _frame(self, windows):
-        spectrum = torch.fft.rfft(windows * self.window)
-        power = torch.addcmul(spectrum.real.square(), spectrum.imag, spectrum.imag)
+    def _of_windows(self, windows: Tensor) -> Tensor:
+        """Return the values of windows (n, n_fft) that depend on no other window, shape (n, F)."""
+        level = decibels(windows.square().mean(dim=1, keepdim=True))
+        power = power_spectrum(windows, self.window)
         magnitudes = power.sqrt()
-        return torch.cat([decibels(windows.square().mean(dim=1, keepdim=True)), spectral_shape(magnitudes, self.frequencies),
-          *peaks_and_valleys(magnitudes, self.frequencies, self.edges), power @ self.filters], dim=1)
+        extremes = peaks_and_valleys(magnitudes, self.frequencies, self.edges)
+        return torch.cat(
+            [level, spectral_shape(magnitudes, self.frequencies), *extremes, power @ self.mel_filters], dim=1
+        )
 
-    def _pitch(self, out, pitch, level, strength):
-        voiced = pitch > 0
-        st = 12 * torch.log2(pitch.clamp(min=1) / _REFERENCE)
-        P = {}
-        if voiced.any():
-            s = st[voiced]; med = s.median()
-            q = torch.quantile(s, torch.tensor([0.05, 0.2, 0.5, 0.8, 0.95]))
-            pair = voiced[1:] & voiced[:-1]
-            dp = st.diff()[pair].clamp(-4, 4); dl = level.diff()[pair]
-            tt = torch.nonzero(voiced)[:, 0].float() * _HOP; tt = tt - tt.mean(); c = s - s.mean()
-            slope = (tt * c).sum() / tt.square().sum().clamp(min=0.05)
-            n = max(1, len(s) // 3); early, late = s[:n].mean() - med, s[-n:].mean() - med
-            inner = voiced.clone()
-            for k in range(1, 4): inner[k:] &= voiced[:-k]; inner[:-k] &= voiced[k:]
-            sm = with_slopes(st[:, None])[1][:, 0][inner] / _HOP
-            r = strength[voiced].clamp(0.001, 0.9999); hn = 10 * torch.log10(r / (1 - r))
-        else:
-            q = torch.full((5,), _NO_PITCH); s = q; slope = early = late = torch.tensor(0.0); dp = dl = sm = torch.zeros(0); hn = torch.full((1,), 0.0)
-        z = torch.zeros(1); dp, dl, sm = (x if len(x) else z for x in (dp, dl, sm))
-        for a, b in zip(("05", "20", "50", "80", "95"), q.tolist()): P["p" + a] = b
-        P |= dict(mean=s.mean(), std=s.std(correction=0), range90=q[4] - q[0], range60=q[3] - q[1], jitter=dp.abs().mean(), jitter50=dp.abs().median(), slope=slope, early=early, late=late,
-          rise=sm.clamp(min=0).mean(), fall=(-sm).clamp(min=0).mean(), rising=(sm > 0).float().mean(), slope_std=sm.std(correction=0), slope_p95=torch.quantile(sm, .95), slope_p05=torch.quantile(sm, .05),
-          shimmer=dl.abs().mean(), hnr=hn.mean(), hnr_std=hn.std(correction=0), hnr20=torch.quantile(hn, .2), hnr80=torch.quantile(hn, .8))
-        for n, v in P.items(): out["pitch", "", "x", n] = float(v)
 
-    def _voicing(self, out, voiced, active):
-        s = stretches(voiced).float() * _HOP
-        ln = s[:, 1] - s[:, 0]; gap = s[1:, 0] - s[:-1, 1]
-        ln, gap = (x if len(x) else torch.zeros(1) for x in (ln, gap))
-        P = dict(share=voiced.float().mean(), active_share=(voiced & active).sum() / active.sum(), rate=len(s) / (len(voiced) * _HOP + .1), active_rate=len(s) / (float(active.sum()) * _HOP + .1), length=ln.mean(), length_std=ln.std(correction=0), length_max=ln.max(), gap=gap.mean(), gap_std=gap.std(correction=0))
-        for n, v in P.items(): out["voicing", "", "x", n] = float(v)
+@functools.lru_cache(maxsize=8)
+def _chroma_filters(sample_rate: int, n_fft: int) -> Tensor:
+    """Return the share of each bin of a spectrum in each pitch class, shape (K, 12)."""
+    import librosa
 
-    def _chroma(self, out, waveform):
-        w = librosa_windows(waveform[None], torch.tensor([len(waveform)]), self.n_chroma_fft, self.chroma_hop)
-        def f(w):
-            s = torch.fft.rfft(w * self.chroma_window)
-            return torch.addcmul(s.real.square(), s.imag, s.imag) @ self.chroma_filters
-        ch = in_slabs(w, f)[0]
-        c = ch / ch.amax(1, keepdim=True).clamp(min=1e-10); cs = c / c.sum(1, keepdim=True).clamp(min=1e-10)
-        a = torch.arange(12).float(); phi = torch.stack([torch.sin(a * 7 * torch.pi / 6), torch.cos(a * 7 * torch.pi / 6), torch.sin(a * 3 * torch.pi / 2), torch.cos(a * 3 * torch.pi / 2), .5 * torch.sin(a * 2 * torch.pi / 3), .5 * torch.cos(a * 2 * torch.pi / 3)])
-        for nm, x in (("chroma", c), ("tonnetz", cs @ phi.T)):
-            for i, (m, s) in enumerate(zip(x.mean(0).tolist(), x.std(0, correction=0).tolist())): out["chroma", "", "mean", nm + str(i)] = m; out["chroma", "", "std", nm + str(i)] = s
-        out["chroma", "", "x", "peaky"] = c.mean().item()
+    filters = librosa.filters.chroma(sr=sample_rate, n_fft=n_fft, tuning=0.0)
+    return torch.from_numpy(filters.T.astype(np.float32))
 
-    def _rhythm(self, out, mel, level, flux):
-        g = mel.reshape(len(mel), _N_GROUPS, -1).mean(2); g = torch.cat([g, level[:, None]], 1); g = g - g.mean(0)
-        nf = max(512, 2 ** math.ceil(math.log2(len(g)))); S = torch.fft.rfft(g, n=nf, dim=0).abs().square() / len(g); fr = torch.arange(nf // 2 + 1) / (nf * _HOP)
-        for lo, hi in zip(_MODULATIONS, _MODULATIONS[1:]):
-            for i, x in enumerate((10 * torch.log10(S[(fr >= lo) & (fr < hi)].mean(0) + 1e-2)).tolist()): out["rhythm", "", str(lo), f"mod{i}"] = x
-        f = flux - flux.mean(); ac = torch.fft.irfft(torch.fft.rfft(f, n=2 * nf).abs().square())[:nf]; ac = ac / ac[0].clamp(min=1e-9)
-        lag = torch.arange(20, 200); bpm = 60 / (lag * _HOP); w = torch.exp(-.5 * torch.log2(bpm / 120).square()); k = (ac[20:200] * w).argmax()
-        out["rhythm", "", "x", "tempo"] = math.log2(bpm[k].item()); out["rhythm", "", "x", "clarity"] = ac[20:200].max().item()
-        ev = (flux[1:-1] > flux[:-2]) & (flux[1:-1] >= flux[2:]) & (flux[1:-1] > flux.mean() + flux.std(correction=0))
-        out["rhythm", "", "x", "events"] = float(ev.sum()) / (len(flux) * _HOP + .1)
+
+@dataclass(frozen=True)
+class _Frames:
+    """Low-level descriptors of a clip of T frames.
+
+    Attributes
+    ----------
+    level : Tensor of shape (T,)
+        RMS (dB).
+    pitch, periodicity : Tensors of shape (T,)
+        See :func:`~skastw.features._pitch.track_pitch`.
+    spectrum : Tensor of shape (T, S)
+    mel : Tensor of shape (T, 40)
+        In decibels.
+    onsets : Tensor of shape (T,)
+        Mean rise of the mel bands since the frame before (dB).
+    """
+
+    level: Tensor
+    pitch: Tensor
+    periodicity: Tensor
+    spectrum: Tensor
+    mel: Tensor
+    onsets: Tensor
+
+    @functools.cached_property
+    def active(self) -> Tensor:
+        """Whether each frame is not much quieter than the loud ones; all frames of a silent clip are active."""
+        loud = float(percentiles(self.level, [95]))
+        active = self.level >= max(loud - _ACTIVE_RANGE, _SILENCE)
+        return active if bool(active.any()) else torch.ones_like(active)
+
+    @property
+    def voiced(self) -> Tensor:
+        """Whether each frame has a pitch."""
+        return self.pitch > 0
+
+
+# ------------------------------------------------------------------ values over time, summarised
+
+
+def _curves(clip: _Frames) -> dict[str, tuple[list[str], Tensor]]:
+    """Return the names and the values over time of each family."""
+    n_bands = clip.spectrum.shape[1] - len(SHAPE) - 2
+    bands = [f"contrast{band}" for band in range(n_bands)]
+    cepstrum = cepstral_coefficients(clip.mel, _N_MFCC + 1)[:, 1:]
+    return {
+        "level": (["level"], (clip.level - _total(clip.level))[:, None]),
+        "voicing": (["periodicity"], clip.periodicity[:, None]),
+        "spectrum": (["zero_crossings", *SHAPE, *bands, "flux"], clip.spectrum),
+        "mfcc": ([f"mfcc{i:02d}" for i in range(1, _N_MFCC + 1)], cepstrum),
+        "mel": ([f"mel{i:02d}" for i in range(_N_MELS)], clip.mel - _total(clip.mel)),
+    }
+
+
+def _total(levels: Tensor) -> Tensor:
+    """Return the level of the mean power (dB)."""
+    return decibels((10 ** (levels / 10)).mean())
+
+
+def _of_curves(clip: _Frames, families: frozenset[str]) -> dict[str, float]:
+    chosen = [curve for family, curve in _curves(clip).items() if family in families]
+    if not chosen:
+        return {}
+    names = [name for part, _ in chosen for name in part]
+    values = torch.cat([part for _, part in chosen], dim=1)
+
+    changes, active, voiced = changes_of(values), clip.active, clip.voiced
+    result: dict[str, float] = {}
+    for selection, mask in (("active", active), ("voiced", active & voiced), ("unvoiced", active & ~voiced)):
+        rows = summaries(values, changes, mask, active)
+        for functional, row in zip(FUNCTIONALS, rows.tolist(), strict=True):
+            result |= {f"{name}_{selection}_{functional}": value for name, value in zip(names, row, strict=True)}
+    for order, row in enumerate(waves(values, active).tolist(), start=1):
+        result |= {f"{name}_course_{order}": value for name, value in zip(names, row, strict=True)}
+    return result
+
+
+# ------------------------------------------------------------------ values of the whole clip
+
+
+def _of_level(clip: _Frames) -> dict[str, float]:
+    low, middle, high = percentiles(clip.level, [5, 50, 95]).tolist()
+    n_active = int(clip.active.sum())
+    return {
+        "rms_mean": float(clip.level.mean()),
+        "rms_active_mean": float(clip.level[clip.active].mean()),
+        "rms_p05": low,
+        "rms_p50": middle,
+        "rms_p95": high,
+        "active_share": n_active / len(clip.level),
+        "active_log_seconds": math.log(n_active * _HOP),
+        "log_seconds": math.log(len(clip.level) * _HOP),
+    }
+
+
+def _of_pitch(clip: _Frames) -> dict[str, float]:
+    semitones = 12 * torch.log2(clip.pitch.clamp(min=1) / _SEMITONE_0)
+    pitch = semitones[clip.voiced] if bool(clip.voiced.any()) else torch.full((1,), _NO_PITCH)
+    quantiles = percentiles(pitch, [5, 20, 50, 80, 95])
+    values = dict(zip(("p05", "p20", "p50", "p80", "p95"), quantiles.tolist(), strict=True))
+    values |= {"mean": float(pitch.mean()), "std": float(pitch.std(correction=0))}
+    values |= {"range90": values["p95"] - values["p05"], "range60": values["p80"] - values["p20"]}
+
+    # over the whole clip: the line that fits best (semitones per second), and the first and the last third
+    time = torch.nonzero(clip.voiced)[:, 0] * _HOP if len(pitch) > 1 else torch.zeros(1)
+    time = time - time.mean()
+    values["slope"] = float((time * (pitch - pitch.mean())).sum() / time.square().sum().clamp(min=0.05))
+    third = max(1, len(pitch) // 3)
+    values["start"], values["end"] = (float(part.mean()) - values["p50"] for part in (pitch[:third], pitch[-third:]))
+
+    # inside voiced stretches, away from their ends
+    inside = torch.nn.functional.avg_pool1d(clip.voiced[None].float(), 7, 1, padding=3)[0] > 0.999
+    slopes = _or_zero((changes_of(semitones[:, None])[:, 0] / _HOP)[inside])
+    steepest = percentiles(slopes, [5, 95]).tolist()
+    values |= {"slope_std": float(slopes.std(correction=0)), "slope_p05": steepest[0], "slope_p95": steepest[1]}
+    values |= {"rise": float(slopes.clamp(min=0).mean()), "fall": float((-slopes).clamp(min=0).mean())}
+    values["rising_share"] = float((slopes > 0).float().mean())
+
+    # from frame to frame
+    pairs = clip.voiced[1:] & clip.voiced[:-1]
+    jitter = _or_zero(semitones.diff()[pairs].clamp(-4, 4).abs())
+    shimmer = _or_zero(clip.level.diff()[pairs].abs())
+    periodic = _or_zero(clip.periodicity[clip.voiced]).clamp(1e-3, 0.9999)
+    noise = 10 * torch.log10(periodic / (1 - periodic))
+    low, high = percentiles(noise, [20, 80]).tolist()
+    return {f"pitch_{name}": value for name, value in values.items()} | {
+        "jitter_mean": float(jitter.mean()),
+        "jitter_p50": float(jitter.median()),
+        "shimmer_mean": float(shimmer.mean()),
+        "hnr_mean": float(noise.mean()),
+        "hnr_std": float(noise.std(correction=0)),
+        "hnr_p20": low,
+        "hnr_p80": high,
+    }
+
+
+def _of_voicing(clip: _Frames) -> dict[str, float]:
+    parts = stretches(clip.voiced) * _HOP
+    n_active = int(clip.active.sum())
+    lengths, gaps = _or_zero(parts[:, 1] - parts[:, 0]), _or_zero(parts[1:, 0] - parts[:-1, 1])
+    return {
+        "voiced_share": float(clip.voiced.float().mean()),
+        "voiced_active_share": int((clip.voiced & clip.active).sum()) / n_active,
+        "voiced_rate": len(parts) / (len(clip.level) * _HOP + _SHORT),
+        "voiced_active_rate": len(parts) / (n_active * _HOP + _SHORT),
+        "voiced_seconds_mean": float(lengths.mean()),
+        "voiced_seconds_std": float(lengths.std(correction=0)),
+        "voiced_seconds_max": float(lengths.max()),
+        "unvoiced_seconds_mean": float(gaps.mean()),
+        "unvoiced_seconds_std": float(gaps.std(correction=0)),
+    }
+
+
+def _of_chroma(energy: Tensor) -> dict[str, float]:
+    chroma = energy / energy.amax(dim=1, keepdim=True).clamp(min=1e-10)
+    values = {"chroma_mean": float(chroma.mean())}
+    for name, part in (("chroma", chroma), ("tonnetz", tonal_centroids(chroma))):
+        for functional, row in (("mean", part.mean(dim=0)), ("std", part.std(dim=0, correction=0))):
+            values |= {f"{name}{i:02d}_{functional}": value for i, value in enumerate(row.tolist())}
+    return values
+
+
+def _of_modulation(clip: _Frames) -> dict[str, float]:
+    groups = clip.mel.view(len(clip.mel), _N_GROUPS, -1).mean(dim=2)
+    levels = torch.cat([groups, clip.level[:, None]], dim=1)
+    n_fft = max(_N_MODULATION_FFT, 2 ** math.ceil(math.log2(len(levels))))
+    power = torch.fft.rfft(levels - levels.mean(dim=0), n=n_fft, dim=0).abs().square() / len(levels)
+
+    rates = torch.arange(len(power)) / (n_fft * _HOP)
+    names = [*(f"band{group}" for group in range(_N_GROUPS)), "level"]
+    values: dict[str, float] = {}
+    for low, high in zip(_MODULATIONS[:-1], _MODULATIONS[1:], strict=True):
+        inside = power[(rates >= low) & (rates < high)].mean(dim=0)
+        row = (10 * (inside + _WEAK).log10()).tolist()
+        values |= {f"modulation_{name}_{low:g}hz": value for name, value in zip(names, row, strict=True)}
+    return values
+
+
+def _of_onsets(onsets: Tensor) -> dict[str, float]:
+    """Return the tempo: the lag of the autocorrelation of the onsets that is highest, preferably near 120 a minute."""
+    centred = onsets - onsets.mean()
+    size = max(2 * len(onsets), 2 * _LAGS[1])
+    correlation = torch.fft.irfft(torch.fft.rfft(centred, n=size).abs().square(), n=size)
+    correlation = correlation[slice(*_LAGS)] / correlation[0].clamp(min=1e-6)
+
+    tempo = 60 / (_HOP * torch.arange(*_LAGS))
+    usual = torch.exp(-0.5 * torch.log2(tempo / _USUAL_TEMPO).square())
+    events = (onsets[1:-1] > onsets[:-2]) & (onsets[1:-1] >= onsets[2:])
+    events = events & (centred[1:-1] > onsets.std(correction=0))
+    return {
+        "tempo": float(tempo[(correlation * usual).argmax()]),
+        "tempo_clarity": float(correlation.max()),
+        "onset_rate": int(events.sum()) / (len(onsets) * _HOP + _SHORT),
+    }
+
+
+def _or_zero(values: Tensor) -> Tensor:
+    """Return the values, or a single zero if there are none."""
+    return values if len(values) else torch.zeros(1)

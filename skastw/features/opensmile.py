@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from typing import Any
 
@@ -14,7 +15,7 @@ from skastw.core.parameters import parameters
 from skastw.features._base import FeaturesModule, WholeClipFeatures, WholeClipModule
 
 #: Shortest clip that openSMILE describes (s). Shorter ones are continued by silence.
-_SHORTEST = 0.5
+_SHORTEST = 0.06
 
 
 @parameters
@@ -50,7 +51,7 @@ class OpenSmileFeatures(WholeClipFeatures):
 class EGeMAPS(OpenSmileFeatures):
     """The 88 functionals of eGeMAPSv02, computed by the package ``opensmile``, whose licence is for research only.
 
-    A clip has one frame. Clips shorter than half a second are continued by silence, and samples are rounded to 16 bits.
+    A clip has one frame. Clips shorter than 60 ms are continued by silence, and samples are rounded to 16 bits.
     Otherwise the values are those of the package. Padding a clip does not change its frame.
 
     References
@@ -74,7 +75,7 @@ class EGeMAPS(OpenSmileFeatures):
 class ComParE(OpenSmileFeatures):
     """The 6373 functionals of ComParE 2016, computed by the package ``opensmile``, whose licence is for research only.
 
-    A clip has one frame. Clips shorter than half a second are continued by silence, and samples are rounded to 16 bits.
+    A clip has one frame. Clips shorter than 60 ms are continued by silence, and samples are rounded to 16 bits.
     Otherwise the values are those of the package. Padding a clip does not change its frame.
 
     References
@@ -102,6 +103,8 @@ class _OpenSmileModule(WholeClipModule):
     def row(self, waveform: Tensor) -> Tensor:
         samples = waveform.detach().float().cpu().numpy()
         # the package wraps around at 1.0, and has no row for clips of a few frames
-        samples = np.pad(samples.clip(-1, 32767 / 32768), (0, max(0, round(_SHORTEST * self.sample_rate) - len(samples))))
+        samples = np.pad(
+            samples.clip(-1, 32767 / 32768), (0, max(0, math.ceil(_SHORTEST * self.sample_rate) - len(samples)))
+        )
         values = self.smile(samples[None], self.sample_rate)
         return torch.from_numpy(values.reshape(-1)).float().to(waveform.device)
