@@ -154,7 +154,9 @@ def test_the_selected_model_equals_one_with_its_parameters(auto):
 
 def test_a_mixture_is_one_model_with_a_side_vector(recipe, monkeypatch):
     monkeypatch.setattr(selection, "SHARES", (0.3,))
-    monkeypatch.setattr(selection, "total_scores", lambda y, predicted: dict.fromkeys(("accuracy", "macro_f1", "uar"), 1))
+    monkeypatch.setattr(
+        selection, "total_scores", lambda y, predicted: dict.fromkeys(("accuracy", "macro_f1", "uar"), 1)
+    )
     monkeypatch.setattr(selection.np, "log", np.log)
     auto = ASTWAutoClassifier(candidates=["statistics", recipe], device="cpu", cv=2)
     chosen = auto.fit(CLIPS, Y).best_estimator_

@@ -11,6 +11,7 @@ from skastw import ASTWClassifier, ASTWFeaturizer, ASTWRegressor
 from skastw.datasets import make_tones
 from skastw.encoders import RNNEncoder
 from skastw.errors import ComponentError, ExportError
+from skastw.features import LogMel
 from skastw.network.model import MOST_DEVIATIONS
 from skastw.training.linear import fit_linear
 
@@ -181,8 +182,8 @@ def test_a_warm_start_fits_the_side_vector_again(joined):
 
 def test_parameters_of_the_side_front_end_are_parameters_of_the_estimator():
     clf = ASTWClassifier(side="statistics")
-    assert "side__n_mels" in clf.get_params()
-    assert clf.set_params(side__n_mels=40).side.n_mels == 40
+    assert clf.get_params()["side__features"] == "log_mel"
+    assert clf.set_params(side__features=LogMel(n_mels=40)).side.features.n_mels == 40
 
 
 @pytest.mark.parametrize(("features", "side"), [("log_mel", "mfcc"), ("precomputed", "statistics")])

@@ -1,6 +1,7 @@
 """``skastw train``, ``evaluate`` and ``describe``: the commands that take labelled clips."""
 
 import json
+import math
 from typing import Any
 
 import click
@@ -41,6 +42,7 @@ from skastw.cli._output import (
 @click.option(
     "--param", "-p", "params", multiple=True, metavar="NAME=VALUE", help="Set a parameter, in YAML; may be repeated."
 )
+@click.option("--budget", metavar="TIME", help="Time for the selection with --recipe auto, such as 90s, 10m or 2h.")
 @click.option("--output", "-o", type=click.Path(), metavar="DIR", help="Folder for the model and the reports.")
 @overwrite
 @cache_dir
@@ -54,6 +56,7 @@ def train(
     recipe: str | None,
     weights: str | None,
     params: tuple[str, ...],
+    budget: str | None,
     output: str | None,
     overwrite: bool,
     cache_dir: str | None,
@@ -69,6 +72,7 @@ def train(
     \b
     skastw train run.yaml
     skastw train --data sounds/ --recipe small --param epochs=20 --output exports/sounds
+    skastw train --data sounds/ --recipe auto --budget 10m --output exports/sounds
     skastw train --data esc50:animals --test-fold 1 --output exports/animals
     skastw train --data sounds/ --recipe frozen --weights openai/whisper-tiny --output exports/sounds
     """
@@ -78,6 +82,8 @@ def train(
 
     if cache_dir is not None:
         params += (f"cache_dir={json.dumps(cache_dir)}",)
+    if budget is not None:
+        params += (f"budget={_seconds(budget)}",)
     if weights is not None:
         params += (f"encoder__weights={json.dumps(weights)}",)
     plan = plan_run(run_file, data=data, split=split, recipe=recipe, params=params, output=output)
@@ -93,6 +99,19 @@ def train(
     if result.interrupted:
         click.echo("skastw: interrupted; the best model until then is tested and saved", err=True)
         raise click.exceptions.Exit(INTERRUPTED)
+
+
+def _seconds(text: str) -> float:
+    """Return a time such as 90s, 10m or 2h in seconds."""
+    units = {"s": 1, "m": 60, "h": 3600}
+    number, unit = (text[:-1], text[-1:]) if text[-1:] in units else (text, "s")
+    try:
+        seconds = float(number) * units[unit]
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise click.UsageError(f"Got --budget {text}, expected a time such as 90s, 10m or 2h.")
+    return seconds
 
 
 @click.command()

@@ -25,7 +25,12 @@ _Spec = Annotated[
 ]
 #: The parameters that stand for components; the other parameters are checked by the estimator.
 _COMPONENTS = msgspec.defstruct(
-    "_COMPONENTS", [*((kind, _Spec, "") for kind in _KINDS), ("augment", list[_Spec] | Literal["auto"] | None, None)]
+    "_COMPONENTS",
+    [
+        *((kind, _Spec, "") for kind in _KINDS if kind != "side"),
+        ("side", _Spec | None, None),
+        ("augment", list[_Spec] | Literal["auto"] | None, None),
+    ],
 )
 
 
@@ -178,7 +183,8 @@ def resolve_params(params: dict[str, Any], name: str) -> dict[str, Any]:
     8
     """
     check(params, _COMPONENTS, name, RecipeError)
-    resolved = params | {kind: _component(base, params[kind], name) for kind, base in _KINDS.items() if kind in params}
+    kinds = {kind: base for kind, base in _KINDS.items() if params.get(kind) is not None}
+    resolved = params | {kind: _component(base, params[kind], name) for kind, base in kinds.items()}
     if isinstance(params.get("augment"), list):
         resolved["augment"] = [_component(Augment, spec, name) for spec in params["augment"]]
     return resolved

@@ -18,6 +18,7 @@ from skastw.core.progress import ProgressBar
 from skastw.core.version import __version__
 from skastw.core.warn import warn_user
 from skastw.errors import ArtifactError, OutputError, RunError, SkastwError, TrainingError, plain
+from skastw.estimators.auto import ASTWAutoClassifier
 from skastw.estimators.classifier import ASTWClassifier
 from skastw.evaluation import Evaluation, evaluate, evaluate_predictions
 from skastw.evaluation.pages import check_results
@@ -174,7 +175,7 @@ def _check_labels(plan: Run, y: np.ndarray) -> None:
     )
 
 
-def make_estimator(plan: Run) -> ASTWClassifier:
+def make_estimator(plan: Run) -> ASTWClassifier | ASTWAutoClassifier:
     """Return the unfitted classifier of a run, with valid parameters.
 
     Parameters
@@ -183,16 +184,18 @@ def make_estimator(plan: Run) -> ASTWClassifier:
 
     Returns
     -------
-    ASTWClassifier
-        Not fitted.
+    ASTWClassifier or ASTWAutoClassifier
+        Not fitted. The recipe ``"auto"`` stands for the latter.
 
     Raises
     ------
     RecipeError, ComponentError, RunError
         If the recipe, a component or a parameter is unknown, or a value is not valid.
     """
-    estimator = ASTWClassifier.from_recipe(plan.recipe)
     try:
+        if plan.recipe == "auto":
+            return ASTWAutoClassifier().set_params(**plan.params)
+        estimator = ASTWClassifier.from_recipe(plan.recipe)
         estimator.set_params(**resolve_params(plan.params, "params"))
         estimator._validate_params()
         resolve_components(estimator)
@@ -217,7 +220,7 @@ class _Outcome:
     interrupted: bool
 
 
-def _train_and_test(estimator: ASTWClassifier, clips: Clips, folds: list[Fold], verbose: int) -> _Outcome:
+def _train_and_test(estimator: Any, clips: Clips, folds: list[Fold], verbose: int) -> _Outcome:
     """Train and test on each fold; if there are several, train on all clips at the end. Ctrl-C ends it early."""
     tested: list[Evaluation] = []
     model, on_all, interrupted = estimator, False, False
@@ -241,8 +244,9 @@ def _train_and_test(estimator: ASTWClassifier, clips: Clips, folds: list[Fold], 
     return _Outcome(model, tested, on_all, interrupted or model.interrupted_)
 
 
-def _fitted(estimator: ASTWClassifier, clips: Clips) -> ASTWClassifier:
-    return clone(estimator).fit(clips.X, clips.y, groups=clips.groups)
+def _fitted(estimator: Any, clips: Clips) -> ASTWClassifier:
+    fitted = clone(estimator).fit(clips.X, clips.y, groups=clips.groups)
+    return fitted.best_estimator_ if isinstance(fitted, ASTWAutoClassifier) else fitted
 
 
 def _evaluated(model: ASTWClassifier, held_out: Clips) -> Evaluation:
@@ -280,12 +284,12 @@ def _pooled(outcome: _Outcome, folds: list[Fold]) -> Evaluation:
 # ------------------------------------------------------------------ saving
 
 
-def _save_unfinished(plan: Run, estimator: ASTWClassifier, error: BaseException) -> None:
+def _save_unfinished(plan: Run, estimator: Any, error: BaseException) -> None:
     """Save the model of a failed training or test, and add its path to the error or issue a warning."""
     trained = getattr(error, "trained", None)
     if trained is None:
         return
-    model = clone(estimator)
+    model = ASTWClassifier() if isinstance(estimator, ASTWAutoClassifier) else clone(estimator)
     model.trained_ = trained
 
     folder = Path(plan.output) / UNFINISHED_FOLDER
