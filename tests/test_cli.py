@@ -435,6 +435,24 @@ def test_training_on_the_outputs_of_a_pretrained_network(tones, wav2vec2_folder,
     assert result.returncode == 1
 
 
+def test_a_selected_model_is_trained_and_its_run_file_repeats_it(tones, tmp_path):
+    options = ("--data", tones, "--groups", "parent", "--recipe", "auto", "-p", "candidates=[statistics]", "-p", "cv=2")
+    result = skastw("train", *options, "--budget", "1m", "-o", tmp_path / "auto", "-q")
+    assert result.returncode == 0, result.stderr
+    page = yaml.safe_load((tmp_path / "auto" / "run.yaml").read_text(encoding="utf-8"))
+    assert page["params"]["solver"] == "lbfgs"
+    [row] = json.loads((tmp_path / "auto" / "model" / "metrics.json").read_text(encoding="utf-8"))["selection"]
+    assert (row["model"], row["selected"]) == ("statistics", True)
+
+    result = skastw("train", tmp_path / "auto" / "run.yaml", "-o", tmp_path / "again", "-q")
+    assert result.returncode == 0, result.stderr
+    predictions = [(tmp_path / name / "predictions.csv").read_text(encoding="utf-8") for name in ("auto", "again")]
+    assert predictions[0] == predictions[1]
+    result = skastw("train", *options, "--budget", "soon", "-o", tmp_path / "no")
+    assert "expected a time such as 90s" in result.stderr
+    assert result.returncode == 2
+
+
 def test_a_run_file_says_the_same(trained, tmp_path):
     result = skastw("train", trained[1] / "run.yaml", "--output", tmp_path / "again", "--json")
     assert result.returncode == 0, result.stderr
