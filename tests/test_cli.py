@@ -817,7 +817,7 @@ def test_recipes_sets_and_files_are_completed(tmp_path, monkeypatch):
     assert completed(complete_recipe, "smal") == [("file", "smal"), ("plain", "small"), ("plain", "small_owls.yaml")]
     assert completed(complete_recipe, "[") == [("file", "[")]
     assert completed(complete_model, "tin") == [("file", "tin"), ("plain", "tiny")]
-    assert completed(complete_model, "statist") == [("file", "statist"), ("plain", "statistics-svm")]
+    assert completed(complete_model, "statistics-") == [("file", "statistics-"), ("plain", "statistics-svm")]
     assert completed(complete_data, "esc") == [("file", "esc"), ("plain", "esc50")]
 
 

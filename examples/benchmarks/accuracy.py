@@ -8,9 +8,12 @@ Folds that the file contains already are skipped, so a run can be resumed. ``--s
 ``--ablations`` runs every entry of a file such as ``ablations.yaml`` beside this script. The test clips choose neither
 epochs nor parameters.
 
-Protocols: ``r4-21``, ``r4`` and ``r8`` (RAVDESS speech, four and eight emotions, whole actors), ``esc10`` (its five
-folds), ``digits`` (the synthetic voices of the library), and ``choice``, on which the recipes were developed: the other
-four emotions, actors 1 to 20.
+Protocols for reporting: ``r4-21``, ``r4`` and ``r8`` (RAVDESS speech, four and eight emotions, whole actors), ``esc10``
+and ``esc50`` (five folds), ``nemo`` (nEMO, five actors, one at a time), ``keywords`` (Arabic Speech Commands, unheard
+speakers) and ``digits`` (the synthetic voices of the library). Protocols for choosing: ``choice`` (the other four emotions
+of RAVDESS, actors 1 to 20), ``nemo-choice`` (the other four actors), ``keywords-val`` and ``esc50-choice``.
+
+The recipe ``auto`` stands for ``ASTWAutoClassifier``; ``--set`` then sets its parameters.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ import yaml
 from joblib import Parallel, delayed, parallel_config
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, log_loss
 
-from skastw import ASTWClassifier
+from skastw import ASTWAutoClassifier, ASTWClassifier
 from skastw.network.model import count_parameters
 from skastw.recipes import resolve_params
 
@@ -77,7 +80,10 @@ def run(options: argparse.Namespace) -> None:
 
 def run_changes(options: argparse.Namespace, protocol: Protocol, name: str, changes: dict[str, Any]) -> None:
     """Train and test the folds and seeds that the output does not contain yet."""
-    recipe = ASTWClassifier.from_recipe(options.recipe).set_params(**resolve_params(changes, name or "--set"))
+    if options.recipe == "auto":
+        recipe: Any = ASTWAutoClassifier().set_params(**changes)
+    else:
+        recipe = ASTWClassifier.from_recipe(options.recipe).set_params(**resolve_params(changes, name or "--set"))
     key = {"protocol": options.protocol, "recipe": Path(options.recipe).stem, "ablation": name, "changes": changes}
     key["params"] = hashlib.sha256(repr(sorted(recipe.get_params().items())).encode()).hexdigest()[:12]
     done = {json.dumps([row[k] for k in (*key, "fold", "seed")]) for row in read_rows(options.output)}
@@ -102,7 +108,7 @@ def run_changes(options: argparse.Namespace, protocol: Protocol, name: str, chan
             )
 
 
-def run_fold(recipe: ASTWClassifier, protocol: Protocol, fold: str, seed: int) -> dict[str, Any]:
+def run_fold(recipe: Any, protocol: Protocol, fold: str, seed: int) -> dict[str, Any]:
     """Train and test on a fold; return a row with its scores and predictions."""
     train, test = protocol.folds[fold]
     clf = recipe.set_params(random_state=seed)
@@ -112,6 +118,8 @@ def run_fold(recipe: ASTWClassifier, protocol: Protocol, fold: str, seed: int) -
 
     probabilities = clf.predict_proba(protocol.audio[test].tolist())
     predictions = clf.classes_[probabilities.argmax(axis=1)].tolist()
+    model = clf if isinstance(clf, ASTWClassifier) else clf.best_estimator_
+    selected = {} if model is clf else {"selected": clf.table_["model"][0]}
     seconds = {"train": trained - began, "predict_one": (time.perf_counter() - trained) / len(test)}
 
     return {
@@ -121,9 +129,10 @@ def run_fold(recipe: ASTWClassifier, protocol: Protocol, fold: str, seed: int) -
         "log_loss": log_loss(protocol.labels[test], probabilities, labels=clf.classes_),
         "n_train": len(train),
         "n_test": len(test),
-        "epochs": clf.n_epochs_,
+        "epochs": model.n_epochs_,
+        **selected,
         "seconds": {name: round(value, 4) for name, value in seconds.items()},
-        "n_parameters": count_parameters(clf.model_),
+        "n_parameters": count_parameters(model.model_),
         "hash": hashlib.sha256("\n".join(predictions).encode()).hexdigest()[:16],
         "labels": protocol.labels[test].tolist(),
         "predictions": predictions,
