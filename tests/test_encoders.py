@@ -433,3 +433,12 @@ def test_a_list_of_another_length_is_refused(encoder, name, channels):
     for values in ([], [8, 0], [8, 9000], [8.5], "8"):
         with pytest.raises(ComponentError, match=name):
             clone(encoder).set_params(**{name: values}).check_params()
+
+
+def test_new_blocks_of_the_default_encoder_return_their_input():
+    module = ASTWEncoder(d_model=16, num_heads=2, num_layers=3).build(n_features=8, max_frames=100).eval()
+    x = torch.randn(2, 5, 16, generator=torch.Generator().manual_seed(0))
+    for block in module.blocks:
+        torch.testing.assert_close(block(x, None), x, atol=0, rtol=0)
+    distances = torch.cdist(module.positions, module.positions)
+    assert (distances + torch.eye(len(distances)) > 0.05).all()  # every position differs from every other

@@ -9,6 +9,10 @@ from skastw.core.parameters import integers, param, parameters
 from skastw.encoders._transformer import TransformerEncoder, TransformerModule
 
 
+#: Amplitude of the positions before training; the frames that they are added to have about this deviation.
+_POSITION_SCALE = 0.1
+
+
 @parameters
 class ASTWEncoder(TransformerEncoder):
     """Two convolutions over time, learned positions, pre-norm transformer blocks and a final norm.
@@ -24,7 +28,8 @@ class ASTWEncoder(TransformerEncoder):
     ==========  ==========================================================  ==============
 
     Padding a clip does not change its outputs. With the defaults, 80 features and 3000 frames, the encoder has 15.3
-    million parameters.
+    million parameters. Before training, the positions are sinusoids and the last layers of both branches of a block are
+    zero, so that a block returns its input: this helps with few clips.
 
     Parameters
     ----------
@@ -34,7 +39,8 @@ class ASTWEncoder(TransformerEncoder):
     ----------
     Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision", 2022 (architecture
     of the encoder); Vaswani et al., "Attention Is All You Need", 2017; Xiong et al., "On Layer Normalization in
-    the Transformer Architecture", 2020 (pre-norm).
+    the Transformer Architecture", 2020 (pre-norm); Zhang et al., "Fixup Initialization: Residual Learning Without
+    Normalization", 2019 (zeros at the end of branches).
 
     Examples
     --------
@@ -66,6 +72,37 @@ class ASTWEncoder(TransformerEncoder):
         return _ASTWModule(self, n_features, max_frames)
 
 
+def fill_sinusoids(positions: Tensor, scale: float) -> None:
+    """Fill positions (length, width) with sines and cosines of amplitude ``scale``, of periods 2 pi to 20000 pi.
+
+    Parameters
+    ----------
+    positions : Tensor of shape (length, width)
+        A tensor without values, on the device "meta", stays as it is.
+    scale : float
+
+    References
+    ----------
+    Vaswani et al., "Attention Is All You Need", 2017, section 3.5.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastw.encoders.astw import fill_sinusoids
+    >>> positions = torch.empty(10, 4)
+    >>> fill_sinusoids(positions, 0.5)
+    >>> positions[0].tolist()
+    [0.0, 0.0, 0.5, 0.5]
+    """
+    if positions.is_meta:
+        return
+    length, width = positions.shape
+    n_sines = (width + 1) // 2
+    angles = torch.arange(length)[:, None] / 10000 ** torch.linspace(0, 1, n_sines)
+    with torch.no_grad():
+        positions.copy_(scale * torch.cat([angles.sin(), angles[:, : width - n_sines].cos()], dim=1))
+
+
 class _ASTWModule(TransformerModule):
     def __init__(self, params: ASTWEncoder, n_features: int, max_frames: int) -> None:
         super().__init__(params)
@@ -73,8 +110,11 @@ class _ASTWModule(TransformerModule):
         self.conv1 = nn.Conv1d(n_features, d_model, kernel_size=3, padding=1)
         self.conv2 = nn.Conv1d(d_model, d_model, kernel_size=3, stride=2, padding=1)
         self.positions = nn.Parameter(torch.empty((max_frames + 1) // 2, d_model))
-        nn.init.trunc_normal_(self.positions, std=0.02)
+        fill_sinusoids(self.positions, _POSITION_SCALE)
         self.add_blocks(params)
+        for name, weight in self.blocks.named_parameters():
+            if name.split(".")[1] in ("out", "down"):
+                nn.init.zeros_(weight)
 
     def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         x, lengths = self._stem(frames, lengths)
