@@ -28,6 +28,7 @@ from helpers import (
 from skastw.core.batching import pad
 from skastw.core.component import component_from_config, component_names, component_to_config, resolve_component
 from skastw.encoders import (
+    ASTWEncoder,
     BEATsEncoder,
     CNN10Encoder,
     CNN14Encoder,
@@ -442,3 +443,20 @@ def test_new_blocks_of_the_default_encoder_return_their_input():
         torch.testing.assert_close(block(x, None), x, atol=0, rtol=0)
     distances = torch.cdist(module.positions, module.positions)
     assert (distances + torch.eye(len(distances)) > 0.05).all()  # every position differs from every other
+
+
+def test_stochastic_depth_skips_branches_in_training_only_and_keeps_their_mean():
+    module = ASTWEncoder(d_model=8, num_heads=2, num_layers=3, dropout=0.0, drop_path=0.5)
+    blocks = module.build(n_features=4, max_frames=50).blocks
+    assert [block.drop_path for block in blocks] == [0.0, 0.25, 0.5]
+
+    block, x = blocks[2], torch.randn(1, 4, 8, generator=torch.Generator().manual_seed(0))
+    torch.nn.init.ones_(block.down.bias)  # the attention still returns zero, and the feed-forward layer one
+    changes = []
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for _ in range(400):
+            changes.append(float((block.train()(x, None) - x).mean()))
+    assert {round(change, 4) for change in changes} == {0.0, 2.0}
+    assert np.mean(changes) == pytest.approx(1.0, abs=0.15)
+    torch.testing.assert_close(block.eval()(x, None), x + 1)

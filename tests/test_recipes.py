@@ -113,8 +113,8 @@ def test_the_defaults_keep_the_numbers_of_the_announcement():
     changed = {name for name in ours if ours[name] != theirs[name] and name not in ("features", "encoder", "pooling")}
     assert changed == {"augment", "ema_decay", "epochs", "normalization"}
     for kind in ("features", "encoder", "pooling"):
-        ours, theirs = (getattr(resolve_components(clf), kind) for clf in (default, announced))
-        assert repr(ours) == repr(theirs)
+        ours, theirs = (getattr(resolve_components(clf), kind).get_params() for clf in (default, announced))
+        assert {name for name in ours if ours[name] != theirs[name]} <= {"drop_path"}
 
 
 @pytest.mark.parametrize("name", TEMPLATES)

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from skastw.core.generators import generator_on
 
-__all__ = ["Dropout", "attention", "cast_once", "dropout"]
+__all__ = ["Dropout", "attention", "cast_once", "dropout", "skips"]
 
 #: Largest number of attention scores of a layer that are stored for the backward pass.
 MAX_SCORES = 2**26
@@ -124,6 +124,20 @@ def dropout(x: Tensor, p: float, training: bool) -> Tensor:
     draws = words.view(torch.uint8)[: x.numel()].view(x.shape)
     factors = torch.ge(draws, threshold, out=torch.empty(x.shape, dtype=x.dtype))
     return x * factors.mul_(256 / (256 - threshold))
+
+
+def skips(p: float, training: bool) -> bool:
+    """Return whether to skip a part of a network in this training step, drawn with probability ``p``.
+
+    The random number comes from the generator of :func:`dropout` on the CPU, so that no step waits for a device.
+
+    Examples
+    --------
+    >>> from skastw.core.functional import skips
+    >>> skips(0.5, training=False), skips(0.0, training=True)
+    (False, False)
+    """
+    return training and p > 0 and float(torch.rand((), generator=generator_on(torch.device("cpu")))) < p
 
 
 class Dropout(nn.Module):

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skastw.core.functional import Dropout, attention
+from skastw.core.functional import Dropout, attention, skips
 from skastw.core.parameters import integers, param, parameters, reals
 from skastw.encoders._base import Encoder, EncoderModule
 from skastw.errors import ComponentError
@@ -31,6 +31,12 @@ class TransformerEncoder(Encoder):
         valid=[reals(0, 1, closed="left")],
         doc="Dropout before the blocks, and after the attention and the feed-forward layer.",
     )
+    drop_path: float = param(
+        default=0.0,
+        valid=[reals(0, 1, closed="left")],
+        doc="Stochastic depth: probability with which a training step skips the attention, and the feed-forward layer, "
+        "of the last block. It rises linearly from 0 in the first block.",
+    )
 
 
 class TransformerBlock(nn.Module):
@@ -40,15 +46,18 @@ class TransformerBlock(nn.Module):
     ----------
     params : TransformerEncoder
         Its ``d_model``, ``num_heads``, ``ff_mult`` and ``dropout`` are used.
+    drop_path : float, default=0
+        Probability with which a training step skips the attention, and the feed-forward layer.
 
     References
     ----------
     Vaswani et al., "Attention Is All You Need", 2017; Xiong et al., "On Layer Normalization in the Transformer
-    Architecture", 2020 (pre-norm).
+    Architecture", 2020 (pre-norm); Huang et al., "Deep Networks with Stochastic Depth", 2016.
     """
 
-    def __init__(self, params: TransformerEncoder) -> None:
+    def __init__(self, params: TransformerEncoder, drop_path: float = 0.0) -> None:
         super().__init__()
+        self.drop_path = drop_path
         d_model, ff_width = params.d_model, params.ff_mult * params.d_model
         self.num_heads = params.num_heads
         self.drop = Dropout(params.dropout)
@@ -61,8 +70,15 @@ class TransformerBlock(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """Return the sequence (B, T, d_model); ``mask`` (B, T) is True for real items, None without padding."""
-        x = x + self.drop(self._attention(self.norm1(x), mask))
-        return x + self.drop(self.down(F.gelu(self.up(self.norm2(x)))))
+        if not skips(self.drop_path, self.training):
+            x = x + self._scaled(self.drop(self._attention(self.norm1(x), mask)))
+        if not skips(self.drop_path, self.training):
+            x = x + self._scaled(self.drop(self.down(F.gelu(self.up(self.norm2(x))))))
+        return x
+
+    def _scaled(self, x: Tensor) -> Tensor:
+        """Return a branch with the same mean over training steps as without skipping."""
+        return x / (1 - self.drop_path) if self.training and self.drop_path > 0 else x
 
     def _attention(self, x: Tensor, mask: Tensor | None) -> Tensor:
         batch, time, width = x.shape
@@ -94,7 +110,8 @@ class TransformerModule(EncoderModule):
 
     def add_blocks(self, params: TransformerEncoder) -> None:
         """Add the blocks; subclasses add their first layers before, so that weights are drawn in order."""
-        self.blocks = nn.ModuleList(TransformerBlock(params) for _ in range(params.num_layers))
+        rates = [params.drop_path * i / max(1, params.num_layers - 1) for i in range(params.num_layers)]
+        self.blocks = nn.ModuleList(TransformerBlock(params, rate) for rate in rates)
         self.norm = nn.LayerNorm(params.d_model)
 
     def run_blocks(self, x: Tensor, mask: Tensor | None) -> Tensor:

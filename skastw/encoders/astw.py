@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skastw.core.batching import frame_mask, is_padded, padding_mask
-from skastw.core.parameters import integers, param, parameters
+from skastw.core.parameters import integers, param, parameters, reals
 from skastw.encoders._transformer import TransformerEncoder, TransformerModule
 
 
@@ -61,6 +61,12 @@ class ASTWEncoder(TransformerEncoder):
     )
     num_heads: int = param(default=6, valid=[integers(1, 256)], doc="Number of attention heads.")
     num_layers: int = param(default=8, valid=[integers(1, 128)], doc="Number of transformer blocks L.")
+    drop_path: float = param(
+        default=0.2,
+        valid=[reals(0, 1, closed="left")],
+        doc="Stochastic depth: probability with which a training step skips the attention, and the feed-forward layer, "
+        "of the last block. It rises linearly from 0 in the first block.",
+    )
 
     @property
     def stride(self) -> float:
