@@ -8,7 +8,6 @@ from skastw.core.batching import frame_mask, is_padded, padding_mask
 from skastw.core.parameters import integers, param, parameters, reals
 from skastw.encoders._transformer import TransformerEncoder, TransformerModule
 
-
 #: Amplitude of the positions before training; the frames that they are added to have about this deviation.
 _POSITION_SCALE = 0.1
 
