@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterable
+from itertools import repeat
 from typing import ClassVar
 
 import torch
@@ -29,16 +30,19 @@ class NormalizationModule(nn.Module):
         """Return the normalized frames."""
         return frames
 
-    def learn(self, frames: Iterable[Tensor]) -> None:
-        """Learn statistics from the frames (T_i, F) of the training clips; by default nothing is learned."""
+    def learn(self, frames: Iterable[Tensor], weights: Iterable[float] | None = None) -> None:
+        """Learn statistics from the frames (T_i, F) of the training clips; by default nothing is learned.
+
+        A clip with a weight of 2 counts as if it occurred twice.
+        """
 
 
 class Normalization(Component):
     """Parameters of a normalization.
 
     ``build(n_features)`` returns a module with ``forward(frames (B, T, F), lengths (B,)) -> frames (B, T, F)`` and
-    ``learn(frames)``, which is called before training with the frames of the training clips only. The statistics that
-    it learns are saved with the model.
+    ``learn(frames, weights)``, which is called before training with the frames of the training clips only. The
+    statistics that it learns are saved with the model.
     """
 
     kind: ClassVar[str] = "normalization"
@@ -191,14 +195,14 @@ class _PerBin(NormalizationModule):
         self.register_buffer("mean", torch.zeros(n_features))
         self.register_buffer("scale", torch.ones(n_features))
 
-    def learn(self, frames: Iterable[Tensor]) -> None:
-        count = 0
+    def learn(self, frames: Iterable[Tensor], weights: Iterable[float] | None = None) -> None:
+        count = 0.0
         total = torch.zeros(len(self.mean), dtype=torch.float64)
         squares = total.clone()
-        for item in frames:
-            count += len(item)
-            total += item.sum(dim=0, dtype=torch.float64)
-            squares += item.double().square().sum(dim=0)
+        for item, weight in zip(frames, repeat(1.0) if weights is None else weights, strict=False):
+            count += weight * len(item)
+            total += weight * item.sum(dim=0, dtype=torch.float64)
+            squares += weight * item.double().square().sum(dim=0)
 
         mean = total / count
         deviation = (squares / count - mean.square()).clamp(min=0).sqrt()

@@ -201,7 +201,13 @@ def test_every_component_is_explained_with_a_runnable_example(component):
 
 
 def test_the_top_level_names_are_few():
-    assert sorted(skastw.__all__) == ["ASTWClassifier", "ASTWFeaturizer", "ASTWRegressor", "__version__"]
+    assert sorted(skastw.__all__) == [
+        "ASTWAutoClassifier",
+        "ASTWClassifier",
+        "ASTWFeaturizer",
+        "ASTWRegressor",
+        "__version__",
+    ]
 
 
 def test_importing_is_quiet_and_light():

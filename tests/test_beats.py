@@ -306,7 +306,8 @@ Y = [seed % 2 for seed in range(16)]
 
 def test_a_frozen_network_gives_the_mean_over_its_patches(tmp_path):
     path = saved(tmp_path / "beats.pt", CFG, published(CFG))
-    clf = ASTWClassifier(features=FRONT_END, encoder=BEATsEncoder(weights=str(path)), epochs=2).fit(CLIPS, Y)
+    clf = ASTWClassifier(features=FRONT_END, encoder=BEATsEncoder(weights=str(path)), epochs=2)
+    clf.set_params(normalization="none").fit(CLIPS, Y)
     frames, lengths = FRONT_END.build(16000)(torch.from_numpy(CLIPS[0].astype(np.float32))[None], torch.tensor([8000]))
     assert int(lengths) == 48
     expected = patches_of_the_paper(frames[0], published(CFG), CFG).mean(dim=0)

@@ -82,7 +82,7 @@ def interrupted_extraction(patch):
     def stop(*_, **__):
         raise KeyboardInterrupt
 
-    patch.setattr(base, "read_frames", stop)
+    patch.setattr(base, "read_with_side", stop)
 
 
 def nan_loss(patch):
@@ -422,7 +422,7 @@ def test_an_exception_comes_back_from_another_process_with_what_was_trained(monk
 
 def test_sigint_while_clips_are_read_leaves_the_model(fitted, monkeypatch):
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
-    extract = base.read_frames
+    extract = base.read_with_side
 
     def slow(*arguments, **options):
         for number, frames in enumerate(extract(*arguments, **options)):
@@ -430,7 +430,7 @@ def test_sigint_while_clips_are_read_leaves_the_model(fitted, monkeypatch):
                 signal.raise_signal(signal.SIGINT)
             yield frames
 
-    monkeypatch.setattr(base, "read_frames", slow)
+    monkeypatch.setattr(base, "read_with_side", slow)
     before = everything(fitted)
     try:
         with pytest.raises(KeyboardInterrupt):

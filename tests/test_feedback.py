@@ -56,7 +56,7 @@ def test_repr_shows_what_was_changed():
 
 
 def test_the_html_diagram_shows_components():
-    html = tiny(pooling="attentive_stats")._repr_html_()
+    html = tiny(pooling="attentive_stats", augment="spec_augment")._repr_html_()
     for expected in ("ASTWClassifier", "ASTWEncoder", "AttentiveStatsPooling", "LogMel", "SpecAugment"):
         assert expected in html
     assert "Precomputed" in ASTWClassifier(features="precomputed")._repr_html_()

@@ -30,7 +30,9 @@ def tone(frequency, *, begin=0.0, end=1.0, seconds=1.0, seed=0):
 
 
 def fit_small(y=Y, **params):
-    return ASTWClassifier(**{"encoder": TINY, "epochs": 10, "muon_lr": 0.03, "val_split": None, **params}).fit(CLIPS, y)
+    settings = {"encoder": TINY, "epochs": 10, "muon_lr": 0.03, "val_split": None, "ema_decay": None}
+    settings |= {"augment": "spec_augment", "normalization": "none"}  # the classes are frequencies
+    return ASTWClassifier(**{**settings, **params}).fit(CLIPS, y)
 
 
 @pytest.fixture(scope="module")
@@ -110,9 +112,9 @@ def test_the_front_end_runs_once_and_few_frames_are_in_memory(clf, monkeypatch):
     monkeypatch.setattr(module, "extract", lambda self, waveforms: calls.append(waveforms) or extract(self, waveforms))
     embed = occlusion.embed_clips
 
-    def embedded(model, frames, **settings):
+    def embedded(model, frames, side, **settings):
         sizes.append(int(frames.lengths.sum()))
-        return embed(model, frames, **settings)
+        return embed(model, frames, side, **settings)
 
     monkeypatch.setattr(occlusion, "embed_clips", embedded)
     monkeypatch.setattr(occlusion, "_BLOCK", 4 * 80 * 1000)

@@ -78,7 +78,7 @@ def test_outcomes_come_in_order_whatever_becomes_of_the_clips(mixed, n_jobs):
     assert [outcome.position for outcome in outcomes] == list(range(27))
     assert [o.position for o in outcomes if isinstance(o.result, FailedClip)] == mixed.bad
     assert [o.position for o in outcomes if o.cancelled] == mixed.cancelled
-    for position, result, _ in outcomes:
+    for position, result, *_ in outcomes:
         if position in mixed.bad:
             assert result.index == position
             assert isinstance(result.error, ClipError)
@@ -514,10 +514,10 @@ def test_a_failed_clip_is_an_error_for_one_policy_alone(policy):
         clip.check("raise")
 
 
-def test_an_outcome_is_a_value_of_three_parts():
+def test_an_outcome_is_a_value_of_four_parts():
     frames = torch.zeros(2, 1)
-    position, result, cancelled = Outcome(3, frames)
-    assert (position, cancelled) == (3, False)
+    position, result, cancelled, side = Outcome(3, frames)
+    assert (position, cancelled, side) == (3, False, None)
     assert result is frames
 
 

@@ -49,7 +49,8 @@ def tone(frequency, *, sample_rate=RATE, begin=0.0, seconds=1.0, level=0.5):
 @pytest.fixture(scope="module")
 def clf():
     augment = ["spec_augment", Gain(p=0.5), "mixup"]
-    return ASTWClassifier(encoder=TINY, augment=augment, epochs=10, muon_lr=0.03).fit(CLIPS, NAMES[Y])
+    settings = {"normalization": "none", "ema_decay": None}
+    return ASTWClassifier(encoder=TINY, augment=augment, epochs=10, muon_lr=0.03, **settings).fit(CLIPS, NAMES[Y])
 
 
 @pytest.fixture(autouse=True)

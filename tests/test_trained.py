@@ -470,6 +470,8 @@ WRONG = [
     ("test", {"n_clips": 3}, "no 'accuracy' in test"),
     ("test", {"n_clips": -3, "accuracy": 1.0, "macro_f1": 1.0, "uar": 1.0}, "test.n_clips: -3"),
     ("test", {"n_clips": 3, "accuracy": "x", "macro_f1": 1.0, "uar": 1.0}, "test.accuracy: 'x'"),
+    ("selection", [{"model": "tiny"}], r"no 'seconds' in selection\[0\]"),
+    ("selection", [{"model": "tiny", "seconds": 1, "uar": "high"}], r"selection\[0\].uar: 'high'"),
     ("history", None, "history: None"),
     ("history", [], r"history: \[\], expected a row of numbers for each epoch"),
     ("history", [{"epoch": 1}, 2], r"history\[1\]: 2"),

@@ -86,7 +86,7 @@ def write_onnx(path: str | os.PathLike[str], trained: Trained) -> Path:
 
     components, targets = trained.components, trained.targets
     names = {kind: part.name for kind, part in components.parts.items()}
-    if components.side is not None:
+    if "side" in names:
         raise ExportError(
             f"side={names['side']!r} cannot be expressed in ONNX, because it is computed from whole clips: train with "
             "side=None, or save the model with save_pretrained."

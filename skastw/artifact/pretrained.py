@@ -260,8 +260,12 @@ def _load_model(stored: StoredArtifact, components: Components, n_outputs: int, 
     """Return the network with the stored weights, which are read only if they match the network."""
     # twice, because some encoders create one tensor from another
     n_others = _MAX_REFERENCED if storage.frozen == "reference" else 0
+    rate, features, side = components.sample_rate, components.features, components.side
+    # front ends that summarise whole clips have constants, which need values, and no weights
+    front_end = None if features.frames_per_second(rate) else features.build(rate)
+    side_front_end = None if side is None else side.build(rate)
     with ShapesOnly(most=2 * len(stored.weights.specs) + n_others):
-        model = components.build(n_outputs)
+        model = components.build(n_outputs, front_end, side_front_end=side_front_end)
     if not model.features.state_dict():  # a front end without weights computes its constants, which are not stored
         model.features = components.features.build(components.sample_rate)
     convert(model, components.dtype)

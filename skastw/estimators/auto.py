@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -204,16 +205,46 @@ class ASTWAutoClassifier(ExplainedArguments, ClassifierMixin, BaseEstimator):
         """Return the logits of each clip; see :meth:`ASTWClassifier.decision_function`."""
         return self._best().decision_function(X)
 
-    def save_pretrained(self, folder: Any, **options: Any) -> str:
-        """Save the selected model; see :meth:`ASTWClassifier.save_pretrained`.
+    def save_pretrained(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        title: str | None = None,
+        test: Mapping[str, Any] | None = None,
+        weights_dtype: str | None = None,
+        overwrite: bool = False,
+    ) -> str:
+        """Save the selected model as a folder, which ``ASTWClassifier.from_pretrained`` loads.
 
-        The folder is loaded by ``ASTWClassifier.from_pretrained``.
+        Parameters
+        ----------
+        folder, title, test, weights_dtype, overwrite
+            See :meth:`ASTWClassifier.save_pretrained`.
+
+        Returns
+        -------
+        str
+            The folder.
         """
-        return self._best().save_pretrained(folder, **options)
+        best = self._best()
+        return best.save_pretrained(folder, title=title, test=test, weights_dtype=weights_dtype, overwrite=overwrite)
 
-    def push_to_hub(self, repo_id: str, **options: Any) -> str:
-        """Upload the selected model; see :meth:`ASTWClassifier.push_to_hub`."""
-        return self._best().push_to_hub(repo_id, **options)
+    def push_to_hub(
+        self, repo_id: str, *, private: bool | None = None, token: str | None = None, weights_dtype: str | None = None
+    ) -> str:
+        """Save the selected model to a repository of the Hugging Face Hub.
+
+        Parameters
+        ----------
+        repo_id, private, token, weights_dtype
+            See :meth:`ASTWClassifier.push_to_hub`.
+
+        Returns
+        -------
+        str
+            The address of the commit.
+        """
+        return self._best().push_to_hub(repo_id, private=private, token=token, weights_dtype=weights_dtype)
 
     def _best(self) -> ASTWClassifier:
         check_is_fitted(self, "best_estimator_")

@@ -159,6 +159,7 @@ class Components:
         n_features: int | None = None,
         *,
         with_side: bool = True,
+        side_front_end: FeaturesModule | None = None,
     ) -> AudioModel:
         """Return a new network, whose weights are drawn from torch's random generator.
 
@@ -171,6 +172,8 @@ class Components:
             Number of values in a frame, for precomputed frames.
         with_side : bool, default=True
             Whether to add the linear layer on the side vector, which is fitted separately.
+        side_front_end : FeaturesModule, optional
+            The built front end of the side vector; by default a new one.
         """
         return build_model(
             self.features,
@@ -184,6 +187,7 @@ class Components:
             n_features=n_features,
             n_models=self.n_models,
             side=self.side if with_side else None,
+            side_front_end=side_front_end,
         )
 
     @property
@@ -273,7 +277,8 @@ def resolve_components(params: ModelParams, dtype: torch.dtype = torch.float32) 
     components = named_components(params, dtype)
     if components.encoder.frozen:  # its outputs never change, so they are computed once, like other frames
         frozen = Frozen(encoder=components.encoder, features=components.features, chunk_length=components.chunk_length)
-        components = replace(components, features=frozen, encoder=IdentityEncoder())
+        augment = listed_augmentations(params.augment, log_mel=frozen.log_mel)
+        components = replace(components, features=frozen, encoder=IdentityEncoder(), augment=tuple(augment))
 
     rate, chunk_length = components.sample_rate, components.chunk_length
     parts: dict[str, Any] = {slot: part.resolved(rate, chunk_length) for slot, part in components.parts.items()}

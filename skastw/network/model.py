@@ -251,6 +251,7 @@ def build_model(
     n_features: int | None = None,
     n_models: int = 1,
     side: Features | None = None,
+    side_front_end: FeaturesModule | None = None,
 ) -> AudioModel:
     """Build a new network from components; its weights are drawn from torch's random generator.
 
@@ -271,6 +272,8 @@ def build_model(
         Number of encoders side by side, each with its own weights.
     side : Features, optional
         Front end that gives one frame for each clip: the side vector.
+    side_front_end : FeaturesModule, optional
+        Its built module; by default a new one.
 
     Returns
     -------
@@ -286,7 +289,7 @@ def build_model(
     for _ in range(n_models):
         encoders.append(encoder.build(front_end.n_features, max_frames))
         poolings.append(pooling.build(encoders[-1].n_outputs))
-    beside = None if side is None else SideModule(side.build(sample_rate), n_outputs)
+    beside = None if side is None else SideModule(side_front_end or side.build(sample_rate), n_outputs)
     return AudioModel(front_end, scale, encoders, poolings, n_outputs, max_frames, beside)
 
 

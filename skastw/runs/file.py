@@ -72,8 +72,8 @@ class Run:
         groups) and ``folds`` (the number of folds of a cross-validation, or ``own`` for the official folds).
         ``test_size`` and ``folds`` take a ``random_state``.
     recipe : str
-        A name from :func:`skastw.recipes.recipe_names`, the path of a recipe file, or ``"auto"``, which selects one with
-        :class:`skastw.ASTWAutoClassifier`; ``params`` are then its parameters.
+        A name from :func:`skastw.recipes.recipe_names`, the path of a recipe file, or ``"auto"``, which selects one
+        with :class:`skastw.ASTWAutoClassifier`; ``params`` are then its parameters.
     params : dict
         Parameters that replace the recipe's, in the same form as in a recipe; ``encoder__width`` sets a parameter of
         a component.

@@ -93,7 +93,7 @@ def fit_linear(
     [0, 0, 1, 1]
     """
     vectors, weights = vectors.double(), weights.double()
-    mean, scale = moments(vectors)
+    mean, scale = moments(vectors, weights)
     inputs = (vectors - mean) / scale
     total, width = weights.sum(), inputs.shape[1]
     penalty = width / (2 * C * total)
@@ -119,10 +119,11 @@ def fit_linear(
     return layer
 
 
-def moments(vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mean and the standard deviation of each column of vectors (n, D); 1 for constant columns."""
-    mean = vectors.mean(dim=0)
-    scale = vectors.std(dim=0, correction=0)
+def moments(vectors: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the weighted mean and standard deviation of each column of vectors (n, D); 1 for constant columns."""
+    shares = (weights / weights.sum())[:, None]
+    mean = (shares * vectors).sum(dim=0)
+    scale = (shares * (vectors - mean).square()).sum(dim=0).sqrt()
     return mean, torch.where(scale > 1e-6 * mean.abs().clamp(min=1e-6), scale, 1.0)
 
 
@@ -139,7 +140,8 @@ def fit_side(features: FeaturesModule, train_set: FrameSet, targets: Targets, pa
     """
     assert train_set.side is not None
     side = SideModule(features, targets.n_outputs)
-    side.mean, side.scale = (moment.float() for moment in moments(train_set.side.double()))
+    moments_of_clips = moments(train_set.side.double(), train_set.weights.double())
+    side.mean, side.scale = (moment.float() for moment in moments_of_clips)
     side.share = torch.tensor(float(params.side_share))
     vectors = side(train_set.side)
     side.linear = fit_linear(vectors, train_set.targets, train_set.weights, targets.loss, targets.n_outputs, params.C)

@@ -229,7 +229,8 @@ def start_run(
     pretrained = start.give(model, components, targets)
     if start.trained is None:
         frames = data.train.frames
-        model.normalization.learn(frames_of(model, frames) if components.in_step else frames)
+        weights = data.train.weights.tolist()
+        model.normalization.learn(frames_of(model, frames) if components.in_step else frames, weights)
     model = model.to(settings.device)
 
     by_stage: dict[str, list[Transform]] = {"waveform": [], "frames": []}
