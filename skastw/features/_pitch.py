@@ -13,8 +13,8 @@ _RATE = 12000
 #: Length of the part of a frame that is compared (s), and the power that is added to both sides of a comparison,
 #: relative to the peak of the clip, so that noise far below it is unvoiced.
 _WINDOW, _QUIET = 0.030, 1e-6
-#: Candidates of a frame; what an octave downwards costs; score of an unvoiced frame; what a change of voicing costs; what
-#: a jump of an octave costs.
+#: Candidates of a frame; cost of an octave downwards; score of an unvoiced frame; cost of a change of voicing, and of a
+#: jump by an octave.
 _N_CANDIDATES, _OCTAVE, _UNVOICED, _CHANGE, _JUMP = 5, 0.03, 0.5, 0.14, 0.35
 #: Frames whose correlations are computed at once.
 _SLAB = 1024

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -39,7 +40,7 @@ _HOP, _WINDOW, _CHROMA_HOP, _CHROMA_WINDOW = 0.01, 0.032, 0.03, 0.128
 _N_MELS, _N_MFCC = 40, 20
 #: A frame is active if it is at most this far below the 95th percentile of the levels, and above silence (dB).
 _ACTIVE_RANGE, _SILENCE = 35.0, -95.0
-#: Frequency that is 0 octaves (Hz), and lowest frequency on this scale. Pitch that is 0 semitones (Hz), and the pitch of
+#: Frequency that is 0 octaves (Hz), and lowest frequency on this scale. Pitch that is 0 semitones (Hz), and pitch of
 #: clips without one (semitones).
 _OCTAVE_0, _LOWEST, _SEMITONE_0, _NO_PITCH = 1000.0, 50.0, 55.0, 20.0
 #: Edges of the bands of the modulation spectrum (Hz), groups of mel bands whose levels are modulated, and shortest
@@ -83,8 +84,8 @@ class Descriptors(WholeClipFeatures):
     (``p05``, ...), ``skewness``, ``slope`` and ``curvature`` (trend over the frames), ``delta_std`` and ``delta_abs``
     (change per frame). ``course_1`` to ``course_5`` are the cosine transform from the first to the last active frame.
 
-    A louder copy of a clip has other values that begin with ``rms``, and otherwise the same values. All values are finite.
-    Padding a clip does not change its frame. Combine it with ``normalization="per_bin"`` and ``augment=None``; with
+    A louder copy of a clip differs only in the values that begin with ``rms``. All values are finite. Padding a clip
+    does not change its frame. Combine it with ``normalization="per_bin"`` and ``augment=None``; with
     ``encoder="identity"``, the model is linear.
 
     Parameters
@@ -403,7 +404,7 @@ def _of_modulation(clip: _Frames) -> dict[str, float]:
     rates = torch.arange(len(power)) / (n_fft * _HOP)
     names = [*(f"band{group}" for group in range(_N_GROUPS)), "level"]
     values: dict[str, float] = {}
-    for low, high in zip(_MODULATIONS[:-1], _MODULATIONS[1:], strict=True):
+    for low, high in pairwise(_MODULATIONS):
         inside = power[(rates >= low) & (rates < high)].mean(dim=0)
         row = (10 * (inside + _WEAK).log10()).tolist()
         values |= {f"modulation_{name}_{low:g}hz": value for name, value in zip(names, row, strict=True)}
