@@ -38,8 +38,8 @@ FAMILIES = (*DEFAULT_FAMILIES, "mel")
 #: Time between frames (s), and shortest window (s); the Fourier transforms have the next power of two. Those of chroma.
 _HOP, _WINDOW, _CHROMA_HOP, _CHROMA_WINDOW = 0.01, 0.032, 0.03, 0.128
 _N_MELS, _N_MFCC = 40, 20
-#: A frame is active if it is at most this far below the 95th percentile of the levels, and above silence (dB).
-_ACTIVE_RANGE, _SILENCE = 35.0, -95.0
+#: A frame is active if it is at most this far below the 95th percentile of the levels (dB).
+_ACTIVE_RANGE = 35.0
 #: The sets of frames that are summarised.
 _SELECTIONS = ("active", "voiced", "unvoiced")
 #: Frequency that is 0 octaves (Hz), and lowest frequency on this scale. Pitch that is 0 semitones (Hz), and pitch of
@@ -162,24 +162,24 @@ class _DescriptorsModule(WholeClipModule):
         self.chroma_filters = _chroma_filters(sample_rate, self.n_chroma_fft)
 
     def row(self, waveform: Tensor) -> Tensor:
-        clip = self.frames_of(waveform.detach().float().cpu())
+        # a copy with the peak 1, so that no lower limit depends on the level
+        samples = waveform.detach().float().cpu()
+        peak = float(samples.abs().max()) or 1.0
+        samples = samples / peak
+
+        clip = self.frames_of(samples, gain=20 * math.log10(peak))
         values = {
             **(_of_curves(clip, self.families, self.curves) if self.curves else {}),
             **(_of_level(clip) if "level" in self.families else {}),
             **(_of_pitch(clip) if "pitch" in self.families else {}),
             **(_of_voicing(clip) if "voicing" in self.families else {}),
-            **(_of_chroma(self.chroma(waveform)) if "chroma" in self.families else {}),
+            **(_of_chroma(self.chroma(samples)) if "chroma" in self.families else {}),
             **(_of_modulation(clip) | _of_onsets(clip.onsets) if "rhythm" in self.families else {}),
         }
         return torch.tensor([values[name] for name in self.names]).to(waveform.device)
 
-    def frames_of(self, waveform: Tensor) -> _Frames:
-        """Return the low-level descriptors of each frame.
-
-        They are computed for a copy with the peak 1, so that no lower limit depends on the level.
-        """
-        peak = float(waveform.abs().max())
-        waveform = waveform / peak if peak > 0 else waveform
+    def frames_of(self, waveform: Tensor, gain: float) -> _Frames:
+        """Return the low-level descriptors of each frame of a waveform (N,), and its levels plus ``gain`` (dB)."""
         windows = librosa_windows(waveform[None], torch.tensor([len(waveform)]), self.n_fft, self.hop_length)
         n_bands = len(self.edges)
         parts = in_slabs(windows, self._of_windows)[0].split([1, len(SHAPE), n_bands, n_bands, _N_MELS], dim=1)
@@ -199,7 +199,7 @@ class _DescriptorsModule(WholeClipModule):
         contrast = limited_decibels(peaks) - limited_decibels(valleys)
         spectrum = [crossings[:, None].add(0.005).log2(), octaves, shape[:, -1:], contrast, onsets[:, None]]
         return _Frames(
-            level=level + 20 * math.log10(peak or 1.0),
+            level=level + gain,
             pitch=pitch,
             periodicity=periodicity,
             spectrum=torch.cat(spectrum, dim=1),
@@ -259,10 +259,8 @@ class _Frames:
 
     @functools.cached_property
     def active(self) -> Tensor:
-        """Whether each frame is not much quieter than the loud ones; all frames of a silent clip are active."""
-        loud = float(percentiles(self.level, [95]))
-        active = self.level >= max(loud - _ACTIVE_RANGE, _SILENCE)
-        return active if bool(active.any()) else torch.ones_like(active)
+        """Whether each frame is not much quieter than the loud ones."""
+        return self.level >= float(percentiles(self.level, [95])) - _ACTIVE_RANGE
 
     @property
     def voiced(self) -> Tensor:
