@@ -9,6 +9,7 @@ import os
 import random
 from contextlib import contextmanager
 from html.parser import HTMLParser
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -221,6 +222,16 @@ EXAMPLES = {
     ("encoder", "transformers"): small_network("wav2vec2"),
     ("encoder", "image"): small_image_network("resnet"),
 }
+
+
+#: Front ends of the feature sets of openSMILE, whose package is not part of the extra ``test``.
+OF_OPENSMILE = ("compare", "egemaps")
+needs_opensmile = pytest.mark.skipif(find_spec("opensmile") is None, reason="needs the package opensmile")
+
+
+def can_be_built(component):
+    """Return whether the package of a component is installed."""
+    return component.name not in OF_OPENSMILE or find_spec("opensmile") is not None
 
 
 def frame_size(encoder, otherwise):

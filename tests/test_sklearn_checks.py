@@ -10,6 +10,7 @@ from skastw.encoders import ASTWEncoder
 TINY = {
     "encoder": ASTWEncoder(d_model=8, num_heads=1, num_layers=1, dropout=0.0),
     "augment": None,
+    "normalization": "none",
     "epochs": 2,
     "batch_size": 64,
     "val_split": None,

@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> None:
                 row |= run_fold(options, protocol, baseline, changes, fold)
                 with open(options.output, "a", encoding="utf-8") as file:
                     file.write(json.dumps(row) + "\n")
-                print(*row.values(), sep="  ", flush=True)
+                print({key: value for key, value in row.items() if not isinstance(value, list)}, flush=True)
 
 
 def run_fold(

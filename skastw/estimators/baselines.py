@@ -60,9 +60,9 @@ def make_baseline(
     Parameters
     ----------
     name : str
-        One of :func:`baseline_names`. The first part is the ``output`` of :class:`~skastw.ASTWFeaturizer`; ``"egemaps"``
-        and ``"compare"`` need the extra ``opensmile``. The second part is a support vector machine or logistic
-        regression.
+        One of :func:`baseline_names`. The first part is the ``output`` of :class:`~skastw.ASTWFeaturizer`, the second
+        a support vector machine or logistic regression. ``"egemaps"`` and ``"compare"`` need the extra ``opensmile``,
+        whose licence is for research only.
     sample_rate : int, default=16000
         Samples per second (Hz) to which clips are resampled.
     cache_dir, n_jobs

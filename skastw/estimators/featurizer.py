@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from numbers import Integral
-from operator import itemgetter
 from typing import Any, Self
 
 import numpy as np
@@ -48,8 +47,8 @@ def _makes_a_table(featurizer: ASTWFeaturizer) -> bool:
     if featurizer.output in _TABLES:
         return True
     raise AttributeError(
-        f"Got output={plain(featurizer.output)!r}, expected one of {', '.join(map(repr, _TABLES))}, because only a table "
-        "has named columns."
+        f"Got output={plain(featurizer.output)!r}, expected one of {', '.join(map(repr, _TABLES))}, because only "
+        "tables have named columns."
     )
 
 
@@ -102,7 +101,7 @@ class ASTWFeaturizer(ExplainedArguments, TransformerMixin, ComponentParams, Fram
     output: str = param(
         default="frames",
         valid=[StrOptions({"frames", *_TABLES})],
-        doc='``"frames"`` returns an array of shape (n_frames, n_features) for each clip. The others return one row per '
+        doc='``"frames"`` returns an array of shape (n_frames, n_features) for each clip. The others return a row per '
         'clip. ``"statistics"``: for each band and for 20 cepstral coefficients, the mean, the standard deviation and '
         'the standard deviation of the change from frame to frame. ``"embedding"``: the frames, pooled. '
         '``"descriptors"``: pitch, level, timbre and rhythm; pass '
@@ -335,7 +334,7 @@ class ASTWFeaturizer(ExplainedArguments, TransformerMixin, ComponentParams, Fram
         if self.output == "statistics":
             names, of = statistic_names(n_features), frame_statistics
         elif self.output in _ROWS:
-            names, of = self.resolve_features().value_names(self.sample_rate) or [], itemgetter(0)
+            names, of = self.resolve_features().value_names(self.sample_rate) or [], _only_frame
         else:
             pooling = resolve_component(Pooling, self.pooling)
             pooling.check_params()
@@ -370,7 +369,7 @@ class ASTWFeaturizer(ExplainedArguments, TransformerMixin, ComponentParams, Fram
             if self.features != LogMel.name:
                 raise ComponentError(
                     f"Got output={self.output!r} with features={features.name!r}, expected the front end "
-                    f"{self.output!r}: leave features out, or set it to {self.output!r} or an object with its parameters."
+                    f"{self.output!r}: leave features out, or set it to {self.output!r} or an object of its class."
                 )
             features = resolve_component(Features, self.output)
         features.check_params()
@@ -401,6 +400,10 @@ class _Row:
     names: list[str]
     of: Callable[[Tensor], Tensor]
     missing: np.ndarray
+
+
+def _only_frame(frames: Tensor) -> Tensor:
+    return frames[0]
 
 
 def _pooled(pooling: PoolingModule, frames: Tensor) -> Tensor:

@@ -13,8 +13,8 @@ _RATE = 12000
 #: Length of the part of a frame that is compared (s), and the power that is added to both sides of a comparison,
 #: relative to the peak of the clip, so that noise far below it is unvoiced.
 _WINDOW, _QUIET = 0.030, 1e-6
-#: Candidates of a frame; what an octave downwards costs; score of an unvoiced frame; what a change of voicing costs; what
-#: a jump of an octave costs.
+#: Candidates of a frame; cost of an octave downwards; score of an unvoiced frame; cost of a change of voicing, and of a
+#: jump by an octave.
 _N_CANDIDATES, _OCTAVE, _UNVOICED, _CHANGE, _JUMP = 5, 0.03, 0.5, 0.14, 0.35
 #: Frames whose correlations are computed at once.
 _SLAB = 1024
@@ -32,6 +32,7 @@ def track_pitch(
     Parameters
     ----------
     waveform : Tensor of shape (N,)
+        With the peak 1.
     sample_rate : int
         Samples per second (Hz).
     hop : float
@@ -63,17 +64,23 @@ def track_pitch(
     >>> round(pitch[50].item(), 1), round(strength[50].item(), 2)
     (200.0, 1.0)
     """
-    peak = waveform.abs().max()
-    waveform, rate = decimated(waveform / peak if peak > 0 else waveform, sample_rate)
+    waveform, rate = decimated(waveform, sample_rate)
     lags, correlation = correlations(waveform, rate, hop, n_frames, fmin, fmax)
     frequency, score = candidates(lags, correlation, rate)
 
     cost = _OCTAVE * torch.log2(fmax / frequency)
     chosen = best_path(torch.log2(frequency).numpy(), (score - cost).numpy())
-    voiced = torch.from_numpy(chosen >= 0)
+    voiced = _without_short_stretches(torch.from_numpy(chosen >= 0))
     index = torch.from_numpy(np.where(chosen >= 0, chosen, 0))[:, None]
     pitch = torch.where(voiced, frequency.gather(1, index)[:, 0], 0.0)
     return pitch, score.gather(1, index)[:, 0].clamp(0, 1)
+
+
+def _without_short_stretches(voiced: Tensor) -> Tensor:
+    """Return the mask (T,) without stretches of one or two frames, which the start of a sound may cause."""
+    widest = nn.MaxPool1d(3, stride=1, padding=1)
+    inner = 1 - widest(1 - voiced[None].float())
+    return widest(inner)[0] > 0
 
 
 def decimated(waveform: Tensor, sample_rate: int) -> tuple[Tensor, float]:

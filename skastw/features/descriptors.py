@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from skastw.core.spectra import centred_window, in_slabs, librosa_windows, power
 from skastw.core.text import unknown_value
 from skastw.errors import ComponentError, plain
 from skastw.features._base import FeaturesModule, WholeClipFeatures, WholeClipModule
-from skastw.features._functionals import FUNCTIONALS, changes_of, percentiles, stretches, summaries, waves
+from skastw.features._functionals import FUNCTIONALS, N_WAVES, changes_of, percentiles, stretches, summaries, waves
 from skastw.features._low_level import (
     SHAPE,
     contrast_edges,
@@ -37,9 +38,11 @@ FAMILIES = (*DEFAULT_FAMILIES, "mel")
 #: Time between frames (s), and shortest window (s); the Fourier transforms have the next power of two. Those of chroma.
 _HOP, _WINDOW, _CHROMA_HOP, _CHROMA_WINDOW = 0.01, 0.032, 0.03, 0.128
 _N_MELS, _N_MFCC = 40, 20
-#: A frame is active if it is at most this far below the 95th percentile of the levels, and above silence (dB).
-_ACTIVE_RANGE, _SILENCE = 35.0, -95.0
-#: Frequency that is 0 octaves (Hz), and lowest frequency on this scale. Pitch that is 0 semitones (Hz), and the pitch of
+#: A frame is active if it is at most this far below the 95th percentile of the levels (dB).
+_ACTIVE_RANGE = 35.0
+#: The sets of frames that are summarised.
+_SELECTIONS = ("active", "voiced", "unvoiced")
+#: Frequency that is 0 octaves (Hz), and lowest frequency on this scale. Pitch that is 0 semitones (Hz), and pitch of
 #: clips without one (semitones).
 _OCTAVE_0, _LOWEST, _SEMITONE_0, _NO_PITCH = 1000.0, 50.0, 55.0, 20.0
 #: Edges of the bands of the modulation spectrum (Hz), groups of mel bands whose levels are modulated, and shortest
@@ -83,8 +86,8 @@ class Descriptors(WholeClipFeatures):
     (``p05``, ...), ``skewness``, ``slope`` and ``curvature`` (trend over the frames), ``delta_std`` and ``delta_abs``
     (change per frame). ``course_1`` to ``course_5`` are the cosine transform from the first to the last active frame.
 
-    A louder copy of a clip has other values that begin with ``rms``, and otherwise the same values. All values are finite.
-    Padding a clip does not change its frame. Combine it with ``normalization="per_bin"`` and ``augment=None``; with
+    A louder copy of a clip differs only in the values that begin with ``rms``. All values are finite. Padding a clip
+    does not change its frame. Combine it with ``normalization="per_bin"`` and ``augment=None``; with
     ``encoder="identity"``, the model is linear.
 
     Parameters
@@ -130,7 +133,8 @@ class Descriptors(WholeClipFeatures):
 
     def value_names(self, sample_rate: int) -> list[str]:
         """Return the names of the descriptors."""
-        return _DescriptorsModule(self, sample_rate).names
+        families = frozenset(self.families)
+        return _names(families, _curve_names(families, len(contrast_edges(sample_rate))))
 
     def build(self, sample_rate: int) -> FeaturesModule:
         """Return the module; see :class:`~skastw.features.Features`."""
@@ -138,47 +142,44 @@ class Descriptors(WholeClipFeatures):
 
 
 class _DescriptorsModule(WholeClipModule):
-    """Built :class:`Descriptors`. It computes on the CPU: its tensors are small."""
+    """Built :class:`Descriptors`. It computes on the CPU, because its tensors are small."""
 
     def __init__(self, params: Descriptors, sample_rate: int) -> None:
         super().__init__()
         params.check_params()
         self.families, self.fmin, self.fmax = frozenset(params.families), params.fmin, params.fmax
         self.sample_rate = sample_rate
+        self.edges = contrast_edges(sample_rate)
+        self.curves = _curve_names(self.families, len(self.edges))
+        self.names = _names(self.families, self.curves)
+        self.n_features = len(self.names)
 
         self.hop_length, self.chroma_hop = (max(1, round(hop * sample_rate)) for hop in (_HOP, _CHROMA_HOP))
         self.n_fft, self.n_chroma_fft = (2 ** math.ceil(math.log2(s * sample_rate)) for s in (_WINDOW, _CHROMA_WINDOW))
         self.window, self.chroma_window = (centred_window("hann", None, n) for n in (self.n_fft, self.n_chroma_fft))
         self.frequencies = torch.arange(self.n_fft // 2 + 1) * sample_rate / self.n_fft
-        self.edges = contrast_edges(sample_rate)
         self.mel_filters = torch.from_numpy(mel_filter_bank(sample_rate, self.n_fft, _N_MELS).T.copy())
         self.chroma_filters = _chroma_filters(sample_rate, self.n_chroma_fft)
 
-        self.names = list(self.values(torch.zeros(1)))
-        self.n_features = len(self.names)
-
     def row(self, waveform: Tensor) -> Tensor:
-        values = self.values(waveform.detach().float().cpu())
-        return torch.tensor(list(values.values())).to(waveform.device)
+        # a copy with the peak 1, so that no lower limit depends on the level
+        samples = waveform.detach().float().cpu()
+        peak = float(samples.abs().max()) or 1.0
+        samples = samples / peak
 
-    def values(self, waveform: Tensor) -> dict[str, float]:
-        """Return the descriptors of a clip (N,) by name."""
-        clip = self.frames_of(waveform)
-        values = {**_of_curves(clip, self.families)}
-        if "level" in self.families:
-            values |= _of_level(clip)
-        if "pitch" in self.families:
-            values |= _of_pitch(clip)
-        if "voicing" in self.families:
-            values |= _of_voicing(clip)
-        if "chroma" in self.families:
-            values |= _of_chroma(self.chroma(waveform))
-        if "rhythm" in self.families:
-            values |= _of_modulation(clip) | _of_onsets(clip.onsets)
-        return values
+        clip = self.frames_of(samples, gain=20 * math.log10(peak))
+        values = {
+            **(_of_curves(clip, self.families, self.curves) if self.curves else {}),
+            **(_of_level(clip) if "level" in self.families else {}),
+            **(_of_pitch(clip) if "pitch" in self.families else {}),
+            **(_of_voicing(clip) if "voicing" in self.families else {}),
+            **(_of_chroma(self.chroma(samples)) if "chroma" in self.families else {}),
+            **(_of_modulation(clip) | _of_onsets(clip.onsets) if "rhythm" in self.families else {}),
+        }
+        return torch.tensor([values[name] for name in self.names]).to(waveform.device)
 
-    def frames_of(self, waveform: Tensor) -> _Frames:
-        """Return the low-level descriptors of each frame."""
+    def frames_of(self, waveform: Tensor, gain: float) -> _Frames:
+        """Return the low-level descriptors of each frame of a waveform (N,), and its levels plus ``gain`` (dB)."""
         windows = librosa_windows(waveform[None], torch.tensor([len(waveform)]), self.n_fft, self.hop_length)
         n_bands = len(self.edges)
         parts = in_slabs(windows, self._of_windows)[0].split([1, len(SHAPE), n_bands, n_bands, _N_MELS], dim=1)
@@ -198,7 +199,7 @@ class _DescriptorsModule(WholeClipModule):
         contrast = limited_decibels(peaks) - limited_decibels(valleys)
         spectrum = [crossings[:, None].add(0.005).log2(), octaves, shape[:, -1:], contrast, onsets[:, None]]
         return _Frames(
-            level=level,
+            level=level + gain,
             pitch=pitch,
             periodicity=periodicity,
             spectrum=torch.cat(spectrum, dim=1),
@@ -258,10 +259,8 @@ class _Frames:
 
     @functools.cached_property
     def active(self) -> Tensor:
-        """Whether each frame is not much quieter than the loud ones; all frames of a silent clip are active."""
-        loud = float(percentiles(self.level, [95]))
-        active = self.level >= max(loud - _ACTIVE_RANGE, _SILENCE)
-        return active if bool(active.any()) else torch.ones_like(active)
+        """Whether each frame is not much quieter than the loud ones."""
+        return self.level >= float(percentiles(self.level, [95])) - _ACTIVE_RANGE
 
     @property
     def voiced(self) -> Tensor:
@@ -269,44 +268,90 @@ class _Frames:
         return self.pitch > 0
 
 
+# ------------------------------------------------------------------ names
+
+#: Names of the values of the whole clip, by family.
+_LEVEL = (
+    *("rms_mean", "rms_active_mean", "rms_p05", "rms_p50", "rms_p95"),
+    *("active_share", "active_log_seconds", "log_seconds"),
+)
+_PITCH = (
+    *("pitch_p05", "pitch_p20", "pitch_p50", "pitch_p80", "pitch_p95", "pitch_mean", "pitch_std"),
+    *("pitch_range90", "pitch_range60", "pitch_slope", "pitch_start", "pitch_end"),
+    *("pitch_slope_std", "pitch_slope_p05", "pitch_slope_p95", "pitch_rise", "pitch_fall", "pitch_rising_share"),
+    *("jitter_mean", "jitter_p50", "shimmer_mean", "hnr_mean", "hnr_std", "hnr_p20", "hnr_p80"),
+)
+_VOICING = (
+    *("voiced_share", "voiced_active_share", "voiced_rate", "voiced_active_rate"),
+    *("voiced_seconds_mean", "voiced_seconds_std", "voiced_seconds_max"),
+    *("unvoiced_seconds_mean", "unvoiced_seconds_std"),
+)
+_CHROMA = (
+    "chroma_mean",
+    *(f"chroma{i:02d}_{functional}" for functional in ("mean", "std") for i in range(12)),
+    *(f"tonnetz{i:02d}_{functional}" for functional in ("mean", "std") for i in range(6)),
+)
+_MODULATION = tuple(
+    f"modulation_{name}_{low:g}hz"
+    for low in _MODULATIONS[:-1]
+    for name in (*(f"band{group}" for group in range(_N_GROUPS)), "level")
+)
+_OF_CLIP = {
+    "level": _LEVEL,
+    "pitch": _PITCH,
+    "voicing": _VOICING,
+    "chroma": _CHROMA,
+    "rhythm": (*_MODULATION, "tempo", "tempo_clarity", "onset_rate"),
+}
+
+
+def _curve_names(families: frozenset[str], n_bands: int) -> list[str]:
+    """Return the names of the values over time."""
+    names = {
+        "level": ["level"],
+        "voicing": ["periodicity"],
+        "spectrum": ["zero_crossings", *SHAPE, *(f"contrast{band}" for band in range(n_bands)), "flux"],
+        "mfcc": [f"mfcc{i:02d}" for i in range(1, _N_MFCC + 1)],
+        "mel": [f"mel{i:02d}" for i in range(_N_MELS)],
+    }
+    return [name for family, part in names.items() if family in families for name in part]
+
+
+def _summary_names(curves: list[str]) -> list[str]:
+    """Return the names of the summaries of values over time, row by row."""
+    rows = [f"{selection}_{functional}" for selection in _SELECTIONS for functional in FUNCTIONALS]
+    rows += [f"course_{order}" for order in range(1, N_WAVES + 1)]
+    return [f"{name}_{row}" for row in rows for name in curves]
+
+
+def _names(families: frozenset[str], curves: list[str]) -> list[str]:
+    """Return the names of all values."""
+    return [*_summary_names(curves), *(n for family, part in _OF_CLIP.items() if family in families for n in part)]
+
+
 # ------------------------------------------------------------------ values over time, summarised
 
 
-def _curves(clip: _Frames) -> dict[str, tuple[list[str], Tensor]]:
-    """Return the names and the values over time of each family."""
-    n_bands = clip.spectrum.shape[1] - len(SHAPE) - 2
-    bands = [f"contrast{band}" for band in range(n_bands)]
-    cepstrum = cepstral_coefficients(clip.mel, _N_MFCC + 1)[:, 1:]
-    return {
-        "level": (["level"], (clip.level - _total(clip.level))[:, None]),
-        "voicing": (["periodicity"], clip.periodicity[:, None]),
-        "spectrum": (["zero_crossings", *SHAPE, *bands, "flux"], clip.spectrum),
-        "mfcc": ([f"mfcc{i:02d}" for i in range(1, _N_MFCC + 1)], cepstrum),
-        "mel": ([f"mel{i:02d}" for i in range(_N_MELS)], clip.mel - _total(clip.mel)),
+def _of_curves(clip: _Frames, families: frozenset[str], curves: list[str]) -> dict[str, float]:
+    """Return the summaries of the values over time, which are named ``curves``."""
+    parts = {
+        "level": (clip.level - _total(clip.level))[:, None],
+        "voicing": clip.periodicity[:, None],
+        "spectrum": clip.spectrum,
+        "mfcc": cepstral_coefficients(clip.mel, _N_MFCC + 1)[:, 1:],
+        "mel": clip.mel - _total(clip.mel),
     }
+    values = torch.cat([part for family, part in parts.items() if family in families], dim=1)
+
+    changes, active, voiced = changes_of(values), clip.active, clip.voiced
+    masks = active, active & voiced, active & ~voiced
+    rows = torch.cat([*(summaries(values, changes, mask, active) for mask in masks), waves(values, active)])
+    return dict(zip(_summary_names(curves), rows.flatten().tolist(), strict=True))
 
 
 def _total(levels: Tensor) -> Tensor:
     """Return the level of the mean power (dB)."""
     return decibels((10 ** (levels / 10)).mean())
-
-
-def _of_curves(clip: _Frames, families: frozenset[str]) -> dict[str, float]:
-    chosen = [curve for family, curve in _curves(clip).items() if family in families]
-    if not chosen:
-        return {}
-    names = [name for part, _ in chosen for name in part]
-    values = torch.cat([part for _, part in chosen], dim=1)
-
-    changes, active, voiced = changes_of(values), clip.active, clip.voiced
-    result: dict[str, float] = {}
-    for selection, mask in (("active", active), ("voiced", active & voiced), ("unvoiced", active & ~voiced)):
-        rows = summaries(values, changes, mask, active)
-        for functional, row in zip(FUNCTIONALS, rows.tolist(), strict=True):
-            result |= {f"{name}_{selection}_{functional}": value for name, value in zip(names, row, strict=True)}
-    for order, row in enumerate(waves(values, active).tolist(), start=1):
-        result |= {f"{name}_course_{order}": value for name, value in zip(names, row, strict=True)}
-    return result
 
 
 # ------------------------------------------------------------------ values of the whole clip
@@ -387,11 +432,10 @@ def _of_voicing(clip: _Frames) -> dict[str, float]:
 
 def _of_chroma(energy: Tensor) -> dict[str, float]:
     chroma = energy / energy.amax(dim=1, keepdim=True).clamp(min=1e-10)
-    values = {"chroma_mean": float(chroma.mean())}
-    for name, part in (("chroma", chroma), ("tonnetz", tonal_centroids(chroma))):
-        for functional, row in (("mean", part.mean(dim=0)), ("std", part.std(dim=0, correction=0))):
-            values |= {f"{name}{i:02d}_{functional}": value for i, value in enumerate(row.tolist())}
-    return values
+    parts = [chroma.mean()[None]]
+    for part in (chroma, tonal_centroids(chroma)):
+        parts += [part.mean(dim=0), part.std(dim=0, correction=0)]
+    return dict(zip(_CHROMA, torch.cat(parts).tolist(), strict=True))
 
 
 def _of_modulation(clip: _Frames) -> dict[str, float]:
@@ -401,13 +445,8 @@ def _of_modulation(clip: _Frames) -> dict[str, float]:
     power = torch.fft.rfft(levels - levels.mean(dim=0), n=n_fft, dim=0).abs().square() / len(levels)
 
     rates = torch.arange(len(power)) / (n_fft * _HOP)
-    names = [*(f"band{group}" for group in range(_N_GROUPS)), "level"]
-    values: dict[str, float] = {}
-    for low, high in zip(_MODULATIONS[:-1], _MODULATIONS[1:], strict=True):
-        inside = power[(rates >= low) & (rates < high)].mean(dim=0)
-        row = (10 * (inside + _WEAK).log10()).tolist()
-        values |= {f"modulation_{name}_{low:g}hz": value for name, value in zip(names, row, strict=True)}
-    return values
+    inside = [power[(rates >= low) & (rates < high)].mean(dim=0) for low, high in pairwise(_MODULATIONS)]
+    return dict(zip(_MODULATION, (10 * (torch.cat(inside) + _WEAK).log10()).tolist(), strict=True))
 
 
 def _of_onsets(onsets: Tensor) -> dict[str, float]:

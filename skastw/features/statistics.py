@@ -25,9 +25,9 @@ N_MFCC = 20
 class Statistics(WholeClipFeatures):
     """Summary statistics of log-mel frames: one frame for each clip.
 
-    The values are those of ``ASTWFeaturizer(output="statistics")``; see :func:`frame_statistics`. As a front end with
-    ``encoder="identity"``, ``normalization="per_bin"`` and ``augment=None``, they make a linear model that is saved as a
-    network. Padding a clip does not change its frame.
+    The values are those of ``ASTWFeaturizer(output="statistics")``; see :func:`frame_statistics`. With
+    ``encoder="identity"``, ``normalization="per_bin"`` and ``augment=None``, a network on them is a linear model.
+    Padding a clip does not change its frame.
 
     Parameters
     ----------
