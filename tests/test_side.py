@@ -105,7 +105,7 @@ def test_the_exact_layer_has_no_better_neighbour():
 def test_constant_columns_have_no_effect():
     x = torch.cat([torch.randn(10, 2, generator=torch.Generator().manual_seed(0)), torch.full((10, 1), 3.0)], dim=1)
     layer = fit_linear(x, (x[:, 0] > 0).long(), torch.ones(10), cross_entropy, 2, C=1.0)
-    assert float(layer.weight[:, 2].abs().max().detach()) == 0.0
+    assert float(layer.weight[:, 2].abs().max().detach()) < 1e-12
     assert layer.weight.isfinite().all()
 
 

@@ -33,7 +33,7 @@ GROUPS: dict[str, tuple[str, list[str]]] = {
     "Data sets": ("", ["skastw.datasets"]),
     "Audio": ("", ["skastw.audio", "skastw.audio.clips"]),
     "Recipes": ("", ["skastw.recipes"]),
-    "Evaluation": ("", ["skastw.evaluation", "skastw.runs", "skastw.analysis"]),
+    "Evaluation": ("", ["skastw.evaluation", "skastw.runs", "skastw.analysis", "skastw.estimators.baselines"]),
     "Plots": ("", ["skastw.plots"]),
     "Demo": ("", ["skastw.serving"]),
     "Fitted models": ("", ["skastw.network", "skastw.targets"]),

@@ -347,7 +347,9 @@ def component_from_config(base: type[C], config: object, *, depth: int = MAX_DEP
         got = f"Got unknown parameters {unknown} for {base.kind} {component.name!r}"
         raise ComponentError(f"{got}, expected names among {sorted(known)}{did_you_mean(unknown[0], known) or '.'}")
 
-    component.set_params(**{name: _from_json(value, depth) for name, value in config["params"].items()})
+    params = {name: _from_json(value, depth) for name, value in config["params"].items()}
+    tuples = {name for name, value in params.items() if isinstance(known[name], tuple) and isinstance(value, list)}
+    component.set_params(**{name: tuple(value) if name in tuples else value for name, value in params.items()})
     component.check_params()
     return component
 

@@ -16,6 +16,8 @@ from sklearn.svm import SVC
 from skastw.core.text import unknown_value
 from skastw.estimators.featurizer import ASTWFeaturizer
 
+__all__ = ["baseline_names", "make_baseline"]
+
 
 @dataclass(frozen=True)
 class _Baseline:

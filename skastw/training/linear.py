@@ -120,7 +120,13 @@ def fit_linear(
 
 
 def moments(vectors: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the weighted mean and standard deviation of each column of vectors (n, D); 1 for constant columns."""
+    """Return the weighted mean and standard deviation of each column; 1 for constant columns.
+
+    Parameters
+    ----------
+    vectors : Tensor of shape (n, D)
+    weights : Tensor of shape (n,)
+    """
     shares = (weights / weights.sum())[:, None]
     mean = (shares * vectors).sum(dim=0)
     scale = (shares * (vectors - mean).square()).sum(dim=0).sqrt()
