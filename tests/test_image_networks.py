@@ -301,7 +301,9 @@ def test_the_last_layer_is_fine_tuned_and_the_model_is_saved_whole(checkpoints, 
 
 def test_a_frozen_network_becomes_a_front_end(checkpoints, tones, tmp_path):
     encoder = ImageEncoder(weights=checkpoints["convnext"])
-    clf = ASTWClassifier(features=LogMel(n_mels=N_FEATURES), encoder=encoder, normalization="none", epochs=2).fit(*tones)
+    clf = ASTWClassifier(features=LogMel(n_mels=N_FEATURES), encoder=encoder, normalization="none", epochs=2).fit(
+        *tones
+    )
     components = clf.trained_.components
     assert isinstance(components.features, Frozen)
     assert isinstance(components.encoder, IdentityEncoder)
