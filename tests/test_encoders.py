@@ -460,3 +460,19 @@ def test_stochastic_depth_skips_branches_in_training_only_and_keeps_their_mean()
     assert {round(change, 4) for change in changes} == {0.0, 2.0}
     assert sum(changes) / 400 == pytest.approx(1.0, abs=0.15)
     torch.testing.assert_close(block.eval()(x, None), x + 1)
+
+
+def test_frames_are_dropped_in_training_only_and_never_all_of_a_clip():
+    module = ASTWEncoder(d_model=8, num_heads=2, num_layers=1, dropout=0.0, drop_frames=0.7, drop_path=0.0)
+    module = module.build(n_features=4, max_frames=100)
+    frames, lengths = random_frames([60, 31, 1], 4)
+    assert module.eval()(frames, lengths)[1].tolist() == [30, 16, 1]
+    for seed in range(20):
+        with torch_seed(seed):
+            kept, n_kept = module.train()(frames, lengths)
+        assert kept.shape[1] == n_kept[0] == 10
+        assert 1 <= n_kept[1] <= 10
+        assert n_kept[2] == 1
+        with torch_seed(seed):
+            alone, _ = module(frames[1:2], lengths[1:2])
+        torch.testing.assert_close(alone[0, : n_kept[1]], kept[1, : n_kept[1]], atol=1e-5, rtol=1e-5)

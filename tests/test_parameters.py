@@ -289,7 +289,7 @@ def test_settings_last_for_so_many_steps(min_steps, n_clips, epochs):
     assert (settings.epochs, settings.n_epochs) == (2, 2)
 
 
-@pytest.mark.parametrize(("n_clips", "epochs"), [(1, DEFAULT_STEPS), (4 * DEFAULT_STEPS, DEFAULT_EPOCHS), (8, 550)])
+@pytest.mark.parametrize(("n_clips", "epochs"), [(1, DEFAULT_STEPS), (4 * DEFAULT_STEPS, DEFAULT_EPOCHS), (8, 1000)])
 def test_without_a_number_of_epochs_a_small_data_set_gets_more_of_them(n_clips, epochs):
     settings = TrainingSettings(batch_size=4, device="cpu", precision="float32", seed=1, verbose=0)
     assert settings.lasting(n_clips).n_epochs == epochs

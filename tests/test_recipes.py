@@ -111,10 +111,10 @@ def test_the_defaults_keep_the_numbers_of_the_announcement():
     announced, default = ASTWClassifier.from_recipe("astw"), ASTWClassifier()
     ours, theirs = params_of(default), params_of(announced)
     changed = {name for name in ours if ours[name] != theirs[name] and name not in ("features", "encoder", "pooling")}
-    assert changed == {"augment", "ema_decay", "encoder__drop_path", "epochs", "normalization"}
+    assert changed == {"augment", "ema_decay", "encoder__drop_frames", "encoder__drop_path", "epochs", "normalization"}
     for kind in ("features", "encoder", "pooling"):
         ours, theirs = (getattr(resolve_components(clf), kind).get_params() for clf in (default, announced))
-        assert {name for name in ours if ours[name] != theirs[name]} <= {"drop_path"}
+        assert {name for name in ours if ours[name] != theirs[name]} <= {"drop_path", "drop_frames"}
 
 
 @pytest.mark.parametrize("name", TEMPLATES)

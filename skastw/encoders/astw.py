@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skastw.core.batching import frame_mask, is_padded, padding_mask
+from skastw.core.generators import generator_on
 from skastw.core.parameters import integers, param, parameters, reals
 from skastw.encoders._transformer import TransformerEncoder, TransformerModule
 
@@ -60,6 +61,12 @@ class ASTWEncoder(TransformerEncoder):
     )
     num_heads: int = param(default=6, valid=[integers(1, 256)], doc="Number of attention heads.")
     num_layers: int = param(default=8, valid=[integers(1, 128)], doc="Number of transformer blocks L.")
+    drop_frames: float = param(
+        default=0.5,
+        valid=[reals(0, 1, closed="left")],
+        doc="Share of the frames that a training step leaves out before the blocks, at random. This regularises, and "
+        "makes a step quicker.",
+    )
     drop_path: float = param(
         default=0.2,
         valid=[reals(0, 1, closed="left")],
@@ -108,10 +115,44 @@ def fill_sinusoids(positions: Tensor, scale: float) -> None:
         positions.copy_(scale * torch.cat([angles.sin(), angles[:, : width - n_sines].cos()], dim=1))
 
 
+def drop_frames(x: Tensor, lengths: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    """Leave out a random share of the frames, at the same positions in all clips; the first frame always stays.
+
+    Parameters
+    ----------
+    x : Tensor of shape (B, T, D)
+    lengths : Tensor of shape (B,)
+    share : float
+        Share of the frames that are left out, in [0, 1).
+
+    Returns
+    -------
+    x : Tensor of shape (B, T', D)
+    lengths : Tensor of shape (B,)
+        Number of real frames that are left, at least 1.
+
+    References
+    ----------
+    Koutini et al., "Efficient Training of Audio Transformers with Patchout", 2022 (unstructured patchout).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastw.encoders.astw import drop_frames
+    >>> x, lengths = drop_frames(torch.zeros(2, 10, 4), torch.tensor([10, 1]), 0.5)
+    >>> tuple(x.shape), lengths.tolist()
+    ((2, 5, 4), [5, 1])
+    """
+    n_others = x.shape[1] - 1
+    kept = torch.randperm(n_others, generator=generator_on(torch.device("cpu")))[: round(n_others * (1 - share))]
+    index = torch.cat([torch.zeros(1, dtype=torch.int64), 1 + kept.sort().values])
+    return x[:, index.to(x.device)], (index < lengths[:, None]).sum(dim=1)
+
+
 class _ASTWModule(TransformerModule):
     def __init__(self, params: ASTWEncoder, n_features: int, max_frames: int) -> None:
         super().__init__(params)
-        d_model = params.d_model
+        d_model, self.drop_frames = params.d_model, params.drop_frames
         self.conv1 = nn.Conv1d(n_features, d_model, kernel_size=3, padding=1)
         self.conv2 = nn.Conv1d(d_model, d_model, kernel_size=3, stride=2, padding=1)
         self.positions = nn.Parameter(torch.empty((max_frames + 1) // 2, d_model))
@@ -125,6 +166,8 @@ class _ASTWModule(TransformerModule):
         x, lengths = self._stem(frames, lengths)
         positions = self.positions[: x.shape[1]].to(x.dtype)  # otherwise all sums in the blocks would be float32
         x = self.drop(x + positions)
+        if self.training and self.drop_frames > 0:
+            x, lengths = drop_frames(x, lengths, self.drop_frames)
         return self.run_blocks(x, padding_mask(x, lengths)), lengths
 
     def _stem(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:

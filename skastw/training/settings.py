@@ -13,7 +13,7 @@ from skastw.training.linear import LinearParams
 from skastw.training.optim import OptimizerParams
 
 #: Number of epochs, and of training steps, that ``epochs=None`` trains at least.
-DEFAULT_EPOCHS, DEFAULT_STEPS = 30, 1100
+DEFAULT_EPOCHS, DEFAULT_STEPS = 30, 2000
 
 
 @parameters
