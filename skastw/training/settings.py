@@ -12,8 +12,8 @@ from skastw.training.average import AverageParams
 from skastw.training.linear import LinearParams
 from skastw.training.optim import OptimizerParams
 
-#: Number of epochs, and of training steps, that ``epochs=None`` trains at least.
-DEFAULT_EPOCHS, DEFAULT_STEPS = 30, 2000
+#: With ``epochs=None``: the number of training steps, and the smallest and the largest number of epochs.
+DEFAULT_STEPS, DEFAULT_EPOCHS = 2000, (30, 100)
 
 
 @parameters
@@ -23,9 +23,9 @@ class TrainingParams(OptimizerParams, AverageParams, LinearParams):
     epochs: int | None = param(
         default=None,
         valid=[integers(1), None],
-        doc="Maximum number of epochs, that is, of passes over the training clips. None stands for "
-        f"{DEFAULT_EPOCHS}, or for as many as {DEFAULT_STEPS} training steps take, whichever is more: a small data set "
-        "needs more epochs than a large one.",
+        doc="Maximum number of epochs, that is, of passes over the training clips. None stands for as many as "
+        f"{DEFAULT_STEPS} training steps take, but at least {DEFAULT_EPOCHS[0]} and at most {DEFAULT_EPOCHS[1]}: a small "
+        "data set needs more epochs than a large one.",
     )
     min_steps: int = param(
         default=0,
@@ -73,12 +73,13 @@ class TrainingSettings(TrainingParams):
     constant_lr: bool = False
 
     def __post_init__(self) -> None:
-        self.n_epochs = self.n_epochs or self.epochs or DEFAULT_EPOCHS
+        self.n_epochs = self.n_epochs or self.epochs or DEFAULT_EPOCHS[0]
 
     def lasting(self, n_clips: int) -> Self:
         """Return the settings with the number of epochs for ``n_clips`` training clips."""
         if self.solver == "lbfgs":
             return replace(self, n_epochs=1, ema_decay=None)
         steps = math.ceil(n_clips / self.batch_size)
-        epochs = max(DEFAULT_EPOCHS, math.ceil(DEFAULT_STEPS / steps)) if self.epochs is None else self.epochs
+        fewest, most = DEFAULT_EPOCHS
+        epochs = min(max(fewest, math.ceil(DEFAULT_STEPS / steps)), most) if self.epochs is None else self.epochs
         return replace(self, n_epochs=max(epochs, math.ceil(self.min_steps / steps)))
