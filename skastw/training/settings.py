@@ -24,8 +24,8 @@ class TrainingParams(OptimizerParams, AverageParams, LinearParams):
         default=None,
         valid=[integers(1), None],
         doc="Maximum number of epochs, that is, of passes over the training clips. None stands for as many as "
-        f"{DEFAULT_STEPS} training steps take, but at least {DEFAULT_EPOCHS[0]} and at most {DEFAULT_EPOCHS[1]}: a small "
-        "data set needs more epochs than a large one.",
+        f"{DEFAULT_STEPS} training steps take, but at least {DEFAULT_EPOCHS[0]} and at most {DEFAULT_EPOCHS[1]}: a "
+        "small data set needs more epochs than a large one.",
     )
     min_steps: int = param(
         default=0,
