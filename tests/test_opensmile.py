@@ -40,7 +40,7 @@ def test_short_and_silent_and_loud_clips_have_finite_values(output):
 @needs_opensmile
 def test_a_sample_at_full_scale_does_not_wrap_around():
     loud, nearly = (ASTWFeaturizer(output="egemaps").fit_transform([level / 0.3 * TONE]) for level in (1.0, 0.9999))
-    np.testing.assert_allclose(loud, nearly, rtol=0.02, atol=0.1)
+    np.testing.assert_allclose(loud, nearly, rtol=0.05, atol=0.1)
 
 
 @pytest.mark.parametrize("output", SETS)

@@ -84,6 +84,16 @@ def changes_of(values: Tensor) -> Tensor:
 def percentiles(values: Tensor, wanted: Sequence[float]) -> Tensor:
     """Return percentiles along the first axis, as ``numpy.percentile`` does; torch's function refuses long recordings.
 
+    Parameters
+    ----------
+    values : Tensor of shape (T, ...)
+    wanted : sequence of float
+        Percentiles between 0 and 100.
+
+    Returns
+    -------
+    Tensor of shape (n_wanted, ...)
+
     Examples
     --------
     >>> import torch
@@ -100,6 +110,10 @@ def percentiles(values: Tensor, wanted: Sequence[float]) -> Tensor:
 
 def stretches(mask: Tensor) -> Tensor:
     """Return the start and the end of each stretch of True, shape (n, 2).
+
+    Parameters
+    ----------
+    mask : Tensor of shape (T,), bool
 
     Examples
     --------

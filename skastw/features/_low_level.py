@@ -36,6 +36,14 @@ def zero_crossing_rate(waveform: Tensor, n_fft: int, hop_length: int, n_frames: 
 
     It is that of ``librosa.feature.zero_crossing_rate``.
 
+    Parameters
+    ----------
+    waveform : Tensor of shape (N,)
+    n_fft, hop_length : int
+        Length of a frame, and step between frames, in samples.
+    n_frames : int
+        Number T of frames, which are centred on every ``hop_length``-th sample.
+
     Examples
     --------
     >>> import torch
@@ -77,6 +85,11 @@ def spectral_shape(magnitudes: Tensor, frequencies: Tensor) -> Tensor:
 
 def contrast_edges(sample_rate: float) -> list[float]:
     """Return the lower edges of the bands of spectral contrast (Hz): 0, 200, 400, ... below half the sample rate.
+
+    Parameters
+    ----------
+    sample_rate : float
+        Samples per second (Hz).
 
     Examples
     --------

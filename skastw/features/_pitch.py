@@ -86,6 +86,12 @@ def _without_short_stretches(voiced: Tensor) -> Tensor:
 def decimated(waveform: Tensor, sample_rate: int) -> tuple[Tensor, float]:
     """Return every n-th sample of the smoothed waveform, and the new sample rate, which is 12 to 24 kHz or the old one.
 
+    Parameters
+    ----------
+    waveform : Tensor of shape (N,)
+    sample_rate : int
+        Samples per second (Hz).
+
     Examples
     --------
     >>> import torch
@@ -107,7 +113,16 @@ def decimated(waveform: Tensor, sample_rate: int) -> tuple[Tensor, float]:
 def correlations(
     waveform: Tensor, rate: float, hop: float, n_frames: int, fmin: float, fmax: float
 ) -> tuple[Tensor, Tensor]:
-    """Return lags in samples (L,), and the normalised cross-correlation (T, L) at them."""
+    """Return lags in samples (L,), and the normalised cross-correlation (T, L) at them.
+
+    Parameters
+    ----------
+    waveform : Tensor of shape (N,)
+    rate : float
+        Samples per second (Hz).
+    hop, n_frames, fmin, fmax
+        See :func:`track_pitch`.
+    """
     shortest, longest = max(2, math.floor(rate / fmax) - 1), math.ceil(rate / fmin) + 1
     width = round(_WINDOW * rate)
     size = width + longest
@@ -134,7 +149,16 @@ def correlations(
 
 
 def candidates(lags: Tensor, correlation: Tensor, rate: float) -> tuple[Tensor, Tensor]:
-    """Return the frequencies (Hz) and heights of the highest peaks of each frame, both of shape (T, K)."""
+    """Return the frequencies (Hz) and heights of the highest peaks of each frame, both of shape (T, K).
+
+    Parameters
+    ----------
+    lags : Tensor of shape (L,)
+        In samples.
+    correlation : Tensor of shape (T, L)
+    rate : float
+        Samples per second (Hz).
+    """
     left, middle, right = correlation[:, :-2], correlation[:, 1:-1], correlation[:, 2:]
     is_peak = (middle >= left) & (middle > right)
     octaves = torch.log2(lags[1:-1] / lags[0])
