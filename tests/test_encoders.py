@@ -49,7 +49,8 @@ from skastw.errors import ComponentError
 GUIDE = Path(__file__).parent.parent / "docs" / "user_guide.md"
 MAX_FRAMES = 70
 SMALL = {"d_model": 16, "num_heads": 2, "num_layers": 2, "width": 4, "channels": 16, "hidden": 8, "embedding": 8}
-SMALL |= {"patch_frames": 4, "patch_bins": 5, "dropout": 0.0, "embedding_dropout": 0.0, "drop_path": 0.0, "drop_frames": 0.0}
+SMALL |= {"patch_frames": 4, "patch_bins": 5}
+SMALL |= dict.fromkeys(("dropout", "embedding_dropout", "drop_path", "drop_frames"), 0.0)
 
 
 #: Every encoder, and those beside the defaults that run other code.
