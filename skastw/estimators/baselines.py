@@ -31,7 +31,7 @@ class _Baseline:
 _BASELINES = {
     "statistics-svm": _Baseline("statistics", SVC(C=10.0)),
     "descriptors-svm": _Baseline("descriptors", SVC(kernel="linear", C=0.003)),
-    "descriptors-logistic": _Baseline("descriptors", LogisticRegression(C=0.003, max_iter=1000)),
+    "descriptors-logistic": _Baseline("descriptors", LogisticRegression(C=0.03, max_iter=1000)),
     "egemaps-svm": _Baseline("egemaps", SVC(kernel="linear", C=0.1)),
     "compare-svm": _Baseline("compare", SVC(kernel="linear", C=0.001)),
 }
