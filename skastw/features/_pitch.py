@@ -83,23 +83,6 @@ def _without_short_stretches(voiced: Tensor) -> Tensor:
     return widest(inner)[0] > 0
 
 
-def decimation(sample_rate: int) -> int:
-    """Return the n of :func:`decimated`.
-
-    Parameters
-    ----------
-    sample_rate : int
-        Samples per second (Hz).
-
-    Examples
-    --------
-    >>> from skastw.features._pitch import decimation
-    >>> decimation(16000), decimation(44100)
-    (1, 3)
-    """
-    return max(1, sample_rate // _RATE)
-
-
 def decimated(waveform: Tensor, sample_rate: int) -> tuple[Tensor, float]:
     """Return every n-th sample of the smoothed waveform, and the new sample rate, which is 12 to 24 kHz or the old one.
 
@@ -117,8 +100,8 @@ def decimated(waveform: Tensor, sample_rate: int) -> tuple[Tensor, float]:
     >>> len(samples), rate
     (14700, 14700.0)
     """
-    factor = decimation(sample_rate)
-    if factor == 1:
+    factor = sample_rate // _RATE
+    if factor <= 1:
         return waveform, float(sample_rate)
     kernel = torch.hann_window(4 * factor + 1, periodic=False, dtype=waveform.dtype)
     smoothed = nn.functional.conv1d(

@@ -28,7 +28,7 @@ from skastw.features._low_level import (
     tonal_centroids,
     zero_crossing_rate,
 )
-from skastw.features._pitch import decimated, decimation, track_pitch
+from skastw.features._pitch import track_pitch
 from skastw.features.statistics import cepstral_coefficients
 
 #: Families of descriptors that are computed by default, and all families.
@@ -154,14 +154,12 @@ class _DescriptorsModule(WholeClipModule):
         self.names = _names(self.families, self.curves)
         self.n_features = len(self.names)
 
-        chroma_rate = sample_rate / decimation(sample_rate)  # notes lie far below 6 kHz
-        rates = ((sample_rate, _HOP, _WINDOW), (chroma_rate, _CHROMA_HOP, _CHROMA_WINDOW))
-        self.hop_length, self.chroma_hop = (max(1, round(hop * rate)) for rate, hop, _ in rates)
-        self.n_fft, self.n_chroma_fft = (2 ** math.ceil(math.log2(window * rate)) for rate, _, window in rates)
+        self.hop_length, self.chroma_hop = (max(1, round(hop * sample_rate)) for hop in (_HOP, _CHROMA_HOP))
+        self.n_fft, self.n_chroma_fft = (2 ** math.ceil(math.log2(s * sample_rate)) for s in (_WINDOW, _CHROMA_WINDOW))
         self.window, self.chroma_window = (centred_window("hann", None, n) for n in (self.n_fft, self.n_chroma_fft))
         self.frequencies = torch.arange(self.n_fft // 2 + 1) * sample_rate / self.n_fft
         self.mel_filters = torch.from_numpy(mel_filter_bank(sample_rate, self.n_fft, _N_MELS).T.copy())
-        self.chroma_filters = _chroma_filters(chroma_rate, self.n_chroma_fft)
+        self.chroma_filters = _chroma_filters(sample_rate, self.n_chroma_fft)
 
     def row(self, waveform: Tensor) -> Tensor:
         # a copy with the peak 1, so that no lower limit depends on the level
@@ -211,7 +209,6 @@ class _DescriptorsModule(WholeClipModule):
 
     def chroma(self, waveform: Tensor) -> Tensor:
         """Return the energy of each pitch class, shape (T, 12)."""
-        waveform, _ = decimated(waveform, self.sample_rate)
         lengths = torch.tensor([len(waveform)])
         windows = librosa_windows(waveform[None], lengths, self.n_chroma_fft, self.chroma_hop)
         return in_slabs(windows, lambda part: power_spectrum(part, self.chroma_window) @ self.chroma_filters)[0]
@@ -228,7 +225,7 @@ class _DescriptorsModule(WholeClipModule):
 
 
 @functools.lru_cache(maxsize=8)
-def _chroma_filters(sample_rate: float, n_fft: int) -> Tensor:
+def _chroma_filters(sample_rate: int, n_fft: int) -> Tensor:
     """Return the share of each bin of a spectrum in each pitch class, shape (K, 12)."""
     import librosa
 
