@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -121,8 +122,9 @@ def peaks_and_valleys(magnitudes: Tensor, frequencies: Tensor, edges: list[float
         n_extreme = max(1, round(_QUANTILE * (last + 1 - first)))
 
         part = magnitudes[:, first : last + 1 if math.isinf(high) else max(last, first + 1)]
-        peaks.append(part.topk(n_extreme, dim=1).values.mean(dim=1))
-        valleys.append(part.topk(n_extreme, dim=1, largest=False).values.mean(dim=1))
+        ordered = torch.from_numpy(np.sort(part.numpy(), axis=1))  # in a fraction of the time of torch.topk
+        peaks.append(ordered[:, -n_extreme:].mean(dim=1))
+        valleys.append(ordered[:, :n_extreme].mean(dim=1))
     return torch.stack(peaks, dim=1), torch.stack(valleys, dim=1)
 
 
