@@ -13,7 +13,8 @@ and ``esc50`` (five folds), ``nemo`` (nEMO, five actors, one at a time), ``keywo
 speakers) and ``digits`` (the synthetic voices of the library). Protocols for choosing: ``choice`` (the other four
 emotions of RAVDESS, actors 1 to 20), ``nemo-choice`` (the other four actors), ``keywords-val`` and ``esc50-choice``.
 
-The recipe ``auto`` stands for ``ASTWAutoClassifier``; ``--set`` then sets its parameters.
+The recipe ``default`` stands for ``ASTWClassifier()``, and ``auto`` for ``ASTWAutoClassifier``; ``--set`` then sets its
+parameters.
 """
 
 from __future__ import annotations
@@ -82,6 +83,8 @@ def run_changes(options: argparse.Namespace, protocol: Protocol, name: str, chan
     """Train and test the folds and seeds that the output does not contain yet."""
     if options.recipe == "auto":
         recipe: Any = ASTWAutoClassifier().set_params(**changes)
+    elif options.recipe == "default":
+        recipe = ASTWClassifier().set_params(**resolve_params(changes, name or "--set"))
     else:
         recipe = ASTWClassifier.from_recipe(options.recipe).set_params(**resolve_params(changes, name or "--set"))
     key = {"protocol": options.protocol, "recipe": Path(options.recipe).stem, "ablation": name, "changes": changes}
