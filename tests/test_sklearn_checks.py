@@ -8,7 +8,7 @@ from skastw.encoders import ASTWEncoder
 
 # One batch an epoch and no dropout, so that a weight of 2 is a clip seen twice; float64, so that it is so to 1e-7.
 TINY = {
-    "encoder": ASTWEncoder(d_model=8, num_heads=1, num_layers=1, dropout=0.0),
+    "encoder": ASTWEncoder(d_model=8, num_heads=1, num_layers=1, dropout=0.0, drop_frames=0.0),
     "augment": None,
     "normalization": "none",
     "epochs": 2,

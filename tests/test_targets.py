@@ -654,7 +654,7 @@ def test_special_kinds_are_asked_before_general_ones(own_kinds):
 
 #: A small network that does not learn: the loss in its history is that of the network that predicts.
 STILL = {
-    "encoder": ASTWEncoder(d_model=8, num_heads=2, num_layers=1, ff_mult=2, dropout=0.0),
+    "encoder": ASTWEncoder(d_model=8, num_heads=2, num_layers=1, ff_mult=2, dropout=0.0, drop_frames=0.0),
     "augment": None,
     "epochs": 2,
     "muon_lr": 0.0,

@@ -36,7 +36,7 @@ from skastw.training.optim import OptimizerParams, build_optimizers, matrix_weig
 CPU = torch.device("cpu")
 TARGETS = SingleLabel(np.arange(2))
 N_FEATURES = 6
-TINY = ASTWEncoder(d_model=16, num_heads=2, num_layers=1, dropout=0.0)
+TINY = ASTWEncoder(d_model=16, num_heads=2, num_layers=1, dropout=0.0, drop_frames=0.0)
 #: Settings under which training changes no weight.
 STILL = {"muon_lr": 0.0, "adam_lr": 0.0, "epochs": 1}
 

@@ -128,7 +128,8 @@ def log_mel(paths: list[str]) -> list[torch.Tensor]:
 
 def default_model(n_outputs: int = 8) -> torch.nn.Module:
     """Return the default network with fresh weights."""
-    parts = LogMel(), NoNormalization(), ASTWEncoder(), MeanPooling()
+    encoder = ASTWEncoder(drop_frames=0.0, drop_path=0.0)  # all frames and blocks, as in the references
+    parts = LogMel(), NoNormalization(), encoder, MeanPooling()
     return build_model(*parts, n_outputs=n_outputs, sample_rate=16000, chunk_length=30.0)
 
 

@@ -46,7 +46,7 @@ class ASTWEncoder(TransformerEncoder):
     --------
     >>> import torch
     >>> from skastw.encoders import ASTWEncoder
-    >>> module = ASTWEncoder(d_model=32, num_heads=2, num_layers=1).build(n_features=80, max_frames=100)
+    >>> module = ASTWEncoder(d_model=32, num_heads=2, num_layers=1).build(n_features=80, max_frames=100).eval()
     >>> frames, lengths = module(torch.zeros(2, 9, 80), torch.tensor([9, 4]))
     >>> tuple(frames.shape), lengths.tolist()
     ((2, 5, 32), [5, 2])
