@@ -27,7 +27,7 @@ class _Baseline:
     classifier: Any
 
 
-#: Their regularisation was chosen on sets that no reported score comes from; see the page Benchmarks.
+#: Their regularisation was chosen on protocols that are not reported; see the page Benchmarks.
 _BASELINES = {
     "statistics-svm": _Baseline("statistics", SVC(C=10.0)),
     "descriptors-svm": _Baseline("descriptors", SVC(kernel="linear", C=0.003)),
