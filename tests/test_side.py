@@ -12,6 +12,7 @@ from skastw.datasets import make_tones
 from skastw.encoders import RNNEncoder
 from skastw.errors import ComponentError, ExportError
 from skastw.features import LogMel
+from skastw.network.components import resolve_components
 from skastw.network.model import MOST_DEVIATIONS
 from skastw.training.linear import fit_linear
 
@@ -195,3 +196,8 @@ def test_a_side_vector_needs_one_frame_for_each_clip(features, side):
 def test_a_side_vector_is_not_exported(joined, tmp_path):
     with pytest.raises(ExportError, match=r"side='statistics' cannot be expressed in ONNX.*side=None"):
         joined.export_onnx(tmp_path / "model.onnx")
+
+
+def test_a_single_frame_is_not_augmented_by_default():
+    assert resolve_components(ASTWClassifier(features="statistics")).augment == ()
+    assert len(resolve_components(ASTWClassifier()).augment) == 4

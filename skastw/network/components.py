@@ -22,7 +22,7 @@ from skastw.core.parameters import integers, param, parameters, reals
 from skastw.core.text import without_folders
 from skastw.encoders import Encoder, IdentityEncoder
 from skastw.errors import ArtifactError, ComponentError, plain
-from skastw.features import Features, FeaturesModule, Frozen, Precomputed, Waveform
+from skastw.features import Features, FeaturesModule, Frozen, Precomputed, Waveform, WholeClipFeatures
 from skastw.network.model import AudioModel, build_model
 from skastw.normalization import Normalization
 from skastw.pooling import Pooling
@@ -65,7 +65,8 @@ class ModelParams:
         valid=[str, Augment, "array-like", None],
         doc="Augmentation of the training batches, or a list of augmentations, which are applied in this order, first "
         f"to waveforms, then to frames: {_names('augment')}. None switches augmentation off. "
-        f'``"auto"`` stands for {", ".join(AUTO[True])} with log-mel frames, and for spec_augment with others.',
+        f'``"auto"`` stands for {", ".join(AUTO[True])} with log-mel frames, spec_augment with others, and '
+        "nothing with a single frame for each clip.",
     )
     normalization: str | Normalization = param(
         default="per_bin",
@@ -277,8 +278,8 @@ def resolve_components(params: ModelParams, dtype: torch.dtype = torch.float32) 
     components = named_components(params, dtype)
     if components.encoder.frozen:  # its outputs never change, so they are computed once, like other frames
         frozen = Frozen(encoder=components.encoder, features=components.features, chunk_length=components.chunk_length)
-        augment = listed_augmentations(params.augment, log_mel=frozen.log_mel)
-        components = replace(components, features=frozen, encoder=IdentityEncoder(), augment=tuple(augment))
+        augment = tuple(_listed(params.augment, frozen))
+        components = replace(components, features=frozen, encoder=IdentityEncoder(), augment=augment)
 
     rate, chunk_length = components.sample_rate, components.chunk_length
     parts: dict[str, Any] = {slot: part.resolved(rate, chunk_length) for slot, part in components.parts.items()}
@@ -300,8 +301,7 @@ def named_components(params: ModelParams, dtype: torch.dtype = torch.float32) ->
     ComponentError
         If a component is unknown or has a parameter that is not valid.
     """
-    log_mel = resolve_component(Features, params.features).log_mel
-    listed = listed_augmentations(params.augment, log_mel=log_mel)
+    listed = _listed(params.augment, resolve_component(Features, params.features))
     if len(listed) > MAX_AUGMENTATIONS:
         raise ComponentError(
             f"Got {len(listed)} augmentations, expected at most {MAX_AUGMENTATIONS}: remove repeated ones."
@@ -323,6 +323,13 @@ def named_components(params: ModelParams, dtype: torch.dtype = torch.float32) ->
     for component in (*components.parts.values(), *components.augment):
         component.check_params()
     return copy.deepcopy(components)
+
+
+def _listed(augment: Any, features: Features) -> list[Augment]:
+    """Return the augmentations for frames of ``features``; by default none for a single frame that sums up the clip."""
+    if isinstance(features, WholeClipFeatures) and isinstance(augment, str) and augment == "auto":
+        return []
+    return listed_augmentations(augment, log_mel=features.log_mel)
 
 
 def _checked(components: Components) -> Components:
