@@ -11,9 +11,11 @@ from sklearn.dummy import DummyClassifier
 from skastw import ASTWAutoClassifier, ASTWClassifier
 from skastw.analysis import selection
 from skastw.analysis.comparison import make_splits
-from skastw.analysis.selection import Candidate, Mixture, select
+from skastw.analysis.selection import Candidate, Mixture, Selection, select
 from skastw.datasets import make_tones
 from skastw.errors import DataError, RecipeError
+from skastw.estimators import auto as auto_module
+from skastw.network.trained import SelectionRow
 
 CLIPS, Y = make_tones(n_clips=36, n_classes=3, duration=(0.1, 0.3), random_state=0)
 GROUPS = np.arange(36) // 3
@@ -153,17 +155,15 @@ def test_the_selected_model_equals_one_with_its_parameters(auto):
 
 
 def test_a_mixture_is_one_model_with_a_side_vector(recipe, monkeypatch):
-    monkeypatch.setattr(selection, "SHARES", (0.3,))
-    monkeypatch.setattr(
-        selection, "total_scores", lambda y, predicted: dict.fromkeys(("accuracy", "macro_f1", "uar"), 1)
-    )
-    monkeypatch.setattr(selection.np, "log", np.log)
-    auto = ASTWAutoClassifier(candidates=["statistics", recipe], device="cpu", cv=2)
-    chosen = auto.fit(CLIPS, Y).best_estimator_
-    losses = auto.table_.set_index("model")["log_loss"]
-    assert losses.idxmin() == auto.table_["model"][0]
-    if chosen.side is not None:
-        assert (chosen.side_share, chosen.C) == (0.3, 5.0)
+    rows = [SelectionRow(model="net + statistics", seconds=1.0, selected=True)]
+    chosen = Selection(Mixture((recipe, "statistics"), 0.3), rows)
+    asked = {}
+    monkeypatch.setattr(auto_module, "select", lambda *args, **options: asked.update(options) or chosen)
+    auto = ASTWAutoClassifier(candidates=["statistics", recipe], device="cpu", cv=2).fit(CLIPS, Y)
+    assert asked["mixed"] == [(recipe, "statistics")]
+    best = auto.best_estimator_
+    assert (best.side.name, best.side_share, best.C, best.encoder.hidden) == ("statistics", 0.3, 5.0, 8)
+    assert float(best.model_.side.share) == pytest.approx(0.3)
 
 
 def test_the_parameters_are_cloned_and_checked():

@@ -91,6 +91,7 @@ def test_the_exact_layer_has_no_better_neighbour():
     generator = torch.Generator().manual_seed(0)
     x, y = torch.randn(40, 5, generator=generator) * 3 + 1, torch.randint(3, (40,), generator=generator)
     layer = fit_linear(x, y, torch.ones(40), cross_entropy, 3, C=1.0)
+    x = x.double()
     scale = x.std(dim=0, correction=0)
 
     def objective(weight, bias):
@@ -201,3 +202,15 @@ def test_a_side_vector_is_not_exported(joined, tmp_path):
 def test_a_single_frame_is_not_augmented_by_default():
     assert resolve_components(ASTWClassifier(features="statistics")).augment == ()
     assert len(resolve_components(ASTWClassifier()).augment) == 4
+
+
+def test_a_side_vector_has_the_number_format_of_the_network(tmp_path):
+    clf = ASTWClassifier(**{**NET, "precision": "float64"}, side="statistics").fit(CLIPS[:24], Y[:24])
+    assert clf.model_.side.linear.weight.dtype == clf.model_.head.weight.dtype == torch.float64
+    loaded = ASTWClassifier.from_pretrained(clf.save_pretrained(tmp_path / "model"))
+    np.testing.assert_array_equal(loaded.predict_proba(CLIPS), clf.predict_proba(CLIPS))
+
+
+def test_a_mistyped_side_front_end_is_named_by_its_parameter():
+    with pytest.raises(ComponentError, match=r"Got side='descriptor', expected one of .*did you mean 'descriptors'"):
+        ASTWClassifier(side="descriptor").fit(CLIPS, Y)

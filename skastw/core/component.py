@@ -259,7 +259,7 @@ def component_names(kind: str) -> list[str]:
     return sorted(_REGISTRY[kind])
 
 
-def resolve_component(base: type[C], value: object) -> C:
+def resolve_component(base: type[C], value: object, *, parameter: str = "") -> C:
     """Return the component that ``value`` is or names.
 
     Parameters
@@ -268,6 +268,8 @@ def resolve_component(base: type[C], value: object) -> C:
         Base class of the kind: ``Encoder``, ``Pooling``, ...
     value : str or Component
         A registered name, or a component.
+    parameter : str, optional
+        Name of the parameter in errors; by default the kind.
 
     Returns
     -------
@@ -287,7 +289,7 @@ def resolve_component(base: type[C], value: object) -> C:
 
     suggestion = did_you_mean(value, known) if isinstance(value, str) else ""
     raise ComponentError(
-        f"Got {base.kind}={plain(value)!r}, expected one of {', '.join(map(repr, known))}, or an object of type "
+        f"Got {parameter or base.kind}={plain(value)!r}, expected one of {', '.join(map(repr, known))}, or an object of type "
         f"{base.__name__}{suggestion or '.'}"
     )
 

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -104,10 +105,10 @@ class ASTWAutoClassifier(ExplainedArguments, ClassifierMixin, BaseEstimator):
         doc="Score that selects the model. Of equal scores, the lower log loss wins.",
     )
     device: str | torch.device = param(default="auto", valid=[str, torch.device], doc="See :class:`ASTWClassifier`.")
-    n_jobs: int | None = param(default=None, valid=[int, None], doc="Number of threads that decode clips.")
-    cache_dir: str | None = param(
+    n_jobs: int | None = param(default=None, valid=[Integral, None], doc="Number of threads that decode clips.")
+    cache_dir: str | os.PathLike[str] | None = param(
         default=None,
-        valid=[str, None],
+        valid=[str, os.PathLike, None],
         doc="Folder in which frames are kept, so that all candidates and splits decode a clip once. None uses a "
         "temporary folder.",
     )
@@ -138,11 +139,11 @@ class ASTWAutoClassifier(ExplainedArguments, ClassifierMixin, BaseEstimator):
         Raises
         ------
         DataError
-            If y is not one label for each clip, or a class is too small for the inner splits.
+            If y is not one label for each clip.
         ClipError
             If a clip cannot be used.
         ValueError
-            If a parameter is not valid.
+            If a parameter is not valid, or a class or the number of groups is too small for the inner splits.
         """
         check_params(self, type(self).__name__)
         clips = check_clips(self, X, reset=True)
@@ -183,7 +184,7 @@ class ASTWAutoClassifier(ExplainedArguments, ClassifierMixin, BaseEstimator):
         networks = [name for name in NETWORKS if name != _WIDE_BAND or _is_wide_band(clips)]
         return [*CLASSICAL, *networks]
 
-    def _model(self, name: str, seed: int, cache_dir: str) -> ASTWClassifier:
+    def _model(self, name: str, seed: int, cache_dir: str | os.PathLike[str]) -> ASTWClassifier:
         machine = {"device": self.device, "n_jobs": self.n_jobs, "cache_dir": cache_dir, "random_state": seed}
         return ASTWClassifier.from_recipe(name).set_params(**machine)
 

@@ -309,7 +309,9 @@ def named_components(params: ModelParams, dtype: torch.dtype = torch.float32) ->
 
     named = {slot: getattr(params, slot) for slot in SLOTS if slot != "augment"}
     parts: dict[str, Any] = {
-        slot: None if value is None and slot == "side" else resolve_component(component_base(SLOTS[slot]), value)
+        slot: None
+        if value is None and slot == "side"
+        else resolve_component(component_base(SLOTS[slot]), value, parameter=slot)
         for slot, value in named.items()
     }
     components = Components(

@@ -14,6 +14,7 @@ import yaml
 from sklearn.base import clone
 
 from skastw.artifact.folder import check_target
+from skastw.core.parameters import check_params
 from skastw.core.progress import ProgressBar
 from skastw.core.version import __version__
 from skastw.core.warn import warn_user
@@ -194,7 +195,9 @@ def make_estimator(plan: Run) -> ASTWClassifier | ASTWAutoClassifier:
     """
     try:
         if plan.recipe == "auto":
-            return ASTWAutoClassifier().set_params(**plan.params)
+            selecting = ASTWAutoClassifier().set_params(**plan.params)
+            check_params(selecting, type(selecting).__name__)
+            return selecting
         estimator = ASTWClassifier.from_recipe(plan.recipe)
         estimator.set_params(**resolve_params(plan.params, "params"))
         estimator._validate_params()

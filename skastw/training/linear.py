@@ -75,7 +75,7 @@ def fit_linear(
     Returns
     -------
     Linear
-        It takes vectors that are not standardised, and has float32 weights.
+        It takes vectors that are not standardised, and has float64 weights.
 
     Raises
     ------
@@ -89,7 +89,7 @@ def fit_linear(
     >>> from skastw.training.linear import fit_linear
     >>> x, y = torch.tensor([[0.0], [1.0], [2.0], [3.0]]), torch.tensor([0, 0, 1, 1])
     >>> layer = fit_linear(x, y, torch.ones(4), lambda a, b: F.cross_entropy(a, b, reduction="none"), 2, C=10.0)
-    >>> layer(x).argmax(dim=1).tolist()
+    >>> layer(x.double()).argmax(dim=1).tolist()
     [0, 0, 1, 1]
     """
     vectors, weights = vectors.double(), weights.double()
@@ -112,7 +112,7 @@ def fit_linear(
 
     solution = torch.from_numpy(result.x).view(n_outputs, width + 1)
     slope = solution[:, :-1] / scale
-    layer = nn.Linear(width, n_outputs, device="meta").to_empty(device="cpu")
+    layer = nn.Linear(width, n_outputs, dtype=torch.float64, device="meta").to_empty(device="cpu")
     with torch.no_grad():
         layer.weight.copy_(slope)
         layer.bias.copy_(solution[:, -1] - slope @ mean)
@@ -133,7 +133,9 @@ def moments(vectors: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     return mean, torch.where(scale > 1e-6 * mean.abs().clamp(min=1e-6), scale, 1.0)
 
 
-def fit_side(features: FeaturesModule, train_set: FrameSet, targets: Targets, params: LinearParams) -> SideModule:
+def fit_side(
+    features: FeaturesModule, train_set: FrameSet, targets: Targets, params: LinearParams, dtype: torch.dtype
+) -> SideModule:
     """Return the linear layer on the side vectors of the training clips.
 
     Parameters
@@ -143,12 +145,16 @@ def fit_side(features: FeaturesModule, train_set: FrameSet, targets: Targets, pa
     train_set : FrameSet
     targets : Targets
     params : LinearParams
+    dtype : torch.dtype
+        Number format of the weights.
     """
     assert train_set.side is not None
     side = SideModule(features, targets.n_outputs)
-    moments_of_clips = moments(train_set.side.double(), train_set.weights.double())
-    side.mean, side.scale = (moment.float() for moment in moments_of_clips)
-    side.share = torch.tensor(float(params.side_share))
+    mean, scale = moments(train_set.side.double(), train_set.weights.double())
+    side.mean, side.scale = mean.to(dtype), scale.to(dtype)
+    side.share = torch.tensor(params.side_share, dtype=dtype)
+
     vectors = side(train_set.side)
-    side.linear = fit_linear(vectors, train_set.targets, train_set.weights, targets.loss, targets.n_outputs, params.C)
+    layer = fit_linear(vectors, train_set.targets, train_set.weights, targets.loss, targets.n_outputs, params.C)
+    side.linear = layer.to(dtype)
     return side

@@ -223,7 +223,7 @@ def start_run(
         n_features = data.train.frames[0].shape[1] if components.precomputed else None
         model = components.build(targets.n_outputs, front_end, n_features, with_side=False)
         side = components.side and fit_side(
-            components.side.build(components.sample_rate), data.train, targets, settings
+            components.side.build(components.sample_rate), data.train, targets, settings, components.dtype
         )
     model = convert(model, components.dtype)  # before weights are copied, not to round them
     pretrained = start.give(model, components, targets)
