@@ -289,8 +289,8 @@ def resolve_component(base: type[C], value: object, *, parameter: str = "") -> C
 
     suggestion = did_you_mean(value, known) if isinstance(value, str) else ""
     raise ComponentError(
-        f"Got {parameter or base.kind}={plain(value)!r}, expected one of {', '.join(map(repr, known))}, or an object of type "
-        f"{base.__name__}{suggestion or '.'}"
+        f"Got {parameter or base.kind}={plain(value)!r}, expected one of {', '.join(map(repr, known))}, or an object "
+        f"of type {base.__name__}{suggestion or '.'}"
     )
 
 
