@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from skastw.core.version import __version__
 
 if TYPE_CHECKING:
-    from skastw.estimators import ASTWAutoClassifier, ASTWClassifier, ASTWFeaturizer, ASTWRegressor
+    from skastw.estimators import ASTWAutoClassifier, ASTWClassifier, ASTWFeaturizer, ASTWPretrainer, ASTWRegressor
 
-__all__ = ["ASTWAutoClassifier", "ASTWClassifier", "ASTWFeaturizer", "ASTWRegressor", "__version__"]
+__all__ = ["ASTWAutoClassifier", "ASTWClassifier", "ASTWFeaturizer", "ASTWPretrainer", "ASTWRegressor", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

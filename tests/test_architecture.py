@@ -205,6 +205,7 @@ def test_the_top_level_names_are_few():
         "ASTWAutoClassifier",
         "ASTWClassifier",
         "ASTWFeaturizer",
+        "ASTWPretrainer",
         "ASTWRegressor",
         "__version__",
     ]

@@ -16,7 +16,7 @@ import pytest
 from sklearn.base import BaseEstimator, clone
 from sklearn.model_selection import GridSearchCV
 
-from skastw import ASTWClassifier, ASTWFeaturizer, ASTWRegressor
+from skastw import ASTWClassifier, ASTWFeaturizer, ASTWPretrainer, ASTWRegressor
 from skastw.core.parameters import check_params, param, param_names, parameters, take_params
 from skastw.core.sklearn_private import Interval, InvalidParameterError, StrOptions
 from skastw.datasets import make_tones
@@ -30,7 +30,7 @@ from skastw.training.settings import DEFAULT_STEPS
 
 TINY = ASTWEncoder(d_model=8, num_heads=2, num_layers=1, ff_mult=2)
 CLIPS, Y = make_tones(n_clips=8, n_classes=2, duration=(0.1, 0.2), random_state=0)
-ESTIMATORS = [ASTWClassifier, ASTWRegressor, ASTWFeaturizer]
+ESTIMATORS = [ASTWClassifier, ASTWRegressor, ASTWPretrainer, ASTWFeaturizer]
 LEARNERS = [ASTWClassifier, ASTWRegressor]
 
 

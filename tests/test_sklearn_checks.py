@@ -3,7 +3,7 @@
 import pytest
 from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
 
-from skastw import ASTWClassifier, ASTWFeaturizer, ASTWRegressor
+from skastw import ASTWClassifier, ASTWFeaturizer, ASTWPretrainer, ASTWRegressor
 from skastw.encoders import ASTWEncoder
 
 # One batch an epoch and no dropout, so that a weight of 2 is a clip seen twice; float64, so that it is so to 1e-7.
@@ -19,7 +19,13 @@ TINY = {
 
 
 @parametrize_with_checks(
-    [ASTWClassifier(**TINY), ASTWRegressor(**TINY), ASTWFeaturizer(), ASTWFeaturizer(output="statistics")]
+    [
+        ASTWClassifier(**TINY),
+        ASTWRegressor(**TINY),
+        ASTWPretrainer(**TINY),
+        ASTWFeaturizer(),
+        ASTWFeaturizer(output="statistics"),
+    ]
 )
 def test_scikit_learn_check(estimator, check):
     check(estimator)

@@ -19,7 +19,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.utils.validation import check_is_fitted
 
-from skastw import ASTWClassifier, ASTWRegressor
+from skastw import ASTWClassifier, ASTWPretrainer, ASTWRegressor
 from skastw.artifact.folder import seal
 from skastw.augment import Background
 from skastw.data.dataset import Labelled, hold_out, make_frame_set
@@ -66,6 +66,7 @@ REGRESSOR_PARTS = {
     "target_scale_": lambda trained: trained.targets.scale,
 }
 BOTH = [(ASTWClassifier, CLASSIFIER_PARTS), (ASTWRegressor, REGRESSOR_PARTS)]
+ALL = [*BOTH, (ASTWPretrainer, PARTS)]
 
 
 def classifier(**params):
@@ -120,13 +121,13 @@ def test_nothing_of_a_fitted_model_can_be_replaced(fitted, kind):
             setattr(trained.record, name, getattr(trained.record, name))
 
 
-@pytest.mark.parametrize(("cls", "parts"), BOTH)
+@pytest.mark.parametrize(("cls", "parts"), ALL)
 def test_the_fitted_attributes_are_exactly_these(cls, parts):
     public = {name for name in dir(cls) if name.endswith("_") and not name.startswith("_")}
     assert public == set(parts)
 
 
-@pytest.mark.parametrize("cls", [ASTWClassifier, ASTWRegressor])
+@pytest.mark.parametrize("cls", [ASTWClassifier, ASTWPretrainer, ASTWRegressor])
 def test_groups_of_parameters_add_nothing_but_parameters_to_an_estimator(cls):
     groups = [base for base in cls.__mro__ if base.__name__.endswith("Params")]
     assert len(groups) > 5

@@ -1,15 +1,21 @@
 """Replacements for operations of torch that are slow on a CPU or share state between threads."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skastw.core.generators import generator_on
 
-__all__ = ["Dropout", "attention", "cast_once", "dropout", "skips"]
+__all__ = ["Dropout", "attention", "cast_once", "dropout", "keeping_frames", "keeps_frames", "skips"]
 
 #: Largest number of attention scores of a layer that are stored for the backward pass.
 MAX_SCORES = 2**26
+
+_keeping = ContextVar("_keeping", default=False)
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -138,6 +144,29 @@ def skips(p: float, training: bool) -> bool:
     (False, False)
     """
     return training and p > 0 and float(torch.rand((), generator=generator_on(torch.device("cpu")))) < p
+
+
+@contextmanager
+def keeping_frames() -> Iterator[None]:
+    """Make encoders keep all frames in training steps, for a loss that compares their outputs with their inputs.
+
+    Examples
+    --------
+    >>> from skastw.core.functional import keeping_frames, keeps_frames
+    >>> with keeping_frames():
+    ...     keeps_frames()
+    True
+    """
+    token = _keeping.set(True)
+    try:
+        yield
+    finally:
+        _keeping.reset(token)
+
+
+def keeps_frames() -> bool:
+    """Return whether a training step must not leave out frames; see :func:`keeping_frames`."""
+    return _keeping.get()
 
 
 class Dropout(nn.Module):

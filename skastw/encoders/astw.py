@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skastw.core.batching import frame_mask, is_padded, padding_mask
+from skastw.core.functional import keeps_frames
 from skastw.core.generators import generator_on
 from skastw.core.parameters import integers, param, parameters, reals
 from skastw.encoders._transformer import TransformerEncoder, TransformerModule
@@ -65,7 +66,7 @@ class ASTWEncoder(TransformerEncoder):
         default=0.5,
         valid=[reals(0, 1, closed="left")],
         doc="Share of the frames that a training step leaves out before the blocks, at random. This regularises, and "
-        "makes a step quicker.",
+        "makes a step quicker. Pretraining by masked frames leaves out none.",
     )
     drop_path: float = param(
         default=0.2,
@@ -166,7 +167,7 @@ class _ASTWModule(TransformerModule):
         x, lengths = self._stem(frames, lengths)
         positions = self.positions[: x.shape[1]].to(x.dtype)  # otherwise all sums in the blocks would be float32
         x = self.drop(x + positions)
-        if self.training and self.drop_frames > 0:
+        if self.training and self.drop_frames > 0 and not keeps_frames():
             x, lengths = drop_frames(x, lengths, self.drop_frames)
         return self.run_blocks(x, padding_mask(x, lengths)), lengths
 

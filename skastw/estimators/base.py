@@ -1,4 +1,4 @@
-"""Base of the classifier and the regressor: ``fit``, predictions, saving and the interface of scikit-learn."""
+"""Base of the estimators that train a network: ``fit``, embeddings, saving and the interface of scikit-learn."""
 
 import copy
 import hashlib
@@ -21,7 +21,6 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from skastw.analysis.windows import embedding_window_table
-from skastw.artifact.onnx import write_onnx
 from skastw.artifact.pretrained import Loaded, load, push, save, with_front_end
 from skastw.artifact.weight_storage import WeightStorage
 from skastw.core.component import SLOTS, ComponentParams
@@ -32,7 +31,6 @@ from skastw.core.sklearn_private import (
     FitCallbacks,
     InvalidParameterError,
     check_sample_weight,
-    fit_context,
 )
 from skastw.core.text import did_you_mean
 from skastw.core.version import __version__
@@ -46,10 +44,10 @@ from skastw.errors import ArtifactError, DataError, RecipeError, SkastwError, pl
 from skastw.estimators.arguments import ExplainedArguments, Replaced
 from skastw.estimators.attempt import Attempt
 from skastw.network.components import Components, ModelParams, named_components, resolve_components
-from skastw.network.inference import InferenceParams, embed, predict
+from skastw.network.inference import InferenceParams, embed
 from skastw.network.trained import Trained, held_out_scores
 from skastw.recipes import load_recipe
-from skastw.targets import Targets, learn_targets
+from skastw.targets import Targets
 from skastw.targets.checks import check_complete, group_array, numpy_targets
 from skastw.training import TrainingParams, TrainingSettings, load_state
 from skastw.training.checkpoint import CheckpointParams
@@ -118,10 +116,7 @@ class AudioEstimator(
     failed_: list[FailedClip] = field(init=False)
     _momenta: tuple[Trained, dict[str, Any]] | None = field(init=False)  # of the last partial_fit
 
-    _learns: ClassVar[str]  # kinds of targets that fit accepts: of a "classifier" or of a "regressor"
-
-    # If metadata routing is enabled, these arguments are routed to ``fit`` unless the user requests otherwise.
-    __metadata_request__fit: ClassVar = {"groups": True, "X_val": True, "y_val": True, "sample_weight_val": True}
+    _learns: ClassVar[str]  # the attribute estimator of the kinds of targets that fit accepts
 
     # Fitted attributes under scikit-learn's naming convention.
     model_ = property(lambda self: self.trained_.model)
@@ -190,72 +185,22 @@ class AudioEstimator(
 
     # ------------------------------------------------------------------ fit
 
-    @fit_context(prefer_skip_nested_validation=True)
-    def fit(
+    def _fit(
         self,
         X: Any,
         y: Any,
-        *,
-        sample_weight: Any = None,
-        groups: Any = None,
-        X_val: Any = None,
-        y_val: Any = None,
-        sample_weight_val: Any = None,
-    ):
-        """Train a network on clips and their targets.
+        learn: Callable[[Attempt, Sequence[Any]], tuple[Targets, Labelled, Labelled | None]],
+        metadata: Mapping[str, Any],
+    ) -> Self:
+        """Train a network, and set the attributes at the end.
 
-        Parameters
-        ----------
-        X : sequence of clips, or ndarray of shape (n_clips, n_samples)
-            Clips. With ``features="precomputed"``, an array of frames of shape (n_frames, n_features) for each clip.
-        y : array-like of shape (n_clips,) or (n_clips, n_targets)
-            Labels or values; see the docstring of the class.
-        sample_weight : array-like of shape (n_clips,), optional
-            Weight of each clip in the loss. Clips of weight 0 are not used.
-        groups : array-like of shape (n_clips,), optional
-            Speaker or recording of each clip. No group is divided between training and validation clips.
-        X_val, y_val : clips and targets, optional
-            Validation clips, which select the best epoch. All clips of X are then used for training.
-        sample_weight_val : array-like, optional
-            Weight of each validation clip.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        ClipError
-            If a clip cannot be used and ``on_error="raise"``. The message names its index and path. It is raised before
-            training starts.
-        DataError
-            If a label, group or weight is missing, or a label has a type that cannot be saved. For other values of
-            ``on_error``, if more than a fifth of the clips or all clips of a class cannot be used.
-        ValueError, TypeError
-            If a parameter or an argument is not valid.
-        TrainingError
-            If the loss is NaN or infinite, memory runs out, or the checkpoint cannot be read or written.
-
-        Warns
-        -----
-        UserWarning
-            If the user interrupts training (Ctrl-C) after the first epoch. The estimator then has the best weights so
-            far, and ``interrupted_`` is True. Also if the channels of a clip cancel each other when they are averaged,
-            and if ``torchrun`` started several processes: each of them trains on all clips.
-
-        Notes
-        -----
-        If ``fit`` raises an exception, the estimator does not change. The exception has two attributes: ``failed``, the
-        list of the clips that could not be used, and ``trained``, a :class:`~skastw.network.Trained` with the best
-        weights so far, or None before the end of the first epoch. After ``estimator.trained_ = error.trained``, the
-        estimator predicts with these weights.
+        ``learn`` takes the clips, and returns the targets, the training clips and the validation clips that the caller
+        gave. ``metadata`` are the other arguments of ``fit``, for callbacks.
         """
         with self._attempt() as attempt:
             attempt.start = self._starting_point(attempt.components)
             clips = attempt.check_clips(self, X, reset=True)
-            targets = learn_targets(y, self._learns, sample_weight)
-            labelled = self._labelled(clips, targets, y, sample_weight, groups)
-            validation = self._check_validation(attempt, targets, X_val, y_val, sample_weight_val)
+            targets, labelled, validation = learn(attempt, clips)
 
             data = attempt.data = self._make_data(attempt, labelled, validation, targets)
             settings = self._settings(attempt.seed).lasting(len(data.train))
@@ -264,7 +209,6 @@ class AudioEstimator(
             if checkpoint is not None and (state := load_state(checkpoint)) is not None:
                 run.load_state_dict(state)
 
-            metadata = {"sample_weight": sample_weight, "groups": groups, "X_val": X_val, "y_val": y_val}
             callbacks = FitCallbacks(
                 self,
                 X,
@@ -275,40 +219,6 @@ class AudioEstimator(
             )
             attempt.train(run, data, monitor=callbacks, checkpoint=checkpoint)
             callbacks.end_fit(run)
-        return self
-
-    def _partial_fit(self, X: Any, y: Any, learn: Callable[[], Targets], sample_weight: Any) -> Self:
-        """Train one epoch at constant learning rates, starting from the weights and momenta of the previous call.
-
-        ``learn`` returns the targets: new ones in the first call, and the targets of the first call afterwards.
-        """
-        self._validate_params()
-        if self.side is not None or self.solver == "lbfgs":
-            got = f"side={plain(self.side)!r} and solver={self.solver!r}"
-            raise ValueError(
-                f"Got {got} with partial_fit, expected side=None and solver='gradient', because exact fits need all "
-                "clips at once: call fit."
-            )
-        before: Trained | None = vars(self).get("trained_")
-        with self._attempt(before) as attempt:
-            attempt.start = self._further(before) if before else self._starting_point(attempt.components)
-            targets = learn()
-            clips = attempt.check_clips(self, X, reset=before is None)
-            labelled = self._labelled(clips, targets, y, sample_weight)
-            width = None if before is None else before.model.features.n_features
-            train_set, attempt.failed = self._frame_set(attempt, labelled, labelled.used, width)
-            data = attempt.data = Data(train_set, None, "trained in instalments")
-
-            settings = replace(
-                self._settings(attempt.seed), n_epochs=1, constant_lr=True, patience=None, ema_decay=None
-            )
-            run = attempt.run = attempt.start_run(targets, settings, loss=self._loss(targets))
-            if before is not None:
-                run.history = list(before.record.history)
-                model, momenta = vars(self).get("_momenta") or (None, {})
-                if model is before:  # not if fit, from_pretrained or an assignment set trained_
-                    run.load_momenta(copy.deepcopy(momenta))
-            attempt.train(run, data)
         return self
 
     @contextmanager
@@ -368,24 +278,8 @@ class AudioEstimator(
         check_complete(y, "y")
         encoded = targets.encode(y)
         check_consistent_length(clips, encoded, groups)
-        weights = _weights(sample_weight, encoded, "sample_weight") * self._target_weights(targets, encoded)
+        weights = clip_weights(sample_weight, encoded, "sample_weight") * self._target_weights(targets, encoded)
         return Labelled(clips, encoded, weights, group_array(groups))
-
-    def _check_validation(
-        self, attempt: Attempt, targets: Targets, X_val: Any, y_val: Any, sample_weight: Any
-    ) -> Labelled | None:
-        """Return the validation clips that were passed to ``fit``, or None."""
-        if (X_val is None) != (y_val is None):
-            given = "X_val" if y_val is None else "y_val"
-            raise ValueError(f"Got {given} alone, expected X_val and y_val together.")
-        if X_val is None and sample_weight is not None:
-            raise ValueError("Got sample_weight_val without X_val and y_val, expected all three together.")
-        if X_val is None:
-            return None
-        check_complete(y_val, "y_val")
-        clips, encoded = attempt.check_clips(self, X_val, reset=False), targets.encode(y_val)
-        check_consistent_length(clips, encoded)
-        return Labelled(clips, encoded, _weights(sample_weight, encoded, "sample_weight_val"))
 
     def _target_weights(self, targets: Targets, encoded: np.ndarray) -> np.ndarray:
         """Return a weight for each clip that depends on its target, shape (n,)."""
@@ -531,10 +425,6 @@ class AudioEstimator(
         check_is_fitted(self)
         return np.array([f"embedding_{i}" for i in range(self.model_.n_embedding)], dtype=object)
 
-    def _outputs(self, X: Any) -> tuple[Any, torch.Tensor]:
-        """Return the targets, and the outputs of the network for each clip, shape (n_clips, K)."""
-        return self._run(predict, X)
-
     def _run(self, function: Callable[..., tuple[T, list[FailedClip]]], X: Any) -> tuple[Any, T]:
         """Return the targets of the fitted model and the result of a function of it; note clips that it left out.
 
@@ -617,65 +507,6 @@ class AudioEstimator(
             trained = replace(trained, record=structs.replace(trained.record, test=held_out_scores(test)))
         storage = WeightStorage(weights_dtype, frozen)
         return save(trained, folder, title=title, overwrite=overwrite, storage=storage, **self._saved_as(trained))
-
-    def export_onnx(self, path: str | os.PathLike[str], *, featurizer: Any = None) -> str:
-        """Save the fitted estimator as one ONNX file that takes waveforms and runs without torch.
-
-        Its input ``waveform``, float32 of shape (batch, n_samples), takes mono clips of the same length, which may be
-        any length, at the estimator's ``sample_rate``. Its outputs are ``probabilities`` and ``logits`` of shape
-        (batch, n_classes) or, for a regressor, ``values`` of shape (batch, n_targets). Its metadata are ``labels`` (as
-        JSON), ``task``, ``sample_rate``, ``chunk_length``, ``library`` and ``library_version``. Requires the extra
-        ``onnx``.
-
-        Parameters
-        ----------
-        path : path
-            The file; its name must end in ``.onnx``. An existing file is replaced in one step at the end.
-        featurizer : ASTWFeaturizer, optional
-            The featurizer that computed the frames; required with ``features="precomputed"``. The file then takes
-            waveforms.
-
-        Returns
-        -------
-        str
-            The file.
-
-        Raises
-        ------
-        OutputError
-            If the file cannot be written. The path is checked before the export starts.
-        ExportError
-            If a component cannot be expressed in ONNX. The message names it.
-        ArtifactError
-            If ``featurizer`` is missing for precomputed frames.
-        MissingDependencyError
-            If the extra ``onnx`` is not installed.
-        sklearn.exceptions.NotFittedError
-            Before ``fit``.
-
-        Notes
-        -----
-        The file predicts in float32 and without test-time augmentation: ``precision`` and ``tta`` are not exported.
-
-        Examples
-        --------
-        >>> import tempfile
-        >>> from pathlib import Path
-        >>> import numpy as np
-        >>> import onnxruntime
-        >>> from skastw import ASTWClassifier
-        >>> from skastw.datasets import make_tones
-        >>> from skastw.encoders import ASTWEncoder
-        >>> clips, y = make_tones(n_clips=12, n_classes=2, random_state=0)
-        >>> clf = ASTWClassifier(encoder=ASTWEncoder(d_model=16, num_heads=2, num_layers=1), epochs=1).fit(clips, y)
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     session = onnxruntime.InferenceSession(clf.export_onnx(Path(folder) / "tones.onnx"))
-        >>> probabilities, logits = session.run(None, {"waveform": clips[0][None]})
-        >>> bool(np.allclose(probabilities, clf.predict_proba(clips[:1]), atol=1e-5))
-        True
-        """
-        check_is_fitted(self)
-        return str(write_onnx(path, with_front_end(self.trained_, featurizer)))
 
     def push_to_hub(
         self,
@@ -832,7 +663,21 @@ class AudioEstimator(
         }
 
 
-def _weights(sample_weight: Any, targets: np.ndarray, name: str) -> np.ndarray:
-    """Return the weight of each clip, shape (n,)."""
+def clip_weights(sample_weight: Any, targets: np.ndarray, name: str) -> np.ndarray:
+    """Return the weight of each clip, checked.
+
+    Parameters
+    ----------
+    sample_weight : array-like of shape (n,), or None
+        None stands for ones.
+    targets : ndarray of shape (n,) or (n, K)
+        Encoded targets.
+    name : str
+        Name of the argument, for errors.
+
+    Returns
+    -------
+    ndarray of shape (n,)
+    """
     check_complete(sample_weight, name)
     return check_sample_weight(numpy_targets(sample_weight), targets, ensure_non_negative=True)

@@ -13,14 +13,14 @@ from skastw.analysis.occlusion import Occlusion, explain
 from skastw.analysis.windows import window_table
 from skastw.core.parameters import parameters
 from skastw.errors import plain
-from skastw.estimators.base import AudioEstimator
+from skastw.estimators.supervised import SupervisedEstimator
 from skastw.targets import ClassParams, Targets, learn_targets
 from skastw.targets.checks import check_complete, numpy_targets
 from skastw.training.run import Loss
 
 
 @parameters
-class ASTWClassifier(ClassifierMixin, ClassParams, AudioEstimator):
+class ASTWClassifier(ClassifierMixin, ClassParams, SupervisedEstimator):
     """Audio classifier that trains a compact network from scratch.
 
     The defaults define the ASTW model: a log-mel front end and a Whisper-like encoder, trained with Muon and AdamW. A

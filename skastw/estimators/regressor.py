@@ -7,12 +7,12 @@ import numpy as np
 from sklearn.base import RegressorMixin
 
 from skastw.core.parameters import parameters
-from skastw.estimators.base import AudioEstimator
+from skastw.estimators.supervised import SupervisedEstimator
 from skastw.targets import learn_targets
 
 
 @parameters
-class ASTWRegressor(RegressorMixin, AudioEstimator):
+class ASTWRegressor(RegressorMixin, SupervisedEstimator):
     """Audio regressor that trains a compact network from scratch.
 
     The network is the same as in :class:`ASTWClassifier`, but its head returns values instead of logits, and the

@@ -1,7 +1,7 @@
 """Batched inference with a fitted model: from clips to frames, embeddings and outputs."""
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -266,6 +266,7 @@ def embed_clips(
     batch_size: int,
     device: torch.device,
     precision: str = "float32",
+    embed_chunks: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Return the embeddings of clips of any length, computed in batches of similar lengths.
 
@@ -286,6 +287,9 @@ def embed_clips(
         Device of the model.
     precision : str
         See :func:`skastw.core.device.autocast`.
+    embed_chunks : callable, optional
+        Function ``(frames (B, T, F), lengths (B,)) -> (B, D)``, whose results are averaged over the chunks of a clip;
+        by default ``model.embed``.
 
     Returns
     -------
@@ -305,15 +309,18 @@ def embed_clips(
         for clip, length in enumerate(frames.lengths.tolist())
         for start, stop in split_evenly(length, model.max_frames)
     ]
-    embeddings = torch.zeros(len(frames), model.head.in_features, dtype=model.head.weight.dtype)
+    embed_chunks = embed_chunks or model.embed
+    embeddings = torch.zeros(len(frames), 0, dtype=model.head.weight.dtype)
     counts = torch.zeros(len(frames), 1)
 
     for bucket in sorted_buckets([stop - start for _, start, stop in chunks], batch_size):
         items = [frames[clip][start:stop] for clip, start, stop in (chunks[i] for i in bucket)]
         inputs, lengths = pad(items, size=round_length(len(items[0]), model.max_frames))
         with autocast(precision, device):
-            embedded = model.embed(inputs.to(device), lengths).cpu()
+            embedded = embed_chunks(inputs.to(device), lengths).cpu()
 
+        if not embeddings.shape[1]:
+            embeddings = embeddings.new_zeros(len(frames), embedded.shape[1])
         clips = torch.tensor([chunks[i][0] for i in bucket])
         embeddings.index_add_(0, clips, embedded)
         counts.index_add_(0, clips, torch.ones(len(clips), 1))

@@ -174,6 +174,25 @@ class AudioModel(nn.Module):
         pairs, bias = zip(embeddings, weights, strict=True), cast_once(self.head.bias)
         return [nn.functional.linear(*pair, bias).to(self.head.weight.dtype) for pair in pairs]
 
+    def classify_frames_each(self, frames: Tensor, lengths: Tensor) -> list[Tensor]:
+        """Turn normalized frames into the logits (B, T', n_outputs) of each model for each output frame of its encoder.
+
+        An output frame is pooled alone, as if it were the only one of its clip.
+        """
+        models = [(self.encoder, self.pooling)]
+        if self.n_models > 1:
+            models = list(zip(self.encoder, self.pooling, strict=True))
+        weights = (self.n_models * self.head.weight).chunk(self.n_models, dim=1)
+
+        logits = []
+        for (encoder, pooling), weight in zip(models, weights, strict=True):
+            encoded, _ = encoder(frames, lengths)
+            single = encoded.flatten(0, 1)[:, None]
+            pooled = pooling(single, torch.ones(len(single), dtype=torch.int64)).to(weight.dtype)
+            outputs = nn.functional.linear(pooled, weight, cast_once(self.head.bias))
+            logits.append(outputs.to(weight.dtype).unflatten(0, encoded.shape[:2]))
+        return logits
+
     def forward(self, waveform: Tensor, lengths: Tensor) -> Tensor:
         """Turn waveforms (B, N) of lengths (B,) into logits (B, n_outputs)."""
         embeddings = self.embed(*self.frames(waveform, lengths))

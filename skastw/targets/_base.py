@@ -25,7 +25,7 @@ class Targets(ABC):
     ----------
     name : str
         Name of the task in ``labels.json`` and ``task_``.
-    estimator : {"classifier", "regressor"}
+    estimator : {"classifier", "regressor", "pretrainer"}
         Type of estimator that learns this kind of target.
     general : bool
         Whether this kind is tried after all others.
@@ -90,6 +90,38 @@ class Targets(ABC):
     def n_outputs(self) -> int:
         """The number of outputs of the network, K."""
         return len(self.labels)
+
+    def forward(self, model: Any, frames: Tensor, lengths: Tensor) -> list[Tensor]:
+        """Return the outputs (B, K) for the loss of a training step, for each of the models that are trained.
+
+        Parameters
+        ----------
+        model : AudioModel
+        frames : Tensor of shape (B, T, F)
+        lengths : Tensor of shape (B,)
+        """
+        return model.classify_each(frames, lengths)
+
+    def embed(self, model: Any, frames: Tensor, lengths: Tensor) -> Tensor:
+        """Return the vectors (B, D) of the chunks of validation clips, which are averaged for each clip.
+
+        Parameters
+        ----------
+        model : AudioModel
+        frames : Tensor of shape (B, T, F)
+        lengths : Tensor of shape (B,)
+        """
+        return model.embed(frames, lengths)
+
+    def outputs(self, model: Any, vectors: Tensor) -> Tensor:
+        """Return the outputs (n, K) for the vectors (n, D) of validation clips.
+
+        Parameters
+        ----------
+        model : AudioModel
+        vectors : Tensor of shape (n, D)
+        """
+        return model.outputs(vectors)
 
     @abstractmethod
     def loss(self, outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:

@@ -3,7 +3,9 @@
 import math
 import sys
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -108,7 +110,8 @@ def _train_epoch(run: Run, train_set: FrameSet) -> tuple[float, dict[str, float]
                 group["lr"] = rates[name] * group.get("factor", 1.0)
 
         batch = _augmented(run, train_set, indices)
-        losses.append(_step(model, batch, run.loss, settings, list(run.optimizers.values()), run.draws()))
+        optimizers = list(run.optimizers.values())
+        losses.append(_step(model, batch, run.loss, settings, optimizers, run.draws(), run.targets.forward))
         run.average.update()
 
     sums = torch.stack(losses).cpu()  # the only time in an epoch that the CPU waits for the device
@@ -164,10 +167,11 @@ def _step(
     settings: TrainingSettings,
     optimizers: list[torch.optim.Optimizer],
     draws: AbstractContextManager[None] | None = None,
+    forward: Callable[[AudioModel, Tensor, Tensor], list[Tensor]] = AudioModel.classify_each,
 ) -> Tensor:
     """Update the weights on a batch; return its loss and its weight, shape (2,), without waiting for the device."""
     with draws or nullcontext(), autocast(settings.precision, settings.device):
-        by_model = model.classify_each(batch.inputs, batch.lengths)
+        by_model = forward(model, batch.inputs, batch.lengths)
 
     losses = [_losses(outputs, batch, loss) for outputs in by_model]
     total = losses[0][1].sum().clamp(min=1e-12)
@@ -217,10 +221,13 @@ def _scores(run: Run, outputs: Tensor, valid_set: FrameSet) -> dict[str, float]:
 def _outputs(run: Run, model: AudioModel, valid_set: FrameSet) -> Tensor:
     """Return the outputs of the network for each clip, shape (n, K), on the CPU."""
     with torch.inference_mode():
-        return model.outputs(_embeddings(run, model, valid_set).to(run.settings.device)).cpu()
+        vectors = _embeddings(run, model, valid_set, partial(run.targets.embed, model))
+        return run.targets.outputs(model, vectors.to(run.settings.device)).cpu()
 
 
-def _embeddings(run: Run, model: AudioModel, frame_set: FrameSet) -> Tensor:
+def _embeddings(
+    run: Run, model: AudioModel, frame_set: FrameSet, embed_chunks: Callable[[Tensor, Tensor], Tensor] | None = None
+) -> Tensor:
     """Return the embedding of each clip, shape (n, D), on the CPU."""
     settings = run.settings
     return embed_clips(
@@ -230,6 +237,7 @@ def _embeddings(run: Run, model: AudioModel, frame_set: FrameSet) -> Tensor:
         batch_size=settings.batch_size,
         device=settings.device,
         precision=settings.precision,
+        embed_chunks=embed_chunks,
     )
 
 
