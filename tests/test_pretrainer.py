@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from helpers import random_frames
 from skastw import ASTWClassifier, ASTWFeaturizer, ASTWPretrainer, ASTWRegressor
+from skastw.cli import cli
 from skastw.datasets import make_tones
 from skastw.encoders import ASTWEncoder, ConvTransformerEncoder, PatchTransformerEncoder
 from skastw.errors import ArtifactError, ClipError, ComponentError
@@ -259,13 +261,22 @@ def test_what_needs_labels_or_has_nothing_to_train_is_refused(params, error, mes
         pretrainer(**params).fit(CLIPS)
 
 
+def test_a_saved_model_is_described_on_the_command_line(fitted, tmp_path):
+    result = CliRunner().invoke(cli, ["info", fitted.save_pretrained(tmp_path / "tones")])
+    assert result.exit_code == 0, result.output
+    assert "ASTWPretrainer" in result.output
+    assert "labels" not in result.output
+
+
 def test_methods_that_need_labels_are_missing_and_say_what_to_write(fitted):
     assert not hasattr(fitted, "predict")
     with pytest.raises(AttributeError, match=r"ASTWPretrainer has no method 'export_onnx': write ASTWClassifier"):
         fitted.export_onnx("model.onnx")
 
 
-@pytest.mark.parametrize("change", [{"stride": 0}, {"mask_share": 1.0}, {"n_features": 2**20}, {"mask_length": "long"}])
+@pytest.mark.parametrize(
+    "change", [{"stride": 0}, {"mask_share": 1.0}, {"n_features": 2**20}, {"mask_length": "long"}, {"labels": ["a"]}]
+)
 def test_a_folder_with_other_numbers_is_refused(change):
     document = {**MaskedFrames(80, 2).to_json(), **change}
     with pytest.raises(ArtifactError, match=r"labels\.json"):

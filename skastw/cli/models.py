@@ -31,7 +31,8 @@ def info(model: str, revision: str | None, as_json: bool) -> None:
     components, weights, n_parameters = (model_info.pop(name) for name in ("components", "weights", "n_parameters"))
     lines = model_info | {kind: _call(component) for kind, component in components.items()}
     lines["augment"] = ", ".join(map(_call, model_info["augment"]))
-    lines["labels"] = f"{len(model_info['labels'])}: {', '.join(map(str, model_info['labels']))}"
+    labels = model_info["labels"]
+    lines["labels"] = f"{len(labels)}: {', '.join(map(str, labels))}" if labels else None  # of a pretrained encoder
     if isinstance(n_parameters, int):  # models of earlier releases do not have it
         lines["parameters"] = f"{n_parameters:,}"
     lines["weights"] = f"{weights['tensors']} tensors, {weights['bytes']:,} bytes"

@@ -1,11 +1,11 @@
 """Targets of pretraining without labels: the frames of the clips themselves, of which spans are hidden."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 import torch
-from msgspec import Struct
+from msgspec import Meta, Struct
 from torch import Tensor
 
 from skastw.core.batching import length_mask
@@ -39,6 +39,7 @@ class MaskParams:
 class _Document(Struct):
     """Content of ``labels.json``."""
 
+    labels: Annotated[list[str], Meta(max_length=0, description="an empty list")]
     n_features: int
     stride: int
     mask_share: Finite
@@ -228,6 +229,7 @@ class MaskedFrames(Targets):
     def to_json(self) -> dict[str, Any]:
         """Return the size of the predictions and the parameters of the masks."""
         return {
+            "labels": [],
             "n_features": self.n_features,
             "stride": self.stride,
             "mask_share": self.mask_share,
