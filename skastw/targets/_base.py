@@ -95,6 +95,13 @@ class Targets(ABC):
     def loss(self, outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
         """Return the loss of each item, shape (B,), for outputs of shape (B, K) and encoded targets."""
 
+    def distance(self, outputs: Tensor, taught: Tensor) -> Tensor:
+        """Return the distance of outputs (B, K) to the outputs ``taught`` of a teacher (B, K), shape (B,).
+
+        By default, it is the squared difference, averaged over the outputs.
+        """
+        return (outputs - taught).square().mean(dim=1)
+
     @abstractmethod
     def scores(self, outputs: Tensor, targets: Tensor, weights: Tensor) -> dict[str, float]:
         """Return the scores of validation clips by name, for outputs (n, K), targets and weights (n,)."""
