@@ -11,7 +11,8 @@ epochs nor parameters.
 Protocols for reporting: ``r4-21``, ``r4`` and ``r8`` (RAVDESS speech, four and eight emotions, whole actors), ``esc10``
 and ``esc50`` (five folds), ``nemo`` (nEMO, five actors, one at a time), ``keywords`` (Arabic Speech Commands, unheard
 speakers) and ``digits`` (the synthetic voices of the library). Protocols for choosing: ``choice`` (the other four
-emotions of RAVDESS, actors 1 to 20), ``nemo-choice`` (the other four actors), ``keywords-val`` and ``esc50-choice``.
+emotions of RAVDESS, actors 1 to 20), ``choice-channels`` (the same, each actor through a fixed filter and noise),
+``nemo-choice`` (the other four actors), ``keywords-val`` and ``esc50-choice``.
 
 The recipe ``default`` stands for ``ASTWClassifier()``, and ``auto`` for ``ASTWAutoClassifier``; ``--set`` then sets its
 parameters.
