@@ -57,7 +57,7 @@ def listens():
 
 
 def stopped_after(monkeypatch, epochs, stop):
-    """Let ``stop`` be called in the epoch after ``epochs`` ones, in the midst of its steps. A teacher is not stopped."""
+    """Let ``stop`` be called in the epoch after ``epochs`` ones, amid its steps. A teacher is not stopped."""
     calls = {"left": None}
     step = training_loop._step
 

@@ -82,8 +82,8 @@ def _choice_channels(data_dir: Path) -> Protocol:
 def through_channel(waveform: np.ndarray, speaker: int, *, clip: int) -> np.ndarray:
     """Filter a waveform at 16 kHz and add noise, as the channel of a speaker would.
 
-    The response is a random curve in decibels, with a standard deviation of 6 dB at nine frequencies from 62 Hz to 8 kHz
-    and straight lines over the octaves between them. The noise is white, 15 to 35 dB below the filtered clip.
+    The response is a random curve in decibels, with a standard deviation of 6 dB at nine frequencies from 62 Hz to 8
+    kHz and straight lines over the octaves between them. The noise is white, 15 to 35 dB below the filtered clip.
 
     Parameters
     ----------
