@@ -123,7 +123,7 @@ def run_fold(recipe: Any, protocol: Protocol, fold: str, seed: int) -> dict[str,
     probabilities = clf.predict_proba(protocol.audio[test].tolist())
     predictions = clf.classes_[probabilities.argmax(axis=1)].tolist()
     model = clf if isinstance(clf, ASTWClassifier) else clf.best_estimator_
-    selected = {} if model is clf else {"selected": clf.table_["model"][0]}
+    selected = {} if model is clf else {"selected": clf.table_.loc[clf.table_["selected"], "model"].item()}
     seconds = {"train": trained - began, "predict_one": (time.perf_counter() - trained) / len(test)}
 
     return {
