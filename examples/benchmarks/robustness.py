@@ -205,15 +205,16 @@ def damaged_clips(paths: tuple[str, ...], positions: tuple[int, ...], condition:
 
 
 def report(options: argparse.Namespace) -> None:
-    """Print the UAR of each model and condition: mean (spread) over seeds, and the difference to clean clips."""
+    """Print the UAR of each condition and model: mean (spread) over seeds, and the mean loss of each model."""
     rows = pd.DataFrame(read_rows(options.output))
     if rows.empty:
         raise SystemExit(f"{str(options.output)!r} contains no rows: `run` writes them.")
     scored = rows.groupby(["protocol", "condition", "model"], sort=False)["uar"]
-    text = scored.mean().map("{:.3f}".format) + scored.std(ddof=0).map(" ({:.3f})".format)
+    spread = scored.std(ddof=0).map(" ({:.3f})".format).where(scored.size() > 1, "")
+    text = scored.mean().map("{:.3f}".format) + spread
     print(text.unstack("model", sort=False).fillna("").to_string())
 
-    # one number for each model: what it loses on average
+    # one number for each model: the loss against clean clips, averaged over the other conditions
     means = scored.mean().unstack("condition", sort=False)
     lost = means.drop(columns="clean").rsub(means["clean"], axis=0).mean(axis=1)
     print("\nmean loss over the damaged conditions")
