@@ -61,6 +61,8 @@ def test_the_defaults():
         "label_smoothing": 0.1,
         "class_weight": None,
         "ema_decay": 0.99,
+        "teacher": "auto",
+        "teacher_share": 0.7,
         "solver": "gradient",
         "C": 1.0,
         "side_share": 0.5,

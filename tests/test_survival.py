@@ -57,28 +57,27 @@ def listens():
 
 
 def stopped_after(monkeypatch, epochs, stop):
-    """Let ``stop`` be called in the epoch after ``epochs`` ones, in the midst of its steps."""
+    """Let ``stop`` be called in the epoch after ``epochs`` ones, amid its steps. A teacher is not stopped."""
     calls = {"left": None}
     step = training_loop._step
 
-    def counted(*arguments):
+    def counted(run, batch):
         if calls["left"] == 0:
             stop()
-        loss = step(*arguments)
+        loss = step(run, batch)
         calls["left"] = None if calls["left"] is None else calls["left"] - 1
         return loss
 
-    buckets = training_loop.shuffled_buckets
+    train_epoch = training_loop._train_epoch
     begun = []
 
-    def noted(*args, **kwargs):
-        begun.append(1)
-        batches = buckets(*args, **kwargs)
-        if len(begun) == epochs + 1:
-            calls["left"] = len(batches) // 2
-        return batches
+    def noted(run, train_set):
+        begun.append(run.name == "training")
+        if begun[-1] and sum(begun) == epochs + 1:
+            calls["left"] = -(-len(train_set) // run.settings.batch_size) // 2
+        return train_epoch(run, train_set)
 
-    monkeypatch.setattr(training_loop, "shuffled_buckets", noted)
+    monkeypatch.setattr(training_loop, "_train_epoch", noted)
     monkeypatch.setattr(training_loop, "_step", counted)
 
 
@@ -242,10 +241,10 @@ def test_the_clips_that_are_named_are_those_of_x_and_the_last_good_weights_are_k
     step = training_loop._step
     seen = []
 
-    def poisoned(*arguments):
-        seen.append(1)
-        loss = step(*arguments)
-        return loss * float("nan") if len(seen) == 8 else loss
+    def poisoned(run, batch):
+        seen.append(run.name == "training")
+        loss = step(run, batch)
+        return loss * float("nan") if seen[-1] and sum(seen) == 8 else loss
 
     monkeypatch.setattr(training_loop, "_step", poisoned)
     weights = np.ones(len(Y))

@@ -847,7 +847,7 @@ def test_no_step_waits_for_the_device():
     batch = data.batch(np.arange(4), model.max_frames, np.random.default_rng(0)).to(meta)
     for augmentation in (SpecAugment(freq_width=2, time_width=2),):
         batch = augmentation.apply(batch, torch.Generator().manual_seed(0))
-    optimizers = list(build_optimizers(model, OptimizerParams()).values())
-    losses = [loop._step(model, batch, TARGETS.loss, config(device=meta), optimizers) for _ in range(2)]
+    run = Run(model, TARGETS, config(device=meta), generators=[torch.Generator()])
+    losses = [loop._step(run, batch) for _ in range(2)]
     assert [tuple(loss.shape) for loss in losses] == [(2,), (2,)]
     assert batch.lengths.device == CPU

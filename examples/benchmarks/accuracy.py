@@ -11,7 +11,8 @@ epochs nor parameters.
 Protocols for reporting: ``r4-21``, ``r4`` and ``r8`` (RAVDESS speech, four and eight emotions, whole actors), ``esc10``
 and ``esc50`` (five folds), ``nemo`` (nEMO, five actors, one at a time), ``keywords`` (Arabic Speech Commands, unheard
 speakers) and ``digits`` (the synthetic voices of the library). Protocols for choosing: ``choice`` (the other four
-emotions of RAVDESS, actors 1 to 20), ``nemo-choice`` (the other four actors), ``keywords-val`` and ``esc50-choice``.
+emotions of RAVDESS, actors 1 to 20), ``choice-channels`` (the same, each actor through a fixed filter and noise),
+``nemo-choice`` (the other four actors), ``keywords-val`` and ``esc50-choice``.
 
 The recipe ``default`` stands for ``ASTWClassifier()``, and ``auto`` for ``ASTWAutoClassifier``; ``--set`` then sets its
 parameters.
@@ -122,7 +123,7 @@ def run_fold(recipe: Any, protocol: Protocol, fold: str, seed: int) -> dict[str,
     probabilities = clf.predict_proba(protocol.audio[test].tolist())
     predictions = clf.classes_[probabilities.argmax(axis=1)].tolist()
     model = clf if isinstance(clf, ASTWClassifier) else clf.best_estimator_
-    selected = {} if model is clf else {"selected": clf.table_["model"][0]}
+    selected = {} if model is clf else {"selected": clf.table_.loc[clf.table_["selected"], "model"].item()}
     seconds = {"train": trained - began, "predict_one": (time.perf_counter() - trained) / len(test)}
 
     return {

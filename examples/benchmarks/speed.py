@@ -349,7 +349,7 @@ def predict(options: argparse.Namespace) -> Iterator[Row]:
 
 def latency(options: argparse.Namespace) -> Iterator[Row]:
     """Measure milliseconds per clip of predictions by recipes, from waveforms at their rate: alone and in batches."""
-    for recipe, target in (("small", "<= 10"), ("tiny", ""), ("environmental", ""), ("astw-augmented", "")):
+    for recipe, target in (("small", "<= 10"), ("tiny", ""), ("environmental", "")):
         clf = ASTWClassifier.from_recipe(recipe).set_params(epochs=1, min_steps=0, batch_size=BATCH)
         paths = ravdess(options.data_dir, 4 * BATCH)
         clips = [(load_waveform(path, clf.sample_rate), clf.sample_rate) for path in paths]

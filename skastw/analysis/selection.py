@@ -17,7 +17,7 @@ from skastw.core.progress import ProgressBar, ProgressLines
 from skastw.network.trained import SelectionRow
 
 #: Shares of the side vector that are tried.
-SHARES = (0.25, 0.5, 0.75)
+SHARES = (0.25, 0.5)
 #: Smallest probability of a class in the log loss and in mixtures.
 _SMALLEST = 1e-6
 
@@ -87,7 +87,9 @@ def select(
     seed: int = 0,
     verbose: int = 0,
 ) -> Selection:
-    """Train the candidates on each split, and select the one, or the mixture of two, with the best score.
+    """Train the candidates on each split, and select the mixture of two, or the single one, with the best score.
+
+    A single candidate is selected if its score is more than one standard error above that of the best mixture.
 
     The first candidate is always trained. Another one is left out if its expected time, with a last fit on all clips,
     exceeds the rest of the budget. The expected time comes from its cost and the time of earlier candidates, and after
@@ -174,9 +176,23 @@ def select(
         scored[str(mixture)] = mixture, _row(mixture, predictions, y, tested, classes, seconds)
 
     ranked = sorted(scored.values(), key=lambda item: (-getattr(item[1], score), item[1].log_loss))
+    chosen = _preferred([(mixture, getattr(row, score)) for mixture, row in ranked], len(tested))
     others = [row for row in rows if row.status != "complete"]
-    best, first = ranked[0]
-    return Selection(best, [structs.replace(first, selected=True), *(row for _, row in ranked[1:]), *others])
+    in_order = [structs.replace(row, selected=mixture == chosen) for mixture, row in ranked]
+    return Selection(chosen, [*in_order, *others])
+
+
+def _preferred(ranked: Sequence[tuple[Mixture, float]], n_tested: int) -> Mixture:
+    """Return the best mixture of two candidates, unless the best candidate is ahead by more than a standard error.
+
+    ``ranked`` has each mixture and its score, the best first. The standard error is that of a share of ``n_tested``
+    clips. A mixture of a network and a classical model loses little on data that suit one of them. The inner splits,
+    with fewer groups than the last fit, cannot tell single models apart that are close.
+    """
+    first, best_score = ranked[0]
+    mixture, score = next(((m, s) for m, s in ranked if len(m.names) > 1), (first, best_score))
+    error = np.sqrt(best_score * (1 - best_score) / n_tested)
+    return mixture if best_score - score <= error else first
 
 
 def _row(

@@ -45,6 +45,8 @@ class Encoder(Component):
     """
 
     kind: ClassVar[str] = "encoder"
+    #: Whether a teacher helps it to learn from few clips, as it does for encoders that assume little of spectrograms.
+    taught: ClassVar[bool] = False
 
     @property
     def frozen(self) -> bool:

@@ -54,6 +54,7 @@ class ASTWEncoder(TransformerEncoder):
     """
 
     name = "astw"
+    taught = True
 
     d_model: int = param(
         default=384,

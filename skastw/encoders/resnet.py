@@ -82,6 +82,17 @@ class ResNetEncoder(TrunkParams, Encoder):
         valid=[reals(0, 1, closed="left")],
         doc="Probability that an output feature is dropped in training, in all frames of a clip.",
     )
+    frame_step: int = param(
+        default=1,
+        valid=[integers(1, 16)],
+        doc="Step between the frames that are used. With 2, every other frame is left out, as if the front end had "
+        "twice its ``hop_length``.",
+    )
+
+    @property
+    def stride(self) -> float:
+        """Number of input frames for each output frame."""
+        return self.frame_step * super().stride
 
     def build(self, n_features: int, max_frames: int) -> EncoderModule:
         """Return the module; see :class:`~skastw.encoders.Encoder`."""
@@ -94,9 +105,10 @@ class _ResNetModule(EncoderModule):
         self.trunk = ResNetTrunk(params, n_features)
         self.n_outputs = self.trunk.n_outputs
         self.drop = FeatureDropout(params.dropout)
+        self.frame_step = params.frame_step
 
     def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        x, lengths = self.trunk(frames, lengths)
+        x, lengths = self.trunk(frames[:, :: self.frame_step], shortened(lengths, self.frame_step))
         return self.drop(x.permute(0, 2, 3, 1).flatten(2)), lengths
 
 

@@ -18,6 +18,7 @@ from skastw.network.trained import Trained
 from skastw.targets import Targets
 from skastw.training import Monitor, Run, TrainingSettings, start_run, train, trained_from
 from skastw.training.run import Loss
+from skastw.training.teacher import start_teacher
 from skastw.training.transfer import Start
 
 
@@ -82,9 +83,11 @@ class Attempt:
         return clips
 
     def start_run(self, targets: Targets, settings: TrainingSettings, *, loss: Loss) -> Run:
-        """Return a new run on :attr:`data`."""
+        """Return a new run on :attr:`data`, with its teacher."""
         assert self.data is not None
-        return start_run(self.components, targets, settings, self.data, self.front_end, self.start, loss)
+        run = start_run(self.components, targets, settings, self.data, self.front_end, self.start, loss)
+        run.teacher = start_teacher(run, self.components, self.data, self.front_end, self.start)
+        return run
 
     def train(self, run: Run, data: Data, *, monitor: Monitor | None = None, checkpoint: Path | None = None) -> None:
         """Train; raise the exception that ended training, except for an interrupt after the first epoch."""

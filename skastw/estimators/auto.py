@@ -47,7 +47,8 @@ class ASTWAutoClassifier(ExplainedArguments, ClassifierMixin, BaseEstimator):
 
     The candidates are classical models on statistics and on descriptors of the clips, recipes of networks, and mixtures
     of a network and a classical model. Each is trained and tested on the same inner splits, which keep groups together.
-    The one with the best score is fitted to all clips. It is an :class:`ASTWClassifier`, and is saved as one.
+    The mixture with the best score is fitted to all clips, or a single candidate if it is better by more than one
+    standard error. The result is an :class:`ASTWClassifier`, and is saved as one.
 
     The budget makes the choice depend on the speed of the machine; ``random_state`` fixes everything else.
 

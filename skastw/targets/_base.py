@@ -31,6 +31,8 @@ class Targets(ABC):
         Whether this kind is tried after all others.
     exclusive : bool
         Whether each clip has exactly one of several classes.
+    taught : bool
+        Whether a teacher can learn them too, and its pupil match its outputs; see :meth:`distance`.
     monitor : str
         Name of the validation score that selects the best epoch (higher is better).
     exported : tuple of str
@@ -43,6 +45,7 @@ class Targets(ABC):
     estimator: ClassVar[str] = "classifier"
     general: ClassVar[bool] = False
     exclusive: ClassVar[bool] = False
+    taught: ClassVar[bool] = True
     monitor: ClassVar[str] = ""
     exported: ClassVar[tuple[str, ...]] = ()
     noun: ClassVar[str] = ""
@@ -126,6 +129,13 @@ class Targets(ABC):
     @abstractmethod
     def loss(self, outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
         """Return the loss of each item, shape (B,), for outputs of shape (B, K) and encoded targets."""
+
+    def distance(self, outputs: Tensor, taught: Tensor) -> Tensor:
+        """Return the distance of outputs (B, K) to the outputs ``taught`` of a teacher (B, K), shape (B,).
+
+        By default, it is the squared difference, averaged over the outputs.
+        """
+        return (outputs - taught).square().mean(dim=1)
 
     @abstractmethod
     def scores(self, outputs: Tensor, targets: Tensor, weights: Tensor) -> dict[str, float]:

@@ -95,6 +95,7 @@ class MaskedFrames(Targets):
 
     name: ClassVar[str] = "pretraining"
     estimator: ClassVar[str] = "pretrainer"
+    taught: ClassVar[bool] = False
     monitor: ClassVar[str] = "r2"
     noun: ClassVar[str] = "labels"
     purpose: ClassVar[str] = "Representing sounds as vectors, and starting a training with labels,"

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import torch
 from sklearn.utils.validation import check_array
 from torch import Tensor
 from torch.nn import functional as F
@@ -58,6 +59,11 @@ class MultiLabel(ClassTargets):
         """Return the binary cross-entropy of each item, averaged over its labels."""
         smoothed = targets.to(outputs.dtype) * (1 - label_smoothing) + label_smoothing / 2
         return F.binary_cross_entropy_with_logits(outputs, smoothed, reduction="none").mean(dim=1)
+
+    def distance(self, outputs: Tensor, taught: Tensor) -> Tensor:
+        """Return the Kullback-Leibler divergence from the probabilities of the teacher, averaged over the labels."""
+        own, theirs = (F.logsigmoid(torch.stack([logits, -logits])) for logits in (outputs, taught))
+        return F.kl_div(own, theirs, reduction="none", log_target=True).sum(dim=0).mean(dim=1)
 
     def loss_weights(self, targets: np.ndarray, class_weight: Any) -> np.ndarray:
         """Return ones; class weights do not define the weight of a clip with several labels."""

@@ -85,6 +85,11 @@ class SingleLabel(ClassTargets):
         """Return the cross-entropy of each item."""
         return F.cross_entropy(outputs, targets, label_smoothing=label_smoothing, reduction="none")
 
+    def distance(self, outputs: Tensor, taught: Tensor) -> Tensor:
+        """Return the Kullback-Leibler divergence of the probabilities from those of the teacher."""
+        pair = outputs.log_softmax(dim=1), taught.log_softmax(dim=1)
+        return F.kl_div(*pair, reduction="none", log_target=True).sum(dim=1)
+
     def loss_weights(self, targets: np.ndarray, class_weight: Any) -> np.ndarray:
         """Return the weight of the class of each clip."""
         by_class = class_weights(class_weight, self.classes) if isinstance(class_weight, dict) else class_weight

@@ -4,7 +4,7 @@ import math
 import sys
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,7 +25,6 @@ from skastw.training.checkpoint import save_state
 from skastw.training.linear import fit_linear
 from skastw.training.optim import peak_rates, warmup_cosine
 from skastw.training.run import Loss, Run
-from skastw.training.settings import TrainingSettings
 
 
 class Monitor(Protocol):
@@ -61,10 +60,13 @@ def train(run: Run, data: Data, *, monitor: Monitor | None = None, checkpoint: P
     """
     settings = run.settings
     bar = ProgressBar(
-        total=settings.n_epochs, initial=run.epoch, desc="training", unit="epoch", disable=settings.verbose != 1
+        total=settings.n_epochs, initial=run.epoch, desc=run.name, unit="epoch", disable=settings.verbose != 1
     )
 
     try:
+        if run.teacher is not None:
+            _train_teacher(run.teacher, data)
+
         while run.epoch < settings.n_epochs and not run.done:
             began = time.perf_counter()
             if monitor is not None:
@@ -96,6 +98,15 @@ def train(run: Run, data: Data, *, monitor: Monitor | None = None, checkpoint: P
     return run
 
 
+def _train_teacher(teacher: Run, data: Data) -> None:
+    """Train a teacher, unless its weights come from a checkpoint; raise the exception that ended its training."""
+    if teacher.epoch < teacher.settings.n_epochs:
+        train(teacher, replace(data, valid=None))
+    if teacher.stopped is not None:
+        raise teacher.stopped
+    teacher.model.eval()
+
+
 def _train_epoch(run: Run, train_set: FrameSet) -> tuple[float, dict[str, float]]:
     """Train on each batch once; return the mean loss and the learning rates of the last step."""
     model, settings = run.model.train(), run.settings
@@ -110,8 +121,7 @@ def _train_epoch(run: Run, train_set: FrameSet) -> tuple[float, dict[str, float]
                 group["lr"] = rates[name] * group.get("factor", 1.0)
 
         batch = _augmented(run, train_set, indices)
-        optimizers = list(run.optimizers.values())
-        losses.append(_step(model, batch, run.loss, settings, optimizers, run.draws(), run.targets.forward))
+        losses.append(_step(run, batch))
         run.average.update()
 
     sums = torch.stack(losses).cpu()  # the only time in an epoch that the CPU waits for the device
@@ -160,28 +170,31 @@ def _augmented(run: Run, train_set: FrameSet, indices: np.ndarray) -> Batch:
     return batch.crop_or_pad(max_frames)
 
 
-def _step(
-    model: AudioModel,
-    batch: Batch,
-    loss: Loss,
-    settings: TrainingSettings,
-    optimizers: list[torch.optim.Optimizer],
-    draws: AbstractContextManager[None] | None = None,
-    forward: Callable[[AudioModel, Tensor, Tensor], list[Tensor]] = AudioModel.classify_each,
-) -> Tensor:
+def _step(run: Run, batch: Batch) -> Tensor:
     """Update the weights on a batch; return its loss and its weight, shape (2,), without waiting for the device."""
-    with draws or nullcontext(), autocast(settings.precision, settings.device):
-        by_model = forward(model, batch.inputs, batch.lengths)
+    settings = run.settings
+    with run.draws(), autocast(settings.precision, settings.device):
+        by_model = run.targets.forward(run.model, batch.inputs, batch.lengths)
 
-    losses = [_losses(outputs, batch, loss) for outputs in by_model]
+    losses = [_losses(outputs, batch, run.loss) for outputs in by_model]
     total = losses[0][1].sum().clamp(min=1e-12)
     mean = torch.stack([weighted.sum() for weighted, _ in losses]).mean() / total
+    if run.teacher is not None:
+        mean = torch.lerp(mean, _distance_to_teacher(run, run.teacher.model, by_model, batch), settings.teacher_share)
 
     mean.backward()
-    for optimizer in optimizers:
+    for optimizer in run.optimizers.values():
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     return torch.stack([mean.detach() * total, total])
+
+
+def _distance_to_teacher(run: Run, teacher: AudioModel, by_model: list[Tensor], batch: Batch) -> Tensor:
+    """Return the mean distance of the outputs of each model to the outputs of the teacher for the same batch."""
+    with torch.no_grad(), autocast(run.settings.precision, run.settings.device):
+        taught = teacher.classify(batch.inputs, batch.lengths)
+    distances = torch.stack([run.targets.distance(outputs, taught) for outputs in by_model]).mean(dim=0)
+    return (distances * batch.weights).sum() / batch.weights.sum().clamp(min=1e-12)
 
 
 def _losses(outputs: Tensor, batch: Batch, loss: Loss) -> tuple[Tensor, Tensor]:

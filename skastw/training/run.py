@@ -75,6 +75,10 @@ class Run:
         Exception that ended training.
     class_scores : list of dict, or None
         Scores of each class on the validation clips, with the weights that were kept.
+    teacher : Run or None
+        The run of the network whose outputs this one learns to match; it is trained first.
+    name : str
+        What the progress bar calls the run.
     joined_scores : dict
         Validation loss and scores with the side vector, whose names in ``history`` start with ``val_``.
     """
@@ -111,6 +115,8 @@ class Run:
         self.stopped: Exception | KeyboardInterrupt | None = None
         self.class_scores: list[dict[str, Any]] | None = None
         self.joined_scores: dict[str, float] = {}
+        self.teacher: Run | None = None
+        self.name = "training"
 
     def whole_frames(self, model: AudioModel, frame_set: FrameSet) -> FrameStore:
         """Return the frames of whole clips; those of a front end that is not trained are computed once."""
@@ -158,6 +164,7 @@ class Run:
             "shuffle": self.rng.bit_generator.state,
             "augment": self.generator.get_state(),
             "dropout": {generator.device.type: generator.get_state() for generator in self.generators},
+            "teacher": {} if self.teacher is None else trained_state(self.teacher.model),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -175,6 +182,9 @@ class Run:
         for generator in self.generators:
             if generator.device.type in state["dropout"]:  # the run may continue on another device
                 generator.set_state(state["dropout"][generator.device.type])
+        if self.teacher is not None:
+            load_trained_state(self.teacher.model, state["teacher"])
+            self.teacher.epoch = self.teacher.settings.n_epochs
 
     @property
     def momenta(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Self
 
 import torch
 
-from skastw.core.parameters import integers, param, parameters
+from skastw.core.parameters import integers, param, parameters, reals
 from skastw.core.sklearn_private import StrOptions
 from skastw.training.average import AverageParams
 from skastw.training.linear import LinearParams
@@ -43,6 +43,20 @@ class TrainingParams(OptimizerParams, AverageParams, LinearParams):
         valid=[StrOptions({"best", "last"})],
         doc='Whether the model gets the weights of the epoch with the best validation score (``"best"``) or of the '
         'last epoch (``"last"``).',
+    )
+    teacher: str | None = param(
+        default="auto",
+        valid=[StrOptions({"auto", "resnet"}), None],
+        doc='A small residual convolutional network (``"resnet"``) that is trained first, on the same frames. The '
+        "network then learns to match its outputs on each augmented batch; the teacher is not kept. This helps a "
+        'transformer that starts from random weights. ``"auto"`` has a teacher for ``encoder="astw"`` on log-mel '
+        "frames, unless the weights come from another model. None has no teacher, as has ``partial_fit``.",
+    )
+    teacher_share: float = param(
+        default=0.7,
+        valid=[reals(0, 1, closed="both")],
+        doc="Share of the distance to the outputs of the teacher in the training loss; the loss on the targets has the "
+        "rest.",
     )
 
 
