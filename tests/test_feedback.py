@@ -41,8 +41,10 @@ def test_silent_by_default_and_bars_with_verbose(capsys):
 def test_lines_for_logs(capsys):
     clf = tiny(verbose=2).fit(CLIPS, Y)
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 4
-    for number, (line, row) in enumerate(zip(lines, clf.history_, strict=True), start=1):
+    assert len(lines) == 8
+    for number, line in enumerate(lines[:4], start=1):
+        assert line.startswith(f"teacher, epoch {number} of 4: loss ")
+    for number, (line, row) in enumerate(zip(lines[4:], clf.history_, strict=True), start=1):
         assert line.startswith(f"epoch {number} of 4: loss {row['loss']:.3f}, ")
         assert f"val_macro_f1 {row['val_macro_f1']:.3f}" in line
         assert "\r" not in line

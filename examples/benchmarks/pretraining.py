@@ -77,7 +77,7 @@ def run(options: argparse.Namespace) -> None:
     protocol = load_protocol(options.protocol, options.data_dir)
     whole = load_protocol(WHOLE[options.protocol], options.data_dir) if options.protocol in WHOLE else None
     ways = [way for way in options.ways if way != "more" or whole is not None]
-    common = {"val_split": None, "keep": "last", **SMALL, **_changes(options.set)}
+    common = {"val_split": None, "keep": "last", "teacher": None, **SMALL, **_changes(options.set)}
     of_pretrainer = _changes(options.set_pretrainer)
     epochs = {"epochs": options.epochs, "pretraining_epochs": options.pretraining_epochs}
 

@@ -274,7 +274,8 @@ def _show(bar: ProgressBar, run: Run, row: dict[str, Any]) -> None:
     bar.update()
     if run.settings.verbose > 1:
         text = ", ".join(f"{name} {value}" for name, value in numbers.items())
-        ProgressBar.write(f"epoch {run.epoch + 1} of {run.settings.n_epochs}: {text}", file=sys.stderr)
+        who = "" if run.name == "training" else f"{run.name}, "
+        ProgressBar.write(f"{who}epoch {run.epoch + 1} of {run.settings.n_epochs}: {text}", file=sys.stderr)
 
 
 def _not_finite(run: Run, losses: Tensor, batches: list[np.ndarray], train_set: FrameSet) -> TrainingError:
