@@ -36,7 +36,7 @@ from skastw.targets.checks import group_array, label_array
 #: Recipes of classical models, which are fitted in seconds once the features are computed.
 CLASSICAL = ("statistics", "descriptors")
 #: Recipes of networks, and the time of a fit in multiples of that of ``"tiny"``.
-NETWORKS = {"tiny": 1.0, "robust": 1.0, "environmental": 2.2, "small": 5.0}
+NETWORKS = {"tiny": 1.0, "environmental": 2.2, "small": 5.0}
 #: The recipe for clips with a high sampling rate, this rate (Hz), and the number of clips that are looked at.
 _WIDE_BAND, _HIGH_RATE, _N_PROBED = "environmental", 32000, 20
 
