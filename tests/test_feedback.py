@@ -39,7 +39,7 @@ def test_silent_by_default_and_bars_with_verbose(capsys):
 
 
 def test_lines_for_logs(capsys):
-    clf = tiny(verbose=2).fit(CLIPS, Y)
+    clf = tiny(verbose=2, teacher="resnet").fit(CLIPS, Y)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 8
     for number, line in enumerate(lines[:4], start=1):

@@ -11,7 +11,6 @@ TINY = {
     "encoder": ASTWEncoder(d_model=8, num_heads=1, num_layers=1, dropout=0.0, drop_frames=0.0),
     "augment": None,
     "normalization": "none",
-    "teacher": None,
     "epochs": 2,
     "batch_size": 64,
     "val_split": None,

@@ -10,11 +10,12 @@ from skastw.errors import ComponentError
 from skastw.targets import MultiLabel, SingleLabel, Values
 from skastw.training import loop
 
-SMALL = ASTWEncoder(d_model=16, num_heads=2, num_layers=1)
+SMALL, WIDE = (ASTWEncoder(d_model=width, num_heads=2, num_layers=1) for width in (16, 128))
 
 
 def classifier(**changes):
-    return ASTWClassifier(**{"encoder": SMALL, "epochs": 2, "val_split": None, "random_state": 0, **changes})
+    params = {"encoder": SMALL, "teacher": "resnet", "epochs": 2, "val_split": None, "random_state": 0}
+    return ASTWClassifier(**{**params, **changes})
 
 
 def weights(clf):
@@ -60,7 +61,7 @@ def test_a_pupil_with_wrong_labels_learns_from_its_teacher(tone_clips, monkeypat
 
 
 def test_the_teacher_hears_only_training_clips_and_is_not_kept(tone_clips, taught_runs):
-    clf = ASTWClassifier(encoder=SMALL, epochs=2, random_state=0).fit(*tone_clips)
+    clf = classifier(val_split=0.2).fit(*tone_clips)
     (pupil, data), (teacher, own) = taught_runs
     assert (data.valid is not None, own.valid, own.train) == (True, None, data.train)
     assert pupil.teacher is teacher
@@ -72,28 +73,33 @@ def test_the_teacher_hears_only_training_clips_and_is_not_kept(tone_clips, taugh
     "changes",
     [
         {"teacher": None},
+        {"encoder": SMALL},
         {"encoder": ResNetEncoder(width=4, num_stages=1, num_blocks=1)},
         {"features": "mfcc"},
         {"features": "statistics", "encoder": "identity", "solver": "lbfgs"},
     ],
 )
-def test_only_a_new_transformer_on_log_mel_frames_has_a_teacher(changes, tone_clips, taught_runs):
-    classifier(**changes).fit(*tone_clips)
+def test_by_default_only_a_wide_transformer_on_log_mel_frames_has_a_teacher(changes, tone_clips, taught_runs):
+    wide = {"encoder": WIDE, "teacher": "auto", "epochs": 1}
+    classifier(**{**wide, **changes}).fit(*tone_clips)
     assert [run.teacher for run, _ in taught_runs] == [None]
+    classifier(**wide).fit(*tone_clips)
+    assert [run.name for run, _ in taught_runs] == ["training", "training", "teacher"]
 
 
 def test_weights_of_another_model_and_partial_fit_have_no_teacher(tone_clips, taught_runs, tmp_path):
     clips, y = tone_clips
-    folder = classifier(teacher=None).fit(clips, y).save_pretrained(tmp_path / "model")
-    classifier(init_from=folder).fit(clips, y)
-    clf = classifier().partial_fit(clips, y, classes=[0, 1, 2])
+    folder = classifier(encoder=WIDE, teacher=None).fit(clips, y).save_pretrained(tmp_path / "model")
+    wide = classifier(encoder=WIDE, teacher="auto")
+    wide.set_params(init_from=folder).fit(clips, y)
+    clf = classifier(encoder=WIDE, teacher="auto").partial_fit(clips, y, classes=[0, 1, 2])
     clf.set_params(warm_start=True).fit(clips, y)
     assert [run.teacher for run, _ in taught_runs] == [None] * 4
 
 
 def test_a_front_end_that_is_trained_has_no_teacher(tone_clips, taught_runs):
     trained = {"features": "leaf", "augment": None}
-    classifier(**trained).fit(*tone_clips)
+    classifier(**trained, encoder=WIDE, teacher="auto").fit(*tone_clips)
     assert [run.teacher for run, _ in taught_runs] == [None]
     with pytest.raises(ComponentError, match=r"teacher='resnet' with features='leaf'.*set teacher=None"):
         classifier(**trained, teacher="resnet").fit(*tone_clips)
@@ -142,7 +148,7 @@ def test_a_continued_run_keeps_its_teacher(tone_clips, tmp_path, monkeypatch):
     ],
 )
 def test_all_kinds_of_target_can_be_taught(estimator, y, tone_clips, taught_runs):
-    model = estimator(encoder=SMALL, epochs=2, val_split=None, random_state=0).fit(tone_clips[0], y)
+    model = estimator(encoder=SMALL, teacher="resnet", epochs=2, val_split=None, random_state=0).fit(tone_clips[0], y)
     assert len(taught_runs) == 2
     assert np.isfinite(model.predict(tone_clips[0])).all()
 

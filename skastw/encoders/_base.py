@@ -45,8 +45,11 @@ class Encoder(Component):
     """
 
     kind: ClassVar[str] = "encoder"
-    #: Whether a teacher helps it to learn from few clips, as it does for encoders that assume little of spectrograms.
-    taught: ClassVar[bool] = False
+
+    @property
+    def taught(self) -> bool:
+        """Whether ``teacher="auto"`` has a teacher: if the encoder is slow to learn and larger than the teacher."""
+        return False
 
     @property
     def frozen(self) -> bool:

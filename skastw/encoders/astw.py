@@ -12,6 +12,8 @@ from skastw.encoders._transformer import TransformerEncoder, TransformerModule
 
 #: Amplitude of the positions before training; the frames that they are added to have about this deviation.
 _POSITION_SCALE = 0.1
+#: Least width of an encoder that has a teacher by default.
+_LEAST_TAUGHT = 128
 
 
 @parameters
@@ -54,7 +56,6 @@ class ASTWEncoder(TransformerEncoder):
     """
 
     name = "astw"
-    taught = True
 
     d_model: int = param(
         default=384,
@@ -80,6 +81,11 @@ class ASTWEncoder(TransformerEncoder):
     def stride(self) -> float:
         """Number of input frames for each output frame."""
         return 2.0
+
+    @property
+    def taught(self) -> bool:
+        """Whether ``teacher="auto"`` has a teacher; a narrow encoder would take less time than its teacher."""
+        return self.d_model >= _LEAST_TAUGHT
 
     def build(self, n_features: int, max_frames: int) -> TransformerModule:
         """Return the module; see :class:`~skastw.encoders.Encoder`."""

@@ -49,8 +49,9 @@ class TrainingParams(OptimizerParams, AverageParams, LinearParams):
         valid=[StrOptions({"auto", "resnet"}), None],
         doc='A small residual convolutional network (``"resnet"``) that is trained first, on the same frames. The '
         "network then learns to match its outputs on each augmented batch; the teacher is not kept. This helps a "
-        'transformer that starts from random weights. ``"auto"`` has a teacher for ``encoder="astw"`` on log-mel '
-        "frames, unless the weights come from another model. None has no teacher, as has ``partial_fit``.",
+        'transformer that starts from random weights. ``"auto"`` has a teacher for ``encoder="astw"`` with a '
+        "``d_model`` of at least 128, on log-mel frames, unless the weights come from another model. None has no "
+        "teacher, as has ``partial_fit``.",
     )
     teacher_share: float = param(
         default=0.7,

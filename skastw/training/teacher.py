@@ -72,7 +72,15 @@ def start_teacher(run: Run, components: Components, data: Data, front_end: Featu
 
 
 def has_teacher(run: Run, components: Components, start: Start) -> bool:
-    """Return whether a run has a teacher."""
+    """Return whether a run has a teacher.
+
+    Parameters
+    ----------
+    run : Run
+    components : Components
+    start : Start
+        Weights that the network of the run gets.
+    """
     settings = run.settings
     if settings.teacher is None or settings.constant_lr or settings.solver == "lbfgs" or not run.targets.taught:
         return False
