@@ -52,8 +52,9 @@ def test_a_pupil_with_wrong_labels_learns_from_its_teacher(tone_clips, monkeypat
     train_teacher = loop._train_teacher
 
     def then_mix_up(teacher, data):
-        train_teacher(teacher, data)
+        stopped = train_teacher(teacher, data)
         data.train.targets[:] = (data.train.targets + 1) % 3
+        return stopped
 
     monkeypatch.setattr(loop, "_train_teacher", then_mix_up)
     clf = classifier(teacher_share=1.0, augment=None, epochs=40).fit(clips, y)
@@ -135,7 +136,9 @@ def test_a_continued_run_keeps_its_teacher(tone_clips, tmp_path, monkeypatch):
             stopped.fit(*tone_clips)
     assert epochs == ["teacher"] * 4 + ["training"] * 3
 
-    monkeypatch.setattr(loop, "_train_teacher", lambda teacher, data: teacher.model.eval())  # it is not trained again
+    monkeypatch.setattr(
+        loop, "_train_teacher", lambda teacher, data: teacher.model.eval() and None
+    )  # not trained again
     assert is_same(whole, stopped.fit(*tone_clips))
 
 

@@ -59,15 +59,14 @@ def train(run: Run, data: Data, *, monitor: Monitor | None = None, checkpoint: P
         memory runs out, the monitor raises, or the user interrupts.
     """
     settings = run.settings
+    if run.teacher is not None:
+        run.stopped = _train_teacher(run.teacher, data)
     bar = ProgressBar(
         total=settings.n_epochs, initial=run.epoch, desc=run.name, unit="epoch", disable=settings.verbose != 1
     )
 
     try:
-        if run.teacher is not None:
-            _train_teacher(run.teacher, data)
-
-        while run.epoch < settings.n_epochs and not run.done:
+        while run.epoch < settings.n_epochs and not run.done and run.stopped is None:
             began = time.perf_counter()
             if monitor is not None:
                 monitor.begin_epoch()
@@ -98,13 +97,12 @@ def train(run: Run, data: Data, *, monitor: Monitor | None = None, checkpoint: P
     return run
 
 
-def _train_teacher(teacher: Run, data: Data) -> None:
-    """Train a teacher, unless its weights come from a checkpoint; raise the exception that ended its training."""
+def _train_teacher(teacher: Run, data: Data) -> Exception | KeyboardInterrupt | None:
+    """Train a teacher, unless its weights come from a checkpoint; return the exception that ended its training."""
     if teacher.epoch < teacher.settings.n_epochs:
         train(teacher, replace(data, valid=None))
-    if teacher.stopped is not None:
-        raise teacher.stopped
     teacher.model.eval()
+    return teacher.stopped
 
 
 def _train_epoch(run: Run, train_set: FrameSet) -> tuple[float, dict[str, float]]:
