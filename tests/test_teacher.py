@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from skastw import ASTWClassifier, ASTWRegressor
+from skastw import ASTWClassifier, ASTWPretrainer, ASTWRegressor
 from skastw.encoders import ASTWEncoder, ResNetEncoder
 from skastw.errors import ComponentError
 from skastw.targets import MultiLabel, SingleLabel, Values
@@ -104,6 +104,14 @@ def test_a_front_end_that_is_trained_has_no_teacher(tone_clips, taught_runs):
     assert [run.teacher for run, _ in taught_runs] == [None]
     with pytest.raises(ComponentError, match=r"teacher='resnet' with features='leaf'.*set teacher=None"):
         classifier(**trained, teacher="resnet").fit(*tone_clips)
+
+
+def test_an_exact_fit_and_a_pretraining_have_no_teacher(tone_clips):
+    exact = {"features": "statistics", "encoder": "identity", "solver": "lbfgs"}
+    with pytest.raises(ComponentError, match=r"teacher='resnet' with solver='lbfgs'.*expected teacher=None"):
+        classifier(**exact).fit(*tone_clips)
+    with pytest.raises(ComponentError, match="pretraining as the task, expected teacher=None"):
+        ASTWPretrainer(encoder=SMALL, teacher="resnet", epochs=1).fit(tone_clips[0])
 
 
 def test_an_interrupt_of_the_teacher_leaves_the_estimator_as_it_was(tone_clips, monkeypatch):

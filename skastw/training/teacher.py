@@ -39,7 +39,7 @@ def start_teacher(run: Run, components: Components, data: Data, front_end: Featu
     Raises
     ------
     ComponentError
-        If ``teacher="resnet"`` and the front end is trained.
+        If ``teacher="resnet"`` and the front end is trained, the head is fitted exactly, or there are no labels.
 
     References
     ----------
@@ -48,6 +48,11 @@ def start_teacher(run: Run, components: Components, data: Data, front_end: Featu
     """
     if not has_teacher(run, components, start):
         return None
+    if run.settings.solver == "lbfgs" or not run.targets.taught:
+        raise ComponentError(
+            f"Got teacher='resnet' with solver={run.settings.solver!r} and {run.targets.name} as the task, expected "
+            "teacher=None: an exact fit and a pretraining do not match the outputs of a teacher."
+        )
     if components.features.trainable:
         raise ComponentError(
             f"Got teacher='resnet' with features={components.features.name!r}, which is trained, expected a front end "
@@ -82,9 +87,12 @@ def has_teacher(run: Run, components: Components, start: Start) -> bool:
         Weights that the network of the run gets.
     """
     settings = run.settings
-    if settings.teacher is None or settings.constant_lr or settings.solver == "lbfgs" or not run.targets.taught:
+    if settings.teacher is None or settings.constant_lr:
         return False
     if settings.teacher == "resnet":
         return True
+    if settings.solver == "lbfgs" or not run.targets.taught:
+        return False
+
     is_new = start.trained is None and not components.sources
     return is_new and components.encoder.taught and components.features.log_mel and not components.features.trainable
