@@ -61,6 +61,7 @@ def test_the_defaults():
         "label_smoothing": 0.1,
         "class_weight": None,
         "ema_decay": 0.99,
+        "refit": "auto",
         "teacher": "auto",
         "teacher_share": 0.7,
         "solver": "gradient",

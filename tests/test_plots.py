@@ -286,7 +286,7 @@ def test_the_curves_are_the_history(clf):
     assert display.lines_[0].get_xdata().tolist() == list(range(1, 11))
     for axes in display.axes_:
         assert axes.get_lines()[-1].get_xdata() == [clf.best_epoch_] * 2
-        assert f"epoch {clf.best_epoch_}, kept" in [text.get_text() for text in axes.get_legend().get_texts()]
+        assert f"epoch {clf.best_epoch_}, selected" in [text.get_text() for text in axes.get_legend().get_texts()]
 
 
 def test_a_loaded_model_has_the_same_curves(clf, tmp_path):

@@ -24,6 +24,7 @@ CLIPS, Y = make_tones(n_clips=24, random_state=0)
 RUNS = {
     "best epoch": {"encoder": TINY, "epochs": 4},
     "patience": {"encoder": TINY, "epochs": 30, "patience": 2},
+    "refit with a teacher": {"encoder": TINY, "epochs": 4, "refit": 0.75, "teacher": "resnet"},
     "averaged, last epoch": {"encoder": TINY, "epochs": 4, "ema_decay": 0.9, "keep": "last", "val_split": None},
     "batch norm, mixing, two models": {
         "encoder": ResNetEncoder(width=4),
@@ -72,7 +73,7 @@ def stopped_after(monkeypatch, epochs, stop):
     begun = []
 
     def noted(run, train_set):
-        begun.append(run.name == "training")
+        begun.append(run.name in ("training", "refit"))
         if begun[-1] and sum(begun) == epochs + 1:
             calls["left"] = -(-len(train_set) // run.settings.batch_size) // 2
         return train_epoch(run, train_set)

@@ -446,6 +446,8 @@ WRONG = [
     ("n_epochs", 3, "best_epoch or n_epochs do not fit 2 epochs in history: got best_epoch=[12] and n_epochs=3"),
     ("n_epochs", 10**30, "best_epoch or n_epochs do not fit 2 epochs"),
     ("max_epochs", 0, "max_epochs: 0"),
+    ("n_refit", -1, "n_refit: -1"),
+    ("n_refit", 2, "best_epoch or n_epochs do not fit 2 epochs in history, of which 2 are a refit"),
     ("interrupted", 1, "interrupted: 1, expected true or false"),
     ("best_epoch", 0, "best_epoch: 0, expected an integer of at least 1"),
     ("best_epoch", -1, "best_epoch: -1"),

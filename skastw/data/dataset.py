@@ -87,11 +87,14 @@ class Data:
     valid : FrameSet or None
     split : str
         Description of how the validation clips were chosen.
+    together : FrameSet or None
+        The training and validation clips, if the validation clips were held out from the clips of ``fit``.
     """
 
     train: FrameSet
     valid: FrameSet | None
     split: str
+    together: FrameSet | None = None
 
     @property
     def parts(self) -> list[FrameSet]:
@@ -152,7 +155,7 @@ def hold_out(labelled: Labelled, frame_set: FrameSet, targets: Targets, split: S
     strata = targets.strata(labelled.targets[frame_set.positions], grouped=groups is not None)
     train, valid = split_validation(strata, split.val_split, seed, groups=groups, names=targets.labels)
     how = "random split, stratified where possible" if groups is None else "whole groups held out"
-    return Data(frame_set.subset(train), frame_set.subset(valid), how)
+    return Data(frame_set.subset(train), frame_set.subset(valid), how, together=frame_set)
 
 
 def make_frame_set(

@@ -47,8 +47,11 @@ class Encoder(Component):
     kind: ClassVar[str] = "encoder"
 
     @property
-    def taught(self) -> bool:
-        """Whether ``teacher="auto"`` has a teacher: if the encoder is slow to learn and larger than the teacher."""
+    def data_hungry(self) -> bool:
+        """Whether the encoder learns slowly from a few hundred clips, so that by default it has a teacher and a refit.
+
+        Such an encoder must be larger than its teacher.
+        """
         return False
 
     @property

@@ -83,8 +83,8 @@ class ASTWEncoder(TransformerEncoder):
         return 2.0
 
     @property
-    def taught(self) -> bool:
-        """Whether ``teacher="auto"`` has a teacher; a narrow encoder would take less time than its teacher."""
+    def data_hungry(self) -> bool:
+        """Whether there is a teacher and a refit by default; a narrow encoder takes less time than its teacher."""
         return self.d_model >= _LEAST_TAUGHT
 
     def build(self, n_features: int, max_frames: int) -> TransformerModule:

@@ -97,8 +97,9 @@ class Attempt:
 
         if isinstance(run.stopped, KeyboardInterrupt) and run.best["epoch"]:
             epochs = run.settings.n_epochs
-            at = f"Training was interrupted in epoch {min(run.epoch + 1, epochs)} of {epochs}"
-            warn_user(f"{at}; the weights of epoch {run.best['epoch']} are kept.")
+            in_refit = run.settings.n_refit and (run.done or run.epoch == epochs)
+            at = "the refit" if in_refit else f"epoch {min(run.epoch + 1, epochs)} of {epochs}"
+            warn_user(f"Training was interrupted in {at}; the weights of epoch {run.best['epoch']} are kept.")
         elif run.stopped is not None:
             raise run.stopped
 
@@ -107,6 +108,7 @@ class Attempt:
         if self.run is None or self.data is None or not self.run.best["epoch"]:
             return None
         if model is None and not self.finished:  # an exception outside the loop, such as SystemExit
+            self.run.refit = None
             load_trained_state(self.run.model, self.run.best["weights"])
         seed = self.before.record.seed if self.before else self.drawn_seed
         return trained_from(self.run, self.data, self.components, seed=seed, params=self.params, model=model)

@@ -203,7 +203,11 @@ class AudioEstimator(
             targets, labelled, validation = learn(attempt, clips)
 
             data = attempt.data = self._make_data(attempt, labelled, validation, targets)
-            settings = self._settings(attempt.seed).lasting(len(data.train))
+            settings = self._settings(attempt.seed).lasting(
+                len(data.train),
+                held_out=data.together is not None,
+                data_hungry=attempt.components.encoder.data_hungry,
+            )
             run = attempt.run = attempt.start_run(targets, settings, loss=self._loss(targets))
             checkpoint = self._checkpoint(attempt, data)
             if checkpoint is not None and (state := load_state(checkpoint)) is not None:
@@ -214,7 +218,7 @@ class AudioEstimator(
                 X,
                 y,
                 metadata={name: value for name, value in metadata.items() if value is not None},
-                max_epochs=settings.n_epochs,
+                max_epochs=settings.n_epochs + settings.n_refit,
                 reconstruct=attempt.copy,
             )
             attempt.train(run, data, monitor=callbacks, checkpoint=checkpoint)

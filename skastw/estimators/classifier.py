@@ -43,12 +43,13 @@ class ASTWClassifier(ClassifierMixin, ClassParams, SupervisedEstimator):
     task_ : {"classification", "multilabel"}
         The kind of y: one label per clip, or an indicator of several labels.
     model_ : AudioModel
-        The network with the weights of the best epoch, on the CPU.
+        The network with the weights of the best epoch, or with what a refit made of them, on the CPU.
     history_ : list of dict
-        One row per epoch: losses, validation accuracy and macro-F1, learning rates, seconds.
+        One row per epoch: losses, validation accuracy and macro-F1, learning rates, seconds. The epochs of a refit
+        have no validation scores.
         ``pandas.DataFrame(clf.history_).plot(x="epoch", y=["loss", "val_loss"])`` plots the losses.
     best_epoch_ : int
-        The epoch whose weights the model has, counted from 1.
+        The epoch that was selected, counted from 1.
     n_epochs_ : int
         Number of epochs that were trained.
     interrupted_ : bool

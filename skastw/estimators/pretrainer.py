@@ -35,12 +35,12 @@ class ASTWPretrainer(MaskParams, AudioEstimator):
     trained_ : Trained
         The fitted model, see :class:`skastw.network.Trained`. The attributes below are parts of it.
     model_ : AudioModel
-        The network with the weights of the best epoch. Its head predicts frames.
+        The network with the weights of the best epoch, or with what a refit made of them. Its head predicts frames.
     history_ : list of dict
         One row per epoch: the squared error of the hidden frames, which are standardised with the default
         normalization; validation R2; learning rates; seconds.
     best_epoch_, n_epochs_ : int
-        The epoch whose weights the model has, counted from 1, and the number of epochs that were trained.
+        The epoch that was selected, counted from 1, and the number of epochs that were trained.
     interrupted_ : bool
         Whether Ctrl-C ended the training.
     seed_ : int or None

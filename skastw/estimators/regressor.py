@@ -31,11 +31,11 @@ class ASTWRegressor(RegressorMixin, SupervisedEstimator):
     target_mean_, target_scale_ : ndarray of shape (n_targets,)
         Mean and standard deviation of the training targets.
     model_ : AudioModel
-        The network with the weights of the best epoch.
+        The network with the weights of the best epoch, or with what a refit made of them.
     history_ : list of dict
         One row per epoch: losses, validation R2, learning rates, seconds.
     best_epoch_, n_epochs_ : int
-        The epoch whose weights the model has, counted from 1, and the number of epochs that were trained.
+        The epoch that was selected, counted from 1, and the number of epochs that were trained.
     interrupted_ : bool
         Whether Ctrl-C ended the training.
     seed_ : int or None

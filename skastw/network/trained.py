@@ -114,10 +114,13 @@ class TrainingRecord(Struct, frozen=True, kw_only=True):
         Number of epochs that were trained.
     max_epochs : int or None
         Maximum number of epochs; None if ``partial_fit`` trained the model.
+    n_refit : int
+        Number of further epochs on all clips, after the best epoch was selected.
     interrupted : bool
         Whether Ctrl-C ended the training.
     best_epoch : int
-        The epoch whose weights the model has, counted from 1.
+        The epoch that was selected, counted from 1. The model has its weights, or what ``n_refit`` further epochs
+        made of them.
     validation : dict of str to float, or None
         Scores of that epoch on the validation clips.
     per_class : list of ClassScores, or None
@@ -140,6 +143,7 @@ class TrainingRecord(Struct, frozen=True, kw_only=True):
     batch_size: _Positive | None = None
     n_epochs: _Positive
     max_epochs: _Positive | None = None
+    n_refit: _Count = 0
     interrupted: bool = False
     best_epoch: _Positive
     validation: dict[str, _Number] | None = None
@@ -149,9 +153,10 @@ class TrainingRecord(Struct, frozen=True, kw_only=True):
     history: Annotated[list[dict[str, _Number]], Meta(min_length=1, description="a row of numbers for each epoch")]
 
     def __post_init__(self) -> None:
-        if self.n_epochs != len(self.history) or self.best_epoch > len(self.history):
+        if self.n_epochs != len(self.history) or self.best_epoch > len(self.history) - self.n_refit:
+            further = f", of which {self.n_refit} are a refit" if self.n_refit else ""
             raise ValueError(
-                f"best_epoch or n_epochs do not fit {len(self.history)} epochs in history: got "
+                f"best_epoch or n_epochs do not fit {len(self.history)} epochs in history{further}: got "
                 f"best_epoch={self.best_epoch} and n_epochs={self.n_epochs}"
             )
         if self.max_epochs is not None and self.max_epochs < self.n_epochs:

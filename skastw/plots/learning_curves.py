@@ -106,7 +106,7 @@ class LearningCurvesDisplay:
 
             best = panel.axvline(self.best_epoch, color="0.4", linestyle=":")
             names = [name.removesuffix(" loss") for name in curves]
-            panel.legend([*handles, best], [*names, f"epoch {self.best_epoch}, kept"], fontsize="small")
+            panel.legend([*handles, best], [*names, f"epoch {self.best_epoch}, selected"], fontsize="small")
             panel.set(xlabel="epoch", ylabel=title)
             panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         return self

@@ -38,7 +38,7 @@ class Monitor(Protocol):
 
 
 def train(run: Run, data: Data, *, monitor: Monitor | None = None, checkpoint: Path | None = None) -> Run:
-    """Train a network, and give it the weights of the best epoch.
+    """Train a network: select the best epoch, and train its weights further on all clips.
 
     Parameters
     ----------
@@ -58,13 +58,55 @@ def train(run: Run, data: Data, *, monitor: Monitor | None = None, checkpoint: P
         ``run``. An exception that ends training is not raised but kept in ``run.stopped``: the loss is not finite,
         memory runs out, the monitor raises, or the user interrupts.
     """
-    settings = run.settings
+
+    def end_epoch() -> None:
+        if checkpoint is not None:
+            save_state(checkpoint, run.state_dict())
+
+    if run.refit is None:  # otherwise the run continues from a state of its refit
+        _train_and_select(run, data, monitor, end_epoch)
+    if run.settings.n_refit and data.together is not None and run.stopped is None and not run.halted:
+        _refit(run, Data(data.together, None, "all clips"), monitor, end_epoch)
+    return run
+
+
+def _train_and_select(run: Run, data: Data, monitor: Monitor | None, end_epoch: Callable[[], None]) -> None:
+    """Train the teacher and the network, and give the network the best weights and the side vector."""
     if run.teacher is not None:
         run.stopped = _train_teacher(run.teacher, data)
+    _train_epochs(run, data, monitor, end_epoch)
+
+    if run.best["epoch"]:
+        load_trained_state(run.model, run.best["weights"])
+    _finish(run)
+    _score_classes(run, data.valid)
+
+
+def _refit(run: Run, data: Data, monitor: Monitor | None, end_epoch: Callable[[], None]) -> None:
+    """Train the selected weights further on all clips; restore them if this is stopped."""
+    run.model.side = None
+    refit = run.refit or run.start_refit()
+    _train_and_select(refit, data, monitor, end_epoch)
+
+    run.stopped = refit.stopped
+    if refit.stopped is not None or refit.halted:
+        run.model.side = run.refit = None
+        load_trained_state(run.model, run.best["weights"])
+        _finish(run)
+
+
+def _finish(run: Run) -> None:
+    """Give the network its side vector, and set it to evaluation mode."""
+    run.model.side = None if run.side is None else run.side.to(run.settings.device)
+    run.model.eval()
+
+
+def _train_epochs(run: Run, data: Data, monitor: Monitor | None, end_epoch: Callable[[], None]) -> None:
+    """Train the epochs that are left, and keep the best weights."""
+    settings = run.settings
     bar = ProgressBar(
         total=settings.n_epochs, initial=run.epoch, desc=run.name, unit="epoch", disable=settings.verbose != 1
     )
-
     try:
         while run.epoch < settings.n_epochs and not run.done and run.stopped is None:
             began = time.perf_counter()
@@ -78,29 +120,21 @@ def train(run: Run, data: Data, *, monitor: Monitor | None = None, checkpoint: P
             _show(bar, run, row)
 
             run.keep_best(row)
-            stop = monitor is not None and monitor.end_epoch(run)
+            run.halted = monitor is not None and monitor.end_epoch(run)
             without_better = row["epoch"] - run.best["epoch"]
-            run.done = stop or (settings.patience is not None and without_better >= settings.patience)
+            run.done = run.halted or (settings.patience is not None and without_better >= settings.patience)
 
             run.epoch += 1
-            if checkpoint is not None:
-                save_state(checkpoint, run.state_dict())
+            end_epoch()
     except (Exception, KeyboardInterrupt) as error:
         run.stopped = out_of_memory(error, batch_size=settings.batch_size) or error
     bar.close()
-
-    if run.best["epoch"]:
-        load_trained_state(run.model, run.best["weights"])
-    run.model.side = None if run.side is None else run.side.to(settings.device)
-    run.model.eval()
-    _score_classes(run, data.valid)
-    return run
 
 
 def _train_teacher(teacher: Run, data: Data) -> Exception | KeyboardInterrupt | None:
     """Train a teacher, unless its weights come from a checkpoint; return the exception that ended its training."""
     if teacher.epoch < teacher.settings.n_epochs:
-        train(teacher, replace(data, valid=None))
+        train(teacher, replace(data, valid=None, together=None))
     teacher.model.eval()
     return teacher.stopped
 

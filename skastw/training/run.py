@@ -5,6 +5,7 @@ import math
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -67,8 +68,10 @@ class Run:
         Number of epochs that this run has trained.
     done : bool
         Whether training has stopped before ``settings.n_epochs``.
+    halted : bool
+        Whether a monitor stopped training.
     history : list of dict
-        Losses, scores, learning rates and seconds of each epoch.
+        Losses, scores, learning rates and seconds of each epoch of this run.
     best : dict
         ``epoch`` (counted from 1; 0 before the first epoch has ended), ``score`` and ``weights`` of the best epoch.
     stopped : Exception, KeyboardInterrupt or None
@@ -77,6 +80,8 @@ class Run:
         Scores of each class on the validation clips, with the weights that were kept.
     teacher : Run or None
         The run of the network whose outputs this one learns to match; it is trained first.
+    refit : Run or None
+        The run that trains the kept weights further on all clips.
     name : str
         What the progress bar calls the run.
     joined_scores : dict
@@ -98,7 +103,7 @@ class Run:
     ) -> None:
         self.side = side
         self.model, self.targets, self.settings = model, targets, settings
-        self.loss = loss or targets.loss
+        self.loss, self.pretrained = loss or targets.loss, pretrained
         self.transforms, self.waveform_transforms = transforms, waveform_transforms
         self.optimizers = build_optimizers(model, settings, pretrained)
         self.average = MovingAverage(model, settings.ema_decay)
@@ -109,13 +114,14 @@ class Run:
         self._borrows = draws_globally(model)
         self._whole_frames: tuple[FrameSet, FrameStore] | None = None
 
-        self.epoch, self.done = 0, False
+        self.epoch, self.done, self.halted = 0, False, False
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] = {"epoch": 0, "score": [-math.inf, -math.inf], "weights": {}}
         self.stopped: Exception | KeyboardInterrupt | None = None
         self.class_scores: list[dict[str, Any]] | None = None
         self.joined_scores: dict[str, float] = {}
         self.teacher: Run | None = None
+        self.refit: Run | None = None
         self.name = "training"
 
     def whole_frames(self, model: AudioModel, frame_set: FrameSet) -> FrameStore:
@@ -150,28 +156,51 @@ class Run:
             weights = copy.deepcopy(trained_state(self.average.model))
             self.best = {"epoch": row["epoch"], "score": score, "weights": weights}
 
+    def start_refit(self) -> "Run":
+        """Return :attr:`refit`: a new run that trains the network further, and its teacher first."""
+        settings = self.settings.for_refit()
+        refit = self.refit = Run(
+            self.model,
+            self.targets,
+            replace(settings, seed=(settings.seed + 1) % 2**31),
+            loss=self.loss,
+            transforms=self.transforms,
+            waveform_transforms=self.waveform_transforms,
+            pretrained=self.pretrained,
+            side=self.side,
+        )
+        refit.teacher = None if self.teacher is None else self.teacher.start_refit()
+        refit.name = "refit" if self.name == "training" else self.name
+        return refit
+
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the run as one dict of tensors and JSON values."""
         averaged = {} if self.average.model is self.model else trained_state(self.average.model)
         return {
             "epoch": self.epoch,
             "done": self.done,
+            "halted": self.halted,
             "history": list(self.history),
             "best": self.best,
-            "model": trained_state(self.model),
+            "class_scores": self.class_scores,
+            "joined_scores": self.joined_scores,
+            "model": {} if self.refit else trained_state(self.model),  # the refit has the same network and teacher
             "average": {"steps": self.average.steps, "model": averaged},
             "optimizers": self.momenta,
             "shuffle": self.rng.bit_generator.state,
             "augment": self.generator.get_state(),
             "dropout": {generator.device.type: generator.get_state() for generator in self.generators},
-            "teacher": {} if self.teacher is None else trained_state(self.teacher.model),
+            "teacher": {} if self.refit or self.teacher is None else trained_state(self.teacher.model),
+            "refit": {} if self.refit is None else self.refit.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a state that :meth:`state_dict` returned."""
-        self.epoch, self.done, self.best = state["epoch"], state["done"], state["best"]
+        self.epoch, self.done, self.halted, self.best = (state[name] for name in ("epoch", "done", "halted", "best"))
+        self.class_scores, self.joined_scores = state["class_scores"], state["joined_scores"]
         self.history = list(state["history"])
-        load_trained_state(self.model, state["model"])
+        if state["model"]:
+            load_trained_state(self.model, state["model"])
         self.average.steps = state["average"]["steps"]
         if self.average.model is not self.model:
             load_trained_state(self.average.model, state["average"]["model"])
@@ -183,8 +212,11 @@ class Run:
             if generator.device.type in state["dropout"]:  # the run may continue on another device
                 generator.set_state(state["dropout"][generator.device.type])
         if self.teacher is not None:
-            load_trained_state(self.teacher.model, state["teacher"])
+            if state["teacher"]:
+                load_trained_state(self.teacher.model, state["teacher"])
             self.teacher.epoch = self.teacher.settings.n_epochs
+        if state["refit"]:
+            self.start_refit().load_state_dict(state["refit"])
 
     @property
     def momenta(self) -> dict[str, Any]:
@@ -301,6 +333,8 @@ def trained_from(
     -------
     Trained
     """
+    further = [] if run.refit is None else run.refit.history
+    history = [*run.history, *({**row, "epoch": len(run.history) + row["epoch"]} for row in further)]
     best_epoch = run.best["epoch"]
     best = run.history[best_epoch - 1]
     scores = {**best, **run.joined_scores}
@@ -325,13 +359,14 @@ def trained_from(
         },
         seed=seed,
         batch_size=run.settings.batch_size,
-        n_epochs=len(run.history),
-        max_epochs=None if run.settings.constant_lr else run.settings.n_epochs,  # partial_fit has no maximum
+        n_epochs=len(history),
+        max_epochs=None if run.settings.constant_lr else run.settings.n_epochs + run.settings.n_refit,
+        n_refit=len(history) - len(run.history),
         interrupted=isinstance(run.stopped, KeyboardInterrupt),
         best_epoch=best_epoch,
         validation=validation or None,
         per_class=per_class or None,
-        history=list(run.history),
+        history=history,
     )
     network = run.model if model is None else model
     network.side = run.side

@@ -14,6 +14,8 @@ from skastw.training.optim import OptimizerParams
 
 #: With ``epochs=None``: the number of training steps, and the smallest and the largest number of epochs.
 DEFAULT_STEPS, DEFAULT_EPOCHS = 2000, (30, 100)
+#: With ``refit="auto"``: the share of the epochs on all clips, for an encoder that needs many clips.
+REFIT = 0.7
 
 
 @parameters
@@ -43,6 +45,17 @@ class TrainingParams(OptimizerParams, AverageParams, LinearParams):
         valid=[StrOptions({"best", "last"})],
         doc='Whether the model gets the weights of the epoch with the best validation score (``"best"``) or of the '
         'last epoch (``"last"``).',
+    )
+    refit: float | str | None = param(
+        default="auto",
+        valid=[StrOptions({"auto"}), reals(0, 1, closed="neither"), None],
+        doc="Share of the epochs in which the model is trained further on all clips, including the validation clips "
+        "that ``val_split`` held out. These epochs start from the weights of the best of the other epochs, with the "
+        "same course of the learning rates. The validation scores are from before, so they are lower than the scores "
+        "of the final model on new clips. None keeps the weights of the selected epoch. "
+        '``"auto"`` stands for '
+        f"{REFIT} for the encoders that have a teacher by default, and for None otherwise. Validation clips that are "
+        "passed to ``fit`` are never trained on.",
     )
     teacher: str | None = param(
         default="auto",
@@ -74,7 +87,9 @@ class TrainingSettings(TrainingParams):
     seed : int
     verbose : int
     n_epochs : int
-        Maximum number of epochs for the clips of the run, by default ``epochs``; see :meth:`lasting`.
+        Maximum number of epochs on the training clips, by default ``epochs``; see :meth:`lasting`.
+    n_refit : int
+        Number of further epochs, on all clips.
     constant_lr : bool
         Whether to keep the peak learning rates, as ``partial_fit`` does.
     """
@@ -85,16 +100,28 @@ class TrainingSettings(TrainingParams):
     seed: int
     verbose: int
     n_epochs: int = 0
+    n_refit: int = 0
     constant_lr: bool = False
 
     def __post_init__(self) -> None:
         self.n_epochs = self.n_epochs or self.epochs or DEFAULT_EPOCHS[0]
 
-    def lasting(self, n_clips: int) -> Self:
-        """Return the settings with the number of epochs for ``n_clips`` training clips."""
+    def lasting(self, n_clips: int, *, held_out: bool = False, data_hungry: bool = False) -> Self:
+        """Return the settings with the number of epochs for ``n_clips`` training clips.
+
+        ``held_out`` says whether clips were held out for validation, on which a refit trains too, and ``data_hungry``
+        whether the encoder has a refit by default.
+        """
+        share = self.refit if self.refit != "auto" else REFIT if data_hungry else None
         if self.solver == "lbfgs":
-            return replace(self, n_epochs=1, ema_decay=None)
+            return replace(self, n_epochs=1, n_refit=int(held_out and share is not None), ema_decay=None)
         steps = math.ceil(n_clips / self.batch_size)
         fewest, most = DEFAULT_EPOCHS
         epochs = min(max(fewest, math.ceil(DEFAULT_STEPS / steps)), most) if self.epochs is None else self.epochs
-        return replace(self, n_epochs=max(epochs, math.ceil(self.min_steps / steps)))
+        epochs = max(epochs, math.ceil(self.min_steps / steps))
+        n_refit = int(epochs * float(share)) if held_out and share is not None else 0
+        return replace(self, n_epochs=epochs - n_refit, n_refit=n_refit)
+
+    def for_refit(self) -> Self:
+        """Return the settings of the epochs on all clips that follow the selection of the best epoch."""
+        return replace(self, n_epochs=self.n_refit, n_refit=0, refit=None, patience=None, keep="last")

@@ -62,6 +62,7 @@ def start_teacher(run: Run, components: Components, data: Data, front_end: Featu
     settings = replace(
         run.settings,
         n_epochs=min(MOST_EPOCHS, run.settings.n_epochs),
+        n_refit=min(MOST_EPOCHS, run.settings.n_refit),
         muon_lr=0.01,
         adam_lr=0.001,
         weight_decay=0.02,
@@ -95,4 +96,5 @@ def has_teacher(run: Run, components: Components, start: Start) -> bool:
         return False
 
     is_new = start.trained is None and not components.sources
-    return is_new and components.encoder.taught and components.features.log_mel and not components.features.trainable
+    frames = components.features
+    return is_new and components.encoder.data_hungry and frames.log_mel and not frames.trainable
