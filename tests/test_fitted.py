@@ -48,6 +48,7 @@ OTHERS = {
     "label_smoothing": 0.3,
     "class_weight": {0: 3.0},
     "ema_decay": 0.5,
+    "refit": 0.4,
     "teacher": None,
     "teacher_share": 0.4,
     "val_split": 0.4,

@@ -104,7 +104,7 @@ def test_the_announced_recipe_names_each_number_of_the_announcement():
     assert (masks.freq_masks, masks.freq_width, masks.time_masks, masks.time_width) == (2, 8, 2, 20)
     assert (clf.muon_lr, clf.adam_lr, clf.weight_decay, clf.warmup_ratio) == (0.01, 3e-4, 0.01, 0.1)
     assert (clf.label_smoothing, clf.val_split, clf.patience, clf.keep) == (0.1, 0.2, 30, "best")
-    assert (clf.ema_decay, clf.teacher, clf.random_state, clf.n_models) == (None, None, 42, 1)
+    assert (clf.ema_decay, clf.teacher, clf.refit, clf.random_state, clf.n_models) == (None, None, None, 42, 1)
     assert (clf.side, clf.solver) == (None, "gradient")
 
 
@@ -113,7 +113,7 @@ def test_the_defaults_keep_the_numbers_of_the_announcement():
     ours, theirs = params_of(default), params_of(announced)
     changed = {name for name in ours if ours[name] != theirs[name] and name not in ("features", "encoder", "pooling")}
     encoder = {"encoder__drop_frames", "encoder__drop_path"}
-    assert changed == {"augment", "ema_decay", "epochs", "normalization", "teacher", *encoder}
+    assert changed == {"augment", "ema_decay", "epochs", "normalization", "refit", "teacher", *encoder}
     for kind in ("features", "encoder", "pooling"):
         ours, theirs = (getattr(resolve_components(clf), kind).get_params() for clf in (default, announced))
         assert {name for name in ours if ours[name] != theirs[name]} <= {"drop_path", "drop_frames"}
