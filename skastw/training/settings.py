@@ -51,11 +51,10 @@ class TrainingParams(OptimizerParams, AverageParams, LinearParams):
         valid=[StrOptions({"auto"}), reals(0, 1, closed="neither"), None],
         doc="Share of the epochs in which the model is trained further on all clips, including the validation clips "
         "that ``val_split`` held out. These epochs start from the weights of the best of the other epochs, with the "
-        "same course of the learning rates. The validation scores are from before, so they are lower than the scores "
-        "of the final model on new clips. None keeps the weights of the selected epoch. "
-        '``"auto"`` stands for '
-        f"{REFIT} for the encoders that have a teacher by default, and for None otherwise. Validation clips that are "
-        "passed to ``fit`` are never trained on.",
+        "same course of the learning rates. The validation scores are from before; the final model "
+        "is usually better on new clips. None keeps the weights of the selected epoch. "
+        f'``"auto"`` stands for {REFIT} with ``encoder="astw"`` and a ``d_model`` of at least 128, and for None with '
+        "other encoders. Validation clips that are passed to ``fit`` are never trained on.",
     )
     teacher: str | None = param(
         default="auto",
